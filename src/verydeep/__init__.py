@@ -1,0 +1,61 @@
+"""verydeep: the whole of "Very Deep Convolutional Networks for Large-Scale Image Recognition" as software.
+
+The names below are imported when they are first used, so that ``import verydeep`` costs nothing.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from verydeep.apps.predict import Classifier as Classifier
+    from verydeep.apps.train import fit as fit
+    from verydeep.apps.train import resume as resume
+    from verydeep.apps.train import train as train
+    from verydeep.convnets.architecture import ARCHITECTURES as ARCHITECTURES
+    from verydeep.convnets.model_file import load as load
+    from verydeep.convnets.model_file import read_card as read_card
+    from verydeep.convnets.model_file import save as save
+    from verydeep.convnets.net import VeryDeep as VeryDeep
+    from verydeep.data.datasets import open_data as open_data
+    from verydeep.evaluation.evaluate import evaluate as evaluate
+    from verydeep.evaluation.evaluate import posterior as posterior
+    from verydeep.evaluation.protocols import PROTOCOLS as PROTOCOLS
+    from verydeep.mistakes import MistakeError as MistakeError
+    from verydeep.speed.allocator import tune_allocator as tune_allocator
+    from verydeep.training.recipes import RECIPES as RECIPES
+
+__version__ = version("verydeep")
+
+_HOMES = {
+    "ARCHITECTURES": "convnets.architecture",
+    "Classifier": "apps.predict",
+    "MistakeError": "mistakes",
+    "PROTOCOLS": "evaluation.protocols",
+    "RECIPES": "training.recipes",
+    "VeryDeep": "convnets.net",
+    "evaluate": "evaluation.evaluate",
+    "fit": "apps.train",
+    "load": "convnets.model_file",
+    "open_data": "data.datasets",
+    "posterior": "evaluation.evaluate",
+    "read_card": "convnets.model_file",
+    "resume": "apps.train",
+    "save": "convnets.model_file",
+    "train": "apps.train",
+    "tune_allocator": "speed.allocator",
+}
+
+__all__ = list(_HOMES)  # noqa: PLE0605 - the names above
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'verydeep' has no attribute {name!r}")
+    value = getattr(import_module(f"verydeep.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,384 @@
+"""The command line: a contract. Each verb parses its options, calls one function and prints what it gives.
+
+torch is imported inside the verbs that need it, so that ``--help`` answers at once.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from verydeep.mistakes import MistakeError, WrongUseError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from verydeep.apps.train import Trained
+    from verydeep.evaluation.evaluate import Result
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
+    help="Very deep convolutional networks (VGG): train, evaluate and use the nets of the paper on your own images.",
+    epilog="Begin with: verydeep train digits --recipe quick --batch-norm",
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or mps; by default the fastest there is.")]
+DamagedOption = Annotated[str, typer.Option(help="What to do with damaged images: fail, or skip and count them.")]
+
+
+def main() -> None:
+    """Runs the command line; a user's mistake becomes one line on standard error."""
+    command = get_command(app)
+    try:
+        status = command(prog_name="verydeep", standalone_mode=False)
+    except MistakeError as error:
+        _fail(str(error), error.exit_status)
+    except typer.BadParameter.__mro__[1] as error:  # any wrong use that the parser finds
+        context = getattr(error, "ctx", None)
+        verb = context.command_path if context else "verydeep"
+        _fail(f"{error.format_message().rstrip('.')} (see {verb} --help)", 2)  # type: ignore[attr-defined]
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        _fail(f"{named}{error.strerror or error}", 1)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", 1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"verydeep: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _print_json(record: dict[str, Any]) -> None:
+    print(json.dumps(record, indent=2, allow_nan=False))
+
+
+def _print_table(table: "Table") -> None:
+    from rich.console import Console
+
+    terminal = sys.stdout.isatty()
+    Console(width=None if terminal else 120, soft_wrap=not terminal).print(table)
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.2f}%"
+
+
+def _skips_damaged(damaged: str) -> bool:
+    if damaged not in ("fail", "skip"):
+        raise WrongUseError(f"--damaged {damaged}: give fail or skip")
+    return damaged == "skip"
+
+
+def _read_scales(text: str, option: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise WrongUseError(f"{option} {text}: give pixels, such as 256 or 256,512") from error
+
+
+def _read_changes(settings: Sequence[str]) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise WrongUseError(f"--set {setting}: give key=value, such as dropout=0")
+        try:
+            changes[key] = json.loads(f"[{value}]" if "," in value else value)
+        except json.JSONDecodeError:
+            changes[key] = value
+    return changes
+
+
+@app.callback()
+def _before(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from verydeep import __version__
+
+        print(f"verydeep {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    data: Annotated[str | None, typer.Argument(help="digits, or a folder: class folders, or train/ val/ test/.")] = None,
+    architecture: Annotated[str, typer.Option(help="A, A-LRN, B, C, D, E or B-5x5; vgg16 and the like too.")] = "A",
+    batch_norm: Annotated[bool, typer.Option("--batch-norm", help="A batch norm after every convolution.")] = False,
+    recipe: Annotated[str, typer.Option(help="paper, quick, small-images, fine-tune, or a JSON file.")] = "small-images",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a field of the recipe: key=value.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side of the training crop, a multiple of 32. [32 for digits, else 224]")] = None,
+    width: Annotated[float, typer.Option(help="Factor on the channels of every layer.")] = 1.0,
+    train_scale: Annotated[str | None, typer.Option(help="S, or Smin,Smax for scale jitter. [256 x crop / 224]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images. [the recipe's]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per update. [the recipe's]")] = None,
+    init_from: Annotated[str | None, typer.Option(help="Take weights from a model file or run folder.")] = None,
+    initialise: Annotated[str | None, typer.Option(help="gaussian, glorot or kaiming. [the recipe's]")] = None,
+    keep: Annotated[str | None, typer.Option(help="last, or best by validation. [the recipe's]")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder. [a new one under runs/]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out; needs nothing else.")] = False,
+    device: DeviceOption = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16. [the faster]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that make crops. [0 on a processor]")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights, the order, the crops and the dropout.")] = 0,
+    damaged: DamagedOption = "fail",
+    as_json: JsonOption = False,
+) -> None:
+    """Train a net into a run folder.
+
+    Example: verydeep train digits --recipe quick --batch-norm --out runs/digits
+    """
+    if resume and out is None:
+        raise WrongUseError("--resume: give the run folder with --out")
+    if not resume and data is None:
+        raise WrongUseError("which data? Give a folder, or digits, or --resume with --out")
+    changes = _read_changes(set_ or []) | {
+        name: value
+        for name, value in {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "initialisation": initialise,
+            "keep": keep,
+        }.items()
+        if value is not None
+    }
+    if train_scale is not None:
+        scales = _read_scales(train_scale, "--train-scale")
+        changes["train_scale"] = scales[0] if len(scales) == 1 else scales
+    skip_damaged = _skips_damaged(damaged)
+    _prepare_process()
+
+    from verydeep.apps import train as trainer
+    from verydeep.apps.terminal import Terminal
+    from verydeep.training.recipes import find_recipe
+    from verydeep.training.run import Run
+
+    if resume:
+        assert out is not None
+        terminal = Terminal(Run.open(out).settings["recipe"]["epochs"])
+    else:
+        terminal = Terminal(find_recipe(recipe, **changes).epochs)
+    try:
+        if resume:
+            assert out is not None
+            trained = trainer.resume(out, data=data, reporter=terminal)
+        else:
+            assert data is not None
+            trained = trainer.train(
+                data,
+                out=out,
+                architecture=architecture,
+                batch_norm=batch_norm,
+                crop=crop,
+                width=width,
+                init_from=init_from,
+                recipe=recipe,
+                changes=changes,
+                seed=seed,
+                device=device,
+                precision=precision,
+                workers=workers,
+                skip_damaged=skip_damaged,
+                reporter=terminal,
+            )
+    finally:
+        terminal.close()
+    if as_json:
+        _print_json(trained.as_record())
+    else:
+        _print_trained(trained, data)
+    if not trained.finished:
+        raise typer.Exit(1)
+
+
+def _print_trained(trained: "Trained", data: str | None) -> None:
+    if not trained.finished:
+        print(f"stopped in epoch {trained.epochs + 1}; everything is saved. Go on with:")
+        print(f"  verydeep train --resume --out {trained.run}")
+        return
+    top5 = "" if trained.top5_error is None else f", top-5 error {_percent(trained.top5_error)}"
+    print(
+        f"{trained.model}: top-1 error {_percent(trained.top1_error)}{top5} on the {trained.num_images:,} validation images "
+        f"after {trained.epochs} epochs ({trained.images_per_second:,.0f} images/s)"
+    )
+    print("Next:")
+    print(f"  verydeep evaluate {trained.run} {data or 'DATA'}")
+    print(f"  verydeep predict {trained.run} IMAGE...")
+
+
+def _prepare_process() -> None:
+    from verydeep.speed.allocator import tune_allocator, use_huge_pages
+
+    tune_allocator()
+    use_huge_pages()
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model file or a run folder.")],
+    data: Annotated[str, typer.Argument(help="digits, or a folder: class folders, or train/ val/ test/.")],
+    protocol: Annotated[str, typer.Option(help="centre, single (dense over the whole image and its mirror) or adaptive.")] = "single",
+    test_scales: Annotated[str | None, typer.Option(help="Test scale Q, pixels. [the net's training scale]")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test. [test where there is one, else val]")] = None,
+    device: DeviceOption = None,
+    damaged: DamagedOption = "fail",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the error rates of a net on a data set.
+
+    Example: verydeep evaluate runs/digits digits --protocol single
+    """
+    scales = None if test_scales is None else _read_scales(test_scales, "--test-scales")
+    skip_damaged = _skips_damaged(damaged)
+    _prepare_process()
+
+    from verydeep.apps.terminal import Terminal
+    from verydeep.evaluation.evaluate import evaluate as measure
+
+    terminal = Terminal()
+    try:
+        result = measure(
+            model,
+            data,
+            protocol=protocol,
+            test_scales=scales,
+            split=split,
+            device=device,
+            skip_damaged=skip_damaged,
+            progress=terminal.progress,
+        )
+    finally:
+        terminal.close()
+    if result.skipped:
+        terminal.note(f"left out {len(result.skipped)} damaged images: {', '.join(result.skipped[:5])}")
+    if as_json:
+        _print_json(result.as_record())
+    else:
+        _print_result(result)
+
+
+def _print_result(result: "Result") -> None:
+    from rich.table import Table
+
+    record = result.as_record()
+    table = Table("net", "protocol", "Q", "split", "images", "top-1 error", "95% interval", "top-5 error", "seconds")
+    low, high = record["interval95"]
+    table.add_row(
+        result.architecture,
+        result.protocol,
+        ",".join(str(scale) for scale in result.test_scales),
+        result.split,
+        f"{record['num_images']:,}",
+        _percent(result.top1_error),
+        f"{100 * low:.2f} to {100 * high:.2f}%",
+        _percent(result.top5_error),
+        f"{result.seconds:.1f}",
+    )
+    _print_table(table)
+    if result.selected_on == result.split:
+        print(f"The weights were selected on {result.split}: this error is lower than on new images.")
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A model file or a run folder.")],
+    images: Annotated[list[str], typer.Argument(help="Files, folders or patterns.")],
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to name.")] = 5,
+    csv: Annotated[Path | None, typer.Option(help="Write a table, one line per image and rank, to this file.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what images show, the most likely classes first.
+
+    Example: verydeep predict runs/digits photo.jpg more-photos/ --top 3
+    """
+    from verydeep.apps.predict import Classifier, find_images, write_csv
+    from verydeep.apps.terminal import Terminal
+
+    files = find_images(images)
+    terminal = Terminal()
+    _prepare_process()
+    classifier = Classifier(model)
+    predictions, failed = [], 0
+    for done, file in enumerate(files, start=1):
+        try:
+            predictions.append(classifier.predict(file, top=top))
+        except MistakeError as error:
+            failed += 1
+            print(f"verydeep: {error}", file=sys.stderr)
+        if len(files) > 1:
+            terminal.progress("predicting", done, len(files))
+    terminal.close()
+    if csv is not None and predictions:
+        write_csv(predictions, csv)
+    if as_json:
+        _print_json({"images": [prediction.as_record() for prediction in predictions]})
+    elif predictions:
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table("image", "class", "posterior")
+        for prediction in predictions:
+            for rank, ranked in enumerate(prediction.classes):
+                table.add_row("" if rank else escape(prediction.file), escape(ranked.name), f"{ranked.posterior:.4f}")
+        _print_table(table)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def inspect(
+    name: Annotated[str, typer.Argument(metavar="ARCHITECTURE|MODEL", help="A column of Table 1, a model file or a run folder.")],
+    crop: Annotated[int | None, typer.Option(help="Side of the crop, a multiple of 32. [224]")] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes. [1000]")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print layers, shapes, parameters, work, receptive field and memory of a net.
+
+    Example: verydeep inspect D
+    """
+    from verydeep.apps.inspect import find_geometry, inspection, stacking_lines
+
+    geometry, card = find_geometry(name, crop=crop, classes=classes)
+    record = inspection(geometry, card)
+    if as_json:
+        _print_json(record)
+        return
+
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("layer", "kernel", "output", "parameters", "MACs", "receptive field", title=geometry.title)
+    for row in record["layers"]:
+        if row["kind"] in ("relu", "dropout"):
+            continue
+        kernel = f"{row['kernel']}x{row['kernel']}" if row["kind"] in ("convolution", "max-pool", "fully-connected") else row["kind"]
+        table.add_row(
+            row["name"],
+            kernel,
+            f"{row['channels']} x {row['side']} x {row['side']}",
+            f"{row['parameters']:,}" if row["parameters"] else "",
+            f"{row['macs']:,}" if row["macs"] else "",
+            f"{row['receptive_field']} px",
+        )
+    _print_table(table)
+    print(f"{record['weight_layers']} weight layers, {record['parameters']:,} parameters, {record['macs']:,} MACs a crop")
+    print(
+        f"float32: {record['weight_bytes'] / 1e6:,.1f} MB of weights, {record['activation_bytes'] / 1e6:,.1f} MB of activations "
+        "a crop while training"
+    )
+    for line in stacking_lines():
+        print(line)
+    for key in ("classes", "data", "errors", "recipe") if card else ():
+        print(escape(f"{key}: {json.dumps(card[key])}"))

@@ -1,0 +1,131 @@
+"""Classes of photographs: what ``verydeep predict`` does."""
+
+import csv
+import glob
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from PIL import Image
+
+from verydeep.atomic import written_whole
+from verydeep.convnets.model_file import load
+from verydeep.convnets.net import VeryDeep
+from verydeep.data.datasets import natural_key
+from verydeep.data.images import is_image_file, to_rgb
+from verydeep.evaluation.evaluate import posterior
+from verydeep.mistakes import MistakeError, WrongUseError
+
+
+@dataclass(frozen=True)
+class RankedClass:
+    """A class an image may show.
+
+    Attributes:
+        name: of the class.
+        index: of its score.
+        posterior: its probability.
+    """
+
+    name: str
+    index: int
+    posterior: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most likely classes of one image.
+
+    Attributes:
+        file: the image.
+        classes: the most likely first.
+    """
+
+    file: str
+    classes: tuple[RankedClass, ...]
+
+    def as_record(self) -> dict[str, Any]:
+        """The prediction, for JSON."""
+        return {"file": self.file, "classes": [vars(ranked) for ranked in self.classes]}
+
+
+class Classifier:
+    """Tells what images show, by the paper's dense evaluation at one test scale.
+
+    Args:
+        model: a net, a model file or a run folder.
+
+    Raises:
+        MistakeError: there is no such model.
+    """
+
+    def __init__(self, model: VeryDeep | str | Path) -> None:
+        self.net = model if isinstance(model, VeryDeep) else load(model)
+        count = self.net.geometry.num_classes
+        self.classes = self.net.classes or tuple(str(index) for index in range(count))
+
+    def predict(self, image: str | Path | Image.Image, *, top: int = 5) -> Prediction:
+        """Ranks the classes of an image.
+
+        Args:
+            image: a file, or an image of any size and mode.
+            top: number of classes to name.
+
+        Raises:
+            MistakeError: the image cannot be read.
+            WrongUseError: ``top`` is below 1.
+        """
+        if top < 1:
+            raise WrongUseError(f"top {top}: name at least one class")
+        if isinstance(image, Image.Image):
+            return self._ranked("image", posterior(self.net, to_rgb(image)), top)
+        return self._ranked(str(image), posterior(self.net, image), top)
+
+    def _ranked(self, file: str, posteriors: Float[ndarray, "k"], top: int) -> Prediction:
+        order = np.argsort(-posteriors, kind="stable")[:top].tolist()
+        return Prediction(file, tuple(RankedClass(self.classes[i], i, float(posteriors[i])) for i in order))
+
+
+def find_images(arguments: Iterable[str]) -> list[Path]:
+    """Finds the image files that files, folders and patterns name.
+
+    Raises:
+        MistakeError: one of them names no image.
+    """
+    found: list[Path] = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            inside = sorted((file for file in path.rglob("*") if is_image_file(file)), key=lambda f: natural_key(str(f)))
+            if not inside:
+                raise MistakeError(f"no images in {path}")
+            found += inside
+        elif path.exists() or not glob.has_magic(argument):
+            found.append(path)
+        else:
+            matches = sorted(glob.glob(argument, recursive=True), key=natural_key)  # noqa: PTH207 - also absolute patterns
+            if not matches:
+                raise MistakeError(f"no files match {argument!r}")
+            found += [Path(match) for match in matches]
+    return found
+
+
+def write_csv(predictions: Sequence[Prediction], file: Path) -> None:
+    """Writes predictions as a table: one line per image and rank.
+
+    Raises:
+        MistakeError: the file cannot be written.
+    """
+    try:
+        with written_whole(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as lines:
+            writer = csv.writer(lines)
+            writer.writerow(["file", "rank", "class", "index", "posterior"])
+            for prediction in predictions:
+                for rank, ranked in enumerate(prediction.classes, start=1):
+                    writer.writerow([prediction.file, rank, ranked.name, ranked.index, f"{ranked.posterior:.6g}"])
+    except OSError as error:
+        raise MistakeError(f"--csv {file} cannot be written: {error.strerror or error}") from error

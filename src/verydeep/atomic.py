@@ -1,0 +1,24 @@
+"""Files that are written whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(file: Path) -> Iterator[Path]:
+    """Gives a temporary name beside a file, and renames it to the file when the block ends well.
+
+    The bytes are on the disk before the rename, so that a power cut leaves the old file or the new one. When the block
+    raises, the temporary file is removed and the old file stays.
+    """
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

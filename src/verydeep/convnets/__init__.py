@@ -1,0 +1,1 @@
+"""Section 2 of the paper: the architectures, the net, its weights and the model file."""

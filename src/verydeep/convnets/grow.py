@@ -1,0 +1,76 @@
+"""Weights taken over from another net: from A into deeper nets, to other classes, to other crops."""
+
+from dataclasses import dataclass
+
+import torch
+
+from verydeep.convnets.net import VeryDeep
+from verydeep.mistakes import MistakeError
+
+GROWN_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
+"""Layers that a net takes from one of another architecture: A's first four convolutions and the last three layers.
+
+Choice: by block name; by position the shapes do not fit. A batch norm goes with its convolution.
+
+Paper: section 3.1.
+"""
+
+
+@dataclass(frozen=True)
+class Grown:
+    """Which tensors were taken over.
+
+    Attributes:
+        copied: names of the tensors copied.
+        new: names of the tensors that stayed as they were.
+    """
+
+    copied: tuple[str, ...]
+    new: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Such as ``copied conv1_1 ... fc7; new fc8``."""
+        layers = [list(dict.fromkeys(name.partition(".")[0] for name in names)) for names in (self.copied, self.new)]
+        return "; ".join(f"{word} {', '.join(names)}" for word, names in zip(("copied", "new"), layers, strict=True) if names)
+
+
+def grow(net: VeryDeep, source: VeryDeep) -> Grown:
+    """Copies the weights that another net has in common, and its input convention.
+
+    Between nets of one architecture every tensor of the same shape is copied: all but fc8 for other classes, all but fc6
+    for another crop. Between architectures only the layers of GROWN_LAYERS are. All of them keep learning at the full rate.
+
+    Args:
+        net: is changed; its classes are those of its new data.
+        source: the trained net.
+
+    Returns:
+        What was copied and what was not.
+
+    Raises:
+        MistakeError: nothing fits.
+
+    Paper: section 3.1.
+    """
+    alike = net.geometry.architecture == source.geometry.architecture
+    same_classes = net.classes is not None and net.classes == source.classes
+    available = source.state_dict()
+    copied, new = [], []
+    with torch.no_grad():
+        for name, tensor in net.state_dict().items():
+            layer = name.partition(".")[0]
+            if layer in ("mean", "divisor"):
+                continue
+            wanted = alike or layer.replace("bn", "conv") in GROWN_LAYERS
+            fits = name in available and available[name].shape == tensor.shape and (layer != "fc8" or same_classes)
+            if wanted and fits:
+                tensor.copy_(available[name])
+                copied.append(name)
+            else:
+                new.append(name)
+    if not copied:
+        raise MistakeError(
+            f"{net.geometry.title} can take no layer from {source.geometry.title}: give a net of the same width"
+        )
+    net.set_input(source.mean.tolist(), source.divisor.tolist())
+    return Grown(tuple(copied), tuple(new))

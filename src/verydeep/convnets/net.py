@@ -1,0 +1,310 @@
+"""VeryDeep: one module for every column of Table 1, always convolutional."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Num
+from torch import Generator, Tensor, nn
+
+from verydeep import paper
+from verydeep.convnets.architecture import Geometry, Layer, find_architecture, layers, scaled_length
+from verydeep.convnets.initialise import find_initialisation
+from verydeep.device import Choice
+from verydeep.mistakes import MistakeError, WrongUseError
+
+IMAGENET_MEAN: Final = (123.68, 116.779, 103.939)
+"""Mean RGB of ILSVRC-2012 in 0..255, as published with the authors' models."""
+
+_WINDOW_FLOATS: Final = 2**28
+"""Largest copy of overlapping windows that a dense fc6 makes: 1 GiB in float32."""
+
+
+class Convolution(nn.Conv2d):
+    """A convolution of stride 1 that keeps the resolution; its weights are filled by name, elsewhere."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer.in_channels, layer.channels, layer.kernel, padding=layer.kernel // 2)
+
+    def reset_parameters(self) -> None:
+        """Leaves the weights empty: PyTorch's default costs seconds and would be thrown away."""
+
+
+class FullyConnected(nn.Conv2d):
+    """A fully connected layer as an unpadded convolution, computed as one matrix product.
+
+    Where the map is exactly one place this costs what ``nn.Linear`` costs. Weights and input are flattened in the order
+    in which the weights lie in memory, so that neither layout copies them.
+
+    Paper: section 3.2.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer.in_channels, layer.channels, layer.kernel)
+
+    def reset_parameters(self) -> None:
+        """Leaves the weights empty, as Convolution does."""
+
+    def forward(self, map_: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k i j"]:
+        """Gives the scores at every place where the kernel fits.
+
+        Args:
+            map_: a feature map of at least the kernel's size.
+        """
+        kernel = self.kernel_size[0]
+        n, c, h, w = map_.shape
+        i, j = h - kernel + 1, w - kernel + 1
+        if n * i * j * c * kernel**2 > _WINDOW_FLOATS:
+            return super().forward(map_)
+        if kernel > 1 and self.weight.is_contiguous(memory_format=torch.channels_last):
+            windows = map_.permute(0, 2, 3, 1).unfold(1, kernel, 1).unfold(2, kernel, 1).permute(0, 1, 2, 4, 5, 3)
+            weight = self.weight.permute(0, 2, 3, 1)
+        else:
+            windows = map_.unfold(2, kernel, 1).unfold(3, kernel, 1).permute(0, 2, 3, 1, 4, 5)
+            weight = self.weight
+        scores = F.linear(windows.reshape(n, i * j, -1), weight.reshape(self.out_channels, -1), self.bias)
+        return scores.reshape(n, i, j, -1).permute(0, 3, 1, 2)
+
+
+def _module(layer: Layer, dropout: float) -> nn.Module:
+    match layer.kind:
+        case "convolution":
+            return Convolution(layer)
+        case "batch-norm":
+            return nn.BatchNorm2d(layer.channels)
+        case "relu":
+            return nn.ReLU(inplace=True)
+        case "local-response-norm":
+            # PyTorch divides alpha by the size; AlexNet's formula does not
+            alpha = paper.LRN_ALPHA * paper.LRN_SIZE
+            return nn.LocalResponseNorm(paper.LRN_SIZE, alpha=alpha, beta=paper.LRN_BETA, k=paper.LRN_K)
+        case "max-pool":
+            return nn.MaxPool2d(2)
+        case "fully-connected":
+            return FullyConnected(layer)
+        case "dropout":
+            return nn.Dropout(dropout)
+    raise AssertionError(layer.kind)
+
+
+class VeryDeep(nn.Module):
+    """A net of the paper.
+
+    The images are RGB in 0..255, uint8 or floating point; the mean is subtracted inside. The layers carry the names
+    everybody cites (conv1_1 ... conv5_4, fc6, fc7, fc8) and are attributes of the net.
+
+    Args:
+        architecture: a name of a column of Table 1, such as ``D`` or ``vgg16_bn``, or a row.
+        num_classes: number of classes.
+        batch_norm: a batch norm after every convolution; a name that ends in ``bn`` asks for it too.
+        initialisation: ``gaussian``, ``gaussian-variance``, ``glorot`` or ``kaiming``; None leaves the weights empty.
+        crop: side of the training crop, pixels, a multiple of 32; fc6 is a (crop/32) x (crop/32) convolution.
+        width: factor on the channels of every layer but the last.
+        dropout: probability of zeroing an activation of fc6 and fc7 while training.
+        generator: source of the random weights.
+
+    Attributes:
+        geometry: what fixes the shapes.
+        classes: names of the classes in the order of the scores, where known.
+        mirror: whether a mirrored image still shows its class.
+        train_scale: smallest and largest training scale S, pixels.
+        mean: subtracted from the pixels, one number per channel.
+        divisor: divides them afterwards, 1 by the paper's convention.
+        input_is_set: whether mean and divisor belong to the weights, or are still ImageNet's by default.
+
+    Raises:
+        WrongUseError: an unknown name, or a number out of range.
+
+    Paper: section 2, Table 1.
+    """
+
+    mean: Tensor
+    divisor: Tensor
+
+    def __init__(
+        self,
+        architecture: str = "D",
+        *,
+        num_classes: int = 1000,
+        batch_norm: bool = False,
+        initialisation: str | None = "kaiming",
+        crop: int = paper.CROP,
+        width: float = 1.0,
+        dropout: float = paper.DROPOUT,
+        generator: Generator | None = None,
+    ) -> None:
+        super().__init__()
+        row, named_batch_norm = find_architecture(architecture)
+        self.geometry = Geometry(
+            architecture=row,
+            batch_norm=batch_norm or named_batch_norm,
+            num_classes=num_classes,
+            crop=crop,
+            width=width,
+        )
+        self.classes: tuple[str, ...] | None = None
+        self.mirror = True
+        self.input_is_set = False
+        scale = scaled_length(paper.TRAIN_SCALE, crop)
+        self.train_scale: tuple[int, int] = (scale, scale)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN))
+        self.register_buffer("divisor", torch.ones(3))
+        for layer in layers(self.geometry):
+            self.add_module(layer.name, _module(layer, dropout))
+        if initialisation is not None:
+            self.initialise(initialisation, generator)
+
+    def initialise(self, initialisation: str, generator: Generator | None = None) -> None:
+        """Draws new weights and sets the biases to zero.
+
+        Args:
+            initialisation: a name, as for the net.
+            generator: source of the random weights.
+        """
+        fill = find_initialisation(initialisation)
+        with torch.no_grad():
+            for module in self.children():
+                if isinstance(module, Convolution | FullyConnected):
+                    fill(module.weight, isinstance(module, FullyConnected), generator)
+                    assert module.bias is not None
+                    module.bias.zero_()
+                elif isinstance(module, nn.BatchNorm2d):
+                    module.reset_parameters()
+
+    def _apply(self, fn, recurse: bool = True) -> "VeryDeep":  # type: ignore[no-untyped-def]  # noqa: ANN001
+        # bf16 would round the mean by up to half a grey level, so both buffers stay float32
+        kept = {"mean": self.mean, "divisor": self.divisor}
+        super()._apply(fn, recurse)
+        for name, before in kept.items():
+            moved: Tensor = getattr(self, name)
+            if moved.dtype != before.dtype:
+                setattr(self, name, before.to(moved.device))
+        return self
+
+    def place(self, choice: Choice) -> None:
+        """Moves the net to a device and its convolutions into a memory layout.
+
+        The fully connected layers stay as they are: in either layout they cost the same, and 400 MB need not move.
+        """
+        self.to(choice.device)
+        layout = torch.channels_last if choice.channels_last else torch.contiguous_format
+        for module in self.children():
+            if isinstance(module, Convolution):
+                module.to(memory_format=layout)  # type: ignore[call-overload]
+
+    def _layers(self, *, head: bool) -> Iterator[tuple[str, nn.Module]]:
+        names = list(self._modules)
+        first = names.index("fc6")
+        for name in names[first:] if head else names[:first]:
+            yield name, self.get_submodule(name)
+
+    def normalise(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+        """Subtracts the mean and divides, in float32, then gives the precision of the weights.
+
+        Raises:
+            MistakeError: the images have no three channels, or are floats that are plainly not in 0..255.
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise MistakeError(f"images of shape {tuple(images.shape)}: give n,3,h,w, RGB in 0..255")
+        if images.is_floating_point() and not torch.compiler.is_compiling():
+            _check_range(images)
+        x = (images.float() - self.mean[:, None, None]) / self.divisor[:, None, None]
+        return x.to(next(self.parameters()).dtype)
+
+    def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
+        """Computes the map after the last pooling: one place for 32 pixels.
+
+        Args:
+            images: RGB in 0..255, uint8 or floating point.
+        """
+        x = self.normalise(images)
+        for _, layer in self._layers(head=False):
+            x = layer(x)
+        return x
+
+    def head(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:
+        """Computes the class score map from the map after the last pooling.
+
+        Paper: section 3.2.
+        """
+        for _, layer in self._layers(head=True):
+            map_ = layer(map_)
+        return map_
+
+    def score_map(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k i j"]:
+        """Computes the class score map: the net applied densely to whole images.
+
+        Args:
+            images: RGB in 0..255, uint8 or floating point, each side at least the crop.
+
+        Returns:
+            Scores before the soft-max, one place for 32 pixels: 1x1 for a crop.
+
+        Raises:
+            MistakeError: the images are smaller than the crop.
+
+        Paper: section 3.2.
+        """
+        if min(images.shape[-2:]) < self.geometry.crop:
+            size = "x".join(str(side) for side in images.shape[-2:])
+            raise MistakeError(
+                f"images of {size} pixels are smaller than this net's crop of {self.geometry.crop}: "
+                f"rescale their shorter side to at least {self.geometry.crop}"
+            )
+        return self.head(self.features(images))
+
+    def forward(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+        """Computes the scores: the mean of the class score map over its places.
+
+        Args:
+            images: RGB in 0..255, uint8 or floating point, each side at least the crop.
+
+        Returns:
+            Scores before the soft-max.
+
+        Paper: section 3.2.
+        """
+        return self.score_map(images).mean((2, 3))
+
+    def activations(self, images: Num[Tensor, "n 3 h w"], names: Sequence[str]) -> dict[str, Tensor]:
+        """Computes the outputs of named layers, and no layer past the last of them.
+
+        Args:
+            images: RGB in 0..255, uint8 or floating point.
+            names: such as ``relu3_3``, ``pool5``, ``fc7`` (before its ReLU) or ``relu7`` (after it).
+
+        Returns:
+            The outputs, n,c,y,x, by name.
+
+        Raises:
+            WrongUseError: the net has no layer of this name.
+        """
+        missing = [name for name in names if name not in self._modules]
+        if missing:
+            raise WrongUseError(f"no layer {missing[0]!r} in {self.geometry.title}: it has {', '.join(self._modules)}")
+        wanted, outputs = set(names), {}
+        x = self.normalise(images)
+        for name, layer in self._modules.items():
+            if wanted <= outputs.keys():
+                break
+            # in place, a ReLU would overwrite the output of the layer before it
+            x = F.relu(x) if isinstance(layer, nn.ReLU) else self.get_submodule(name)(x)
+            if name in wanted:
+                outputs[name] = x
+        return {name: outputs[name] for name in names}
+
+    def set_input(self, mean: Iterable[float], divisor: Iterable[float] = (1, 1, 1)) -> None:
+        """Sets what is subtracted from the pixels and what divides them, one number per channel, RGB in 0..255."""
+        self.mean.copy_(torch.tensor(list(mean)))
+        self.divisor.copy_(torch.tensor(list(divisor)))
+        self.input_is_set = True
+
+
+def _check_range(images: Tensor) -> None:
+    low, high = (float(bound) for bound in images.detach().aminmax()) if images.numel() else (0.0, 0.0)
+    remedy = "give RGB in 0..255: this net subtracts the mean itself"
+    if low < -1:
+        raise MistakeError(f"float images from {low:.3g} to {high:.3g} have been normalised already: {remedy}")
+    if 0 < high <= 1:
+        raise MistakeError(f"float images in {low:.3g}..{high:.3g} look like 0..1: multiply by 255 and {remedy}")

@@ -1,0 +1,79 @@
+"""What is random about a training image: scale jitter, crop, mirror, colour shift."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+from numpy.random import Generator
+from PIL import Image
+
+from verydeep import paper
+from verydeep.data.images import rescaled_size
+
+
+def principal_shifts(covariance: Float[ndarray, "3 3"]) -> Float[ndarray, "3 3"]:
+    """Computes how far one unit of the random factors shifts the colours.
+
+    Choice: the covariance is that of pixels divided by 255 and the shift is multiplied by 255 (about three grey levels a
+    channel on photographs). On pixels in 0..255 the formula would shift by hundreds of levels.
+
+    Args:
+        covariance: of RGB in 0..255.
+
+    Returns:
+        A matrix; its product with three normal numbers is the shift of R, G and B, in grey levels.
+
+    Paper: section 3.1, after Krizhevsky et al. (2012).
+    """
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance / 255.0**2)
+    return eigenvectors * (np.maximum(eigenvalues, 0) * paper.COLOUR_SHIFT_STD * 255)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingView:
+    """Makes the training crop of an image.
+
+    Attributes:
+        crop: side of the crop, pixels.
+        train_scale: smallest and largest training scale S, pixels; S is drawn uniformly from the integers between.
+        mirror: mirror half of the crops.
+        colour_shift: matrix of principal_shifts, or None for no shift.
+
+    Paper: section 3.1.
+    """
+
+    crop: int
+    train_scale: tuple[int, int]
+    mirror: bool
+    colour_shift: Float[ndarray, "3 3"] | None = None
+
+    def __call__(self, image: Image.Image, generator: Generator) -> UInt8[ndarray, "c c 3"]:
+        """Draws a scale, a place, a mirroring and a colour shift.
+
+        Args:
+            image: RGB of any size.
+            generator: where the random numbers come from.
+        """
+        low, high = self.train_scale
+        scale = low if low == high else int(generator.integers(low, high + 1))
+        width, height = rescaled_size(image.size, scale)
+        left = int(generator.integers(width - self.crop + 1))
+        top = int(generator.integers(height - self.crop + 1))
+        mirrored = self.mirror and generator.random() < 0.5
+        pixels = np.asarray(self._cut(image, (width, height), left, top))
+        if mirrored:
+            pixels = pixels[:, ::-1]
+        if self.colour_shift is not None:
+            shift = np.rint(self.colour_shift @ generator.standard_normal(3))
+            pixels = np.clip(pixels + shift.astype(np.int16), 0, 255).astype(np.uint8)
+        return pixels
+
+    def _cut(self, image: Image.Image, size: tuple[int, int], left: int, top: int) -> Image.Image:
+        right, bottom = left + self.crop, top + self.crop
+        if size == image.size:
+            return image.crop((left, top, right, bottom))
+        # only the pixels of the crop are computed, the same ones as of the rescaled whole
+        across, down = image.width / size[0], image.height / size[1]
+        box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
+        return image.resize((self.crop, self.crop), Image.Resampling.BILINEAR, box=box)

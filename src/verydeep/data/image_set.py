@@ -1,0 +1,153 @@
+"""The labelled images of one split."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy import ndarray
+from PIL import Image
+
+from verydeep.data.images import DamagedImageError, read_image
+from verydeep.mistakes import MistakeError
+
+_T = TypeVar("_T")
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is."""
+
+
+def ignore_progress(what: str, done: int, total: int) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """The labelled images of one split.
+
+    Attributes:
+        split: train, val or test.
+        classes: names of the classes, of the training split.
+        names: name of each image, relative to the data set.
+        labels: index of the class of each image, int64.
+        root: folder of the data set.
+        decoded: images held in memory, by index.
+    """
+
+    split: str
+    classes: tuple[str, ...]
+    names: Sequence[str]
+    labels: ndarray
+    root: Path
+    decoded: Mapping[int, Image.Image] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.names)
+
+    def file(self, index: int) -> Path:
+        """The path of an image."""
+        return self.root / self.names[index]
+
+    def read(self, index: int) -> Image.Image:
+        """Decodes an image to upright RGB.
+
+        Raises:
+            DamagedImageError: it cannot be decoded.
+        """
+        held = self.decoded.get(index)
+        return read_image(self.file(index)) if held is None else held
+
+    def subset(self, indices: Sequence[int], split: str | None = None) -> "ImageSet":
+        """Takes some of the images, in the order given."""
+        return ImageSet(
+            split=split or self.split,
+            classes=self.classes,
+            names=[self.names[index] for index in indices],
+            labels=self.labels[list(indices)],
+            root=self.root,
+            decoded={new: self.decoded[old] for new, old in enumerate(indices) if old in self.decoded},
+        )
+
+    def checked(
+        self, *, skip_damaged: bool = False, memory: int = 0, progress: Progress = ignore_progress
+    ) -> tuple["ImageSet", list[str]]:
+        """Decodes every image once, so that a damaged file is known before it costs a night.
+
+        Args:
+            skip_damaged: leave damaged files out instead of raising.
+            memory: decoded images are held up to this many bytes.
+            progress: told how far it is.
+
+        Returns:
+            The images that can be decoded, and the names of those left out.
+
+        Raises:
+            DamagedImageError: a file cannot be decoded.
+        """
+        damaged: dict[int, DamagedImageError] = {}
+        held: dict[int, Image.Image] = {}
+        used = 0
+        for index, image in enumerate(read_ahead(self._read_or_error, range(len(self)))):
+            if isinstance(image, DamagedImageError):
+                damaged[index] = image
+                continue
+            size = 4 * image.width * image.height  # Pillow holds four bytes a pixel
+            if used + size <= memory:
+                held[index] = image
+                used += size
+            progress(f"reading {self.split}", index + 1, len(self))
+        if damaged and not skip_damaged:
+            first, more = next(iter(damaged.values())), len(damaged) - 1
+            others = f" (and {more} more)" if more else ""
+            raise DamagedImageError(f"{first}{others}; mend or remove it, or leave damaged files out with --damaged skip")
+        whole = ImageSet(
+            split=self.split, classes=self.classes, names=self.names, labels=self.labels, root=self.root, decoded=held
+        )
+        if not damaged:
+            return whole, []
+        kept = whole.subset([index for index in range(len(self)) if index not in damaged])
+        if not len(kept):
+            raise MistakeError(f"every one of the {len(self)} images of {self.split} in {self.root} is damaged")
+        return kept, [self.names[index] for index in damaged]
+
+    def _read_or_error(self, index: int) -> Image.Image | DamagedImageError:
+        try:
+            return self.read(index)
+        except DamagedImageError as error:
+            return error
+
+
+def read_ahead(read: Callable[[int], _T], indices: Iterable[int]) -> Iterator[_T]:
+    """Reads in as many threads as there are cores, a little ahead of the consumer, in order."""
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[_T]] = deque()
+        try:
+            for index in indices:
+                waiting.append(pool.submit(read, index))
+                if len(waiting) > 8 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def memory_for_images() -> int:
+    """Bytes of decoded images worth holding: a quarter of the memory that is free."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        available = 4 * 2**30
+    return available // 4
+
+
+def count_per_class(images: ImageSet) -> list[int]:
+    """Counts the images of each class."""
+    return np.bincount(images.labels, minlength=len(images.classes)).tolist()

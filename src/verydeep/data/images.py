@@ -1,0 +1,111 @@
+"""What is deterministic about an image: decode, isotropic rescale, crop, trim."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from verydeep.mistakes import MistakeError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+"""Endings of the files that count as images, in lower case."""
+
+
+class DamagedImageError(MistakeError):
+    """A file that cannot be decoded as an image."""
+
+
+def is_image_file(file: Path) -> bool:
+    """Whether a file's name says that it is an image; hidden files are not."""
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+
+
+def read_image(file: str | Path) -> Image.Image:
+    """Decodes an image file to RGB, upright.
+
+    Args:
+        file: any format Pillow reads; of an animation the first frame.
+
+    Raises:
+        MistakeError: there is no such file.
+        DamagedImageError: it cannot be decoded.
+    """
+    try:
+        with Image.open(file) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return to_rgb(upright)
+    except FileNotFoundError as error:
+        raise MistakeError(f"no such file: {file}") from error
+    except IsADirectoryError as error:
+        raise MistakeError(f"{file} is a folder, not an image") from error
+    except (MemoryError, DamagedImageError):
+        raise
+    except Exception as error:  # decoders of damaged files raise whatever they run into
+        reason = "it is empty" if Path(file).stat().st_size == 0 else str(error) or type(error).__name__
+        raise DamagedImageError(f"{file} cannot be read as an image: {reason}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Turns grey, palette, CMYK, 16-bit and transparent images into 8-bit RGB.
+
+    Choice: transparent pixels are laid over white; 16-bit grey is scaled to 8 bits.
+
+    Raises:
+        DamagedImageError: 32-bit pixels, whose range nothing states.
+    """
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16"):
+        grey = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise DamagedImageError("its pixels have 32 bits and no stated range: convert it to 8 or 16 bits")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def rescaled_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
+    """Computes the size of an image after isotropic rescaling.
+
+    Args:
+        size: width and height, pixels.
+        scale: length of the shorter side afterwards.
+
+    Returns:
+        Width and height; the longer side is rounded to the nearest pixel.
+    """
+    width, height = size
+    if width <= height:
+        return scale, max(scale, round(height * scale / width))
+    return max(scale, round(width * scale / height)), scale
+
+
+def rescale(image: Image.Image, scale: int) -> Image.Image:
+    """Rescales an image isotropically so that its shorter side has a length: never a squash.
+
+    Choice: bilinear with antialiasing.
+
+    Args:
+        image: RGB.
+        scale: length of the shorter side afterwards, pixels.
+
+    Paper: section 3.1.
+    """
+    return image.resize(rescaled_size(image.size, scale), Image.Resampling.BILINEAR)
+
+
+def centre_crop(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Cuts the middle out of an image; an odd remainder leaves the extra pixel at the right and the bottom."""
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def trim(image: Image.Image, multiple: int) -> Image.Image:
+    """Trims both sides to a multiple, about the centre.
+
+    Choice: pooling drops what a size has beyond a multiple of 32; dropped about the centre it costs no shift.
+    """
+    return centre_crop(image, image.width // multiple * multiple, image.height // multiple * multiple)

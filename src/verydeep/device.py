@@ -1,0 +1,119 @@
+"""The one file that knows devices, precisions and memory layouts."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from verydeep.mistakes import WrongUseError
+
+PRECISIONS = ("fp32", "bf16")
+DEVICES = ("cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How a net is computed, decided once for a run and stored in it.
+
+    Attributes:
+        device: cpu, cuda or mps.
+        precision: of the products: fp32 or bf16; weights stay float32.
+        channels_last: memory layout of weights and activations.
+        threads: threads of the processor.
+    """
+
+    device: str
+    precision: str
+    channels_last: bool
+    threads: int
+
+    def move(self, *tensors: Tensor) -> list[Tensor]:
+        """Moves tensors to the device."""
+        return [tensor.to(self.device, non_blocking=True) for tensor in tensors]
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """A context in which the products are computed in the precision chosen."""
+        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def __str__(self) -> str:
+        """Such as ``cpu, bf16, channels last, 2 threads``."""
+        layout = "channels last" if self.channels_last else "channels first"
+        threads = f", {self.threads} thread" + ("s" if self.threads != 1 else "") if self.device == "cpu" else ""
+        return f"{self.device}, {self.precision}, {layout}{threads}"
+
+    def as_record(self) -> dict[str, object]:
+        """The fields, for JSON."""
+        return asdict(self)
+
+
+def find_device(name: str | None = None) -> str:
+    """Checks the name of a device, or finds the fastest kind there is.
+
+    Raises:
+        WrongUseError: an unknown name, or a device this machine has not.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name is None:
+        return next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if name not in available:
+        raise WrongUseError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}")
+    if not available[name]:
+        raise WrongUseError(f"this machine has no {name} device that PyTorch can use: choose cpu")
+    return name
+
+
+def has_fast_bf16(device: str) -> bool:
+    """Whether the device computes bf16 products in hardware."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device == "mps":
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16"))
+
+
+def choose(
+    make_step: Callable[[Choice], Callable[[], object]], *, device: str | None = None, precision: str | None = None
+) -> tuple[Choice, dict[str, float]]:
+    """Chooses precision and layout by measuring a step with each.
+
+    Args:
+        make_step: prepares a step for a choice; the step is timed.
+        device: a name, or None for the fastest kind there is.
+        precision: fp32 or bf16, or None to choose the faster.
+
+    Returns:
+        The fastest choice, and the seconds of a step with each that was tried.
+
+    Raises:
+        WrongUseError: an unknown device or precision.
+    """
+    device = find_device(device)
+    if precision is not None and precision not in PRECISIONS:
+        raise WrongUseError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+    precisions = [precision] if precision else ["fp32", "bf16"] if has_fast_bf16(device) else ["fp32"]
+    candidates = [
+        Choice(device=device, precision=name, channels_last=last, threads=torch.get_num_threads())
+        for name in precisions
+        for last in (True, False)
+    ]
+    if device != "cpu" and precision is None:
+        candidates = [choice for choice in candidates if choice.precision == precisions[-1]]
+    seconds = {}
+    for choice in candidates:
+        step = make_step(choice)
+        step()
+        seconds[choice] = min(_timed(step, device) for _ in range(2))
+    best = min(candidates, key=lambda choice: seconds[choice])
+    return best, {str(choice): taken for choice, taken in seconds.items()}
+
+
+def _timed(step: Callable[[], object], device: str) -> float:
+    start = time.perf_counter()
+    step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start

@@ -1,0 +1,16 @@
+"""What a user did wrong, told in one line with the remedy."""
+
+
+class MistakeError(ValueError):
+    """A user's mistake: the message names the file or option and says the remedy.
+
+    The command line prints the message alone and exits with ``exit_status``.
+    """
+
+    exit_status = 1
+
+
+class WrongUseError(MistakeError):
+    """An argument or option that cannot be right whatever the data are."""
+
+    exit_status = 2

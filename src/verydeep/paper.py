@@ -1,0 +1,50 @@
+"""The paper's numbers as data.
+
+Source: K. Simonyan and A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015,
+arXiv:1409.1556v6.
+"""
+
+from typing import Final
+
+BLOCK_CHANNELS: Final = (64, 128, 256, 512, 512)
+"""Channels of the five blocks: doubled after each max-pooling until 512 (section 2.1)."""
+
+FC_CHANNELS: Final = 4096
+"""Channels of the first two fully connected layers (section 2.1)."""
+
+CROP: Final = 224
+"""Side of the training crop, pixels (section 2.1)."""
+
+TOTAL_STRIDE: Final = 32
+"""Pixels per step of the last feature map: five poolings of stride 2 (section 2.1)."""
+
+TRAIN_SCALE: Final = 256
+"""Smaller training scale S: the shorter side of the rescaled image, pixels (section 3.1)."""
+
+MOMENTUM: Final = 0.9
+WEIGHT_DECAY: Final = 5e-4
+DROPOUT: Final = 0.5
+BATCH_SIZE: Final = 256
+LEARNING_RATE: Final = 1e-2
+LEARNING_RATE_DROPS: Final = 3
+EPOCHS: Final = 74
+"""Section 3.1: 370K iterations of 256 images on ILSVRC-2012."""
+
+GAUSSIAN_STD: Final = 0.01
+"""Standard deviation of the random weights.
+
+Choice: the paper says variance 0.01, AlexNet's deviation is 0.01, and only the latter trains at the paper's rate; the
+literal reading is ``gaussian-variance`` among the initialisations.
+"""
+
+LRN_SIZE: Final = 5
+LRN_ALPHA: Final = 1e-4
+LRN_BETA: Final = 0.75
+LRN_K: Final = 2.0
+"""AlexNet's local response normalisation, alpha on the plain sum of squares (section 2.1)."""
+
+COLOUR_SHIFT_STD: Final = 0.1
+"""Standard deviation of the colour shift along each principal component, in units of its eigenvalue (section 3.1)."""
+
+PARAMETERS_IN_MILLIONS: Final = {"A": 133, "A-LRN": 133, "B": 133, "C": 134, "D": 138, "E": 144}
+"""Table 2, for 1000 classes."""

@@ -1,0 +1,49 @@
+"""What was measured, on what machine, by which code: JSON lines."""
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def environment() -> dict[str, str | int]:
+    """Describes the machine and the software a figure comes from."""
+    return {
+        "verydeep": version("verydeep"),
+        "torch": version("torch"),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def append_line(file: Path, record: dict[str, Any]) -> None:
+    """Appends a record as one line of JSON."""
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(record) + "\n")
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Reads the records of a file of JSON lines; a last line cut short by a crash does not count."""
+    records = []
+    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            records.append(json.loads(line))
+    return records

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from verydeep import paper
 from verydeep.convnets.architecture import Geometry, Layer, find_architecture, layers, scaled_length
 from verydeep.convnets.initialise import find_initialisation
+from verydeep.convnets.products import convolve_small, is_small, windows
 from verydeep.device import Choice
 from verydeep.mistakes import MistakeError, WrongUseError
 
@@ -29,6 +30,14 @@ class Convolution(nn.Conv2d):
 
     def reset_parameters(self) -> None:
         """Leaves the weights empty: PyTorch's default costs seconds and would be thrown away."""
+
+    def forward(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k y x"]:
+        """Convolves; small maps on the processor as a matrix product, which is the same sum in another order."""
+        precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.weight.dtype
+        if self.kernel_size[0] > 1 and is_small(map_, precision) and not torch.compiler.is_compiling():
+            assert self.bias is not None
+            return convolve_small(map_, self.weight, self.bias, precision)
+        return super().forward(map_)
 
 
 class FullyConnected(nn.Conv2d):
@@ -58,12 +67,12 @@ class FullyConnected(nn.Conv2d):
         if n * i * j * c * kernel**2 > _WINDOW_FLOATS:
             return super().forward(map_)
         if kernel > 1 and self.weight.is_contiguous(memory_format=torch.channels_last):
-            windows = map_.permute(0, 2, 3, 1).unfold(1, kernel, 1).unfold(2, kernel, 1).permute(0, 1, 2, 4, 5, 3)
+            places = windows(map_.permute(0, 2, 3, 1), kernel)
             weight = self.weight.permute(0, 2, 3, 1)
         else:
-            windows = map_.unfold(2, kernel, 1).unfold(3, kernel, 1).permute(0, 2, 3, 1, 4, 5)
+            places = windows(map_.permute(0, 2, 3, 1), kernel).permute(0, 1, 2, 5, 3, 4)
             weight = self.weight
-        scores = F.linear(windows.reshape(n, i * j, -1), weight.reshape(self.out_channels, -1), self.bias)
+        scores = F.linear(places.reshape(n, i * j, -1), weight.reshape(self.out_channels, -1), self.bias)
         return scores.reshape(n, i, j, -1).permute(0, 3, 1, 2)
 
 

@@ -46,7 +46,7 @@ _HOMES = {
     "tune_allocator": "speed.allocator",
 }
 
-__all__ = list(_HOMES)  # noqa: PLE0605 - the names above
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> object:

@@ -15,9 +15,12 @@ def written_whole(file: Path) -> Iterator[Path]:
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
+        temporary.chmod(mode)  # some writers make files that nobody else may read
         temporary.replace(file)
     except BaseException:
         temporary.unlink(missing_ok=True)

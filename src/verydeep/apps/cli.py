@@ -28,7 +28,9 @@ app = typer.Typer(
     epilog="Begin with: verydeep train digits --recipe quick --batch-norm",
 )
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")
+]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or mps; by default the fastest there is.")]
 DamagedOption = Annotated[str, typer.Option(help="What to do with damaged images: fail, or skip and count them.")]
 
@@ -114,24 +116,37 @@ def _before(
 
 @app.command()
 def train(
-    data: Annotated[str | None, typer.Argument(help="digits, or a folder: class folders, or train/ val/ test/.")] = None,
+    context: typer.Context,
+    data: Annotated[
+        str | None, typer.Argument(help="digits, or a folder: class folders, or train/ val/ test/.")
+    ] = None,
     architecture: Annotated[str, typer.Option(help="A, A-LRN, B, C, D, E or B-5x5; vgg16 and the like too.")] = "A",
     batch_norm: Annotated[bool, typer.Option("--batch-norm", help="A batch norm after every convolution.")] = False,
-    recipe: Annotated[str, typer.Option(help="paper, quick, small-images, fine-tune, or a JSON file.")] = "small-images",
+    recipe: Annotated[
+        str, typer.Option(help="paper, quick, small-images, fine-tune, or a JSON file.")
+    ] = "small-images",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a field of the recipe: key=value.")] = None,
-    crop: Annotated[int | None, typer.Option(help="Side of the training crop, a multiple of 32. [32 for digits, else 224]")] = None,
+    crop: Annotated[
+        int | None, typer.Option(help="Side of the training crop, a multiple of 32. [32 for digits, else 224]")
+    ] = None,
     width: Annotated[float, typer.Option(help="Factor on the channels of every layer.")] = 1.0,
-    train_scale: Annotated[str | None, typer.Option(help="S, or Smin,Smax for scale jitter. [256 x crop / 224]")] = None,
+    train_scale: Annotated[
+        str | None, typer.Option(help="S, or Smin,Smax for scale jitter. [256 x crop / 224]")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images. [the recipe's]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per update. [the recipe's]")] = None,
     init_from: Annotated[str | None, typer.Option(help="Take weights from a model file or run folder.")] = None,
-    initialise: Annotated[str | None, typer.Option(help="gaussian, glorot or kaiming. [the recipe's]")] = None,
+    initialise: Annotated[
+        str | None, typer.Option(help="gaussian, gaussian-variance, glorot or kaiming. [the recipe's]")
+    ] = None,
     keep: Annotated[str | None, typer.Option(help="last, or best by validation. [the recipe's]")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder. [a new one under runs/]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out; needs nothing else.")] = False,
     device: DeviceOption = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16. [the faster]")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that make crops. [0 on a processor]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that make crops. [0 on a processor, one a core for a GPU]")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the weights, the order, the crops and the dropout.")] = 0,
     damaged: DamagedOption = "fail",
     as_json: JsonOption = False,
@@ -142,6 +157,13 @@ def train(
     """
     if resume and out is None:
         raise WrongUseError("--resume: give the run folder with --out")
+    if resume:
+        for parameter in context.command.params:
+            source = context.get_parameter_source(parameter.name or "")
+            if source and source.name == "COMMANDLINE" and parameter.name not in ("data", "out", "resume", "as_json"):
+                raise WrongUseError(
+                    f"{parameter.opts[-1]} cannot change what a run began with: leave it out, or train anew"
+                )
     if not resume and data is None:
         raise WrongUseError("which data? Give a folder, or digits, or --resume with --out")
     changes = _read_changes(set_ or []) | {
@@ -229,7 +251,9 @@ def _prepare_process() -> None:
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model file or a run folder.")],
     data: Annotated[str, typer.Argument(help="digits, or a folder: class folders, or train/ val/ test/.")],
-    protocol: Annotated[str, typer.Option(help="centre, single (dense over the whole image and its mirror) or adaptive.")] = "single",
+    protocol: Annotated[
+        str, typer.Option(help="centre, single (dense over the whole image and its mirror) or adaptive.")
+    ] = "single",
     test_scales: Annotated[str | None, typer.Option(help="Test scale Q, pixels. [the net's training scale]")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test. [test where there is one, else val]")] = None,
     device: DeviceOption = None,
@@ -339,7 +363,9 @@ def predict(
 
 @app.command()
 def inspect(
-    name: Annotated[str, typer.Argument(metavar="ARCHITECTURE|MODEL", help="A column of Table 1, a model file or a run folder.")],
+    name: Annotated[
+        str, typer.Argument(metavar="ARCHITECTURE|MODEL", help="A column of Table 1, a model file or a run folder.")
+    ],
     crop: Annotated[int | None, typer.Option(help="Side of the crop, a multiple of 32. [224]")] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes. [1000]")] = None,
     as_json: JsonOption = False,
@@ -363,7 +389,11 @@ def inspect(
     for row in record["layers"]:
         if row["kind"] in ("relu", "dropout"):
             continue
-        kernel = f"{row['kernel']}x{row['kernel']}" if row["kind"] in ("convolution", "max-pool", "fully-connected") else row["kind"]
+        kernel = (
+            f"{row['kernel']}x{row['kernel']}"
+            if row["kind"] in ("convolution", "max-pool", "fully-connected")
+            else row["kind"]
+        )
         table.add_row(
             row["name"],
             kernel,
@@ -373,7 +403,9 @@ def inspect(
             f"{row['receptive_field']} px",
         )
     _print_table(table)
-    print(f"{record['weight_layers']} weight layers, {record['parameters']:,} parameters, {record['macs']:,} MACs a crop")
+    print(
+        f"{record['weight_layers']} weight layers, {record['parameters']:,} parameters, {record['macs']:,} MACs a crop"
+    )
     print(
         f"float32: {record['weight_bytes'] / 1e6:,.1f} MB of weights, {record['activation_bytes'] / 1e6:,.1f} MB of activations "
         "a crop while training"

@@ -8,7 +8,6 @@ from verydeep import paper
 from verydeep.convnets.architecture import Geometry, find_architecture, layers
 from verydeep.mistakes import WrongUseError
 
-_LIGHT_KINDS = frozenset({"relu", "dropout"})
 _BYTES = 4
 
 
@@ -71,7 +70,7 @@ def inspection(geometry: Geometry, card: dict[str, Any]) -> dict[str, Any]:
         "weight_layers": geometry.architecture.weight_layers,
         "macs": sum(row.macs for row in rows),
         "weight_bytes": _BYTES * parameters,
-        "activation_bytes": _BYTES * sum(row.channels * row.side**2 for row in rows if row.kind not in _LIGHT_KINDS),
+        "activation_bytes": _BYTES * sum(row.channels * row.side**2 for row in rows),
         "layers": [asdict(row) for row in rows],
     } | ({"card": card} if card else {})
 

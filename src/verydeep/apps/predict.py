@@ -16,7 +16,7 @@ from verydeep.atomic import written_whole
 from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import natural_key
-from verydeep.data.images import is_image_file, to_rgb
+from verydeep.data.images import is_image_file
 from verydeep.evaluation.evaluate import posterior
 from verydeep.mistakes import MistakeError, WrongUseError
 
@@ -81,9 +81,8 @@ class Classifier:
         """
         if top < 1:
             raise WrongUseError(f"top {top}: name at least one class")
-        if isinstance(image, Image.Image):
-            return self._ranked("image", posterior(self.net, to_rgb(image)), top)
-        return self._ranked(str(image), posterior(self.net, image), top)
+        name = "image" if isinstance(image, Image.Image) else str(image)
+        return self._ranked(name, posterior(self.net, image), top)
 
     def _ranked(self, file: str, posteriors: Float[ndarray, "k"], top: int) -> Prediction:
         order = np.argsort(-posteriors, kind="stable")[:top].tolist()
@@ -100,7 +99,9 @@ def find_images(arguments: Iterable[str]) -> list[Path]:
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            inside = sorted((file for file in path.rglob("*") if is_image_file(file)), key=lambda f: natural_key(str(f)))
+            inside = sorted(
+                (file for file in path.rglob("*") if is_image_file(file)), key=lambda f: natural_key(str(f))
+            )
             if not inside:
                 raise MistakeError(f"no images in {path}")
             found += inside

@@ -22,8 +22,8 @@ from verydeep.data.datasets import DataSet, describe, open_data
 from verydeep.data.image_set import ImageSet, memory_for_images
 from verydeep.data.pixels import PixelStatistics, measure_pixels
 from verydeep.device import Choice, choose, find_device
-from verydeep.evaluation.evaluate import check_classes, evaluate, measure_posteriors
 from verydeep.evaluation.errors import top_error
+from verydeep.evaluation.evaluate import check_classes, evaluate, measure_posteriors
 from verydeep.evaluation.protocols import default_test_scale, find_protocol
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.records import environment, now
@@ -135,9 +135,12 @@ def train(
         seed: of the weights, the order, the crops and the dropout.
         device: cpu, cuda or mps; by default the fastest there is.
         precision: fp32 or bf16; by default the faster.
-        workers: processes that make crops.
+        workers: processes that make crops; by default none on the processor and one per core for a GPU.
         skip_damaged: leave damaged images out and name them, instead of failing.
         reporter: is told how it goes.
+
+    Returns:
+        The trained net, its run folder and its errors on the validation images.
 
     Raises:
         MistakeError: the data, the model or the run folder cannot be used.
@@ -214,8 +217,12 @@ def fit(
         reporter: is told how it goes.
         data_source: where the data came from, if ``data`` is a data set.
 
+    Returns:
+        The trained net, its run folder and its errors on the validation images.
+
     Raises:
         MistakeError: the data or the run folder cannot be used, or do not fit the net.
+        WrongUseError: an option that cannot be right.
     """
     reporter = reporter or Silent()
     row = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
@@ -275,9 +282,7 @@ def resume(out: str | Path, *, data: str | Path | None = None, reporter: Reporte
     reporter.note(f"going on with {run.folder} after epoch {progress.epoch}, update {progress.iteration}")
     choice = Choice(**settings["choice"])
     find_device(choice.device)
-    return _go_on(
-        run, net, opened, find_recipe_of(settings), choice, reporter, momentum=momentum, progress=progress
-    )
+    return _go_on(run, net, opened, find_recipe_of(settings), choice, reporter, momentum=momentum, progress=progress)
 
 
 def find_recipe_of(settings: dict[str, Any]) -> Recipe:
@@ -334,7 +339,11 @@ def _go_on(
             listener=reporter,
             stop=stop,
         )
-        progress = run_loop(training, momentum, progress)
+        try:
+            progress = run_loop(training, momentum, progress)
+        except BaseException:
+            run.discard()
+            raise
     finished = progress.epoch == recipe.epochs or progress.plateau.ended
     rates = [record["images_per_second"] for record in run.log_records()]
     model = run.model_file if run.model_file.exists() else run.checkpoint_file
@@ -380,7 +389,9 @@ def _checked(data: DataSet, skip_damaged: bool, reporter: Reporter) -> tuple[Dat
     val, more = data.val.checked(skip_damaged=skip_damaged, memory=memory_for_images(), progress=reporter.progress)
     skipped = damaged + more
     if skipped:
-        reporter.note(f"left out {len(skipped)} damaged images: {', '.join(skipped[:5])}{' ...' if len(skipped) > 5 else ''}")
+        reporter.note(
+            f"left out {len(skipped)} damaged images: {', '.join(skipped[:5])}{' ...' if len(skipped) > 5 else ''}"
+        )
     return (
         DataSet(
             name=data.name,
@@ -437,7 +448,9 @@ def _suggest_fine_tuning(net: VeryDeep, data: DataSet, reporter: Reporter) -> No
         same = card.architecture == net.geometry.architecture.name and card.batch_norm == net.geometry.batch_norm
         other = card.data is not None and card.data.fingerprint != data.fingerprint
         if same and other and card.width == net.geometry.width:
-            reporter.note(f"hint: {file.parent} is a trained net of this kind: --init-from {file.parent} --recipe fine-tune")
+            reporter.note(
+                f"hint: {file.parent} is a trained net of this kind: --init-from {file.parent} --recipe fine-tune"
+            )
             return
 
 

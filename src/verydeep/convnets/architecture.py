@@ -163,7 +163,9 @@ class Geometry:
         if self.num_classes < 1:
             raise WrongUseError(f"{self.num_classes} classes: a net needs at least one")
         if not 0 < self.width <= 16:
-            raise WrongUseError(f"width {self.width:g} is out of range: give a factor above 0 and up to 16, such as 0.5")
+            raise WrongUseError(
+                f"width {self.width:g} is out of range: give a factor above 0 and up to 16, such as 0.5"
+            )
 
     @property
     def title(self) -> str:

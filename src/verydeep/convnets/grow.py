@@ -30,8 +30,10 @@ class Grown:
 
     def __str__(self) -> str:
         """Such as ``copied conv1_1 ... fc7; new fc8``."""
-        layers = [list(dict.fromkeys(name.partition(".")[0] for name in names)) for names in (self.copied, self.new)]
-        return "; ".join(f"{word} {', '.join(names)}" for word, names in zip(("copied", "new"), layers, strict=True) if names)
+        layers = [list(dict.fromkeys(map(_layer, names))) for names in (self.copied, self.new)]
+        return "; ".join(
+            f"{word} {', '.join(names)}" for word, names in zip(("copied", "new"), layers, strict=True) if names
+        )
 
 
 def grow(net: VeryDeep, source: VeryDeep) -> Grown:
@@ -54,16 +56,20 @@ def grow(net: VeryDeep, source: VeryDeep) -> Grown:
     """
     alike = net.geometry.architecture == source.geometry.architecture
     same_classes = net.classes is not None and net.classes == source.classes
-    available = source.state_dict()
+    available, tensors = source.state_dict(), net.state_dict()
+    misfits = {
+        _layer(name)
+        for name, tensor in tensors.items()
+        if name not in available or available[name].shape != tensor.shape
+    }
     copied, new = [], []
     with torch.no_grad():
-        for name, tensor in net.state_dict().items():
-            layer = name.partition(".")[0]
+        for name, tensor in tensors.items():
+            layer = _layer(name)
             if layer in ("mean", "divisor"):
                 continue
             wanted = alike or layer.replace("bn", "conv") in GROWN_LAYERS
-            fits = name in available and available[name].shape == tensor.shape and (layer != "fc8" or same_classes)
-            if wanted and fits:
+            if wanted and layer not in misfits and (layer != "fc8" or same_classes):
                 tensor.copy_(available[name])
                 copied.append(name)
             else:
@@ -74,3 +80,7 @@ def grow(net: VeryDeep, source: VeryDeep) -> Grown:
         )
     net.set_input(source.mean.tolist(), source.divisor.tolist())
     return Grown(tuple(copied), tuple(new))
+
+
+def _layer(tensor_name: str) -> str:
+    return tensor_name.partition(".")[0]

@@ -208,7 +208,9 @@ def load(model: str | Path) -> VeryDeep:
     found = {name for name in opened.tensors.keys() if not name.startswith(_STATE_PREFIX)}  # noqa: SIM118 - no mapping
     expected = net.state_dict()
     for name in sorted(found ^ expected.keys()):
-        raise MistakeError(f"{file}: tensor {name} is {'missing' if name in expected else 'not one'} of {net.geometry.title}")
+        raise MistakeError(
+            f"{file}: tensor {name} is {'missing' if name in expected else 'not one'} of {net.geometry.title}"
+        )
     weights = {name: opened.tensors.get_tensor(name) for name in expected}
     for name, tensor in weights.items():
         if tensor.shape != expected[name].shape:

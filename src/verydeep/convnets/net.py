@@ -83,7 +83,7 @@ def _module(layer: Layer, dropout: float) -> nn.Module:
         case "batch-norm":
             return nn.BatchNorm2d(layer.channels)
         case "relu":
-            return nn.ReLU(inplace=True)
+            return nn.ReLU()  # in place it would overwrite tapped activations, and is no faster
         case "local-response-norm":
             # PyTorch divides alpha by the size; AlexNet's formula does not
             alpha = paper.LRN_ALPHA * paper.LRN_SIZE
@@ -104,7 +104,7 @@ class VeryDeep(nn.Module):
     everybody cites (conv1_1 ... conv5_4, fc6, fc7, fc8) and are attributes of the net.
 
     Args:
-        architecture: a name of a column of Table 1, such as ``D`` or ``vgg16_bn``, or a row.
+        architecture: a name of a column of Table 1, such as ``D`` or ``vgg16_bn``.
         num_classes: number of classes.
         batch_norm: a batch norm after every convolution; a name that ends in ``bn`` asks for it too.
         initialisation: ``gaussian``, ``gaussian-variance``, ``glorot`` or ``kaiming``; None leaves the weights empty.
@@ -294,11 +294,10 @@ class VeryDeep(nn.Module):
             raise WrongUseError(f"no layer {missing[0]!r} in {self.geometry.title}: it has {', '.join(self._modules)}")
         wanted, outputs = set(names), {}
         x = self.normalise(images)
-        for name, layer in self._modules.items():
+        for name in self._modules:
             if wanted <= outputs.keys():
                 break
-            # in place, a ReLU would overwrite the output of the layer before it
-            x = F.relu(x) if isinstance(layer, nn.ReLU) else self.get_submodule(name)(x)
+            x = self.get_submodule(name)(x)
             if name in wanted:
                 outputs[name] = x
         return {name: outputs[name] for name in names}

@@ -42,8 +42,9 @@ def convolve_small(
         bias: one number per output channel.
         precision: of the products.
     """
-    result: Tensor = _Product.apply(map_.to(precision), weight.to(precision), bias.to(precision))
-    return result
+    n, _, y, x = map_.shape
+    places: Tensor = _Product.apply(map_.to(precision), weight.to(precision), bias.to(precision))
+    return places.view(n, y, x, -1).permute(0, 3, 1, 2)
 
 
 class _Product(torch.autograd.Function):
@@ -56,14 +57,13 @@ class _Product(torch.autograd.Function):
         rows = weight.permute(0, 2, 3, 1).reshape(k, -1)
         ctx.save_for_backward(columns, rows)
         ctx.sizes = (n, y, x, s)
-        return F.linear(columns, rows, bias).view(n, y, x, k).permute(0, 3, 1, 2)
+        return F.linear(columns, rows, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # noqa: ANN401
         columns, rows = ctx.saved_tensors
         n, y, x, s = ctx.sizes
-        k, r = len(rows), s // 2
-        gradient = gradients[0].permute(0, 2, 3, 1).reshape(n * y * x, k)
+        k, r, gradient = len(rows), s // 2, gradients[0]
         of_map = None
         if ctx.needs_input_grad[0]:
             parts = (gradient @ rows).view(n, y, x, s, s, -1)

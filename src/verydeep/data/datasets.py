@@ -82,9 +82,13 @@ def open_data(data: str | Path) -> DataSet:
     if str(data) in BUILT_IN and not path.is_dir():
         return BUILT_IN[str(data)]()
     if path.is_file():
-        raise MistakeError(f"{path} is a file: give a folder of class folders, or a built-in name ({', '.join(BUILT_IN)})")
+        raise MistakeError(
+            f"{path} is a file: give a folder of class folders, or a built-in name ({', '.join(BUILT_IN)})"
+        )
     if not path.is_dir():
-        raise MistakeError(f"no data {str(data)!r}: give a folder of class folders, or a built-in name ({', '.join(BUILT_IN)})")
+        raise MistakeError(
+            f"no data {str(data)!r}: give a folder of class folders, or a built-in name ({', '.join(BUILT_IN)})"
+        )
     return _open_folder(path)
 
 
@@ -106,7 +110,9 @@ def _open_folder(root: Path) -> DataSet:
         validation = "a stratified tenth of the training images, held out by their names"
     for images in (train, val):
         if not len(images):
-            raise MistakeError(f"{root}: too few images to set some aside for {images.split}: add images to its classes")
+            raise MistakeError(
+                f"{root}: too few images to set some aside for {images.split}: add images to its classes"
+            )
     return DataSet(
         name=root.resolve().name or "data",
         train=train,
@@ -114,7 +120,9 @@ def _open_folder(root: Path) -> DataSet:
         test=test,
         mirror=True,
         validation=validation,
-        fingerprint=_fingerprint([train, val, *([test] if test else [])], lambda images, i: images.file(i).stat().st_size),
+        fingerprint=_fingerprint(
+            [train, val, *([test] if test else [])], lambda images, i: images.file(i).stat().st_size
+        ),
     )
 
 
@@ -134,7 +142,9 @@ def _read_classes(root: Path, folder: Path, split: str, known: tuple[str, ...] |
     classes = known or tuple(found)
     for name in found:
         if name not in classes:
-            raise MistakeError(f"class {name!r} of {folder} is not among the classes of train/: add it there or remove it")
+            raise MistakeError(
+                f"class {name!r} of {folder} is not among the classes of train/: add it there or remove it"
+            )
     if len(classes) < 2:
         raise MistakeError(f"{folder} has one class, {classes[0]!r}: a classifier needs at least two class folders")
     names: list[str] = []

@@ -103,7 +103,9 @@ class ImageSet:
         if damaged and not skip_damaged:
             first, more = next(iter(damaged.values())), len(damaged) - 1
             others = f" (and {more} more)" if more else ""
-            raise DamagedImageError(f"{first}{others}; mend or remove it, or leave damaged files out with --damaged skip")
+            raise DamagedImageError(
+                f"{first}{others}; mend or remove it, or leave damaged files out with --damaged skip"
+            )
         whole = ImageSet(
             split=self.split, classes=self.classes, names=self.names, labels=self.labels, root=self.root, decoded=held
         )

@@ -35,7 +35,7 @@ def measure_pixels(images: ImageSet) -> PixelStatistics:
 
     Paper: section 2.1 (the mean), section 3.1 (the principal components).
     """
-    step = max(1, len(images) // MOST_IMAGES)
+    step = -(-len(images) // MOST_IMAGES)
     chosen = range(0, len(images), step)
     total, squares = np.zeros(3), np.zeros((3, 3))
     for index in chosen:

@@ -9,7 +9,7 @@ def top_error(posteriors: Float[ndarray, "n k"], labels: Int[ndarray, "n"], top:
     """The share of images whose class is not among the top ones.
 
     A class counts as beaten by every other class with a higher posterior, and by half of those with the same, so that a
-    net that says the same of all classes gets no image right by the order of the classes.
+    net that says the same of all classes gets no image right by the order of the classes. NaN is always wrong.
 
     Args:
         posteriors: one row per image.
@@ -25,7 +25,7 @@ def top_error(posteriors: Float[ndarray, "n k"], labels: Int[ndarray, "n"], top:
         return None
     own = posteriors[np.arange(len(labels)), labels][:, None]
     beaten_by = (posteriors > own).sum(1) + ((posteriors == own).sum(1) - 1) / 2
-    return float(np.mean(~(beaten_by < top)))
+    return float(np.mean(~(beaten_by < top) | np.isnan(own[:, 0])))
 
 
 def interval95(error: float, count: int) -> tuple[float, float]:

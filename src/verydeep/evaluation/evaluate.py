@@ -17,6 +17,7 @@ from verydeep.convnets.net import VeryDeep
 from verydeep.data.batches import batches_by_shape
 from verydeep.data.datasets import open_data
 from verydeep.data.image_set import ImageSet, Progress, ignore_progress
+from verydeep.data.images import to_rgb
 from verydeep.device import Choice, find_device
 from verydeep.evaluation.errors import interval95, top_error
 from verydeep.evaluation.protocols import Protocol, default_test_scale, find_protocol
@@ -39,7 +40,7 @@ class Result:
         protocol: name of the protocol.
         test_scales: test scales Q, pixels.
         split: the split it was measured on.
-        selected_on: the split that had a say in the weights beyond training, or None.
+        selected_on: the split that the weights were selected on; None where none was, or where a net without its file was tested.
         seconds: time taken.
         skipped: names of damaged images left out.
     """
@@ -125,9 +126,7 @@ def evaluate(
     images = data if isinstance(data, ImageSet) else open_data(data).split(split)
     check_classes(net, images)
     images, skipped = images.checked(skip_damaged=True) if skip_damaged else (images, [])
-    choice = Choice(
-        device=find_device(device), precision="fp32", channels_last=True, threads=torch.get_num_threads()
-    )
+    choice = Choice(device=find_device(device), precision="fp32", channels_last=True, threads=torch.get_num_threads())
     start = time.perf_counter()
     posteriors = measure_posteriors(net, images, row, scale, choice, progress)
     return Result(
@@ -221,20 +220,28 @@ def measure_posteriors(
 
 
 def posterior(
-    net: VeryDeep, image: Image.Image | str | Path, *, protocol: str = "single", test_scales: Sequence[int] | None = None
+    net: VeryDeep,
+    image: Image.Image | str | Path,
+    *,
+    protocol: str = "single",
+    test_scales: Sequence[int] | None = None,
 ) -> Float[ndarray, "k"]:
     """Computes the class posteriors of one image by a protocol.
 
     Args:
         net: the net; it stays where it is.
-        image: an RGB image or a file.
+        image: an image of any mode, or a file.
         protocol: ``centre``, ``single`` or ``adaptive``.
         test_scales: Q, pixels; by default the net's training scale.
 
+    Returns:
+        Probabilities in the order of the classes.
+
     Raises:
         MistakeError: the image cannot be read.
+        WrongUseError: an unknown protocol or a scale below the crop.
     """
-    held = {} if isinstance(image, str | Path) else {0: image}
+    held = {} if isinstance(image, str | Path) else {0: to_rgb(image)}
     images = ImageSet(
         split="image",
         classes=net.classes or (),

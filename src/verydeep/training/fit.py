@@ -113,7 +113,11 @@ def _train_epoch(t: Training, optimiser: torch.optim.SGD, progress: Progress, it
     )
     t.net.train()
     before, start, told = progress, time.perf_counter(), 0.0
-    loss_sum, wrong, seen = torch.tensor(progress.loss, dtype=torch.float64), torch.tensor(progress.wrong), progress.seen
+    loss_sum, wrong, seen = (
+        torch.tensor(progress.loss, dtype=torch.float64),
+        torch.tensor(progress.wrong),
+        progress.seen,
+    )
     for images, labels in batches:
         done = progress.epoch + progress.iteration / iterations
         rate = scheduled_rate(t.recipe, done) * 0.1**progress.plateau.drops

@@ -79,7 +79,9 @@ class Recipe:
         if low > high:
             raise WrongUseError(f"train scale {low},{high}: give the smaller one first")
         if low < crop:
-            raise WrongUseError(f"train scale {low} is below the crop of {crop}: the crop must fit, give {crop} or more")
+            raise WrongUseError(
+                f"train scale {low} is below the crop of {crop}: the crop must fit, give {crop} or more"
+            )
         return low, high
 
     def selects_on_validation(self) -> bool:
@@ -116,13 +118,13 @@ _ROWS = (
         warmup=1,
         nesterov=True,
     ),
-    # Thousands to tens of thousands of small images: verydeep train cifar10 --recipe small-images --batch-norm --crop 32
+    # Thousands to tens of thousands of small images: verydeep train cifar10/ --recipe small-images --batch-norm --crop 32
     Recipe(
         name="small-images",
         initialisation="kaiming",
         epochs=20,
         batch_size=128,
-        learning_rate=0.02,
+        learning_rate=0.05,
         schedule="cosine",
         warmup=1,
         nesterov=True,

@@ -109,6 +109,13 @@ class Run:
         """The state to go on from."""
         return self.folder / CHECKPOINT_FILE
 
+    def discard(self) -> None:
+        """Removes the folder of a training that failed before it had anything to keep."""
+        if not self.checkpoint_file.exists() and not self.model_file.exists():
+            for name in (SETTINGS_FILE, LOG_FILE):
+                (self.folder / name).unlink(missing_ok=True)
+            self.folder.rmdir()
+
     def log(self, record: dict[str, Any]) -> None:
         """Adds a line to the log."""
         append_line(self.folder / LOG_FILE, record)
@@ -118,9 +125,7 @@ class Run:
         file = self.folder / LOG_FILE
         return read_lines(file) if file.exists() else []
 
-    def save_checkpoint(
-        self, net: VeryDeep, card: ModelCard, momentum: dict[str, Tensor], progress: Progress
-    ) -> None:
+    def save_checkpoint(self, net: VeryDeep, card: ModelCard, momentum: dict[str, Tensor], progress: Progress) -> None:
         """Writes the state to go on from."""
         save(net, self.checkpoint_file, card=card, state=momentum, progress=progress.as_record())
 

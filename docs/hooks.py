@@ -1,0 +1,128 @@
+"""Fills the pages from the package when they are built, so that no table can go stale.
+
+``<!-- table: NAME -->`` becomes a table of the rows of the package, ``<!-- help: VERB -->`` what the verb prints with
+``--help``. Every file of src/verydeep or tests that a page names is checked.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import Files
+from mkdocs.structure.pages import Page
+from typer.testing import CliRunner
+
+import verydeep
+from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
+from verydeep.apps.cli import app
+from verydeep.convnets.architecture import Geometry, layers
+
+_MARKER = re.compile(r"^<!-- (table|help): (\S+) -->$", re.MULTILINE)
+_SOURCE = re.compile(r"`(?!tests/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")
+_TEST = re.compile(r"`tests/((?:[a-z]+/)?)test_([a-z0-9_]+)\.py`")
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Replaces the markers of a page and checks the files it names.
+
+    Args:
+        markdown: the page as it was written.
+        page: its place among the pages.
+        config: of the whole documentation.
+        files: all of its files.
+
+    Returns:
+        The page with its tables.
+
+    Raises:
+        PluginError: an unknown marker, or a file that does not exist.
+    """
+    name = page.file.src_uri
+    _check_files(markdown, name, Path(config.config_file_path).parent / "src" / "verydeep")
+    return _MARKER.sub(lambda found: _filled(found[1], found[2], name), markdown)
+
+
+def _filled(kind: str, name: str, page: str) -> str:
+    if kind == "help":
+        return _help(name)
+    if name not in TABLES:
+        raise PluginError(f"{page}: no table {name!r}: choose one of {', '.join(TABLES)}")
+    return TABLES[name]()
+
+
+def _check_files(markdown: str, page: str, package: Path) -> None:
+    """Checks the modules that a page names, and that each test mirrors one of them.
+
+    A module is written without the package, as `convnets/net.py`; a test in full, as `tests/convnets/test_net.py`.
+    """
+    modules = _SOURCE.findall(markdown) + [f"{folder}{module}.py" for folder, module in _TEST.findall(markdown)]
+    for module in modules:
+        if not (package / module).is_file():
+            raise PluginError(f"{page}: {package / module} does not exist: name the module that took its place")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+
+
+def _shown(value: object) -> str:
+    """Writes the value of a field as a person would."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _architectures() -> str:
+    rows = []
+    for row in ARCHITECTURES.values():
+        inside = layers(Geometry(architecture=row))
+        parameters, macs = sum(layer.parameters for layer in inside), sum(layer.macs for layer in inside)
+        field = next(layer.receptive_field for layer in inside if layer.name == "pool5")
+        rows.append(
+            [
+                f"`{row.name}`",
+                ", ".join(f"`{alias}`" for alias in row.aliases),
+                str(row.weight_layers),
+                f"{parameters:,}",
+                f"{macs / 1e9:.2f}",
+                str(field),
+                row.remark,
+            ]
+        )
+    head = ["name", "aliases", "weight layers", "parameters", "10⁹ MACs", "receptive field at pool5, pixels", "remark"]
+    return _table(head, rows)
+
+
+def _recipes() -> str:
+    columns = [row.as_record() for row in RECIPES.values()]
+    fields = [field for field in columns[0] if field != "name"]
+    rows = [[f"`{field}`", *(_shown(column[field]) for column in columns)] for field in fields]
+    return _table(["field", *(f"`{name}`" for name in RECIPES)], rows)
+
+
+def _protocols() -> str:
+    rows = [[f"`{row.name}`", row.remark, _shown(row.mirrored)] for row in PROTOCOLS.values()]
+    return _table(["name", "what the net sees, and what is averaged", "mirror image too"], rows)
+
+
+def _names() -> str:
+    return ", ".join(f"`verydeep.{name}`" for name in sorted(verydeep.__all__, key=str.casefold)) + "."
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "architectures": _architectures,
+    "recipes": _recipes,
+    "protocols": _protocols,
+    "names": _names,
+}
+"""The tables that a page can ask for, by name."""
+
+
+def _help(verb: str) -> str:
+    result = CliRunner().invoke(app, [verb, "--help"], prog_name="verydeep")
+    if result.exit_code:
+        raise PluginError(f"verydeep {verb} --help fails: {result.output}")
+    return f"```text\n{result.output.strip()}\n```"

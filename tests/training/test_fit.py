@@ -1,0 +1,228 @@
+"""The loop: it learns, it resumes as if nothing had happened, it stops when asked, and it leaves nothing half done."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from verydeep.apps.train import Silent, fit, resume
+from verydeep.convnets.model_file import load, read_card
+from verydeep.convnets.net import VeryDeep
+from verydeep.data.datasets import open_data
+from verydeep.device import Choice
+from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.training.fit import make_optimiser, update
+from verydeep.training.recipes import find_recipe
+
+
+@pytest.fixture
+def photos(make_folder):
+    return make_folder("photos", {"dark": 24, "grey": 24, "bright": 24})
+
+
+def make_net(seed=0, batch_norm=True):
+    return VeryDeep(
+        "A", num_classes=3, crop=32, width=0.125, batch_norm=batch_norm, generator=torch.Generator().manual_seed(seed)
+    )
+
+
+RECIPE = find_recipe("quick", epochs=3, batch_size=16, learning_rate=0.05, warmup=0.5, colour_shift=True)
+
+
+@pytest.fixture(autouse=True)
+def fixed_choice(monkeypatch):
+    """Two trainings compute alike only when neither measures which layout is faster."""
+    choice = Choice(device="cpu", precision="fp32", channels_last=True, threads=2)
+    monkeypatch.setattr("verydeep.apps.train.choose", lambda make_step, device, precision: (choice, {}))
+
+
+class StopAfter(Silent):
+    """Presses Ctrl-C after some updates."""
+
+    def __init__(self, updates):
+        self.left = updates
+
+    def step(self, progress, iterations, images_per_second):
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture
+def tell_every_step(monkeypatch):
+    """Makes the loop report each update, not four a second."""
+    clock = iter(range(10**9))
+    monkeypatch.setattr("verydeep.training.fit.time.perf_counter", lambda: float(next(clock)))
+
+
+def untimed(run):
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [
+        {key: value for key, value in line.items() if key not in ("seconds", "images_per_second", "time")}
+        for line in lines
+    ]
+
+
+def test_it_learns_and_writes_a_whole_run(photos, tmp_path):
+    recipe = find_recipe("quick", epochs=8, batch_size=8)
+    trained = fit(make_net(), photos, recipe=recipe, out=tmp_path / "run")
+    assert trained.finished
+    assert trained.epochs == 8
+    assert trained.split == "val"
+    assert trained.top1_error is not None
+    assert trained.top1_error < 0.34
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {
+        "run.json", "log.jsonl", "checkpoint.safetensors", "model.safetensors",
+    }  # fmt: skip
+    card = read_card(tmp_path / "run")
+    assert card.classes == ("bright", "dark", "grey")
+    assert card.data is not None
+    assert card.data.fingerprint == open_data(photos).fingerprint
+    assert card.recipe is not None
+    assert card.recipe["epochs"] == 8
+    assert card.errors is not None
+    assert card.errors["split"] == "val"
+    log = untimed(tmp_path / "run")
+    assert [line["epoch"] for line in log] == list(range(1, 9))
+    assert log[-1]["loss"] < log[0]["loss"]
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.allclose(load(trained.model)(images), trained.net(images), atol=1e-4)
+
+
+def test_the_mean_and_deviation_of_the_training_images_live_in_the_net(photos, tmp_path):
+    fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run")
+    train = open_data(photos).train
+    means = np.mean([np.asarray(train.read(index)).mean((0, 1)) for index in range(len(train))], axis=0)
+    card = read_card(tmp_path / "run")
+    assert card.mean == pytest.approx(means, rel=1e-4)
+    assert min(card.divisor) > 20
+    plain = find_recipe("quick", epochs=1, input_divisor="one", learning_rate=1e-5)
+    fit(make_net(), photos, recipe=plain, out=tmp_path / "one")
+    assert read_card(tmp_path / "one").divisor == (1, 1, 1)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("updates", [2, 4, 7])
+def test_resuming_is_as_if_nothing_had_happened(updates, batch_norm, photos, tmp_path, tell_every_step):
+    fit(make_net(batch_norm=batch_norm), photos, recipe=RECIPE, out=tmp_path / "whole")
+    reporter = StopAfter(updates)
+    stopped = fit(make_net(batch_norm=batch_norm), photos, recipe=RECIPE, out=tmp_path / "cut", reporter=reporter)
+    assert not stopped.finished
+    assert stopped.top1_error is None
+    assert resume(tmp_path / "cut").finished
+    whole, cut = load_file(tmp_path / "whole/model.safetensors"), load_file(tmp_path / "cut/model.safetensors")
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, cut[name]), name
+    assert untimed(tmp_path / "whole") == untimed(tmp_path / "cut")
+    assert len(untimed(tmp_path / "cut")) == 3
+
+
+def test_a_log_ahead_of_its_checkpoint_is_cut_back(photos, tmp_path, tell_every_step):
+    fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run", reporter=StopAfter(5))
+    with (tmp_path / "run/log.jsonl").open("a") as log:
+        log.write('{"epoch": 2, "images_per_second": 1}\n{"epoch": 3, "im')
+    resume(tmp_path / "run")
+    assert [line["epoch"] for line in untimed(tmp_path / "run")] == [1, 2, 3]
+
+
+def test_resuming_a_finished_run_changes_nothing(photos, tmp_path):
+    fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run")
+    before = (tmp_path / "run/model.safetensors").read_bytes()
+    assert resume(tmp_path / "run").finished
+    assert (tmp_path / "run/model.safetensors").read_bytes() == before
+
+
+def test_resuming_on_other_data_is_refused(photos, tmp_path, tell_every_step):
+    fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run", reporter=StopAfter(1))
+    next((photos / "dark").iterdir()).unlink()
+    with pytest.raises(MistakeError, match="not those the run began with"):
+        resume(tmp_path / "run")
+
+
+def test_resuming_what_is_no_run(tmp_path):
+    with pytest.raises(MistakeError, match="no run folder"):
+        resume(tmp_path)
+
+
+def test_a_folder_that_is_taken_is_refused_before_anything_is_read(photos, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("x")
+    with pytest.raises(WrongUseError, match="not empty"):
+        fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run")
+    with pytest.raises(WrongUseError, match="is a file"):
+        fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run" / "thesis.tex")
+    with pytest.raises(MistakeError, match="cannot be written"):
+        fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run" / "thesis.tex" / "below")
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+def test_a_loss_that_is_not_finite_ends_with_the_remedy_and_leaves_nothing(photos, tmp_path):
+    wild = find_recipe("quick", epochs=2, batch_size=16, learning_rate=1e30, warmup=0)
+    with pytest.raises(MistakeError, match="lower rate than 1e\\+30"):
+        fit(make_net(batch_norm=False), photos, recipe=wild, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_plateau_rule_drops_the_rate_and_ends(photos, tmp_path):
+    still = find_recipe(
+        "paper", epochs=30, batch_size=64, learning_rate=1e-9, patience=1, drops=2, initialisation="kaiming"
+    )
+    trained = fit(make_net(), photos, recipe=still, out=tmp_path / "run")
+    log = untimed(tmp_path / "run")
+    assert trained.finished
+    assert trained.epochs == len(log) < 30
+    rates = [line["learning_rate"] for line in log]
+    assert rates[0] == pytest.approx(1e-9)
+    assert rates[-1] == pytest.approx(1e-11)
+
+
+def test_the_best_weights_are_kept_when_asked(photos, tmp_path):
+    recipe = find_recipe("quick", epochs=4, batch_size=16, keep="best")
+    trained = fit(make_net(), photos, recipe=recipe, out=tmp_path / "run")
+    errors = [line["val_top1_error"] for line in untimed(tmp_path / "run")]
+    card = read_card(trained.model)
+    assert card.errors is not None
+    assert card.errors["top1_error"] == min(errors)
+    assert card.epochs == errors.index(min(errors)) + 1
+
+
+def test_a_trained_net_keeps_its_own_mean(photos, tmp_path):
+    net = make_net()
+    net.set_input((1, 2, 3), (4, 5, 6))
+    fit(net, photos, recipe=find_recipe("quick", epochs=1), out=tmp_path / "run")
+    assert (read_card(tmp_path / "run").mean, read_card(tmp_path / "run").divisor) == ((1, 2, 3), (4, 5, 6))
+
+
+def test_a_net_for_other_classes_is_refused(photos, tmp_path):
+    with pytest.raises(MistakeError, match="1000 classes and the data 3"):
+        fit(VeryDeep("A", crop=32, width=0.125), photos, recipe=RECIPE, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_batch_norm_does_not_decay_and_everything_else_does():
+    optimiser = make_optimiser(make_net(), find_recipe("paper"))
+    decays = {group["weight_decay"]: len(group["params"]) for group in optimiser.param_groups}
+    assert decays == {5e-4: 2 * 11, 0.0: 2 * 8}
+
+
+def test_an_update_is_the_textbook_one():
+    """Against momentum written out: v = mu v + g + lambda w; w = w - lr v."""
+    recipe = find_recipe("paper", learning_rate=0.01, dropout=0)
+    net = VeryDeep("A", num_classes=3, crop=32, width=0.125, dropout=0, generator=torch.Generator().manual_seed(0))
+    net.train()
+    choice = Choice(device="cpu", precision="fp32", channels_last=False, threads=2)
+    weight = net.get_submodule("fc7").weight
+    assert isinstance(weight, torch.nn.Parameter)
+    expected, velocity = weight.detach().clone(), torch.zeros_like(weight)
+    optimiser = make_optimiser(net, recipe)
+    images, labels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8), torch.tensor([0, 1, 2, 0])
+    for _ in range(3):
+        update(net, optimiser, images, labels, choice)
+        assert weight.grad is not None
+        velocity = 0.9 * velocity + weight.grad + 5e-4 * expected
+        expected = expected - 0.01 * velocity
+        assert torch.allclose(weight, expected, atol=1e-6)

@@ -17,7 +17,7 @@ from PIL import Image  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # two threads wait for each other where the machine has other work
 
 
 def picture(seed: int, width: int, height: int) -> Image.Image:

@@ -20,9 +20,14 @@ def test_the_new_file_replaces_the_old_one(tmp_path):
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     file = tmp_path / "a.txt"
     file.write_text("old")
-    with pytest.raises(KeyboardInterrupt), written_whole(file) as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
+
+    def fail():
+        with written_whole(file) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
 

@@ -65,10 +65,20 @@ def find_device(name: str | None = None) -> str:
     return name
 
 
+def check_precision(name: str | None) -> None:
+    """Checks the name of a precision; None leaves it open.
+
+    Raises:
+        WrongUseError: an unknown name.
+    """
+    if name is not None and name not in PRECISIONS:
+        raise WrongUseError(f"unknown precision {name!r}: choose one of {', '.join(PRECISIONS)}")
+
+
 def has_fast_bf16(device: str) -> bool:
     """Whether the device computes bf16 products in hardware."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "mps":
         return False
     capabilities = torch.cpu.get_capabilities()
@@ -92,8 +102,7 @@ def choose(
         WrongUseError: an unknown device or precision.
     """
     device = find_device(device)
-    if precision is not None and precision not in PRECISIONS:
-        raise WrongUseError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+    check_precision(precision)
     precisions = [precision] if precision else ["fp32", "bf16"] if has_fast_bf16(device) else ["fp32"]
     candidates = [
         Choice(device=device, precision=name, channels_last=last, threads=torch.get_num_threads())

@@ -42,8 +42,5 @@ def append_line(file: Path, record: dict[str, Any]) -> None:
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
     """Reads the records of a file of JSON lines; a last line cut short by a crash does not count."""
-    records = []
-    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            records.append(json.loads(line))
-    return records
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]

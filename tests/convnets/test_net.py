@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 import torchvision
 from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from verydeep.convnets.architecture import Layer
-from verydeep.convnets.net import FullyConnected, VeryDeep
+from verydeep.convnets.modules import FullyConnected
+from verydeep.convnets.net import VeryDeep
 from verydeep.data.images import centre_crop, read_image, rescale
 from verydeep.device import Choice
 from verydeep.evaluation.posteriors import of_adaptive_scores
@@ -178,28 +177,11 @@ def test_score_map_has_a_place_for_every_32_pixels_and_forward_is_its_mean(small
         assert small.score_map(images_of(64, 64)).shape == (2, 6, 1, 1)
 
 
-@pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize(("kernel", "side"), [(1, 1), (2, 2), (3, 3), (2, 5), (3, 7)])
-def test_fully_connected_is_the_convolution(kernel, side, last):
-    layer = Layer(
-        name="fc6", kind="fully-connected", kernel=kernel, in_channels=8, channels=16,
-        side=1, parameters=0, macs=0, receptive_field=1,
-    )  # fmt: skip
-    fc = FullyConnected(layer)
-    nn.init.normal_(fc.weight)
-    assert fc.bias is not None
-    nn.init.normal_(fc.bias)
-    if last:
-        fc = fc.to(memory_format=torch.channels_last)
-    x = torch.randn(3, 8, side, side + 1)
-    assert torch.allclose(fc(x), F.conv2d(x, fc.weight, fc.bias), atol=1e-5)
-
-
 def test_huge_maps_take_the_convolution(small, monkeypatch):
     images = images_of(128, 160, n=1)
     with torch.inference_mode():
         expected = small(images)
-        monkeypatch.setattr("verydeep.convnets.net._WINDOW_FLOATS", 100)
+        monkeypatch.setattr("verydeep.convnets.modules._WINDOW_FLOATS", 100)
         assert torch.allclose(small(images), expected, atol=1e-5)
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from verydeep.apps.train import Silent, fit, resume
+from verydeep.apps.reporter import Silent
+from verydeep.apps.train import fit, resume
 from verydeep.convnets.model_file import load, read_card
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import open_data
@@ -36,7 +37,7 @@ RECIPE = find_recipe("quick", epochs=3, batch_size=16, learning_rate=0.05, warmu
 def fixed_choice(monkeypatch):
     """Two trainings compute alike only when neither measures which layout is faster."""
     choice = Choice(device="cpu", precision="fp32", channels_last=True, threads=2)
-    monkeypatch.setattr("verydeep.apps.train.choose", lambda make_step, device, precision: (choice, {}))
+    monkeypatch.setattr("verydeep.apps.preparation.choose", lambda make_step, device, precision: (choice, {}))
 
 
 class StopAfter(Silent):
@@ -75,7 +76,7 @@ def test_it_learns_and_writes_a_whole_run(photos, tmp_path):
     assert trained.top1_error is not None
     assert trained.top1_error < 0.34
     assert {file.name for file in (tmp_path / "run").iterdir()} == {
-        "run.json", "log.jsonl", "checkpoint.safetensors", "model.safetensors",
+        "run.json", "log.jsonl", "checkpoint.safetensors", "model.safetensors", "report.html",
     }  # fmt: skip
     card = read_card(tmp_path / "run")
     assert card.classes == ("bright", "dark", "grey")

@@ -4,21 +4,16 @@ torch is imported inside the verbs that need it, so that ``--help`` answers at o
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
 
 from verydeep.mistakes import MistakeError, WrongUseError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from verydeep.apps.train import Trained
-    from verydeep.evaluation.evaluate import Result
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -27,6 +22,9 @@ app = typer.Typer(
     help="Very deep convolutional networks (VGG): train, evaluate and use the nets of the paper on your own images.",
     epilog="Begin with: verydeep train digits --recipe quick --batch-norm",
 )
+
+# what the parser raises for any wrong use; typer exports only this one subclass of it
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")
@@ -42,10 +40,10 @@ def main() -> None:
         status = command(prog_name="verydeep", standalone_mode=False)
     except MistakeError as error:
         _fail(str(error), error.exit_status)
-    except typer.BadParameter.__mro__[1] as error:  # any wrong use that the parser finds
+    except _USAGE_ERROR as error:
         context = getattr(error, "ctx", None)
         verb = context.command_path if context else "verydeep"
-        _fail(f"{error.format_message().rstrip('.')} (see {verb} --help)", 2)  # type: ignore[attr-defined]
+        _fail(f"{error.format_message().rstrip('.')} (see {verb} --help)", 2)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -64,17 +62,6 @@ def _fail(message: str, status: int) -> None:
 
 def _print_json(record: dict[str, Any]) -> None:
     print(json.dumps(record, indent=2, allow_nan=False))
-
-
-def _print_table(table: "Table") -> None:
-    from rich.console import Console
-
-    terminal = sys.stdout.isatty()
-    Console(width=None if terminal else 120, soft_wrap=not terminal).print(table)
-
-
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{100 * fraction:.2f}%"
 
 
 def _skips_damaged(damaged: str) -> bool:
@@ -183,6 +170,7 @@ def train(
     _prepare_process()
 
     from verydeep.apps import train as trainer
+    from verydeep.apps.printed import print_trained
     from verydeep.apps.terminal import Terminal
     from verydeep.training.recipes import find_recipe
     from verydeep.training.run import Run
@@ -214,30 +202,16 @@ def train(
                 workers=workers,
                 skip_damaged=skip_damaged,
                 reporter=terminal,
+                command=shlex.join(["verydeep", *sys.argv[1:]]),
             )
     finally:
         terminal.close()
     if as_json:
         _print_json(trained.as_record())
     else:
-        _print_trained(trained, data)
+        print_trained(trained, data)
     if not trained.finished:
         raise typer.Exit(1)
-
-
-def _print_trained(trained: "Trained", data: str | None) -> None:
-    if not trained.finished:
-        print(f"stopped in epoch {trained.epochs + 1}; everything is saved. Go on with:")
-        print(f"  verydeep train --resume --out {trained.run}")
-        return
-    top5 = "" if trained.top5_error is None else f", top-5 error {_percent(trained.top5_error)}"
-    print(
-        f"{trained.model}: top-1 error {_percent(trained.top1_error)}{top5} on the {trained.num_images:,} validation images "
-        f"after {trained.epochs} epochs ({trained.images_per_second:,.0f} images/s)"
-    )
-    print("Next:")
-    print(f"  verydeep evaluate {trained.run} {data or 'DATA'}")
-    print(f"  verydeep predict {trained.run} IMAGE...")
 
 
 def _prepare_process() -> None:
@@ -268,6 +242,7 @@ def evaluate(
     skip_damaged = _skips_damaged(damaged)
     _prepare_process()
 
+    from verydeep.apps.printed import print_result
     from verydeep.apps.terminal import Terminal
     from verydeep.evaluation.evaluate import evaluate as measure
 
@@ -290,29 +265,7 @@ def evaluate(
     if as_json:
         _print_json(result.as_record())
     else:
-        _print_result(result)
-
-
-def _print_result(result: "Result") -> None:
-    from rich.table import Table
-
-    record = result.as_record()
-    table = Table("net", "protocol", "Q", "split", "images", "top-1 error", "95% interval", "top-5 error", "seconds")
-    low, high = record["interval95"]
-    table.add_row(
-        result.architecture,
-        result.protocol,
-        ",".join(str(scale) for scale in result.test_scales),
-        result.split,
-        f"{record['num_images']:,}",
-        _percent(result.top1_error),
-        f"{100 * low:.2f} to {100 * high:.2f}%",
-        _percent(result.top5_error),
-        f"{result.seconds:.1f}",
-    )
-    _print_table(table)
-    if result.selected_on == result.split:
-        print(f"The weights were selected on {result.split}: this error is lower than on new images.")
+        print_result(result)
 
 
 @app.command()
@@ -328,6 +281,7 @@ def predict(
     Example: verydeep predict runs/digits photo.jpg more-photos/ --top 3
     """
     from verydeep.apps.predict import Classifier, find_images, write_csv
+    from verydeep.apps.printed import print_predictions
     from verydeep.apps.terminal import Terminal
 
     files = find_images(images)
@@ -349,14 +303,7 @@ def predict(
     if as_json:
         _print_json({"images": [prediction.as_record() for prediction in predictions]})
     elif predictions:
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table("image", "class", "posterior")
-        for prediction in predictions:
-            for rank, ranked in enumerate(prediction.classes):
-                table.add_row("" if rank else escape(prediction.file), escape(ranked.name), f"{ranked.posterior:.4f}")
-        _print_table(table)
+        print_predictions(predictions)
     if failed:
         raise typer.Exit(1)
 
@@ -374,7 +321,7 @@ def inspect(
 
     Example: verydeep inspect D
     """
-    from verydeep.apps.inspect import find_geometry, inspection, stacking_lines
+    from verydeep.apps.inspect import find_geometry, inspection
 
     geometry, card = find_geometry(name, crop=crop, classes=classes)
     record = inspection(geometry, card)
@@ -382,35 +329,6 @@ def inspect(
         _print_json(record)
         return
 
-    from rich.markup import escape
-    from rich.table import Table
+    from verydeep.apps.printed import print_inspection
 
-    table = Table("layer", "kernel", "output", "parameters", "MACs", "receptive field", title=geometry.title)
-    for row in record["layers"]:
-        if row["kind"] in ("relu", "dropout"):
-            continue
-        kernel = (
-            f"{row['kernel']}x{row['kernel']}"
-            if row["kind"] in ("convolution", "max-pool", "fully-connected")
-            else row["kind"]
-        )
-        table.add_row(
-            row["name"],
-            kernel,
-            f"{row['channels']} x {row['side']} x {row['side']}",
-            f"{row['parameters']:,}" if row["parameters"] else "",
-            f"{row['macs']:,}" if row["macs"] else "",
-            f"{row['receptive_field']} px",
-        )
-    _print_table(table)
-    print(
-        f"{record['weight_layers']} weight layers, {record['parameters']:,} parameters, {record['macs']:,} MACs a crop"
-    )
-    print(
-        f"float32: {record['weight_bytes'] / 1e6:,.1f} MB of weights, {record['activation_bytes'] / 1e6:,.1f} MB of activations "
-        "a crop while training"
-    )
-    for line in stacking_lines():
-        print(line)
-    for key in ("classes", "data", "errors", "recipe") if card else ():
-        print(escape(f"{key}: {json.dumps(card[key])}"))
+    print_inspection(record, geometry.title, card)

@@ -1,4 +1,4 @@
-"""What a person sees while something takes long: a bar on a terminal, plain lines elsewhere; always on standard error."""
+"""What a person sees while something takes long, on standard error: a bar on a terminal, plain lines elsewhere."""
 
 import time
 from typing import Any
@@ -59,9 +59,10 @@ class Terminal:
         self._told = time.monotonic()
         whole = f"/{self.epochs}" if self.epochs else ""
         self.note(
-            f"epoch {record['epoch']}{whole}: loss {record['loss']:.3f}, training error {100 * record['train_error']:.2f}%, "
-            f"validation error {100 * record['val_top1_error']:.2f}%, rate {record['learning_rate']:.2g}, "
-            f"{record['images_per_second']:,.0f} images/s"
+            f"epoch {record['epoch']}{whole}: loss {record['loss']:.3f}, "
+            f"training error {100 * record['train_error']:.2f}%, "
+            f"validation error {100 * record['val_top1_error']:.2f}%, "
+            f"rate {record['learning_rate']:.2g}, {record['images_per_second']:,.0f} images/s"
         )
 
     def _show(self, what: str, done: int, total: int, figures: str) -> None:

@@ -1,71 +1,40 @@
 """Training joined with its data and its validation: what ``verydeep train`` and ``verydeep.fit`` do."""
 
-import copy
-import os
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
+from verydeep.apps.preparation import (
+    check_images,
+    choose_for,
+    default_folder,
+    default_workers,
+    suggest_fine_tuning,
+)
+from verydeep.apps.report import write_report
+from verydeep.apps.reporter import Reporter, Silent
+from verydeep.apps.signals import stop_on_signals
 from verydeep.convnets.architecture import find_architecture
 from verydeep.convnets.grow import grow
-from verydeep.convnets.model_file import MODEL_FILE, DataCard, ModelCard, load, make_card, read_card
+from verydeep.convnets.model_file import DataCard, ModelCard, load, make_card
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.augment import TrainingView, principal_shifts
 from verydeep.data.datasets import DataSet, describe, open_data
-from verydeep.data.image_set import ImageSet, memory_for_images
+from verydeep.data.image_set import ImageSet
 from verydeep.data.pixels import PixelStatistics, measure_pixels
-from verydeep.device import Choice, choose, find_device
+from verydeep.device import Choice, check_precision, find_device
 from verydeep.evaluation.errors import top_error
 from verydeep.evaluation.evaluate import check_classes, evaluate, measure_posteriors
 from verydeep.evaluation.protocols import default_test_scale, find_protocol
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.records import environment, now
-from verydeep.training.fit import Training, make_optimiser, update
+from verydeep.training.fit import Training
 from verydeep.training.fit import fit as run_loop
 from verydeep.training.recipes import Recipe, find_recipe
-from verydeep.training.run import Progress, Run, check_free, free_name
-
-_MEASURED_PIXELS = 8 * 224 * 224
-_FEW_IMAGES = 10_000
-
-
-class Reporter(Protocol):
-    """Shows a person how it goes."""
-
-    def note(self, text: str) -> None:
-        """Says something worth keeping."""
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Shows how far a step before the training is."""
-
-    def step(self, progress: Progress, iterations: int, images_per_second: float) -> None:
-        """After a weight update, a few times a second at most."""
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        """After an epoch, with its line of the log."""
-
-
-class Silent:
-    """A reporter that shows nothing."""
-
-    def note(self, text: str) -> None:
-        """Says nothing."""
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Shows nothing."""
-
-    def step(self, progress: Progress, iterations: int, images_per_second: float) -> None:
-        """Shows nothing."""
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        """Shows nothing."""
+from verydeep.training.run import Progress, Run, check_free
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +88,7 @@ def train(
     workers: int | None = None,
     skip_damaged: bool = False,
     reporter: Reporter | None = None,
+    command: str | None = None,
 ) -> Trained:
     """Makes a net for a data set and trains it.
 
@@ -138,6 +108,7 @@ def train(
         workers: processes that make crops; by default none on the processor and one per core for a GPU.
         skip_damaged: leave damaged images out and name them, instead of failing.
         reporter: is told how it goes.
+        command: that gives the run again, for its report.
 
     Returns:
         The trained net, its run folder and its errors on the validation images.
@@ -148,7 +119,6 @@ def train(
     """
     reporter = reporter or Silent()
     row = find_recipe(recipe, **(changes or {}))
-    find_device(device)
     find_architecture(architecture)
     source = load(init_from) if init_from else None
     opened = open_data(data)
@@ -169,7 +139,7 @@ def train(
     if source:
         reporter.note(f"from {init_from}: {grow(net, source)}")
     else:
-        _suggest_fine_tuning(net, opened, reporter)
+        suggest_fine_tuning(net, opened, reporter)
     return fit(
         net,
         opened,
@@ -182,6 +152,7 @@ def train(
         skip_damaged=skip_damaged,
         reporter=reporter,
         data_source=str(data),
+        command=command,
     )
 
 
@@ -198,6 +169,7 @@ def fit(
     skip_damaged: bool = False,
     reporter: Reporter | None = None,
     data_source: str | None = None,
+    command: str | None = None,
 ) -> Trained:
     """Trains a net on a data set into a run folder.
 
@@ -216,6 +188,7 @@ def fit(
         skip_damaged: leave damaged images out and name them, instead of failing.
         reporter: is told how it goes.
         data_source: where the data came from, if ``data`` is a data set.
+        command: that gives the run again, for its report.
 
     Returns:
         The trained net, its run folder and its errors on the validation images.
@@ -226,29 +199,35 @@ def fit(
     """
     reporter = reporter or Silent()
     row = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
+    find_device(device)
+    check_precision(precision)
+    if workers is not None and workers < 0:
+        raise WrongUseError(f"{workers} workers: give 0 or more")
     opened = data if isinstance(data, DataSet) else open_data(data)
     net.train_scale = row.scales(net.geometry.crop)
     net.mirror = row.mirror and opened.mirror
     net.classes = net.classes or opened.classes
     check_classes(net, opened.train)
-    folder = Path(out) if out else _default_folder(net, opened)
+    folder = Path(out) if out else default_folder(net, opened)
     check_free(folder)
     reporter.note(describe(opened))
-    opened, skipped = _checked(opened, skip_damaged, reporter)
+    opened, skipped = check_images(opened, skip_damaged, reporter)
     colours = measure_pixels(opened.train)
     if not net.input_is_set:
         divisor = colours.deviation if row.input_divisor == "deviation" else np.ones(3)
         net.set_input(colours.mean.tolist(), divisor.tolist())
-    choice = _choose(net, row, device, precision, reporter)
+    choice = choose_for(net, row, device, precision, reporter)
     run = Run.create(
         folder,
         {
+            "command": command
+            or f"verydeep.fit(net, {data_source or str(data)!r}, out={str(folder)!r}, ...)  # Python",
             "data": data_source or str(data),
             "fingerprint": opened.fingerprint,
             "recipe": row.as_record(),
             "choice": choice.as_record(),
             "seed": seed,
-            "workers": _workers(workers, choice),
+            "workers": default_workers(workers, choice),
             "skip_damaged": skip_damaged,
             "skipped": skipped,
             "colours": {"mean": colours.mean.tolist(), "covariance": colours.covariance.tolist()},
@@ -278,7 +257,7 @@ def resume(out: str | Path, *, data: str | Path | None = None, reporter: Reporte
     if opened.fingerprint != settings["fingerprint"]:
         raise MistakeError(f"the data in {source} are not those the run began with: restore them, or train anew")
     net, momentum, progress = run.restore()
-    opened, _ = _checked(opened, settings["skip_damaged"], reporter)
+    opened, _ = check_images(opened, settings["skip_damaged"], reporter)
     reporter.note(f"going on with {run.folder} after epoch {progress.epoch}, update {progress.iteration}")
     choice = Choice(**settings["choice"])
     find_device(choice.device)
@@ -319,7 +298,7 @@ def _go_on(
             errors=errors,
         )
 
-    with _stop_on_signals() as stop:
+    with stop_on_signals() as stop:
         training = Training(
             net=net,
             images=data.train,
@@ -344,11 +323,22 @@ def _go_on(
         except BaseException:
             run.discard()
             raise
-    finished = progress.epoch == recipe.epochs or progress.plateau.ended
+    finished = progress.epoch >= recipe.epochs or progress.plateau.ended
     rates = [record["images_per_second"] for record in run.log_records()]
     model = run.model_file if run.model_file.exists() else run.checkpoint_file
     net = load(model) if finished and recipe.keep == "best" else net.eval()
     result = evaluate(net, data.val, device=choice.device, progress=reporter.progress) if finished else None
+    if result is not None:
+        record = result.as_record() | {"selected_on": "val" if recipe.selects_on_validation() else None}
+        write_report(
+            run.folder,
+            title=f"{net.geometry.title} on {data.name}",
+            result=record,
+            data={"contents": describe(data), "validation": data.validation, "fingerprint": data.fingerprint},
+            log=run.log_records(),
+            settings=settings,
+            commands=[settings["command"], f"verydeep evaluate {run.folder} {settings['data']}"],
+        )
     return Trained(
         run=run.folder,
         model=model,
@@ -374,104 +364,3 @@ def _validate(net: VeryDeep, images: ImageSet, choice: Choice) -> dict[str, Any]
         "top1_error": top_error(posteriors, images.labels, 1),
         "top5_error": top_error(posteriors, images.labels, 5),
     }
-
-
-def _default_folder(net: VeryDeep, data: DataSet) -> Path:
-    name = f"{data.name}-{net.geometry.architecture.name}" + ("-bn" if net.geometry.batch_norm else "")
-    return Path("runs") / free_name(name, lambda name: (Path("runs") / name).exists())
-
-
-def _checked(data: DataSet, skip_damaged: bool, reporter: Reporter) -> tuple[DataSet, list[str]]:
-    """Decodes the images to train and validate on once, and holds what fits into memory."""
-    train, damaged = data.train.checked(
-        skip_damaged=skip_damaged, memory=memory_for_images(), progress=reporter.progress
-    )
-    val, more = data.val.checked(skip_damaged=skip_damaged, memory=memory_for_images(), progress=reporter.progress)
-    skipped = damaged + more
-    if skipped:
-        reporter.note(
-            f"left out {len(skipped)} damaged images: {', '.join(skipped[:5])}{' ...' if len(skipped) > 5 else ''}"
-        )
-    return (
-        DataSet(
-            name=data.name,
-            train=train,
-            val=val,
-            test=data.test,
-            mirror=data.mirror,
-            validation=data.validation,
-            fingerprint=data.fingerprint,
-        ),
-        skipped,
-    )
-
-
-def _workers(workers: int | None, choice: Choice) -> int:
-    if workers is not None and workers < 0:
-        raise WrongUseError(f"{workers} workers: give 0 or more")
-    if workers is None:
-        return 0 if choice.device == "cpu" else min(os.cpu_count() or 1, 16)
-    return workers
-
-
-def _choose(net: VeryDeep, recipe: Recipe, device: str | None, precision: str | None, reporter: Reporter) -> Choice:
-    """Chooses precision and layout by timing a training step of a copy of the net."""
-    crop = net.geometry.crop
-    count = max(1, min(recipe.batch_size, _MEASURED_PIXELS // crop**2))
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (count, crop, crop, 3), dtype=torch.uint8, generator=generator).permute(0, 3, 1, 2)
-    labels = torch.arange(count) % net.geometry.num_classes
-
-    def make_step(choice: Choice) -> Callable[[], object]:
-        twin = copy.deepcopy(net)
-        twin.place(choice)
-        twin.train()
-        optimiser = make_optimiser(twin, recipe)
-        return lambda: update(twin, optimiser, images, labels, choice)
-
-    with torch.random.fork_rng(devices=[]):
-        choice, seconds = choose(make_step, device=device, precision=precision)
-    timed = "; ".join(f"{name} {count / taken:.3g} images/s" for name, taken in seconds.items())
-    reporter.note(f"{net.geometry.title} on {choice}" + (f" (measured: {timed})" if len(seconds) > 1 else ""))
-    return choice
-
-
-def _suggest_fine_tuning(net: VeryDeep, data: DataSet, reporter: Reporter) -> None:
-    """Names a trained net of the same shape where there is one and the images are few."""
-    if len(data.train) > _FEW_IMAGES:
-        return
-    for file in sorted(Path("runs").glob(f"*/{MODEL_FILE}")):
-        try:
-            card = read_card(file)
-        except MistakeError:
-            continue
-        same = card.architecture == net.geometry.architecture.name and card.batch_norm == net.geometry.batch_norm
-        other = card.data is not None and card.data.fingerprint != data.fingerprint
-        if same and other and card.width == net.geometry.width:
-            reporter.note(
-                f"hint: {file.parent} is a trained net of this kind: --init-from {file.parent} --recipe fine-tune"
-            )
-            return
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C (or SIGTERM) into a request to stop; the second one acts as usual."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-    before: dict[signal.Signals, Any] = {}
-    try:
-        for name in (signal.SIGINT, signal.SIGTERM):
-            before[name] = signal.signal(name, ask)
-    except ValueError:  # only the main thread may: elsewhere nobody can press Ctrl-C
-        before.clear()
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)

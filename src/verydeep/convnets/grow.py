@@ -39,8 +39,8 @@ class Grown:
 def grow(net: VeryDeep, source: VeryDeep) -> Grown:
     """Copies the weights that another net has in common, and its input convention.
 
-    Between nets of one architecture every tensor of the same shape is copied: all but fc8 for other classes, all but fc6
-    for another crop. Between architectures only the layers of GROWN_LAYERS are. All of them keep learning at the full rate.
+    Between nets of one architecture every layer of the same shape is copied: all but fc8 for other classes, all but fc6
+    for another crop. Between architectures only the layers of GROWN_LAYERS are. They keep learning at the full rate.
 
     Args:
         net: is changed; its classes are those of its new data.

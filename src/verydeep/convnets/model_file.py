@@ -160,7 +160,7 @@ class _Opened:
             self.metadata: dict[str, str] = self.tensors.metadata() or {}
         except (SafetensorError, OSError) as error:
             raise MistakeError(
-                f"{file} is no model file, or is damaged or cut short ({error}): give a .safetensors file that verydeep wrote"
+                f"{file} is no model file, or is damaged or cut short ({error}): give a file that verydeep wrote"
             ) from error
         if _METADATA_KEY not in self.metadata:
             raise MistakeError(f"{file} is a safetensors file of another program: it has no {_METADATA_KEY} metadata")

@@ -4,97 +4,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Num
 from torch import Generator, Tensor, nn
 
 from verydeep import paper
-from verydeep.convnets.architecture import Geometry, Layer, find_architecture, layers, scaled_length
+from verydeep.convnets.architecture import Geometry, find_architecture, layers, scaled_length
 from verydeep.convnets.initialise import find_initialisation
-from verydeep.convnets.products import convolve_small, is_small, windows
+from verydeep.convnets.modules import Convolution, FullyConnected, make_module
 from verydeep.device import Choice
 from verydeep.mistakes import MistakeError, WrongUseError
 
 IMAGENET_MEAN: Final = (123.68, 116.779, 103.939)
 """Mean RGB of ILSVRC-2012 in 0..255, as published with the authors' models."""
-
-_WINDOW_FLOATS: Final = 2**28
-"""Largest copy of overlapping windows that a dense fc6 makes: 1 GiB in float32."""
-
-
-class Convolution(nn.Conv2d):
-    """A convolution of stride 1 that keeps the resolution; its weights are filled by name, elsewhere."""
-
-    def __init__(self, layer: Layer) -> None:
-        super().__init__(layer.in_channels, layer.channels, layer.kernel, padding=layer.kernel // 2)
-
-    def reset_parameters(self) -> None:
-        """Leaves the weights empty: PyTorch's default costs seconds and would be thrown away."""
-
-    def forward(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k y x"]:
-        """Convolves; small maps on the processor as a matrix product, which is the same sum in another order."""
-        precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.weight.dtype
-        if self.kernel_size[0] > 1 and is_small(map_, precision) and not torch.compiler.is_compiling():
-            assert self.bias is not None
-            return convolve_small(map_, self.weight, self.bias, precision)
-        return super().forward(map_)
-
-
-class FullyConnected(nn.Conv2d):
-    """A fully connected layer as an unpadded convolution, computed as one matrix product.
-
-    Where the map is exactly one place this costs what ``nn.Linear`` costs. Weights and input are flattened in the order
-    in which the weights lie in memory, so that neither layout copies them.
-
-    Paper: section 3.2.
-    """
-
-    def __init__(self, layer: Layer) -> None:
-        super().__init__(layer.in_channels, layer.channels, layer.kernel)
-
-    def reset_parameters(self) -> None:
-        """Leaves the weights empty, as Convolution does."""
-
-    def forward(self, map_: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k i j"]:
-        """Gives the scores at every place where the kernel fits.
-
-        Args:
-            map_: a feature map of at least the kernel's size.
-        """
-        kernel = self.kernel_size[0]
-        n, c, h, w = map_.shape
-        i, j = h - kernel + 1, w - kernel + 1
-        if n * i * j * c * kernel**2 > _WINDOW_FLOATS:
-            return super().forward(map_)
-        if kernel > 1 and self.weight.is_contiguous(memory_format=torch.channels_last):
-            places = windows(map_.permute(0, 2, 3, 1), kernel)
-            weight = self.weight.permute(0, 2, 3, 1)
-        else:
-            places = windows(map_.permute(0, 2, 3, 1), kernel).permute(0, 1, 2, 5, 3, 4)
-            weight = self.weight
-        scores = F.linear(places.reshape(n, i * j, -1), weight.reshape(self.out_channels, -1), self.bias)
-        return scores.reshape(n, i, j, -1).permute(0, 3, 1, 2)
-
-
-def _module(layer: Layer, dropout: float) -> nn.Module:
-    match layer.kind:
-        case "convolution":
-            return Convolution(layer)
-        case "batch-norm":
-            return nn.BatchNorm2d(layer.channels)
-        case "relu":
-            return nn.ReLU()  # in place it would overwrite tapped activations, and is no faster
-        case "local-response-norm":
-            # PyTorch divides alpha by the size; AlexNet's formula does not
-            alpha = paper.LRN_ALPHA * paper.LRN_SIZE
-            return nn.LocalResponseNorm(paper.LRN_SIZE, alpha=alpha, beta=paper.LRN_BETA, k=paper.LRN_K)
-        case "max-pool":
-            return nn.MaxPool2d(2)
-        case "fully-connected":
-            return FullyConnected(layer)
-        case "dropout":
-            return nn.Dropout(dropout)
-    raise AssertionError(layer.kind)
 
 
 class VeryDeep(nn.Module):
@@ -160,7 +81,7 @@ class VeryDeep(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN))
         self.register_buffer("divisor", torch.ones(3))
         for layer in layers(self.geometry):
-            self.add_module(layer.name, _module(layer, dropout))
+            self.add_module(layer.name, make_module(layer, dropout))
         if initialisation is not None:
             self.initialise(initialisation, generator)
 
@@ -200,7 +121,7 @@ class VeryDeep(nn.Module):
         layout = torch.channels_last if choice.channels_last else torch.contiguous_format
         for module in self.children():
             if isinstance(module, Convolution):
-                module.to(memory_format=layout)  # type: ignore[call-overload]
+                module.to(memory_format=layout)
 
     def _layers(self, *, head: bool) -> Iterator[tuple[str, nn.Module]]:
         names = list(self._modules)
@@ -292,7 +213,8 @@ class VeryDeep(nn.Module):
         missing = [name for name in names if name not in self._modules]
         if missing:
             raise WrongUseError(f"no layer {missing[0]!r} in {self.geometry.title}: it has {', '.join(self._modules)}")
-        wanted, outputs = set(names), {}
+        wanted = set(names)
+        outputs: dict[str, Tensor] = {}
         x = self.normalise(images)
         for name in self._modules:
             if wanted <= outputs.keys():

@@ -1,8 +1,8 @@
 """Convolutions of small maps as matrix products.
 
-Where a map is a few pixels wide, a convolution has little to reuse and oneDNN's weight gradient takes several times as long
-as the product of the two matrices it amounts to (512 channels on 4x4 maps, batch 128, bf16 with AMX: 40 ms against 7). The
-last blocks of these nets on small images are such maps.
+Where a map is a few pixels wide, a convolution has little to reuse, and oneDNN's weight gradient takes several times as
+long as the product of the two matrices it amounts to (512 channels on 4x4 maps, batch 128, bf16 with AMX: 40 ms against
+7). The last blocks of these nets on small images are such maps.
 """
 
 from typing import Any

@@ -15,8 +15,8 @@ from verydeep.data.images import rescaled_size
 def principal_shifts(covariance: Float[ndarray, "3 3"]) -> Float[ndarray, "3 3"]:
     """Computes how far one unit of the random factors shifts the colours.
 
-    Choice: the covariance is that of pixels divided by 255 and the shift is multiplied by 255 (about three grey levels a
-    channel on photographs). On pixels in 0..255 the formula would shift by hundreds of levels.
+    Choice: the covariance is that of pixels divided by 255 and the shift is multiplied by 255, a few grey levels a
+    channel on photographs. On pixels in 0..255 the formula would shift by hundreds of levels.
 
     Args:
         covariance: of RGB in 0..255.
@@ -27,7 +27,8 @@ def principal_shifts(covariance: Float[ndarray, "3 3"]) -> Float[ndarray, "3 3"]
     Paper: section 3.1, after Krizhevsky et al. (2012).
     """
     eigenvalues, eigenvectors = np.linalg.eigh(covariance / 255.0**2)
-    return eigenvectors * (np.maximum(eigenvalues, 0) * paper.COLOUR_SHIFT_STD * 255)
+    shifts: ndarray = eigenvectors * (np.maximum(eigenvalues, 0) * paper.COLOUR_SHIFT_STD * 255)
+    return shifts
 
 
 @dataclass(frozen=True, kw_only=True)

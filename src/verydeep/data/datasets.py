@@ -98,6 +98,7 @@ def _open_folder(root: Path) -> DataSet:
         found = next((folder for folder in folders.values() if folder), None)
         if found is not None:
             raise MistakeError(f"{root} has {found.name}/ but no train/: the classes come from the training split")
+        test: ImageSet | None
         pool, test = hold_out(_read_classes(root, root, "train"), _TEST_SHARE, "test")
     else:
         pool = _read_classes(root, folders["train"], "train")
@@ -135,7 +136,7 @@ def _split_folder(root: Path, names: Sequence[str]) -> Path | None:
 
 
 def _read_classes(root: Path, folder: Path, split: str, known: tuple[str, ...] | None = None) -> ImageSet:
-    """Lists the images of a folder of class folders; the classes are its own, or those known from the training split."""
+    """Lists the images of class folders; the classes are theirs, or those known from the training split."""
     found = sorted((entry.name for entry in os.scandir(folder) if _is_class_folder(entry)), key=natural_key)
     if not found:
         raise MistakeError(f"{folder} has no class folders: put the images of each class into a folder of its name")
@@ -204,7 +205,7 @@ def _fingerprint(splits: Sequence[ImageSet], size: Callable[[ImageSet, int], int
 
 
 def _digits() -> DataSet:
-    """Scikit-learn's handwritten digits (UCI, 1,797 images of 8x8), 80/20 by their names; a tenth of train is held out."""
+    """Scikit-learn's handwritten digits: 1,797 images of 8x8 from UCI, split like a folder without splits."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

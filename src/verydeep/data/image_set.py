@@ -152,4 +152,5 @@ def memory_for_images() -> int:
 
 def count_per_class(images: ImageSet) -> list[int]:
     """Counts the images of each class."""
-    return np.bincount(images.labels, minlength=len(images.classes)).tolist()
+    counts: list[int] = np.bincount(images.labels, minlength=len(images.classes)).tolist()
+    return counts

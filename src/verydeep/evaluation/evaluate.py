@@ -40,7 +40,7 @@ class Result:
         protocol: name of the protocol.
         test_scales: test scales Q, pixels.
         split: the split it was measured on.
-        selected_on: the split that the weights were selected on; None where none was, or where a net without its file was tested.
+        selected_on: the split that the weights were selected on; None where none was, or a net without its file.
         seconds: time taken.
         skipped: names of damaged images left out.
     """
@@ -171,7 +171,8 @@ def check_classes(net: VeryDeep, images: ImageSet) -> None:
     """
     if net.geometry.num_classes != len(images.classes):
         raise MistakeError(
-            f"the net has {net.geometry.num_classes} classes and the data {len(images.classes)}: test on the data it was trained for"
+            f"the net has {net.geometry.num_classes} classes and the data {len(images.classes)}: "
+            "test on the data it was trained for"
         )
     if net.classes is not None and net.classes != images.classes:
         ours, theirs = next(pair for pair in zip(net.classes, images.classes, strict=True) if pair[0] != pair[1])
@@ -253,4 +254,5 @@ def posterior(
     choice = Choice(
         device=next(net.parameters()).device.type, precision="fp32", channels_last=True, threads=torch.get_num_threads()
     )
-    return measure_posteriors(net, images, find_protocol(protocol), _single_scale(net, test_scales), choice)[0]
+    row: ndarray = measure_posteriors(net, images, find_protocol(protocol), _single_scale(net, test_scales), choice)[0]
+    return row

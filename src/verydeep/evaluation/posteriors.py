@@ -14,7 +14,8 @@ def of_scores(net: VeryDeep, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, 
 
     Paper: section 3.2.
     """
-    return net(images).float().softmax(1)
+    scores: Tensor = net(images)
+    return scores.float().softmax(1)
 
 
 def of_adaptive_scores(net: VeryDeep, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:

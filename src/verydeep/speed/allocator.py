@@ -23,7 +23,8 @@ def tune_allocator() -> bool:
     except (OSError, AttributeError):
         return False
     settings = {_M_MMAP_THRESHOLD: _LARGEST_INT, _M_TRIM_THRESHOLD: _LARGEST_INT, _M_TOP_PAD: 2**28}
-    return all([mallopt(name, value) == 1 for name, value in settings.items()])
+    taken = [mallopt(name, value) == 1 for name, value in settings.items()]
+    return all(taken)
 
 
 def use_huge_pages() -> None:

@@ -21,7 +21,6 @@ from verydeep.data.image_set import ImageSet
 from verydeep.device import Choice
 from verydeep.mistakes import MistakeError
 from verydeep.records import now
-from verydeep.training.plateau import Plateau
 from verydeep.training.recipes import Recipe, scheduled_rate
 from verydeep.training.run import Progress, Run
 
@@ -119,7 +118,7 @@ def _train_epoch(t: Training, optimiser: torch.optim.SGD, progress: Progress, it
         progress.seen,
     )
     for images, labels in batches:
-        done = progress.epoch + progress.iteration / iterations
+        done = progress.epoch + (progress.iteration + 0.5) / iterations
         rate = scheduled_rate(t.recipe, done) * 0.1**progress.plateau.drops
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -137,7 +136,8 @@ def _train_epoch(t: Training, optimiser: torch.optim.SGD, progress: Progress, it
             if not math.isfinite(progress.loss):
                 raise MistakeError(
                     f"the loss is {progress.loss} in epoch {progress.epoch + 1}, update {progress.iteration}: "
-                    f"train with a lower rate than {t.recipe.learning_rate:g} (--set learning_rate=...) or with --batch-norm"
+                    f"train with a lower rate than {t.recipe.learning_rate:g} (--set learning_rate=...) "
+                    "or with --batch-norm"
                 )
         if stop:
             break
@@ -236,6 +236,3 @@ def make_optimiser(net: VeryDeep, recipe: Recipe, momentum: dict[str, Tensor] | 
 def _momentum(net: VeryDeep, optimiser: torch.optim.SGD) -> dict[str, Tensor]:
     state = {name: optimiser.state[parameter].get("momentum_buffer") for name, parameter in net.named_parameters()}
     return {name: velocity for name, velocity in state.items() if velocity is not None}
-
-
-__all__ = ["Listener", "Plateau", "Training", "fit", "make_optimiser", "update"]

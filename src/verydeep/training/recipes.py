@@ -96,7 +96,7 @@ class Recipe:
 assert set(INITIALISATIONS) == {"gaussian", "gaussian-variance", "glorot", "kaiming"}
 
 _ROWS = (
-    # The paper's own: section 3.1. Glorot's initialisation needs no net to grow from; the paper recommends it afterwards.
+    # The paper's own, section 3.1. Glorot's initialisation needs no net to grow from: the paper's later finding.
     Recipe(
         name="paper",
         initialisation="glorot",
@@ -118,7 +118,7 @@ _ROWS = (
         warmup=1,
         nesterov=True,
     ),
-    # Thousands to tens of thousands of small images: verydeep train cifar10/ --recipe small-images --batch-norm --crop 32
+    # Thousands of small images: verydeep train cifar10/ --recipe small-images --batch-norm --crop 32
     Recipe(
         name="small-images",
         initialisation="kaiming",

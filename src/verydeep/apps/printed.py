@@ -1,0 +1,105 @@
+"""What the verbs print for a person, on standard output."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from verydeep.apps.inspect import stacking_lines
+
+if TYPE_CHECKING:
+    from verydeep.apps.predict import Prediction
+    from verydeep.apps.train import Trained
+    from verydeep.evaluation.evaluate import Result
+
+
+def _print_table(table: Table) -> None:
+    terminal = sys.stdout.isatty()
+    Console(width=None if terminal else 120, soft_wrap=not terminal).print(table)
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.2f}%"
+
+
+def print_trained(trained: "Trained", data: str | None) -> None:
+    """Prints the errors of a finished training and what comes next, or how to go on."""
+    if not trained.finished:
+        print(f"stopped in epoch {trained.epochs + 1}; everything is saved. Go on with:")
+        print(f"  verydeep train --resume --out {trained.run}")
+        return
+    top5 = "" if trained.top5_error is None else f", top-5 error {_percent(trained.top5_error)}"
+    print(
+        f"{trained.model}: top-1 error {_percent(trained.top1_error)}{top5} on the {trained.num_images:,} validation "
+        f"images after {trained.epochs} epochs ({trained.images_per_second:,.0f} images/s)"
+    )
+    print(f"{trained.run / 'report.html'} shows the curves. Next:")
+    print(f"  verydeep evaluate {trained.run} {data or 'DATA'}")
+    print(f"  verydeep predict {trained.run} IMAGE...")
+
+
+def print_result(result: "Result") -> None:
+    """Prints the error rates of one test."""
+    record = result.as_record()
+    table = Table("net", "protocol", "Q", "split", "images", "top-1 error", "95% interval", "top-5 error", "seconds")
+    low, high = record["interval95"]
+    table.add_row(
+        result.architecture,
+        result.protocol,
+        ",".join(str(scale) for scale in result.test_scales),
+        result.split,
+        f"{record['num_images']:,}",
+        _percent(result.top1_error),
+        f"{100 * low:.2f} to {100 * high:.2f}%",
+        _percent(result.top5_error),
+        f"{result.seconds:.1f}",
+    )
+    _print_table(table)
+    if result.selected_on == result.split:
+        print(f"The weights were selected on {result.split}: this error is lower than on new images.")
+
+
+def print_predictions(predictions: Sequence["Prediction"]) -> None:
+    """Prints the most likely classes of each image."""
+    table = Table("image", "class", "posterior")
+    for prediction in predictions:
+        for rank, ranked in enumerate(prediction.classes):
+            table.add_row("" if rank else escape(prediction.file), escape(ranked.name), f"{ranked.posterior:.4f}")
+    _print_table(table)
+
+
+def print_inspection(record: dict[str, Any], title: str, card: dict[str, Any]) -> None:
+    """Prints the layers of a net and what they cost."""
+    table = Table("layer", "kernel", "output", "parameters", "MACs", "receptive field", title=title)
+    for row in record["layers"]:
+        if row["kind"] in ("relu", "dropout"):
+            continue
+        kernel = (
+            f"{row['kernel']}x{row['kernel']}"
+            if row["kind"] in ("convolution", "max-pool", "fully-connected")
+            else row["kind"]
+        )
+        table.add_row(
+            row["name"],
+            kernel,
+            f"{row['channels']} x {row['side']} x {row['side']}",
+            f"{row['parameters']:,}" if row["parameters"] else "",
+            f"{row['macs']:,}" if row["macs"] else "",
+            f"{row['receptive_field']} px",
+        )
+    _print_table(table)
+    print(
+        f"{record['weight_layers']} weight layers, {record['parameters']:,} parameters, {record['macs']:,} MACs a crop"
+    )
+    print(
+        f"float32: {record['weight_bytes'] / 1e6:,.1f} MB of weights, "
+        f"{record['activation_bytes'] / 1e6:,.1f} MB of activations a crop while training"
+    )
+    for line in stacking_lines():
+        print(line)
+    for key in ("classes", "data", "errors", "recipe") if card else ():
+        print(f"{key}: {json.dumps(card[key])}")

@@ -1,0 +1,367 @@
+"""The command line as a user meets it: what it prints, its exit status, and one line for every mistake."""
+
+import csv
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import picture
+from verydeep.apps import cli
+from verydeep.convnets.model_file import load, save
+from verydeep.convnets.net import VeryDeep
+from verydeep.device import Choice
+
+NAMES = ("bright", "dark", "grey")
+QUICK = ["--recipe", "quick", "--crop", "32", "--width", "0.125", "--batch-norm"]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    choice = Choice(device="cpu", precision="fp32", channels_last=True, threads=2)
+    monkeypatch.setattr("verydeep.apps.preparation.choose", lambda make_step, device, precision: (choice, {}))
+    monkeypatch.setattr(cli, "_prepare_process", lambda: None)  # the allocator of the tests stays as it is
+
+
+@pytest.fixture
+def verydeep(monkeypatch, capsys):
+    """Runs the command line; gives its exit status, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["verydeep", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def photos(make_folder):
+    return make_folder("photos", {"dark": 24, "grey": 24, "bright": 24})
+
+
+@pytest.fixture
+def model(tmp_path):
+    net = VeryDeep("A", num_classes=3, crop=32, width=0.125, batch_norm=True).eval()
+    net.classes = NAMES
+    save(net, tmp_path / "net.safetensors")
+    return tmp_path / "net.safetensors"
+
+
+def test_train_evaluate_predict_inspect(verydeep, photos, tmp_path):
+    status, out, err = verydeep(
+        "train", photos, *QUICK, "--epochs", 6, "--batch-size", 8, "--set", "colour_shift=true", "--out", "runs/one"
+    )
+    assert status == 0
+    assert "verydeep evaluate runs/one" in out
+    assert "verydeep predict runs/one" in out
+    assert "epoch 6/6" in err
+    assert json.loads(Path("runs/one/run.json").read_text())["recipe"]["colour_shift"] is True
+
+    status, out, err = verydeep("evaluate", "runs/one", photos, "--json")
+    assert status == 0
+    record = json.loads(out)
+    assert {
+        "top1_error", "top5_error", "num_images", "protocol", "test_scales", "architecture", "split", "selected_on",
+        "interval95", "seconds",
+    } <= record.keys()  # fmt: skip
+    assert (record["split"], record["num_images"], record["protocol"], record["top5_error"]) == (
+        "test",
+        15,
+        "single",
+        None,
+    )
+    assert record["top1_error"] < 0.4
+    status, out, _ = verydeep("evaluate", "runs/one", photos, "--protocol", "centre", "--split", "val")
+    assert status == 0
+    assert "centre" in out
+
+    status, out, _ = verydeep("predict", "runs/one", photos / "dark", "--top", 2, "--csv", "answers.csv", "--json")
+    assert status == 0
+    images = json.loads(out)["images"]
+    assert len(images) == 24
+    assert {"name", "index", "posterior"} == images[0]["classes"][0].keys()
+    with Path("answers.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == 48
+    assert rows[0] == {
+        "file": str(photos / "dark/0.png"), "rank": "1", "class": images[0]["classes"][0]["name"],
+        "index": str(images[0]["classes"][0]["index"]), "posterior": rows[0]["posterior"],
+    }  # fmt: skip
+
+    status, out, _ = verydeep("inspect", "runs/one", "--json")
+    assert status == 0
+    assert json.loads(out)["card"]["classes"] == list(NAMES)
+    status, out, _ = verydeep("inspect", "runs/one")
+    assert status == 0
+    assert "photos" in out
+
+    page = Path("runs/one/report.html").read_text()
+    assert "<svg" in page
+    assert "http" not in page
+    assert "verydeep train" in page
+
+
+def test_train_json_is_the_only_output(verydeep, photos):
+    status, out, _ = verydeep("train", photos, *QUICK, "--epochs", 1, "--out", "runs/one", "--json")
+    assert status == 0
+    record = json.loads(out)
+    assert {"run", "model", "epochs", "split", "top1_error", "top5_error", "images_per_second"} <= record.keys()
+    assert (record["run"], record["epochs"], record["split"]) == ("runs/one", 1, "val")
+
+
+def test_runs_are_named_when_nobody_names_them(verydeep, photos):
+    for name in ("photos-A-bn", "photos-A-bn-2"):
+        status, out, _ = verydeep("train", photos, *QUICK, "--epochs", 1)
+        assert status == 0
+        assert f"runs/{name}/model.safetensors" in out
+
+
+def test_fine_tuning_is_suggested_and_done(verydeep, photos, make_folder):
+    assert verydeep("train", photos, *QUICK, "--epochs", 1, "--out", "runs/one")[0] == 0
+    others = make_folder("others", {"black": 20, "white": 20})
+    status, _, err = verydeep("train", others, *QUICK, "--epochs", 1, "--out", "runs/two")
+    assert status == 0
+    assert "--init-from runs/one --recipe fine-tune" in err
+    status, _, err = verydeep(
+        "train", others, "--batch-norm", "--width", 0.125, "--recipe", "fine-tune", "--epochs", 1, "--init-from",
+        "runs/one", "--out", "runs/three",
+    )  # fmt: skip
+    assert status == 0
+    assert "new fc8" in err
+    net, source = load("runs/three"), load("runs/one")
+    assert net.geometry.num_classes == 2
+    assert net.geometry.crop == 32
+    assert torch.equal(net.mean, source.mean)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("A", 132_863_336), ("A-LRN", 132_863_336), ("B", 133_047_848), ("C", 133_638_952), ("D", 138_357_544),
+        ("E", 143_667_240), ("B-5x5", 134_503_528), ("vgg16", 138_357_544),
+    ],
+)  # fmt: skip
+def test_inspect_counts(name, parameters, verydeep):
+    status, out, _ = verydeep("inspect", name, "--json")
+    record = json.loads(out)
+    assert status == 0
+    assert record["parameters"] == parameters
+    assert {"parameters", "weight_layers", "macs", "layers"} <= record.keys()
+
+
+def test_inspect_says_what_stacking_buys(verydeep):
+    _, out, _ = verydeep("inspect", "D")
+    assert "D (VGG-16)" in out
+    assert "138,357,544" in out
+    assert "27C² weights for C channels, where one 7x7 takes 49C² (81% more)" in out
+
+
+def test_predict_shows_a_table_and_goes_on_after_a_damaged_file(verydeep, model, tmp_path):
+    (tmp_path / "in").mkdir()
+    picture(0, 90, 40).save(tmp_path / "in/a [wide] one.png")
+    (tmp_path / "in/b.jpg").write_text("not an image")
+    picture(1, 3, 2).save(tmp_path / "in/c.png")
+    status, out, err = verydeep("predict", model, "in", "--top", 1)
+    assert status == 1
+    assert "a [wide] one.png" in out
+    assert "c.png" in out
+    assert err.count("\n") == 1
+    assert "in/b.jpg cannot be read" in err
+    assert verydeep("predict", model, "in/*.png", "in/c.png")[0] == 0
+
+
+def wrong(kind, root, make_folder, model):
+    """The arguments of a call that cannot work, and what its one line must say."""
+    good = root / "photos"
+    match kind:
+        case "missing folder":
+            return 1, ["train", "nowhere"], "no data 'nowhere'"
+        case "no data":
+            return 2, ["train"], "which data"
+        case "empty class":
+            (good / "empty").mkdir()
+            return 1, ["train", good], "class 'empty' has no images"
+        case "one class":
+            return 1, ["train", make_folder("lone", {"a": 9})], "at least two"
+        case "class in val alone":
+            make_folder("split/train", {"a": 5, "b": 5})
+            make_folder("split/val", {"a": 2, "c": 2})
+            return 1, ["train", root / "split"], "class 'c'"
+        case "text named jpg":
+            (good / "dark/text.jpg").write_text("no image")
+            return 1, ["train", good, *QUICK], "text.jpg cannot be read"
+        case "truncated jpg":
+            picture(0, 300, 300).save(good / "dark/cut.jpg", quality=95)
+            (good / "dark/cut.jpg").write_bytes((good / "dark/cut.jpg").read_bytes()[:1000])
+            return 1, ["train", good, *QUICK], "cut.jpg cannot be read as an image: .*truncated"
+        case "zero bytes":
+            (good / "dark/none.png").touch()
+            return 1, ["train", good, *QUICK], "none.png cannot be read as an image: it is empty"
+        case "out below a file":
+            return 1, ["train", good, *QUICK, "--out", model / "run"], "cannot be written"
+        case "out in proc":
+            return 1, ["train", good, *QUICK, "--out", "/proc/run"], "/proc/run cannot be written"
+        case "out is taken":
+            (root / "taken").mkdir()
+            (root / "taken/run.json").write_text("{}")
+            return 2, ["train", good, *QUICK, "--out", "taken"], "holds a run already"
+        case "resume nothing":
+            return 1, ["train", "--resume", "--out", "nowhere"], "no run folder"
+        case "resume without out":
+            return 2, ["train", "--resume"], "--out"
+        case "resume with options":
+            return 2, ["train", "--resume", "--out", "nowhere", "--epochs", 9], "--epochs cannot change"
+        case "crop 33":
+            return 2, ["train", good, "--crop", 33], "crop 33 is not a multiple of 32"
+        case "batch size 0":
+            return 2, ["train", good, "--batch-size", 0], "batch_size"
+        case "epochs x":
+            return 2, ["train", good, "--epochs", "x"], "--epochs.*verydeep train --help"
+        case "unknown architecture":
+            return 2, ["train", good, "--architecture", "F"], "unknown architecture 'F'"
+        case "unknown recipe":
+            return 2, ["train", good, "--recipe", "slow"], "unknown recipe 'slow'"
+        case "unknown field":
+            return 2, ["train", good, "--set", "speed=9"], "no field 'speed'"
+        case "set without value":
+            return 2, ["train", good, "--set", "dropout"], "key=value"
+        case "unknown device":
+            return 2, ["train", good, "--device", "tpu"], "unknown device"
+        case "unknown precision":
+            return 2, ["train", good, *QUICK, "--precision", "fp8"], "unknown precision"
+        case "scale below the crop":
+            return 2, ["train", good, *QUICK, "--train-scale", "16"], "below the crop"
+        case "scale in words":
+            return 2, ["train", good, *QUICK, "--train-scale", "big"], "--train-scale big"
+        case "negative workers":
+            return 2, ["train", good, *QUICK, "--workers", "-1"], "-1 workers"
+        case "half a model":
+            (root / "half.safetensors").write_bytes(model.read_bytes()[: model.stat().st_size // 2])
+            return 1, ["evaluate", "half.safetensors", good], "cut short"
+        case "pickle":
+            (root / "evil.safetensors").write_bytes(pickle.dumps(Payload()))
+            return 1, ["predict", "evil.safetensors", "a.png"], "no model file"
+        case "init from a pickle":
+            torch.save({"a": Payload()}, root / "evil.pth")
+            return 1, ["train", good, *QUICK, "--init-from", "evil.pth"], "no model file"
+        case "no model":
+            return 1, ["evaluate", "nothing", good], "no model 'nothing'"
+        case "other classes":
+            return 1, ["evaluate", model, make_folder("two", {"a": 5, "b": 5})], "3 classes and the data 2"
+        case "unknown protocol":
+            return 2, ["evaluate", model, good, "--protocol", "best"], "unknown protocol"
+        case "no such split":
+            make_folder("parts/train", dict.fromkeys(NAMES, 9))
+            return 1, ["evaluate", model, root / "parts", "--split", "test"], "no split 'test'"
+        case "test scale below the crop":
+            return 2, ["evaluate", model, good, "--test-scales", 20], "below the net's crop"
+        case "damaged what":
+            return 2, ["evaluate", model, good, "--damaged", "ignore"], "fail or skip"
+        case "no image":
+            return 1, ["predict", model, "none.jpg"], "no such file: none.jpg"
+        case "no match":
+            return 1, ["predict", model, "*.gif"], "no files match"
+        case "empty folder":
+            (root / "hollow").mkdir()
+            return 1, ["predict", model, "hollow"], "no images in hollow"
+        case "csv nowhere":
+            picture(0, 40, 40).save(root / "a.png")
+            return 1, ["predict", model, "a.png", "--csv", "none/a.csv"], "--csv none/a.csv cannot be written"
+        case "top 0":
+            return 2, ["predict", model, "a.png", "--top", 0], "--top"
+        case "inspect nothing":
+            return 2, ["inspect", "resnet"], "unknown architecture"
+        case "inspect a model with a crop":
+            return 2, ["inspect", model, "--crop", 64], "its own crop"
+        case "unknown verb":
+            return 2, ["tarin"], "No such command"
+        case "unknown option":
+            return 2, ["train", good, "--epoch", 3], "--epoch"
+    raise AssertionError(kind)
+
+
+class Payload:
+    def __reduce__(self):
+        return (os._exit, (99,))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "missing folder", "no data", "empty class", "one class", "class in val alone", "text named jpg",
+        "truncated jpg", "zero bytes",
+        "out below a file", "out in proc", "out is taken", "resume nothing", "resume without out",
+        "resume with options", "crop 33", "batch size 0", "epochs x", "unknown architecture", "unknown recipe",
+        "unknown field", "set without value", "unknown device", "unknown precision", "scale below the crop",
+        "scale in words", "negative workers", "half a model", "pickle", "init from a pickle", "no model",
+        "other classes", "unknown protocol", "no such split", "test scale below the crop", "damaged what", "no image",
+        "no match", "empty folder", "csv nowhere", "top 0", "inspect nothing", "inspect a model with a crop",
+        "unknown verb", "unknown option",
+    ],
+)  # fmt: skip
+def test_a_mistake_gets_one_line_and_leaves_nothing(kind, verydeep, photos, tmp_path, make_folder, model):
+    expected, arguments, complaint = wrong(kind, tmp_path, make_folder, model)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    status, out, err = verydeep(*arguments)
+    lines = [line for line in err.splitlines() if line.startswith("verydeep: ")]
+    assert status == expected, err
+    assert len(lines) == 1
+    assert err.splitlines()[-1] == lines[0]
+    assert re.search(complaint, lines[0])
+    if kind != "csv nowhere":
+        assert out == ""
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+
+
+def run_apart(arguments):
+    done = subprocess.run([sys.executable, "-m", "verydeep", *map(str, arguments)], capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_help_needs_no_torch_and_shows_an_example_that_works():
+    code = (
+        "import sys; sys.argv = ['verydeep', '--help']\n"
+        "from verydeep.apps.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'numpy', 'PIL', 'rich'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    for verb in ("train", "evaluate", "predict", "inspect"):
+        status, out, _ = run_apart([verb, "--help"])
+        assert status == 0
+        assert "Example: verydeep" in out
+
+
+def test_version(verydeep):
+    assert verydeep("--version")[:2] == (0, "verydeep 0.1.0\n")
+
+
+def test_interrupting_a_training_saves_it(photos, tmp_path):
+    """A real process, a real Ctrl-C, and a real second process that goes on."""
+    arguments = [sys.executable, "-m", "verydeep", "train", photos, *QUICK, "--epochs", "400", "--precision", "fp32"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([*map(str, arguments), "--out", "runs/one"], stdout=pipe, stderr=pipe, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch 2/"):
+            process.send_signal(signal.SIGINT)
+            break
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "verydeep train --resume --out runs/one" in out
+    settings = json.loads(Path("runs/one/run.json").read_text())
+    settings["recipe"]["epochs"] = 1
+    Path("runs/one/run.json").write_text(json.dumps(settings))
+    assert "going on with runs/one after epoch 2" in run_apart(["train", "--resume", "--out", "runs/one"])[2]

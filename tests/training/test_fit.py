@@ -122,6 +122,14 @@ def test_resuming_is_as_if_nothing_had_happened(updates, batch_norm, photos, tmp
     assert len(untimed(tmp_path / "cut")) == 3
 
 
+def test_stopping_between_epochs(photos, tmp_path, tell_every_step):
+    """With one update an epoch there is no middle of an epoch to stop in."""
+    recipe = find_recipe("quick", epochs=5, batch_size=64)
+    stopped = fit(make_net(), photos, recipe=recipe, out=tmp_path / "run", reporter=StopAfter(2))
+    assert (stopped.epochs, stopped.finished) == (2, False)
+    assert resume(tmp_path / "run").epochs == 5
+
+
 def test_a_log_ahead_of_its_checkpoint_is_cut_back(photos, tmp_path, tell_every_step):
     fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run", reporter=StopAfter(5))
     with (tmp_path / "run/log.jsonl").open("a") as log:

@@ -90,15 +90,21 @@ def _read_changes(settings: Sequence[str]) -> dict[str, Any]:
     return changes
 
 
-@app.callback()
-def _before(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from verydeep import __version__
 
         print(f"verydeep {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _before(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Takes the options that stand before a verb."""
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from verydeep.apps.reporter import Reporter
 from verydeep.convnets.model_file import MODEL_FILE, read_card
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import DataSet
-from verydeep.data.image_set import memory_for_images
+from verydeep.data.image_set import ImageSet, memory_for_images
 from verydeep.device import Choice, choose
 from verydeep.mistakes import MistakeError
 from verydeep.training.fit import make_optimiser, update
@@ -29,28 +30,23 @@ def default_folder(net: VeryDeep, data: DataSet) -> Path:
 
 
 def check_images(data: DataSet, skip_damaged: bool, reporter: Reporter) -> tuple[DataSet, list[str]]:
-    """Decodes the images to train and validate on once, and holds what fits into memory."""
-    train, damaged = data.train.checked(
-        skip_damaged=skip_damaged, memory=memory_for_images(), progress=reporter.progress
-    )
-    val, more = data.val.checked(skip_damaged=skip_damaged, memory=memory_for_images(), progress=reporter.progress)
-    skipped = damaged + more
+    """Decodes every image once, the test images too, and holds those to train and validate on if memory allows.
+
+    A damaged test image is better known before the training than after it.
+    """
+    checked: dict[str, ImageSet] = {}
+    skipped: list[str] = []
+    for split, images in (("train", data.train), ("val", data.val), ("test", data.test)):
+        if images is not None:
+            memory = 0 if split == "test" else memory_for_images()
+            checked[split], damaged = images.checked(
+                skip_damaged=skip_damaged, memory=memory, progress=reporter.progress
+            )
+            skipped += damaged
     if skipped:
-        reporter.note(
-            f"left out {len(skipped)} damaged images: {', '.join(skipped[:5])}{' ...' if len(skipped) > 5 else ''}"
-        )
-    return (
-        DataSet(
-            name=data.name,
-            train=train,
-            val=val,
-            test=data.test,
-            mirror=data.mirror,
-            validation=data.validation,
-            fingerprint=data.fingerprint,
-        ),
-        skipped,
-    )
+        more = " ..." if len(skipped) > 5 else ""
+        reporter.note(f"left out {len(skipped)} damaged images: {', '.join(skipped[:5])}{more}")
+    return replace(data, train=checked["train"], val=checked["val"], test=checked.get("test")), skipped
 
 
 def default_workers(workers: int | None, choice: Choice) -> int:

@@ -96,6 +96,8 @@ def fit(training: Training, momentum: dict[str, Tensor] | None = None, progress:
                 t.run.save_checkpoint(net, t.card(progress.epoch, None), _momentum(net, optimiser), progress)
                 return progress
             progress = _end_epoch(t, optimiser, progress)
+            if t.stop():
+                break
     return progress
 
 

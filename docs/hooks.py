@@ -21,7 +21,7 @@ from verydeep.convnets.architecture import Geometry, layers
 
 _MARKER = re.compile(r"^<!-- (table|help): (\S+) -->$", re.MULTILINE)
 _SOURCE = re.compile(r"`(?!tests/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")
-_TEST = re.compile(r"`tests/((?:[a-z]+/)?)test_([a-z0-9_]+)\.py`")
+_TEST = re.compile(r"`(tests/(?:[a-z]+/)?test_[a-z0-9_]+\.py)`")
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -40,7 +40,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         PluginError: an unknown marker, or a file that does not exist.
     """
     name = page.file.src_uri
-    _check_files(markdown, name, Path(config.config_file_path).parent / "src" / "verydeep")
+    _check_files(markdown, name, Path(config.config_file_path).parent)
     return _MARKER.sub(lambda found: _filled(found[1], found[2], name), markdown)
 
 
@@ -52,15 +52,15 @@ def _filled(kind: str, name: str, page: str) -> str:
     return TABLES[name]()
 
 
-def _check_files(markdown: str, page: str, package: Path) -> None:
-    """Checks the modules that a page names, and that each test mirrors one of them.
+def _check_files(markdown: str, page: str, root: Path) -> None:
+    """Checks the files that a page names.
 
     A module is written without the package, as `convnets/net.py`; a test in full, as `tests/convnets/test_net.py`.
     """
-    modules = _SOURCE.findall(markdown) + [f"{folder}{module}.py" for folder, module in _TEST.findall(markdown)]
-    for module in modules:
-        if not (package / module).is_file():
-            raise PluginError(f"{page}: {package / module} does not exist: name the module that took its place")
+    modules = [root / "src" / "verydeep" / module for module in _SOURCE.findall(markdown)]
+    for file in modules + [root / test for test in _TEST.findall(markdown)]:
+        if not file.is_file():
+            raise PluginError(f"{page}: {file} does not exist: name the file that took its place")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -261,12 +261,8 @@ def resume(out: str | Path, *, data: str | Path | None = None, reporter: Reporte
     reporter.note(f"going on with {run.folder} after epoch {progress.epoch}, update {progress.iteration}")
     choice = Choice(**settings["choice"])
     find_device(choice.device)
-    return _go_on(run, net, opened, find_recipe_of(settings), choice, reporter, momentum=momentum, progress=progress)
-
-
-def find_recipe_of(settings: dict[str, Any]) -> Recipe:
-    """Reads the recipe that a run stored."""
-    return Recipe(**settings["recipe"])
+    recipe = Recipe(**settings["recipe"])
+    return _go_on(run, net, opened, recipe, choice, reporter, momentum=momentum, progress=progress)
 
 
 def _go_on(
@@ -324,7 +320,8 @@ def _go_on(
             run.discard()
             raise
     finished = progress.epoch >= recipe.epochs or progress.plateau.ended
-    rates = [record["images_per_second"] for record in run.log_records()]
+    log = run.log_records()
+    rates = [line["images_per_second"] for line in log]
     model = run.model_file if run.model_file.exists() else run.checkpoint_file
     net = load(model) if finished and recipe.keep == "best" else net.eval()
     result = evaluate(net, data.val, device=choice.device, progress=reporter.progress) if finished else None
@@ -335,7 +332,7 @@ def _go_on(
             title=f"{net.geometry.title} on {data.name}",
             result=record,
             data={"contents": describe(data), "validation": data.validation, "fingerprint": data.fingerprint},
-            log=run.log_records(),
+            log=log,
             settings=settings,
             commands=[settings["command"], f"verydeep evaluate {run.folder} {settings['data']}"],
         )

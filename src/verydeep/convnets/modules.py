@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from verydeep import paper
 from verydeep.convnets.architecture import Layer
+from verydeep.convnets.dropout import Dropout
 from verydeep.convnets.products import convolve_small, is_small, windows
 
 _WINDOW_FLOATS: Final = 2**28
@@ -92,5 +93,5 @@ def make_module(layer: Layer, dropout: float) -> nn.Module:
         case "fully-connected":
             return FullyConnected(layer)
         case "dropout":
-            return nn.Dropout(dropout)
+            return Dropout(dropout, int(layer.name.removeprefix("drop")))
     raise AssertionError(layer.kind)

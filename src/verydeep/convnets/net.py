@@ -4,11 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int64, Num
 from torch import Generator, Tensor, nn
 
 from verydeep import paper
 from verydeep.convnets.architecture import Geometry, find_architecture, layers, scaled_length
+from verydeep.convnets.dropout import Dropout
 from verydeep.convnets.initialise import find_initialisation
 from verydeep.convnets.modules import Convolution, FullyConnected, make_module
 from verydeep.device import Choice
@@ -122,6 +123,17 @@ class VeryDeep(nn.Module):
         for module in self.children():
             if isinstance(module, Convolution):
                 module.to(memory_format=layout)
+
+    def set_dropout(self, p: float, keys: Int64[Tensor, "n"] | None = None) -> None:
+        """Sets the probability of dropout, and ties its masks to the images of the next batch.
+
+        Args:
+            p: probability of zeroing an activation of fc6 and fc7 while training.
+            keys: of ``image_keys``, one for each image; None draws masks from torch's own generator.
+        """
+        for module in self.children():
+            if isinstance(module, Dropout):
+                module.p, module.keys = p, keys
 
     def _layers(self, *, head: bool) -> Iterator[tuple[str, nn.Module]]:
         names = list(self._modules)

@@ -27,8 +27,9 @@ from verydeep.convnets.architecture import ARCHITECTURES  # noqa: E402
 from verydeep.convnets.net import VeryDeep  # noqa: E402
 from verydeep.device import Choice, has_fast_bf16  # noqa: E402
 from verydeep.paper import BLOCK_CHANNELS  # noqa: E402
-from verydeep.training.fit import make_optimiser, update  # noqa: E402
+from verydeep.training.fit import make_optimiser  # noqa: E402
 from verydeep.training.recipes import find_recipe  # noqa: E402
+from verydeep.training.update import update  # noqa: E402
 
 CASES = (("A", True, 32, 128), ("D", False, 224, 8))
 CLASSES = 10

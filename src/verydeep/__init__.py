@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from verydeep.apps.predict import Classifier as Classifier
+    from verydeep.apps.preparation import Execution as Execution
     from verydeep.apps.train import fit as fit
     from verydeep.apps.train import resume as resume
     from verydeep.apps.train import train as train
@@ -30,6 +31,7 @@ __version__ = version("verydeep")
 _HOMES = {
     "ARCHITECTURES": "convnets.architecture",
     "Classifier": "apps.predict",
+    "Execution": "apps.preparation",
     "MistakeError": "mistakes",
     "PROTOCOLS": "evaluation.protocols",
     "RECIPES": "training.recipes",

@@ -10,8 +10,8 @@ from pathlib import Path
 def written_whole(file: Path) -> Iterator[Path]:
     """Gives a temporary name beside a file, and renames it to the file when the block ends well.
 
-    The bytes are on the disk before the rename, so that a power cut leaves the old file or the new one. When the block
-    raises, the temporary file is removed and the old file stays.
+    The bytes are on the disk before the rename, and the rename before the block ends: a power cut leaves the old file
+    or the new one. When the block raises, the temporary file is removed and the old file stays.
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
@@ -22,6 +22,22 @@ def written_whole(file: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(mode)  # some writers make files that nobody else may read
         temporary.replace(file)
+        _sync_folder(file.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files of a process that was killed while it wrote."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """The one file that knows devices, precisions and memory layouts."""
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
@@ -23,12 +23,16 @@ class Choice:
         precision: of the products: fp32 or bf16; weights stay float32.
         channels_last: memory layout of weights and activations.
         threads: threads of the processor.
+        micro_batch: images computed at a time, where a batch is computed in parts whose gradients add up; else None.
+        gradient_checkpointing: compute the activations of a block again in the backward pass, instead of keeping them.
     """
 
     device: str
     precision: str
     channels_last: bool
     threads: int
+    micro_batch: int | None = None
+    gradient_checkpointing: bool = False
 
     def move(self, *tensors: Tensor) -> list[Tensor]:
         """Moves tensors to the device."""
@@ -38,11 +42,23 @@ class Choice:
         """A context in which the products are computed in the precision chosen."""
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
+    @contextmanager
+    def thread_count(self) -> Iterator[None]:
+        """A context with as many threads as chosen: another number would add up in another order."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
     def __str__(self) -> str:
         """Such as ``cpu, bf16, channels last, 2 threads``."""
         layout = "channels last" if self.channels_last else "channels first"
         threads = f", {self.threads} thread" + ("s" if self.threads != 1 else "") if self.device == "cpu" else ""
-        return f"{self.device}, {self.precision}, {layout}{threads}"
+        parts = f", {self.micro_batch} images at a time" if self.micro_batch else ""
+        again = ", gradient checkpointing" if self.gradient_checkpointing else ""
+        return f"{self.device}, {self.precision}, {layout}{threads}{parts}{again}"
 
     def as_record(self) -> dict[str, object]:
         """The fields, for JSON."""
@@ -86,7 +102,13 @@ def has_fast_bf16(device: str) -> bool:
 
 
 def choose(
-    make_step: Callable[[Choice], Callable[[], object]], *, device: str | None = None, precision: str | None = None
+    make_step: Callable[[Choice], Callable[[], object]],
+    *,
+    device: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    micro_batch: int | None = None,
+    gradient_checkpointing: bool = False,
 ) -> tuple[Choice, dict[str, float]]:
     """Chooses precision and layout by measuring a step with each.
 
@@ -94,6 +116,9 @@ def choose(
         make_step: prepares a step for a choice; the step is timed.
         device: a name, or None for the fastest kind there is.
         precision: fp32 or bf16, or None to choose the faster.
+        threads: of the processor, or None for as many as torch uses now.
+        micro_batch: images computed at a time, as given.
+        gradient_checkpointing: as given.
 
     Returns:
         The fastest choice, and the seconds of a step with each that was tried.
@@ -105,7 +130,14 @@ def choose(
     check_precision(precision)
     precisions = [precision] if precision else ["fp32", "bf16"] if has_fast_bf16(device) else ["fp32"]
     candidates = [
-        Choice(device=device, precision=name, channels_last=last, threads=torch.get_num_threads())
+        Choice(
+            device=device,
+            precision=name,
+            channels_last=last,
+            threads=threads or torch.get_num_threads(),
+            micro_batch=micro_batch,
+            gradient_checkpointing=gradient_checkpointing,
+        )
         for name in precisions
         for last in (True, False)
     ]
@@ -114,8 +146,9 @@ def choose(
     seconds = {}
     for choice in candidates:
         step = make_step(choice)
-        step()
-        seconds[choice] = min(_timed(step, device) for _ in range(2))
+        with choice.thread_count():
+            step()
+            seconds[choice] = min(_timed(step, device) for _ in range(2))
     best = min(candidates, key=lambda choice: seconds[choice])
     return best, {str(choice): taken for choice, taken in seconds.items()}
 

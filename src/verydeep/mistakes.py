@@ -5,9 +5,13 @@ class MistakeError(ValueError):
     """A user's mistake: the message names the file or option and says the remedy.
 
     The command line prints the message alone and exits with ``exit_status``.
+
+    Attributes:
+        is_told: whether another process of the job tells it already.
     """
 
     exit_status = 1
+    is_told = False
 
 
 class WrongUseError(MistakeError):

@@ -59,10 +59,10 @@ def test_without_keys_it_is_torchs_own_and_in_evaluation_it_does_nothing():
 def test_a_net_passes_its_keys_to_both_layers():
     net = VeryDeep("A", num_classes=3, crop=32, width=0.125).train()
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
-    net.set_dropout(0.5, image_keys(0, 0, range(4)))
+    net.tie_dropout(image_keys(0, 0, range(4)))
     first = net(images)
     assert torch.equal(first, net(images))
-    net.set_dropout(0.5, image_keys(0, 1, range(4)))
+    net.tie_dropout(image_keys(0, 1, range(4)))
     assert not torch.equal(first, net(images))
     net.set_dropout(0.0)
     assert torch.equal(net(images), net.eval()(images))

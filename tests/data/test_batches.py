@@ -14,12 +14,12 @@ VIEW = TrainingView(crop=32, train_scale=(32, 40), mirror=True)
 def test_an_epoch_holds_every_image_once_and_resumes_in_its_middle(make_folder):
     train = open_data(make_folder("photos", {"a": 20, "b": 15})).train
     whole = list(training_batches(train, VIEW, batch_size=8, seed=1, epoch=2))
-    assert [len(images) for images, _ in whole] == [8, 8, 8, 1]
-    assert torch.cat([labels for _, labels in whole]).bincount().tolist() == [14, 11]
+    assert [len(images) for images, _, _ in whole] == [8, 8, 8, 1]
+    assert torch.cat([labels for _, labels, _ in whole]).bincount().tolist() == [14, 11]
     assert whole[0][0].dtype == torch.uint8
     assert whole[0][0].is_contiguous(memory_format=torch.channels_last)
     rest = list(training_batches(train, VIEW, batch_size=8, seed=1, epoch=2, first=2))
-    for (images, labels), (again, same) in zip(whole[2:], rest, strict=True):
+    for (images, labels, _), (again, same, _) in zip(whole[2:], rest, strict=True):
         assert torch.equal(images, again)
         assert torch.equal(labels, same)
     other = next(iter(training_batches(train, VIEW, batch_size=8, seed=1, epoch=3)))
@@ -30,7 +30,7 @@ def test_workers_change_nothing(make_folder):
     train = open_data(make_folder("photos", {"a": 20, "b": 15})).train
     alone = list(training_batches(train, VIEW, batch_size=8, seed=1, epoch=0))
     helped = list(training_batches(train, VIEW, batch_size=8, seed=1, epoch=0, workers=2))
-    for (images, labels), (again, same) in zip(alone, helped, strict=True):
+    for (images, labels, _), (again, same, _) in zip(alone, helped, strict=True):
         assert torch.equal(images, again)
         assert torch.equal(labels, same)
 

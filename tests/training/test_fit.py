@@ -15,8 +15,9 @@ from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import open_data
 from verydeep.device import Choice
 from verydeep.mistakes import MistakeError, WrongUseError
-from verydeep.training.fit import make_optimiser, update
+from verydeep.training.fit import make_optimiser
 from verydeep.training.recipes import find_recipe
+from verydeep.training.update import update
 
 
 @pytest.fixture
@@ -36,8 +37,8 @@ RECIPE = find_recipe("quick", epochs=3, batch_size=16, learning_rate=0.05, warmu
 @pytest.fixture(autouse=True)
 def fixed_choice(monkeypatch):
     """Two trainings compute alike only when neither measures which layout is faster."""
-    choice = Choice(device="cpu", precision="fp32", channels_last=True, threads=2)
-    monkeypatch.setattr("verydeep.apps.preparation.choose", lambda make_step, device, precision: (choice, {}))
+    choice = Choice(device="cpu", precision="fp32", channels_last=True, threads=1)
+    monkeypatch.setattr("verydeep.apps.preparation.choose", lambda make_step, **asked: (choice, {}))
 
 
 class StopAfter(Silent):
@@ -76,7 +77,8 @@ def test_it_learns_and_writes_a_whole_run(photos, tmp_path):
     assert trained.top1_error is not None
     assert trained.top1_error < 0.34
     assert {file.name for file in (tmp_path / "run").iterdir()} == {
-        "run.json", "log.jsonl", "checkpoint.safetensors", "model.safetensors", "report.html",
+        "run.json", "log.jsonl", "checkpoint.safetensors", "checkpoint-previous.safetensors", "model.safetensors",
+        "report.html",
     }  # fmt: skip
     card = read_card(tmp_path / "run")
     assert card.classes == ("bright", "dark", "grey")
@@ -223,7 +225,7 @@ def test_an_update_is_the_textbook_one():
     recipe = find_recipe("paper", learning_rate=0.01, dropout=0)
     net = VeryDeep("A", num_classes=3, crop=32, width=0.125, dropout=0, generator=torch.Generator().manual_seed(0))
     net.train()
-    choice = Choice(device="cpu", precision="fp32", channels_last=False, threads=2)
+    choice = Choice(device="cpu", precision="fp32", channels_last=False, threads=1)
     weight = net.get_submodule("fc7").weight
     assert isinstance(weight, torch.nn.Parameter)
     expected, velocity = weight.detach().clone(), torch.zeros_like(weight)

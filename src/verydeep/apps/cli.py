@@ -6,14 +6,19 @@ torch is imported inside the verbs that need it, so that ``--help`` answers at o
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.main import get_command
 
 from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.processes import launched
+
+if TYPE_CHECKING:
+    from verydeep.apps.reporter import Reporter
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -39,7 +44,10 @@ def main() -> None:
     try:
         status = command(prog_name="verydeep", standalone_mode=False)
     except MistakeError as error:
-        _fail(str(error), error.exit_status)
+        if error.is_told:
+            sys.exit(error.exit_status)
+        which = "" if launched().is_first else f"process {launched().rank}: "
+        _fail(f"{which}{error}", error.exit_status)
     except _USAGE_ERROR as error:
         context = getattr(error, "ctx", None)
         verb = context.command_path if context else "verydeep"
@@ -50,6 +58,11 @@ def main() -> None:
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         _fail(f"{named}{error.strerror or error}", 1)
+    except RuntimeError as error:
+        if launched().size == 1:
+            raise
+        reason = str(error).splitlines()[0]
+        _fail(f"process {launched().rank} lost the others ({reason}): go on with --resume when they are back", 1)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", 1)
     sys.exit(status if isinstance(status, int) else 0)
@@ -134,12 +147,26 @@ def train(
     ] = None,
     keep: Annotated[str | None, typer.Option(help="last, or best by validation. [the recipe's]")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder. [a new one under runs/]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out; needs nothing else.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in --out; needs nothing else. With DATA: begin it if there is none."
+        ),
+    ] = False,
     device: DeviceOption = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16. [the faster]")] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that make crops. [0 on a processor, one a core for a GPU]")
     ] = None,
+    devices: Annotated[int, typer.Option(help="Train in this many processes, one a GPU or share of the cores.")] = 1,
+    micro_batch: Annotated[
+        int | None, typer.Option(help="Compute this many images at a time: less memory. [the whole batch]")
+    ] = None,
+    gradient_checkpointing: Annotated[
+        bool,
+        typer.Option("--gradient-checkpointing", help="Compute activations twice: less memory, a third more time."),
+    ] = False,
+    checkpoint_minutes: Annotated[float, typer.Option(help="Time between checkpoints within an epoch.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Of the weights, the order, the crops and the dropout.")] = 0,
     damaged: DamagedOption = "fail",
     as_json: JsonOption = False,
@@ -150,13 +177,6 @@ def train(
     """
     if resume and out is None:
         raise WrongUseError("--resume: give the run folder with --out")
-    if resume:
-        for parameter in context.command.params:
-            source = context.get_parameter_source(parameter.name or "")
-            if source and source.name == "COMMANDLINE" and parameter.name not in ("data", "out", "resume", "as_json"):
-                raise WrongUseError(
-                    f"{parameter.opts[-1]} cannot change what a run began with: leave it out, or train anew"
-                )
     if not resume and data is None:
         raise WrongUseError("which data? Give a folder, or digits, or --resume with --out")
     changes = _read_changes(set_ or []) | {
@@ -176,22 +196,36 @@ def train(
     _prepare_process()
 
     from verydeep.apps import train as trainer
+    from verydeep.apps.preparation import Execution
     from verydeep.apps.printed import print_trained
-    from verydeep.apps.terminal import Terminal
+    from verydeep.data.datasets import open_data
     from verydeep.training.recipes import find_recipe
     from verydeep.training.run import Run
 
-    if resume:
+    if data is None:
         assert out is not None
-        terminal = Terminal(Run.open(out).settings["recipe"]["epochs"])
+        _refuse_changes(context)
+        epochs = Run.open(out).settings["recipe"]["epochs"]
     else:
-        terminal = Terminal(find_recipe(recipe, **changes).epochs)
-    try:
-        if resume:
+        epochs = find_recipe(recipe, **changes).epochs
+    execution = Execution(
+        device=device,
+        precision=precision,
+        workers=workers,
+        micro_batch=micro_batch,
+        gradient_checkpointing=gradient_checkpointing,
+        checkpoint_seconds=60 * checkpoint_minutes,
+    )
+    execution.check()
+    if devices != 1:
+        if data is not None:
+            open_data(data)
+        raise typer.Exit(_launch(devices, device))
+    with _reporting(epochs) as reporter:
+        if data is None:
             assert out is not None
-            trained = trainer.resume(out, data=data, reporter=terminal)
+            trained = trainer.resume(out, reporter=reporter)
         else:
-            assert data is not None
             trained = trainer.train(
                 data,
                 out=out,
@@ -203,21 +237,61 @@ def train(
                 recipe=recipe,
                 changes=changes,
                 seed=seed,
-                device=device,
-                precision=precision,
-                workers=workers,
+                execution=execution,
                 skip_damaged=skip_damaged,
-                reporter=terminal,
+                go_on=resume,
+                reporter=reporter,
                 command=shlex.join(["verydeep", *sys.argv[1:]]),
             )
-    finally:
-        terminal.close()
+    if not launched().is_first:
+        return
     if as_json:
         _print_json(trained.as_record())
     else:
         print_trained(trained, data)
     if not trained.finished:
         raise typer.Exit(1)
+
+
+def _refuse_changes(context: typer.Context) -> None:
+    """A run that goes on keeps what it began with: options that would change it are refused."""
+    kept = ("data", "out", "resume", "as_json", "devices")
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source and source.name == "COMMANDLINE" and parameter.name not in kept:
+            raise WrongUseError(
+                f"{parameter.opts[-1]} cannot change what a run began with: leave it out, or train anew"
+            )
+
+
+def _launch(devices: int, device: str | None) -> int:
+    """Starts this same command in several processes."""
+    from verydeep.apps.launch import launch
+    from verydeep.device import find_device
+
+    given, kept = iter(sys.argv[1:]), []
+    for argument in given:
+        if argument == "--devices":
+            next(given)
+        elif not argument.startswith("--devices="):
+            kept.append(argument)
+    return launch(devices, kept, find_device(device))
+
+
+@contextmanager
+def _reporting(epochs: int | None = None) -> Iterator["Reporter"]:
+    """Gives what tells a person how it goes: the first process speaks for all."""
+    from verydeep.apps.reporter import Silent
+    from verydeep.apps.terminal import Terminal
+
+    if not launched().is_first:
+        yield Silent()
+        return
+    terminal = Terminal(epochs)
+    try:
+        yield terminal
+    finally:
+        terminal.close()
 
 
 def _prepare_process() -> None:
@@ -249,11 +323,11 @@ def evaluate(
     _prepare_process()
 
     from verydeep.apps.printed import print_result
-    from verydeep.apps.terminal import Terminal
+    from verydeep.collectives import joined
+    from verydeep.device import find_device
     from verydeep.evaluation.evaluate import evaluate as measure
 
-    terminal = Terminal()
-    try:
+    with _reporting() as reporter, joined(find_device(device)):
         result = measure(
             model,
             data,
@@ -262,12 +336,12 @@ def evaluate(
             split=split,
             device=device,
             skip_damaged=skip_damaged,
-            progress=terminal.progress,
+            progress=reporter.progress,
         )
-    finally:
-        terminal.close()
-    if result.skipped:
-        terminal.note(f"left out {len(result.skipped)} damaged images: {', '.join(result.skipped[:5])}")
+        if result.skipped:
+            reporter.note(f"left out {len(result.skipped)} damaged images: {', '.join(result.skipped[:5])}")
+    if not launched().is_first:
+        return
     if as_json:
         _print_json(result.as_record())
     else:

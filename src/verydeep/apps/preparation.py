@@ -3,21 +3,61 @@
 import copy
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from verydeep.apps.reporter import Reporter
+from verydeep.collectives import processes
 from verydeep.convnets.model_file import MODEL_FILE, read_card
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import DataSet
 from verydeep.data.image_set import ImageSet, memory_for_images
-from verydeep.device import Choice, choose
-from verydeep.mistakes import MistakeError
-from verydeep.training.fit import make_optimiser, update
+from verydeep.device import Choice, check_precision, choose, find_device
+from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.processes import num_local_processes
+from verydeep.training.fit import make_optimiser
 from verydeep.training.recipes import Recipe
 from verydeep.training.run import free_name
+from verydeep.training.update import update
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """What a user says about how a training is computed; none of it changes what is learnt, but for rounding.
+
+    Attributes:
+        device: cpu, cuda or mps; None for the fastest there is.
+        precision: fp32 or bf16; None for the faster.
+        workers: processes that make crops; None for none on the processor and one per core for a GPU.
+        micro_batch: images computed at a time; None for all of a batch.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
+        checkpoint_seconds: time between checkpoints within an epoch.
+    """
+
+    device: str | None = None
+    precision: str | None = None
+    workers: int | None = None
+    micro_batch: int | None = None
+    gradient_checkpointing: bool = False
+    checkpoint_seconds: float = 600.0
+
+    def check(self) -> None:
+        """Checks what can be checked without data.
+
+        Raises:
+            WrongUseError: a name or a number that cannot be right.
+        """
+        find_device(self.device)
+        check_precision(self.precision)
+        if self.workers is not None and self.workers < 0:
+            raise WrongUseError(f"{self.workers} workers: give 0 or more")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise WrongUseError(f"a micro-batch of {self.micro_batch} images: give 1 or more")
+        if self.checkpoint_seconds <= 0:
+            raise WrongUseError("the time between checkpoints must be above 0")
+
 
 _MEASURED_PIXELS = 8 * 224 * 224
 _FEW_IMAGES = 10_000
@@ -38,7 +78,7 @@ def check_images(data: DataSet, skip_damaged: bool, reporter: Reporter) -> tuple
     skipped: list[str] = []
     for split, images in (("train", data.train), ("val", data.val), ("test", data.test)):
         if images is not None:
-            memory = 0 if split == "test" else memory_for_images()
+            memory = 0 if split == "test" else memory_for_images() // num_local_processes()
             checked[split], damaged = images.checked(
                 skip_damaged=skip_damaged, memory=memory, progress=reporter.progress
             )
@@ -52,14 +92,19 @@ def check_images(data: DataSet, skip_damaged: bool, reporter: Reporter) -> tuple
 def default_workers(workers: int | None, choice: Choice) -> int:
     """Gives the processes that make crops: none on the processor, where they would take its cores, else one a core."""
     if workers is None:
-        return 0 if choice.device == "cpu" else min(os.cpu_count() or 1, 16)
+        return (
+            0
+            if choice.device == "cpu"
+            else min(os.cpu_count() or 1, 16 * num_local_processes()) // num_local_processes()
+        )
     return workers
 
 
-def choose_for(net: VeryDeep, recipe: Recipe, device: str | None, precision: str | None, reporter: Reporter) -> Choice:
+def choose_for(net: VeryDeep, recipe: Recipe, execution: Execution, reporter: Reporter) -> Choice:
     """Chooses precision and layout by timing a training step of a copy of the net."""
     crop = net.geometry.crop
-    count = max(1, min(recipe.batch_size, _MEASURED_PIXELS // crop**2))
+    share = -(-recipe.batch_size // processes().size)
+    count = max(1, min(share, execution.micro_batch or share, _MEASURED_PIXELS // crop**2))
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, crop, crop, 3), dtype=torch.uint8, generator=generator).permute(0, 3, 1, 2)
     labels = torch.arange(count) % net.geometry.num_classes
@@ -71,8 +116,16 @@ def choose_for(net: VeryDeep, recipe: Recipe, device: str | None, precision: str
         optimiser = make_optimiser(twin, recipe)
         return lambda: update(twin, optimiser, images, labels, choice)
 
+    threads = max(1, torch.get_num_threads() // num_local_processes())
     with torch.random.fork_rng(devices=[]):
-        choice, seconds = choose(make_step, device=device, precision=precision)
+        choice, seconds = choose(
+            make_step,
+            device=execution.device,
+            precision=execution.precision,
+            threads=threads,
+            micro_batch=execution.micro_batch if execution.micro_batch and execution.micro_batch < share else None,
+            gradient_checkpointing=execution.gradient_checkpointing,
+        )
     timed = "; ".join(f"{name} {count / taken:.3g} images/s" for name, taken in seconds.items())
     reporter.note(f"{net.geometry.title} on {choice}" + (f" (measured: {timed})" if len(seconds) > 1 else ""))
     return choice

@@ -12,8 +12,8 @@ from rich.table import Table
 from verydeep.apps.inspect import stacking_lines
 
 if TYPE_CHECKING:
+    from verydeep.apps.carry_on import Trained
     from verydeep.apps.predict import Prediction
-    from verydeep.apps.train import Trained
     from verydeep.evaluation.evaluate import Result
 
 

@@ -1,74 +1,34 @@
-"""Training joined with its data and its validation: what ``verydeep train`` and ``verydeep.fit`` do."""
+"""What ``verydeep train`` and ``verydeep.fit`` do before the loop: make a net and a run, or find them again."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from verydeep.apps.carry_on import Trained, carry_on, make_run_card
 from verydeep.apps.preparation import (
+    Execution,
     check_images,
     choose_for,
     default_folder,
     default_workers,
     suggest_fine_tuning,
 )
-from verydeep.apps.report import write_report
 from verydeep.apps.reporter import Reporter, Silent
-from verydeep.apps.signals import stop_on_signals
+from verydeep.collectives import first_decides, joined, processes
 from verydeep.convnets.architecture import find_architecture
 from verydeep.convnets.grow import grow
-from verydeep.convnets.model_file import DataCard, ModelCard, load, make_card
+from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.augment import TrainingView, principal_shifts
 from verydeep.data.datasets import DataSet, describe, open_data
-from verydeep.data.image_set import ImageSet
-from verydeep.data.pixels import PixelStatistics, measure_pixels
+from verydeep.data.pixels import measure_pixels
 from verydeep.device import Choice, check_precision, find_device
-from verydeep.evaluation.errors import top_error
-from verydeep.evaluation.evaluate import check_classes, evaluate, measure_posteriors
-from verydeep.evaluation.protocols import default_test_scale, find_protocol
+from verydeep.evaluation.evaluate import check_classes
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.records import environment, now
-from verydeep.training.fit import Training
-from verydeep.training.fit import fit as run_loop
 from verydeep.training.recipes import Recipe, find_recipe
-from verydeep.training.run import Progress, Run, check_free
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """What a training gave.
-
-    Attributes:
-        run: the run folder.
-        model: the model file, or the checkpoint of a training that was stopped.
-        epochs: epochs done.
-        finished: whether it came to its end.
-        split: the split of the errors.
-        top1_error: a fraction, by protocol ``single``; None when it was stopped.
-        top5_error: a fraction; None with fewer than five classes.
-        num_images: images the errors were measured on.
-        images_per_second: mean rate of the weight updates.
-        net: the trained net.
-    """
-
-    run: Path
-    model: Path
-    epochs: int
-    finished: bool
-    split: str
-    top1_error: float | None
-    top5_error: float | None
-    num_images: int
-    images_per_second: float
-    net: VeryDeep
-
-    def as_record(self) -> dict[str, Any]:
-        """The figures, for JSON."""
-        names = ("epochs", "finished", "split", "top1_error", "top5_error", "num_images", "images_per_second")
-        return {"run": str(self.run), "model": str(self.model)} | {name: getattr(self, name) for name in names}
+from verydeep.training.run import SETTINGS_FILE, Run, check_free
 
 
 def train(
@@ -83,10 +43,9 @@ def train(
     recipe: str = "small-images",
     changes: dict[str, Any] | None = None,
     seed: int = 0,
-    device: str | None = None,
-    precision: str | None = None,
-    workers: int | None = None,
+    execution: Execution | None = None,
     skip_damaged: bool = False,
+    go_on: bool = False,
     reporter: Reporter | None = None,
     command: str | None = None,
 ) -> Trained:
@@ -103,10 +62,9 @@ def train(
         recipe: name of a recipe, or a JSON file.
         changes: new values of fields of the recipe.
         seed: of the weights, the order, the crops and the dropout.
-        device: cpu, cuda or mps; by default the fastest there is.
-        precision: fp32 or bf16; by default the faster.
-        workers: processes that make crops; by default none on the processor and one per core for a GPU.
+        execution: device, precision and the like; by default the fastest there is.
         skip_damaged: leave damaged images out and name them, instead of failing.
+        go_on: go on with the run in ``out`` where there is one already that was asked for alike.
         reporter: is told how it goes.
         command: that gives the run again, for its report.
 
@@ -115,45 +73,83 @@ def train(
 
     Raises:
         MistakeError: the data, the model or the run folder cannot be used.
-        WrongUseError: an option that cannot be right.
+        WrongUseError: an option that cannot be right, or a run in ``out`` that was asked for otherwise.
     """
-    reporter = reporter or Silent()
+    reporter, execution = reporter or Silent(), execution or Execution()
     row = find_recipe(recipe, **(changes or {}))
+    with joined(find_device(execution.device)):
+        if processes().size > 1 and out is None:
+            raise WrongUseError("several processes need --out: the run folder that all of them can see")
+        source = load(init_from) if init_from else None
+        net, opened = _make_net(
+            data, architecture, batch_norm=batch_norm, crop=crop, width=width, source=source, recipe=row, seed=seed
+        )
+        if go_on and out and (Path(out) / SETTINGS_FILE).exists():
+            _check_same(Run.open(Path(out)), net, row, seed)
+            return resume(out, data=data, reporter=reporter)
+        if source:
+            grown = grow(net, source)
+            reporter.note(f"from {init_from}: {grown}")
+        else:
+            suggest_fine_tuning(net, opened, reporter)
+        return fit(
+            net,
+            opened,
+            recipe=row,
+            out=out,
+            seed=seed,
+            execution=execution,
+            skip_damaged=skip_damaged,
+            reporter=reporter,
+            data_source=str(data),
+            command=command,
+        )
+
+
+def _make_net(
+    data: str | Path,
+    architecture: str,
+    *,
+    batch_norm: bool,
+    crop: int | None,
+    width: float,
+    source: VeryDeep | None,
+    recipe: Recipe,
+    seed: int,
+) -> tuple[VeryDeep, DataSet]:
     find_architecture(architecture)
-    source = load(init_from) if init_from else None
     opened = open_data(data)
     if crop is None:
         crop = source.geometry.crop if source else 32 if opened.train.decoded else 224
-    generator = torch.Generator().manual_seed(seed)
     net = VeryDeep(
         architecture,
         num_classes=len(opened.classes),
         batch_norm=batch_norm,
-        initialisation=row.initialisation,
+        initialisation=recipe.initialisation,
         crop=crop,
         width=width,
-        dropout=row.dropout,
-        generator=generator,
+        dropout=recipe.dropout,
+        generator=torch.Generator().manual_seed(seed),
     )
     net.classes = opened.classes
-    if source:
-        reporter.note(f"from {init_from}: {grow(net, source)}")
-    else:
-        suggest_fine_tuning(net, opened, reporter)
-    return fit(
-        net,
-        opened,
-        recipe=row,
-        out=out,
-        seed=seed,
-        device=device,
-        precision=precision,
-        workers=workers,
-        skip_damaged=skip_damaged,
-        reporter=reporter,
-        data_source=str(data),
-        command=command,
-    )
+    return net, opened
+
+
+def _check_same(run: Run, net: VeryDeep, recipe: Recipe, seed: int) -> None:
+    """Checks that a run was asked for as this training is."""
+    asked = {"net": net.geometry.title, "seed": seed} | _as_json(recipe)
+    began = {"net": run.settings.get("net"), "seed": run.settings["seed"]} | run.settings["recipe"]
+    for key, value in asked.items():
+        if began.get(key) != value:
+            raise WrongUseError(
+                f"the run in {run.folder} began with {key} {began.get(key)}, not {value}: "
+                "give what it began with, nothing but --resume --out, or another --out"
+            )
+
+
+def _as_json(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a recipe as they come back from a file."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in recipe.as_record().items()}
 
 
 def fit(
@@ -163,9 +159,7 @@ def fit(
     recipe: str | Recipe = "small-images",
     out: str | Path | None = None,
     seed: int = 0,
-    device: str | None = None,
-    precision: str | None = None,
-    workers: int | None = None,
+    execution: Execution | None = None,
     skip_damaged: bool = False,
     reporter: Reporter | None = None,
     data_source: str | None = None,
@@ -182,9 +176,7 @@ def fit(
         recipe: a recipe, its name, or a JSON file.
         out: the run folder; by default a new one under runs/.
         seed: of the order, the crops and the dropout.
-        device: cpu, cuda or mps; by default the fastest there is.
-        precision: fp32 or bf16; by default the faster.
-        workers: processes that make crops; by default none on the processor and one per core for a GPU.
+        execution: device, precision and the like; by default the fastest there is.
         skip_damaged: leave damaged images out and name them, instead of failing.
         reporter: is told how it goes.
         data_source: where the data came from, if ``data`` is a data set.
@@ -197,45 +189,62 @@ def fit(
         MistakeError: the data or the run folder cannot be used, or do not fit the net.
         WrongUseError: an option that cannot be right.
     """
-    reporter = reporter or Silent()
+    reporter, execution = reporter or Silent(), execution or Execution()
     row = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
-    find_device(device)
-    check_precision(precision)
-    if workers is not None and workers < 0:
-        raise WrongUseError(f"{workers} workers: give 0 or more")
-    opened = data if isinstance(data, DataSet) else open_data(data)
-    net.train_scale = row.scales(net.geometry.crop)
-    net.mirror = row.mirror and opened.mirror
-    net.classes = net.classes or opened.classes
-    check_classes(net, opened.train)
-    folder = Path(out) if out else default_folder(net, opened)
-    check_free(folder)
-    reporter.note(describe(opened))
-    opened, skipped = check_images(opened, skip_damaged, reporter)
-    colours = measure_pixels(opened.train)
-    if not net.input_is_set:
-        divisor = colours.deviation if row.input_divisor == "deviation" else np.ones(3)
-        net.set_input(colours.mean.tolist(), divisor.tolist())
-    choice = choose_for(net, row, device, precision, reporter)
-    run = Run.create(
-        folder,
-        {
+    execution.check()
+    with joined(find_device(execution.device)) as members:
+        opened = data if isinstance(data, DataSet) else open_data(data)
+        net.train_scale = row.scales(net.geometry.crop)
+        net.mirror = row.mirror and opened.mirror
+        net.classes = net.classes or opened.classes
+        check_classes(net, opened.train)
+        folder = Path(first_decides(lambda: {"out": str(_free_folder(out, net, opened))})["out"])
+        reporter.note(describe(opened))
+        opened, skipped = check_images(opened, skip_damaged, reporter)
+        colours = first_decides(lambda: measure_pixels(opened.train).as_record())
+        if not net.input_is_set:
+            divisor = colours["deviation"] if row.input_divisor == "deviation" else np.ones(3)
+            net.set_input(colours["mean"], divisor)
+        choice = Choice(**first_decides(lambda: choose_for(net, row, execution, reporter).as_record()))
+        if members.size > 1:
+            reporter.note(_describe_processes(net, row, choice))
+        settings = {
             "command": command
             or f"verydeep.fit(net, {data_source or str(data)!r}, out={str(folder)!r}, ...)  # Python",
+            "net": net.geometry.title,
             "data": data_source or str(data),
             "fingerprint": opened.fingerprint,
             "recipe": row.as_record(),
             "choice": choice.as_record(),
+            "processes": members.size,
             "seed": seed,
-            "workers": default_workers(workers, choice),
+            "workers": default_workers(execution.workers, choice),
+            "checkpoint_seconds": execution.checkpoint_seconds,
             "skip_damaged": skip_damaged,
             "skipped": skipped,
-            "colours": {"mean": colours.mean.tolist(), "covariance": colours.covariance.tolist()},
+            "colours": colours,
             "environment": environment(),
             "began": now(),
-        },
-    )
-    return _go_on(run, net, opened, row, choice, reporter)
+        }
+        run = Run.create(folder, settings, net, make_run_card(net, opened, row))
+        return carry_on(run, net, opened, row, choice, reporter)
+
+
+def _free_folder(out: str | Path | None, net: VeryDeep, data: DataSet) -> Path:
+    folder = Path(out) if out else default_folder(net, data)
+    check_free(folder)
+    return folder
+
+
+def _describe_processes(net: VeryDeep, recipe: Recipe, choice: Choice) -> str:
+    members = processes()
+    each = -(-recipe.batch_size // members.size)
+    said = f"{members}, each with {each} of the {recipe.batch_size} images of a batch; gradients are averaged"
+    if net.geometry.batch_norm:
+        said += "; batch norm's statistics are " + (
+            "those of the whole batch" if choice.device == "cuda" else "each process's own"
+        )
+    return said
 
 
 def resume(out: str | Path, *, data: str | Path | None = None, reporter: Reporter | None = None) -> Trained:
@@ -252,112 +261,22 @@ def resume(out: str | Path, *, data: str | Path | None = None, reporter: Reporte
     reporter = reporter or Silent()
     run = Run.open(Path(out))
     settings = run.settings
-    source = str(data or settings["data"])
-    opened = open_data(source)
-    if opened.fingerprint != settings["fingerprint"]:
-        raise MistakeError(f"the data in {source} are not those the run began with: restore them, or train anew")
-    net, momentum, progress = run.restore()
-    opened, _ = check_images(opened, settings["skip_damaged"], reporter)
-    reporter.note(f"going on with {run.folder} after epoch {progress.epoch}, update {progress.iteration}")
     choice = Choice(**settings["choice"])
     find_device(choice.device)
-    recipe = Recipe(**settings["recipe"])
-    return _go_on(run, net, opened, recipe, choice, reporter, momentum=momentum, progress=progress)
-
-
-def _go_on(
-    run: Run,
-    net: VeryDeep,
-    data: DataSet,
-    recipe: Recipe,
-    choice: Choice,
-    reporter: Reporter,
-    *,
-    momentum: dict[str, torch.Tensor] | None = None,
-    progress: Progress | None = None,
-) -> Trained:
-    """Runs the loop of a run folder from wherever it is, and measures the errors at its end."""
-    settings = run.settings
-    colours = PixelStatistics(np.array(settings["colours"]["mean"]), np.array(settings["colours"]["covariance"]))
-
-    def card(epochs: int, errors: dict[str, Any] | None) -> ModelCard:
-        return make_card(
-            net,
-            recipe=recipe.as_record(),
-            data=DataCard(
-                name=data.name,
-                fingerprint=data.fingerprint,
-                num_train=len(data.train),
-                validation=data.validation,
-            ),
-            epochs=epochs,
-            errors=errors,
-        )
-
-    with stop_on_signals() as stop:
-        training = Training(
-            net=net,
-            images=data.train,
-            view=TrainingView(
-                crop=net.geometry.crop,
-                train_scale=net.train_scale,
-                mirror=net.mirror,
-                colour_shift=principal_shifts(colours.covariance) if recipe.colour_shift else None,
-            ),
-            recipe=recipe,
-            choice=choice,
-            seed=settings["seed"],
-            workers=settings["workers"],
-            run=run,
-            validate=lambda net: _validate(net, data.val, choice),
-            card=card,
-            listener=reporter,
-            stop=stop,
-        )
-        try:
-            progress = run_loop(training, momentum, progress)
-        except BaseException:
-            run.discard()
-            raise
-    finished = progress.epoch >= recipe.epochs or progress.plateau.ended
-    log = run.log_records()
-    rates = [line["images_per_second"] for line in log]
-    model = run.model_file if run.model_file.exists() else run.checkpoint_file
-    net = load(model) if finished and recipe.keep == "best" else net.eval()
-    result = evaluate(net, data.val, device=choice.device, progress=reporter.progress) if finished else None
-    if result is not None:
-        record = result.as_record() | {"selected_on": "val" if recipe.selects_on_validation() else None}
-        write_report(
-            run.folder,
-            title=f"{net.geometry.title} on {data.name}",
-            result=record,
-            data={"contents": describe(data), "validation": data.validation, "fingerprint": data.fingerprint},
-            log=log,
-            settings=settings,
-            commands=[settings["command"], f"verydeep evaluate {run.folder} {settings['data']}"],
-        )
-    return Trained(
-        run=run.folder,
-        model=model,
-        epochs=progress.epoch,
-        finished=finished,
-        split="val",
-        top1_error=result.top1_error if result else None,
-        top5_error=result.top5_error if result else None,
-        num_images=len(data.val),
-        images_per_second=len(rates) / sum(1 / rate for rate in rates) if rates else 0.0,
-        net=net,
-    )
-
-
-def _validate(net: VeryDeep, images: ImageSet, choice: Choice) -> dict[str, Any]:
-    """Measures the central crop, the cheapest protocol, in the precision of the training."""
-    protocol, scale = find_protocol("centre"), default_test_scale(net)
-    posteriors = measure_posteriors(net, images, protocol, scale, choice)
-    return {
-        "split": images.split,
-        "protocol": protocol.name,
-        "num_images": len(images),
-        "top1_error": top_error(posteriors, images.labels, 1),
-        "top5_error": top_error(posteriors, images.labels, 5),
-    }
+    check_precision(choice.precision)
+    source = str(data or settings["data"])
+    with joined(choice.device) as members:
+        opened = open_data(source)
+        if opened.fingerprint != settings["fingerprint"]:
+            raise MistakeError(f"the data in {source} are not those the run began with: restore them, or train anew")
+        net, momentum, progress, problem = run.restore()
+        if problem:
+            reporter.note(f"{problem}; going on from the checkpoint before it")
+        opened, _ = check_images(opened, settings["skip_damaged"], reporter)
+        reporter.note(f"going on with {run.folder} after epoch {progress.epoch}, update {progress.iteration}")
+        if members.size != settings.get("processes", 1):
+            reporter.note(
+                f"the run began with {settings.get('processes', 1)} processes and goes on with {members.size}"
+            )
+        recipe = Recipe(**settings["recipe"])
+        return carry_on(run, net, opened, recipe, choice, reporter, momentum=momentum, progress=progress)

@@ -15,14 +15,14 @@ _SECOND: Final = 0x94D049BB133111EB - 2**64
 
 
 def _mixed(x: Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:
-    for shift, factor in ((30, _FIRST), (27, _SECOND)):
-        x = (x ^ _shifted(x, shift)) * factor
+    x = (x ^ _shifted(x, 30)).mul(_FIRST)
+    x = (x ^ _shifted(x, 27)).mul(_SECOND)
     return x ^ _shifted(x, 31)
 
 
 def _shifted(x: Int64[Tensor, "..."], by: int) -> Int64[Tensor, "..."]:
     """Shifts to the right without the sign."""
-    return (x >> by) & (2 ** (64 - by) - 1)
+    return x.bitwise_right_shift(by).bitwise_and(2 ** (64 - by) - 1)
 
 
 def image_keys(seed: int, epoch: int, images: Sequence[int] | Int64[Tensor, "n"]) -> Int64[Tensor, "n"]:

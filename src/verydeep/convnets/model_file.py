@@ -22,6 +22,9 @@ MODEL_FILE = "model.safetensors"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 """Name of the checkpoint in a run folder: a model file that also holds the state of training."""
 
+PREVIOUS_CHECKPOINT_FILE = "checkpoint-previous.safetensors"
+"""Name of the checkpoint before that one."""
+
 _METADATA_KEY = "verydeep"
 _STATE_PREFIX = "training."
 
@@ -124,14 +127,26 @@ def save(
         card: what it says of itself, by default what the net knows.
         state: tensors of the training, for a checkpoint.
         progress: numbers of the training, for a checkpoint.
+
+    Raises:
+        MistakeError: the file cannot be written, because the disk is full for instance.
     """
     tensors = {name: tensor.detach().contiguous() for name, tensor in net.state_dict().items()}
     tensors |= {_STATE_PREFIX + name: tensor.contiguous() for name, tensor in (state or {}).items()}
     metadata = {"format": "pt", _METADATA_KEY: (card or make_card(net)).model_dump_json()}
     if progress is not None:
         metadata["progress"] = json.dumps(progress)
-    with written_whole(Path(file)) as temporary:
-        save_file(tensors, temporary, metadata)
+    try:
+        with written_whole(Path(file)) as temporary:
+            save_file(tensors, temporary, metadata)
+    except (OSError, SafetensorError) as error:
+        raise MistakeError(f"{file} cannot be written: {reason_of(error)}") from error
+
+
+def reason_of(error: OSError | SafetensorError) -> str:
+    """Says in words why a file could not be written."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return reason.removeprefix("Error while serializing: ").removeprefix("I/O error: ")
 
 
 def find_model_file(model: str | Path) -> Path:
@@ -144,7 +159,7 @@ def find_model_file(model: str | Path) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        for name in (MODEL_FILE, CHECKPOINT_FILE):
+        for name in (MODEL_FILE, CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE):
             if (path / name).is_file():
                 return path / name
         raise MistakeError(f"{path} holds no {MODEL_FILE}: give the run folder of a training that has begun")
@@ -222,6 +237,22 @@ def load(model: str | Path) -> VeryDeep:
     return net.eval()
 
 
+def read_progress(file: Path) -> dict[str, Any]:
+    """Reads the numbers of the training from a checkpoint, and no weights.
+
+    Raises:
+        MistakeError: as load; or the file is a model file and no checkpoint.
+    """
+    return _progress(_Opened(file), file)
+
+
+def _progress(opened: _Opened, file: Path) -> dict[str, Any]:
+    if "progress" not in opened.metadata:
+        raise MistakeError(f"{file} is a model file and no checkpoint: training cannot go on from it")
+    progress: dict[str, Any] = json.loads(opened.metadata["progress"])
+    return progress
+
+
 def load_checkpoint(file: Path) -> tuple[VeryDeep, dict[str, Tensor], dict[str, Any]]:
     """Loads a checkpoint: the net, the tensors and the numbers of its training.
 
@@ -229,11 +260,10 @@ def load_checkpoint(file: Path) -> tuple[VeryDeep, dict[str, Tensor], dict[str, 
         MistakeError: as load; or the file is a model file and no checkpoint.
     """
     opened = _Opened(file)
-    if "progress" not in opened.metadata:
-        raise MistakeError(f"{file} is a model file and no checkpoint: training cannot go on from it")
+    progress = _progress(opened, file)
     state = {
         name.removeprefix(_STATE_PREFIX): opened.tensors.get_tensor(name)
         for name in opened.tensors.keys()  # noqa: SIM118 - no mapping
         if name.startswith(_STATE_PREFIX)
     }
-    return load(file), state, json.loads(opened.metadata["progress"])
+    return load(file), state, progress

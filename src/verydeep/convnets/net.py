@@ -12,6 +12,7 @@ from verydeep.convnets.architecture import Geometry, find_architecture, layers, 
 from verydeep.convnets.dropout import Dropout
 from verydeep.convnets.initialise import find_initialisation
 from verydeep.convnets.modules import Convolution, FullyConnected, make_module
+from verydeep.convnets.recompute import recomputed
 from verydeep.device import Choice
 from verydeep.mistakes import MistakeError, WrongUseError
 
@@ -42,6 +43,8 @@ class VeryDeep(nn.Module):
         train_scale: smallest and largest training scale S, pixels.
         mean: subtracted from the pixels, one number per channel.
         divisor: divides them afterwards, 1 by the paper's convention.
+        gradient_checkpointing: compute the activations of each block again in the backward pass instead of keeping
+            them, which takes about a third more time and much less memory.
         input_is_set: whether mean and divisor belong to the weights, or are still ImageNet's by default.
 
     Raises:
@@ -79,6 +82,7 @@ class VeryDeep(nn.Module):
         self.input_is_set = False
         scale = scaled_length(paper.TRAIN_SCALE, crop)
         self.train_scale: tuple[int, int] = (scale, scale)
+        self.gradient_checkpointing = False
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN))
         self.register_buffer("divisor", torch.ones(3))
         for layer in layers(self.geometry):
@@ -119,21 +123,27 @@ class VeryDeep(nn.Module):
         The fully connected layers stay as they are: in either layout they cost the same, and 400 MB need not move.
         """
         self.to(choice.device)
+        self.gradient_checkpointing = choice.gradient_checkpointing
         layout = torch.channels_last if choice.channels_last else torch.contiguous_format
         for module in self.children():
             if isinstance(module, Convolution):
                 module.to(memory_format=layout)
 
-    def set_dropout(self, p: float, keys: Int64[Tensor, "n"] | None = None) -> None:
-        """Sets the probability of dropout, and ties its masks to the images of the next batch.
+    def set_dropout(self, p: float) -> None:
+        """Sets the probability of zeroing an activation of fc6 and fc7 while training."""
+        for module in self.children():
+            if isinstance(module, Dropout):
+                module.p = p
+
+    def tie_dropout(self, keys: Int64[Tensor, "n"] | None) -> None:
+        """Ties the masks of dropout to the images of the next batch.
 
         Args:
-            p: probability of zeroing an activation of fc6 and fc7 while training.
             keys: of ``image_keys``, one for each image; None draws masks from torch's own generator.
         """
         for module in self.children():
             if isinstance(module, Dropout):
-                module.p, module.keys = p, keys
+                module.keys = keys
 
     def _layers(self, *, head: bool) -> Iterator[tuple[str, nn.Module]]:
         names = list(self._modules)
@@ -161,9 +171,18 @@ class VeryDeep(nn.Module):
             images: RGB in 0..255, uint8 or floating point.
         """
         x = self.normalise(images)
-        for _, layer in self._layers(head=False):
-            x = layer(x)
+        for block in self._blocks():
+            x = recomputed(block, x) if self.gradient_checkpointing and torch.is_grad_enabled() else block(x)
         return x
+
+    def _blocks(self) -> Iterator[nn.Sequential]:
+        """The layers up to and with each pooling."""
+        block: list[nn.Module] = []
+        for _, layer in self._layers(head=False):
+            block.append(layer)
+            if isinstance(layer, nn.MaxPool2d):
+                yield nn.Sequential(*block)
+                block = []
 
     def head(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:
         """Computes the class score map from the map after the last pooling.

@@ -1,5 +1,6 @@
 """Images become batches: seeded crops for training, whole images of one shape for testing."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,9 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from verydeep.data.augment import TrainingView
 from verydeep.data.image_set import ImageSet, read_ahead
+from verydeep.processes import Processes
 
-Batch = tuple[UInt8[Tensor, "n 3 h w"], Int64[Tensor, "n"]]
-"""Images, RGB in 0..255 and channels last in memory, and the indices of their classes."""
+Batch = tuple[UInt8[Tensor, "n 3 h w"], Int64[Tensor, "n"], Int64[Tensor, "n"]]
+"""Images, RGB in 0..255 and channels last in memory; the indices of their classes; which use of which image each is."""
 
 
 def _stack(arrays: list[np.ndarray]) -> Tensor:
@@ -22,21 +24,49 @@ def _stack(arrays: list[np.ndarray]) -> Tensor:
 
 
 class _Views(Dataset[Batch]):
-    """Training crops, each drawn from (seed, epoch, index): the same for any number of workers."""
+    """Training crops, each drawn from (seed, epoch, use): the same for any number of workers and processes."""
 
     def __init__(self, images: ImageSet, view: TrainingView, seed: int, epoch: int) -> None:
         self.images, self.view, self.seed, self.epoch = images, view, seed, epoch
 
-    def __getitems__(self, indices: list[int]) -> Batch:
+    def __getitems__(self, uses: list[int]) -> Batch:
+        indices = [use % len(self.images) for use in uses]
         crops = []
-        for index in indices:
-            generator = np.random.Generator(np.random.PCG64([self.seed, self.epoch, index]))
+        for use, index in zip(uses, indices, strict=True):
+            generator = np.random.Generator(np.random.PCG64([self.seed, self.epoch, use]))
             crops.append(self.view(self.images.read(index), generator))
-        return _stack(crops), torch.from_numpy(self.images.labels[indices])
+        return _stack(crops), torch.from_numpy(self.images.labels[indices]), torch.tensor(uses)
 
 
 def _same(batch: Any) -> Any:  # noqa: ANN401 - __getitems__ has made the batch already
     return batch
+
+
+def training_order(images: ImageSet, *, seed: int, epoch: int, balanced: bool = False) -> list[int]:
+    """Draws the order of one epoch from (seed, epoch).
+
+    Args:
+        images: the training images.
+        seed: of the whole training.
+        epoch: counted from 0.
+        balanced: draw with replacement, every class equally often, instead of using every image once.
+
+    Returns:
+        Uses of images, as many as there are images: the index of an image, plus the number of images for each earlier
+        use of it in the same epoch.
+    """
+    generator = np.random.Generator(np.random.PCG64([seed, epoch]))
+    if not balanced:
+        order: list[int] = generator.permutation(len(images)).tolist()
+        return order
+    counts = np.bincount(images.labels, minlength=len(images.classes))
+    chance = 1 / (np.count_nonzero(counts) * counts[images.labels])
+    earlier: Counter[int] = Counter()
+    uses = []
+    for index in generator.choice(len(images), len(images), p=chance / chance.sum()).tolist():
+        uses.append(index + earlier[index] * len(images))
+        earlier[index] += 1
+    return uses
 
 
 def training_batches(
@@ -48,24 +78,31 @@ def training_batches(
     epoch: int,
     first: int = 0,
     workers: int = 0,
+    balanced: bool = False,
+    members: Processes | None = None,
 ) -> Iterator[Batch]:
-    """Gives the batches of one epoch: every image once, in an order drawn from (seed, epoch).
+    """Gives this process's share of the batches of one epoch.
 
     Args:
         images: the training images.
         view: makes the crop of an image.
-        batch_size: images per batch; the last one may be smaller.
+        batch_size: images per batch over all processes; the last one may be smaller.
         seed: of the whole training.
         epoch: counted from 0.
         first: number of batches to leave out at the beginning, to go on in the middle of an epoch.
         workers: processes that make crops; 0 makes them in this one.
+        balanced: as for ``training_order``.
+        members: the processes that share a batch; where its last one has fewer images than there are processes, those
+            without a share get its first image, which must not count.
     """
-    order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(len(images)).tolist()
+    members = members or Processes()
+    order = training_order(images, seed=seed, epoch=epoch, balanced=balanced)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][first:]
+    shares = [[batch[place] for place in members.share(len(batch))] or batch[:1] for batch in batches]
     views = _Views(images, view, seed, epoch)
     if workers == 0:
-        return (views.__getitems__(indices) for indices in batches)
-    loader = DataLoader(views, batch_sampler=batches, num_workers=workers, collate_fn=_same, prefetch_factor=4)
+        return (views.__getitems__(uses) for uses in shares)
+    loader = DataLoader(views, batch_sampler=shares, num_workers=workers, collate_fn=_same, prefetch_factor=4)
     return iter(loader)
 
 

@@ -29,6 +29,14 @@ class PixelStatistics:
         """Standard deviation of each channel, at least one grey level."""
         return np.maximum(np.sqrt(np.diag(self.covariance)), 1.0)
 
+    def as_record(self) -> dict[str, list[float] | list[list[float]]]:
+        """The numbers, for JSON."""
+        return {
+            "mean": self.mean.tolist(),
+            "covariance": self.covariance.tolist(),
+            "deviation": self.deviation.tolist(),
+        }
+
 
 def measure_pixels(images: ImageSet) -> PixelStatistics:
     """Measures the pixels of a training set, or of 10,000 images spread evenly over a larger one.

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from PIL import Image
 
+from verydeep.collectives import processes, sum_over_processes
 from verydeep.convnets.model_file import load, read_card
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.batches import batches_by_shape
@@ -189,6 +190,8 @@ def measure_posteriors(
 ) -> Float[ndarray, "n k"]:
     """Computes the posteriors of every image by a protocol at one test scale.
 
+    Several processes share the images, each image in exactly one of them, and all get all posteriors.
+
     Args:
         net: is put into evaluation mode, and back.
         images: the images.
@@ -200,23 +203,27 @@ def measure_posteriors(
     crop, mirrored = net.geometry.crop, protocol.mirrored and net.mirror
     posteriors = np.zeros((len(images), net.geometry.num_classes), dtype=np.float32)
     training, done = net.training, 0
+    mine = list(processes().share(len(images)))
     net.place(choice)
     net.eval()
     try:
         with torch.inference_mode(), choice.autocast():
             batches = batches_by_shape(
-                images, lambda image: protocol.view(image, scale, crop), most_pixels=_BATCH_PIXELS // (1 + mirrored)
+                images.subset(mine),
+                lambda image: protocol.view(image, scale, crop),
+                most_pixels=_BATCH_PIXELS // (1 + mirrored),
             )
             for indices, batch in batches:
                 (batch,) = choice.move(batch)
                 posterior = protocol.posteriors(net, batch)
                 if mirrored:
                     posterior = (posterior + protocol.posteriors(net, batch.flip(3))) / 2
-                posteriors[indices] = posterior.cpu().numpy()
+                posteriors[[mine[index] for index in indices]] = posterior.float().cpu().numpy()
                 done += len(indices)
-                progress(f"testing on {images.split}", done, len(images))
+                progress(f"testing on {images.split}", done, len(mine))
     finally:
         net.train(training)
+    sum_over_processes(torch.from_numpy(posteriors))
     return posteriors
 
 

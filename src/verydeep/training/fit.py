@@ -9,24 +9,31 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from verydeep.convnets.model_file import ModelCard, save
+from verydeep.collectives import any_process, processes, sum_over_processes
+from verydeep.convnets.dropout import image_keys
+from verydeep.convnets.model_file import ModelCard
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.augment import TrainingView
 from verydeep.data.batches import training_batches
-from verydeep.data.image_set import ImageSet
+from verydeep.data.image_set import ImageSet, count_per_class
 from verydeep.device import Choice
 from verydeep.mistakes import MistakeError
 from verydeep.records import now
+from verydeep.training.convergence import explain_not_finite, findings_after_epoch
 from verydeep.training.recipes import Recipe, scheduled_rate
 from verydeep.training.run import Progress, Run
+from verydeep.training.update import NotFiniteError, Objective, share_gradients, update
 
 
 class Listener(Protocol):
     """Is told how a training goes."""
+
+    def note(self, text: str) -> None:
+        """Says something worth keeping."""
 
     def step(self, progress: Progress, iterations: int, images_per_second: float) -> None:
         """After a weight update, a few times a second at most."""
@@ -47,6 +54,7 @@ class Training:
         choice: device, precision and layout.
         seed: of the order, the crops and the dropout.
         workers: processes that make crops.
+        checkpoint_seconds: time between checkpoints within an epoch.
         run: the run folder.
         validate: measures the net; gives at least ``top1_error``.
         card: writes the model card after some epochs, with errors.
@@ -61,11 +69,17 @@ class Training:
     choice: Choice
     seed: int
     workers: int
+    checkpoint_seconds: float
     run: Run
     validate: Callable[[VeryDeep], dict[str, Any]]
     card: Callable[[int, dict[str, Any] | None], ModelCard]
     listener: Listener
     stop: Callable[[], bool] = lambda: False
+
+    @property
+    def iterations(self) -> int:
+        """Updates of an epoch."""
+        return math.ceil(len(self.images) / self.recipe.batch_size)
 
 
 def fit(training: Training, momentum: dict[str, Tensor] | None = None, progress: Progress | None = None) -> Progress:
@@ -80,28 +94,26 @@ def fit(training: Training, momentum: dict[str, Tensor] | None = None, progress:
         How far it came; with fewer epochs than the recipe's it was stopped or the plateau rule ended it.
 
     Raises:
-        MistakeError: the loss is not finite any more.
+        MistakeError: the loss is not finite any more, or the run folder cannot be written.
     """
     t, recipe, net, progress = training, training.recipe, training.net, progress or Progress()
     net.place(t.choice)
-    for module in net.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = recipe.dropout
+    net.set_dropout(recipe.dropout)
     optimiser = make_optimiser(net, recipe, momentum)
-    iterations = math.ceil(len(t.images) / recipe.batch_size)
-    with torch.random.fork_rng(devices=[]):
-        while progress.epoch < recipe.epochs and not progress.plateau.ended:
-            progress = _train_epoch(t, optimiser, progress, iterations)
-            if progress.iteration < iterations:
-                t.run.save_checkpoint(net, t.card(progress.epoch, None), _momentum(net, optimiser), progress)
-                return progress
-            progress = _end_epoch(t, optimiser, progress)
-            if t.stop():
-                break
+    _set_training(net, recipe)
+    model = share_gradients(net, t.choice)
+    while progress.epoch < recipe.epochs and not progress.plateau.ended:
+        progress = _train_epoch(t, model, optimiser, progress)
+        if progress.iteration < t.iterations:
+            _save_checkpoint(t, optimiser, progress)
+            return progress
+        progress = _end_epoch(t, optimiser, progress)
+        if any_process(t.stop())[0]:
+            break
     return progress
 
 
-def _train_epoch(t: Training, optimiser: torch.optim.SGD, progress: Progress, iterations: int) -> Progress:
+def _train_epoch(t: Training, model: nn.Module, optimiser: torch.optim.SGD, progress: Progress) -> Progress:
     """Goes through the rest of an epoch, or until it is told to stop."""
     batches = training_batches(
         t.images,
@@ -111,74 +123,80 @@ def _train_epoch(t: Training, optimiser: torch.optim.SGD, progress: Progress, it
         epoch=progress.epoch,
         first=progress.iteration,
         workers=t.workers,
+        balanced=t.recipe.balance == "sampling",
+        members=processes(),
     )
-    t.net.train()
-    before, start, told = progress, time.perf_counter(), 0.0
-    loss_sum, wrong, seen = (
-        torch.tensor(progress.loss, dtype=torch.float64),
-        torch.tensor(progress.wrong),
-        progress.seen,
-    )
-    for images, labels in batches:
-        done = progress.epoch + (progress.iteration + 0.5) / iterations
-        rate = scheduled_rate(t.recipe, done) * 0.1**progress.plateau.drops
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        torch.manual_seed(t.seed + 1_000_003 * (progress.epoch * iterations + progress.iteration))
-        loss, scores, labels = update(t.net, optimiser, images, labels, t.choice, t.recipe.label_smoothing)
-        loss_sum = loss_sum + loss.cpu().double() * len(images)
-        wrong = wrong + (scores.argmax(1) != labels).sum().cpu()
-        seen += len(images)
-        progress = replace(progress, iteration=progress.iteration + 1, seen=seen)
-        elapsed, stop = time.perf_counter() - start, t.stop()
-        if elapsed - told > 0.25 or stop or progress.iteration == iterations:
+    _set_training(t.net, t.recipe)
+    objective = _objective(t)
+    before, start, told, saved = progress, time.perf_counter(), 0.0, 0.0
+    begun = (progress.loss, progress.wrong) if processes().is_first else (0.0, 0)
+    on = "cpu" if t.choice.device == "mps" else t.choice.device  # which has no float64
+    losses, wrong = torch.tensor(begun, dtype=torch.float64, device=on)
+    for images, labels, uses in batches:
+        _set_rate(t, optimiser, progress)
+        total = min(t.recipe.batch_size, len(t.images) - progress.iteration * t.recipe.batch_size)
+        keys = image_keys(t.seed, progress.epoch, uses)
+        try:
+            loss, mistakes = update(model, optimiser, images, labels, t.choice, objective, keys=keys, total=total)
+        except NotFiniteError as error:
+            raise MistakeError(explain_not_finite(t.net, error.images, t.choice, t.recipe, progress)) from error
+        losses, wrong = losses + loss.to(losses), wrong + mistakes.to(wrong)
+        progress = replace(progress, iteration=progress.iteration + 1, seen=progress.seen + total)
+        elapsed = time.perf_counter() - start
+        stop, due = any_process(t.stop(), elapsed - told > 0.25)
+        if due or stop or progress.iteration == t.iterations:
             told = elapsed
-            progress = replace(progress, loss=loss_sum.item(), wrong=int(wrong), seconds=before.seconds + elapsed)
-            t.listener.step(progress, iterations, (seen - before.seen) / elapsed)
+            so_far = sum_over_processes(torch.stack([losses, wrong]).cpu())
+            progress = replace(progress, loss=so_far[0].item(), wrong=int(so_far[1]), seconds=before.seconds + elapsed)
+            t.listener.step(progress, t.iterations, (progress.seen - before.seen) / elapsed)
             if not math.isfinite(progress.loss):
-                raise MistakeError(
-                    f"the loss is {progress.loss} in epoch {progress.epoch + 1}, update {progress.iteration}: "
-                    f"train with a lower rate than {t.recipe.learning_rate:g} (--set learning_rate=...) "
-                    "or with --batch-norm"
-                )
+                raise MistakeError(explain_not_finite(t.net, images, t.choice, t.recipe, progress))
         if stop:
             break
+        if told == elapsed and elapsed - saved > t.checkpoint_seconds and progress.iteration < t.iterations:
+            _save_checkpoint(t, optimiser, progress)
+            saved = time.perf_counter() - start
     return progress
 
 
-def update(
-    net: VeryDeep,
-    optimiser: torch.optim.Optimizer,
-    images: Tensor,
-    labels: Tensor,
-    choice: Choice,
-    label_smoothing: float = 0.0,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Updates the weights once.
+def _set_training(net: VeryDeep, recipe: Recipe) -> None:
+    """Puts the layers that learn into training mode, the others into evaluation mode."""
+    net.train()
+    for name, module in net.named_children():
+        learns = recipe.trains(name)
+        if not learns:
+            module.eval()
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(learns)
 
-    Args:
-        net: in training mode.
-        optimiser: of its parameters.
-        images: n,3,h,w uint8.
-        labels: n int64.
-        choice: device and precision.
-        label_smoothing: probability mass spread over the classes.
 
-    Returns:
-        The mean loss, the scores n,k before the update, and the labels on the device.
+def _objective(t: Training) -> Objective:
+    """The loss of the recipe.
+
+    Choice: with ``balance`` by loss an image weighs one over the size of its class, 1 on average over the images.
     """
-    images, labels = choice.move(images, labels)
-    with choice.autocast():
-        scores = net(images)
-    loss = F.cross_entropy(scores.float(), labels, label_smoothing=label_smoothing)
-    optimiser.zero_grad()
-    loss.backward()
-    optimiser.step()
-    return loss.detach(), scores.detach(), labels
+    weights = None
+    if t.recipe.balance == "loss":
+        counts = np.maximum(count_per_class(t.images), 1)
+        weights = torch.tensor(len(t.images) / (np.count_nonzero(count_per_class(t.images)) * counts)).float()
+    return Objective(label_smoothing=t.recipe.label_smoothing, class_weights=weights)
+
+
+def _set_rate(t: Training, optimiser: torch.optim.SGD, progress: Progress) -> None:
+    done = progress.epoch + (progress.iteration + 0.5) / t.iterations
+    for group in optimiser.param_groups:
+        group["lr"] = scheduled_rate(t.recipe, done) * 0.1**progress.plateau.drops
+
+
+def _save_checkpoint(
+    t: Training, optimiser: torch.optim.SGD, progress: Progress, card: ModelCard | None = None
+) -> None:
+    t.run.save_checkpoint(t.net, card or t.card(progress.epoch, None), _momentum(t.net, optimiser), progress)
 
 
 def _end_epoch(t: Training, optimiser: torch.optim.SGD, progress: Progress) -> Progress:
     """Validates, applies the plateau rule, logs and saves."""
+    _average_statistics(t.net)
     errors = t.validate(t.net)
     error = errors["top1_error"]
     plateau = progress.plateau
@@ -195,6 +213,9 @@ def _end_epoch(t: Training, optimiser: torch.optim.SGD, progress: Progress) -> P
         "seconds": progress.seconds,
         "time": now(),
     }
+    log = [*t.run.log_records()[: progress.log_lines], record]
+    findings = findings_after_epoch(t.net, t.images, t.view, t.choice, optimiser, t.recipe, log)
+    record["findings"] = [finding.as_record() for finding in findings]
     better = error < progress.best_error
     progress = Progress(
         epoch=progress.epoch + 1,
@@ -206,10 +227,21 @@ def _end_epoch(t: Training, optimiser: torch.optim.SGD, progress: Progress) -> P
     t.run.log(record)
     ended = plateau.ended or progress.epoch == t.recipe.epochs
     if better if t.recipe.keep == "best" else ended:
-        save(t.net, t.run.model_file, card=card)
-    t.run.save_checkpoint(t.net, card, _momentum(t.net, optimiser), progress)
+        t.run.save_model(t.net, card)
+    _save_checkpoint(t, optimiser, progress, card)
     t.listener.epoch(record)
+    for finding in findings:
+        t.listener.note(str(finding))
     return progress
+
+
+def _average_statistics(net: VeryDeep) -> None:
+    """Gives every process the same running statistics of batch norm: their mean over the processes."""
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for statistic in (module.running_mean, module.running_var):
+                assert statistic is not None
+                sum_over_processes(statistic).div_(processes().size)
 
 
 def make_optimiser(net: VeryDeep, recipe: Recipe, momentum: dict[str, Tensor] | None = None) -> torch.optim.SGD:
@@ -219,7 +251,7 @@ def make_optimiser(net: VeryDeep, recipe: Recipe, momentum: dict[str, Tensor] | 
     """
     names: dict[bool, list[str]] = {True: [], False: []}
     parameters = dict(net.named_parameters())
-    for name in parameters:
+    for name in filter(recipe.trains, parameters):
         names[not name.startswith("bn")].append(name)
     groups = [
         {"params": [parameters[name] for name in members], "weight_decay": recipe.weight_decay if decays else 0.0}

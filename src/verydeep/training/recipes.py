@@ -39,7 +39,11 @@ class Recipe:
         weight_decay: L2 multiplier on the weights and biases of convolutions and fully connected layers.
         dropout: probability on fc6 and fc7.
         label_smoothing: probability mass spread evenly over the classes.
-        train_scale: S, or [Smin, Smax], pixels; None is the paper's 256 scaled by crop/224.
+        train_scale: S, or [Smin, Smax], pixels; None is ``paper_scale`` scaled by crop/224.
+        paper_scale: smallest and largest S at the paper's crop of 224.
+        trainable: ``all`` layers, or only the fully connected ones (``fc``).
+        balance: what is done about classes of different size: ``none``; ``loss`` weighs the loss of an image by one
+            over its class's size; ``sampling`` draws every class equally often.
         mirror: mirror half of the training crops, where the data set allows it.
         colour_shift: shift the colours along their principal components.
         input_divisor: ``one`` (mean subtraction only) or ``deviation`` (of the training set's pixels).
@@ -61,6 +65,9 @@ class Recipe:
     dropout: Fraction = paper.DROPOUT
     label_smoothing: Fraction = 0
     train_scale: Count | tuple[Count, Count] | None = None
+    paper_scale: tuple[Count, Count] = (paper.TRAIN_SCALE, paper.TRAIN_SCALE)
+    trainable: Literal["all", "fc"] = "all"
+    balance: Literal["none", "loss", "sampling"] = "none"
     mirror: bool = True
     colour_shift: bool = False
     input_divisor: Literal["one", "deviation"] = "deviation"
@@ -73,8 +80,7 @@ class Recipe:
             WrongUseError: a scale below the crop, or the smallest above the largest.
         """
         if self.train_scale is None:
-            scale = scaled_length(paper.TRAIN_SCALE, crop)
-            return scale, scale
+            return scaled_length(self.paper_scale[0], crop), scaled_length(self.paper_scale[1], crop)
         low, high = self.train_scale if isinstance(self.train_scale, tuple) else (self.train_scale, self.train_scale)
         if low > high:
             raise WrongUseError(f"train scale {low},{high}: give the smaller one first")
@@ -83,6 +89,10 @@ class Recipe:
                 f"train scale {low} is below the crop of {crop}: the crop must fit, give {crop} or more"
             )
         return low, high
+
+    def trains(self, layer: str) -> bool:
+        """Whether a layer learns, by its name."""
+        return self.trainable == "all" or layer.startswith("fc")
 
     def selects_on_validation(self) -> bool:
         """Whether the validation images had a say in the weights."""

@@ -1,22 +1,40 @@
-"""The run folder: what was asked for, the log, the checkpoint, the model file."""
+"""The run folder: what was asked for, the log, the checkpoints, the model file.
+
+Only the first of several processes writes. A folder with a ``run.json`` always holds a checkpoint too: the first is
+written before it.
+"""
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from verydeep.atomic import written_whole
-from verydeep.convnets.model_file import CHECKPOINT_FILE, MODEL_FILE, ModelCard, load_checkpoint, save
+from verydeep.atomic import remove_leftovers, written_whole
+from verydeep.collectives import processes
+from verydeep.convnets.model_file import (
+    CHECKPOINT_FILE,
+    MODEL_FILE,
+    PREVIOUS_CHECKPOINT_FILE,
+    ModelCard,
+    load_checkpoint,
+    read_card,
+    read_progress,
+    reason_of,
+    save,
+)
 from verydeep.convnets.net import VeryDeep
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.records import append_line, read_lines
 from verydeep.training.plateau import Plateau
 
 SETTINGS_FILE, LOG_FILE = "run.json", "log.jsonl"
+_NEXT_CHECKPOINT_FILE = "checkpoint-next.safetensors"
+_FILES = (CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE, _NEXT_CHECKPOINT_FILE, LOG_FILE, SETTINGS_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,21 +86,35 @@ class Run:
     settings: dict[str, Any]
 
     @staticmethod
-    def create(folder: Path, settings: dict[str, Any]) -> "Run":
-        """Makes a run folder.
+    def create(folder: Path, settings: dict[str, Any], net: VeryDeep, card: ModelCard) -> "Run":
+        """Makes a run folder with its first checkpoint: from then on the training can go on whatever happens.
+
+        Args:
+            folder: where.
+            settings: everything the training needs to go on.
+            net: as it is before the first update.
+            card: its model card.
 
         Raises:
             MistakeError: the folder cannot be written.
             WrongUseError: the folder holds something already.
         """
-        check_free(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with written_whole(folder / SETTINGS_FILE) as temporary:
-                temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise MistakeError(f"--out {folder} cannot be written: {error.strerror or error}") from error
-        return Run(folder, settings)
+        run = Run(folder, settings)
+        if processes().is_first:
+            check_free(folder)
+            try:
+                with _named(folder):
+                    folder.mkdir(parents=True, exist_ok=True)
+                run._clear()
+                run.save_checkpoint(net, card, {}, Progress())
+                with _named(folder / SETTINGS_FILE), written_whole(folder / SETTINGS_FILE) as temporary:
+                    temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            except BaseException:
+                run._clear()
+                if folder.is_dir():
+                    folder.rmdir()
+                raise
+        return run
 
     @staticmethod
     def open(folder: Path) -> "Run":
@@ -106,47 +138,114 @@ class Run:
 
     @property
     def checkpoint_file(self) -> Path:
-        """The state to go on from."""
+        """The newest state to go on from."""
         return self.folder / CHECKPOINT_FILE
 
-    def discard(self) -> None:
+    @property
+    def previous_checkpoint_file(self) -> Path:
+        """The state before that one, for when the newest is damaged."""
+        return self.folder / PREVIOUS_CHECKPOINT_FILE
+
+    def _clear(self) -> None:
+        """Removes what a training that did not begin has left."""
+        for name in _FILES:
+            (self.folder / name).unlink(missing_ok=True)
+        remove_leftovers(self.folder)
+
+    def discard_if_new(self) -> None:
         """Removes the folder of a training that failed before it had anything to keep."""
-        if not self.checkpoint_file.exists() and not self.model_file.exists():
-            for name in (SETTINGS_FILE, LOG_FILE):
-                (self.folder / name).unlink(missing_ok=True)
+        if not processes().is_first or self.model_file.exists():
+            return
+        progress = Progress.from_record(read_progress(self.checkpoint_file))
+        if progress.epoch == progress.iteration == 0:
+            self._clear()
             self.folder.rmdir()
 
     def log(self, record: dict[str, Any]) -> None:
         """Adds a line to the log."""
-        append_line(self.folder / LOG_FILE, record)
+        if processes().is_first:
+            with _named(self.folder / LOG_FILE):
+                append_line(self.folder / LOG_FILE, record)
 
     def log_records(self) -> list[dict[str, Any]]:
         """The lines of the log."""
         file = self.folder / LOG_FILE
         return read_lines(file) if file.exists() else []
 
-    def save_checkpoint(self, net: VeryDeep, card: ModelCard, momentum: dict[str, Tensor], progress: Progress) -> None:
-        """Writes the state to go on from."""
-        save(net, self.checkpoint_file, card=card, state=momentum, progress=progress.as_record())
+    def save_model(self, net: VeryDeep, card: ModelCard) -> None:
+        """Writes the model file."""
+        if processes().is_first:
+            save(net, self.model_file, card=card)
 
-    def restore(self) -> tuple[VeryDeep, dict[str, Tensor], Progress]:
-        """Reads the state to go on from, and cuts the log back to it.
+    def save_checkpoint(self, net: VeryDeep, card: ModelCard, momentum: dict[str, Tensor], progress: Progress) -> None:
+        """Writes the state to go on from; the one before it is kept, and both stay whole while this one is written.
 
         Raises:
-            MistakeError: there is no checkpoint, or it is damaged.
+            MistakeError: it cannot be written; what there was stays.
         """
-        if not self.checkpoint_file.exists():
-            raise MistakeError(f"{self.folder} has no checkpoint yet: remove the folder and train anew")
-        net, momentum, record = load_checkpoint(self.checkpoint_file)
+        if not processes().is_first:
+            return
+        written = self.folder / _NEXT_CHECKPOINT_FILE
+        try:
+            save(net, written, card=card, state=momentum, progress=progress.as_record())
+        except MistakeError as error:
+            raise MistakeError(f"{error}; free some space, then go on with --resume --out {self.folder}") from error
+        with _named(self.checkpoint_file):
+            if self.checkpoint_file.exists():
+                self.checkpoint_file.replace(self.previous_checkpoint_file)
+            written.replace(self.checkpoint_file)
+
+    def restore(self) -> tuple[VeryDeep, dict[str, Tensor], Progress, str | None]:
+        """Reads the state to go on from, and cuts the log back to it.
+
+        Returns:
+            The net, its velocities, how far it had come, and what is wrong with the newest checkpoint if the one before
+            it was taken.
+
+        Raises:
+            MistakeError: no checkpoint can be read, or it belongs to another recipe.
+        """
+        problem = None
+        try:
+            net, momentum, record = load_checkpoint(self.checkpoint_file)
+            file = self.checkpoint_file
+        except MistakeError as error:
+            if not self.previous_checkpoint_file.exists():
+                raise
+            problem = str(error)
+            net, momentum, record = load_checkpoint(self.previous_checkpoint_file)
+            file = self.previous_checkpoint_file
+        if read_card(file).recipe != self.settings["recipe"]:
+            raise MistakeError(
+                f"the recipe in {self.folder / SETTINGS_FILE} is not the one that {file.name} was trained by: "
+                "restore it, or train anew"
+            )
         progress = Progress.from_record(record)
-        lines = self.log_records()[: progress.log_lines]
+        if processes().is_first:
+            with _named(self.folder):
+                remove_leftovers(self.folder)
+                self._cut_log(progress.log_lines)
+        return net, momentum, progress, problem
+
+    def _cut_log(self, num_lines: int) -> None:
+        lines = self.log_records()[:num_lines]
         with written_whole(self.folder / LOG_FILE) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        return net, momentum, progress
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Turns a failure to write into one line that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise MistakeError(f"{file} cannot be written: {reason_of(error)}") from error
 
 
 def check_free(folder: Path) -> None:
     """Checks that a folder can become a run folder, without making it.
+
+    What a training left that was killed before it began does not count.
 
     Raises:
         MistakeError: it cannot be written.
@@ -155,7 +254,7 @@ def check_free(folder: Path) -> None:
     if (folder / SETTINGS_FILE).exists():
         raise WrongUseError(f"--out {folder} holds a run already: go on with it by --resume, or give another folder")
     if folder.is_dir():
-        if any(folder.iterdir()):
+        if any(entry.name not in _FILES and not entry.match(".*.tmp") for entry in folder.iterdir()):
             raise WrongUseError(f"--out {folder} is not empty: give a new folder")
     elif folder.exists():
         raise WrongUseError(f"--out {folder} is a file: give a new folder")

@@ -1,0 +1,96 @@
+"""What the processes of a training tell each other.
+
+In a single process every function here is trivial, so that the code that calls them has no second path.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.processes import Processes, launched, local_rank
+
+
+def processes() -> Processes:
+    """The processes that have joined; a single one unless ``joined`` is around."""
+    if dist.is_available() and dist.is_initialized():
+        return Processes(dist.get_rank(), dist.get_world_size())
+    return Processes()
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Processes]:
+    """Joins the other processes of the job, if it has any.
+
+    Args:
+        device: kind of device they compute on: NCCL serves tensors on a GPU, gloo all others.
+
+    Yields:
+        The processes.
+    """
+    if launched().size == 1 or dist.is_initialized():
+        yield processes()
+        return
+    if device == "cuda":
+        torch.cuda.set_device(local_rank())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    try:
+        yield processes()
+    finally:
+        dist.destroy_process_group()
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """Adds up a tensor over the processes, in place."""
+    if processes().size > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def any_process(*asked: bool) -> tuple[bool, ...]:
+    """Whether any process asks for it, for each of several things."""
+    if processes().size == 1:
+        return asked
+    return tuple(bool(count) for count in sum_over_processes(torch.tensor([int(one) for one in asked])).tolist())
+
+
+def first_decides(decide: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Lets the first process decide something and tells all: as JSON, nothing is pickled.
+
+    Args:
+        decide: is called in the first process only.
+
+    Raises:
+        MistakeError: in every process, where the first one raised it.
+    """
+    if processes().size == 1:
+        return decide()
+    told: dict[str, Any] = {}
+    if processes().is_first:
+        try:
+            told = {"value": decide()}
+        except MistakeError as error:
+            told = {"mistake": str(error), "wrong_use": isinstance(error, WrongUseError)}
+    told = _broadcast(told)
+    if "mistake" in told:
+        mistake = (WrongUseError if told["wrong_use"] else MistakeError)(told["mistake"])
+        mistake.is_told = not processes().is_first
+        raise mistake
+    value: dict[str, Any] = told["value"]
+    return value
+
+
+def _broadcast(record: dict[str, Any]) -> dict[str, Any]:
+    text = torch.tensor(list(json.dumps(record).encode()), dtype=torch.uint8)
+    length = torch.tensor([len(text)])
+    dist.broadcast(length, 0)
+    if not processes().is_first:
+        text = torch.empty(int(length.item()), dtype=torch.uint8)
+    dist.broadcast(text, 0)
+    told: dict[str, Any] = json.loads(bytes(text.tolist()))
+    return told

@@ -1,0 +1,111 @@
+"""Several processes train what one process trains, and the job outlives a worker."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from verydeep.convnets.model_file import read_card
+
+COMMON = [
+    "--recipe",
+    "quick",
+    "--initialise",
+    "glorot",
+    "--crop",
+    "32",
+    "--width",
+    "0.125",
+    "--precision",
+    "fp32",
+    "--set",
+    "mirror=true",
+]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def photos(make_folder):
+    """33 images are left to train on: the last batch of 8 has a single one."""
+    return make_folder("photos", {"dark": 16, "grey": 16, "bright": 16})
+
+
+def run(*arguments, **options):
+    command = [sys.executable, "-m", "verydeep", *map(str, arguments)]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, **options)
+
+
+def difference(one, other):
+    ours, theirs = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
+
+
+def test_two_and_three_processes_train_as_one_does(photos, tmp_path):
+    for count in (1, 2, 3):
+        out = tmp_path / f"{count}"
+        done = run("train", photos, *COMMON, "--epochs", 3, "--batch-size", 8, "--devices", count, "--out", out)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("validation images") == 1
+    before = tmp_path / "before"
+    run("train", photos, *COMMON, "--epochs", 1, "--set", "learning_rate=1e-12", "--out", before)
+    assert difference(before, tmp_path / "1") > 1e-3
+    assert difference(tmp_path / "1", tmp_path / "2") < 1e-5
+    assert difference(tmp_path / "1", tmp_path / "3") < 1e-5
+    errors = [read_card(tmp_path / f"{count}").errors for count in (1, 2, 3)]
+    assert errors[0] == errors[1] == errors[2]
+
+
+def test_a_mistake_is_said_once(photos, tmp_path):
+    out = tmp_path / "taken"
+    out.mkdir()
+    (out / "thesis.tex").write_text("x")
+    done = run("train", photos, *COMMON, "--devices", 2, "--out", out)
+    assert done.returncode == 2
+    assert done.stderr.count("is not empty") == 1
+    assert "Traceback" not in done.stderr
+    assert run("train", photos, "--devices", 0).returncode == 2
+    assert "several processes need --out" in run("train", photos, *COMMON, "--devices", 2).stderr
+
+
+def workers_of(launcher):
+    """The processes that torchrun has started, by their rank."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            environment = (folder / "environ").read_bytes().split(b"\0")
+        except (OSError, IndexError):
+            continue
+        ranks = [entry for entry in environment if entry.startswith(b"RANK=")]
+        if parent == launcher and ranks:
+            found[int(ranks[0][5:])] = int(folder.name)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers under /proc, which only Linux has")
+def test_torchrun_goes_on_from_the_last_checkpoint_when_a_worker_is_killed(photos, tmp_path):
+    options = [*COMMON, "--epochs", "40", "--batch-size", "8", "--checkpoint-minutes", "0.001", "--resume", "--out"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    torchrun += ["--max-restarts", "1", "--monitor-interval", "0.1", "-m", "verydeep", "train", str(photos), *options]
+    with (tmp_path / "said").open("w") as said:
+        job = subprocess.Popen([*torchrun, str(tmp_path / "run")], env=ENVIRONMENT, stdout=said, stderr=said)
+        log = tmp_path / "run" / "log.jsonl"
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 3):
+            time.sleep(0.02)
+        victim = workers_of(job.pid)[1]
+        os.kill(victim, signal.SIGKILL)
+        assert job.wait(timeout=240) == 0, (tmp_path / "said").read_text()
+    told = (tmp_path / "said").read_text()
+    assert told.count("going on with") == 1
+    assert log.read_text().count("\n") == 40
+    whole = run("train", photos, *COMMON, "--epochs", 40, "--batch-size", 8, "--out", tmp_path / "whole")
+    assert whole.returncode == 0
+    assert difference(tmp_path / "run", tmp_path / "whole") < 1e-3
+    assert not torch.equal(load_file(tmp_path / "whole/model.safetensors")["conv1_1.weight"], torch.zeros(8, 3, 3, 3))

@@ -4,6 +4,7 @@ In a single process every function here is trivial, so that the code that calls 
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from verydeep.mistakes import MistakeError, WrongUseError
-from verydeep.processes import Processes, launched, local_rank
+from verydeep.processes import Processes, launched, local_rank, num_local_processes
 
 
 def processes() -> Processes:
@@ -38,11 +39,28 @@ def joined(device: str) -> Iterator[Processes]:
         return
     if device == "cuda":
         torch.cuda.set_device(local_rank())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    _meet("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     try:
         yield processes()
     finally:
         dist.destroy_process_group()
+
+
+def _meet(backend: str) -> None:
+    """Finds the other processes.
+
+    torchrun keeps one store for all its restarts on a machine, and a restarted process would find the addresses of
+    those that are gone (pytorch issue 135712): so each attempt has names of its own. On several machines the count of
+    the restarts is not common, and the documentation says what to set instead.
+    """
+    members, attempt = launched(), os.environ.get("TORCHELASTIC_RESTART_COUNT")
+    if attempt is None or num_local_processes() != members.size:
+        dist.init_process_group(backend)
+        return
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, is_master=False)  # type: ignore[attr-defined]
+    names = dist.PrefixStore(f"attempt-{attempt}", store)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=names, rank=members.rank, world_size=members.size)
 
 
 def sum_over_processes(values: Tensor) -> Tensor:

@@ -9,7 +9,11 @@ def test_lines_round_trip_and_a_cut_last_line_does_not_count(tmp_path):
     append_line(file, {"epoch": 2, "loss": 0.25})
     with file.open("a") as log:
         log.write('{"epoch": 3, "lo')
-    assert read_lines(file) == [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]
+    whole = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]
+    assert read_lines(file) == whole
+    with file.open("a") as log:
+        log.write('{"epoch": 3, "loss": 0.1}\n')
+    assert read_lines(file) == whole
 
 
 def test_environment_names_what_a_figure_depends_on():

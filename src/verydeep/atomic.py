@@ -23,8 +23,10 @@ def written_whole(file: Path) -> Iterator[Path]:
         temporary.chmod(mode)  # some writers make files that nobody else may read
         temporary.replace(file)
         _sync_folder(file.parent)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(file), None
         raise
 
 
@@ -37,7 +39,12 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def is_leftover(file: Path) -> bool:
+    """Whether a file is the temporary one of a process that was killed while it wrote: ours, or that of safetensors."""
+    return file.match(".*.tmp") or file.match(".tmp??????")
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes the temporary files of a process that was killed while it wrote."""
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+    for file in filter(is_leftover, folder.iterdir()):
+        file.unlink(missing_ok=True)

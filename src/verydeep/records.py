@@ -35,12 +35,20 @@ def now() -> str:
 
 
 def append_line(file: Path, record: dict[str, Any]) -> None:
-    """Appends a record as one line of JSON."""
-    with file.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(record) + "\n")
+    """Appends a record as one line of JSON, in one piece: a buffer would be written again after a failure."""
+    with file.open("ab", buffering=0) as lines:
+        lines.write(json.dumps(record).encode() + b"\n")
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Reads the records of a file of JSON lines; a last line cut short by a crash does not count."""
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """Reads the records of a file of JSON lines, up to a line cut short by a crash or a full disk."""
+    records = []
+    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        if not line.endswith("\n"):
+            break
+        records.append(record)
+    return records

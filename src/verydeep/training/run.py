@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from verydeep.atomic import remove_leftovers, written_whole
+from verydeep.atomic import is_leftover, remove_leftovers, written_whole
 from verydeep.collectives import processes
 from verydeep.convnets.model_file import (
     CHECKPOINT_FILE,
@@ -254,7 +254,7 @@ def check_free(folder: Path) -> None:
     if (folder / SETTINGS_FILE).exists():
         raise WrongUseError(f"--out {folder} holds a run already: go on with it by --resume, or give another folder")
     if folder.is_dir():
-        if any(entry.name not in _FILES and not entry.match(".*.tmp") for entry in folder.iterdir()):
+        if any(entry.name not in _FILES and not is_leftover(entry) for entry in folder.iterdir()):
             raise WrongUseError(f"--out {folder} is not empty: give a new folder")
     elif folder.exists():
         raise WrongUseError(f"--out {folder} is a file: give a new folder")

@@ -379,6 +379,17 @@ def test_fetching_without_a_network(verydeep, monkeypatch, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def test_listing_the_public_sets_needs_no_torch():
+    code = (
+        "import sys; sys.argv = ['verydeep', 'fetch']\n"
+        "from verydeep.apps.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'torchvision', 'sklearn', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
 def test_fetch_lists_the_public_sets(verydeep, tmp_path):
     status, out, _ = verydeep("fetch")
     assert status == 0

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.apps.inspect import stacking_lines
 from verydeep.data.download import shown_size
 
 if TYPE_CHECKING:
@@ -101,6 +100,8 @@ def print_fetched(row: "NamedSet", description: str) -> None:
 
 def print_inspection(record: dict[str, Any], title: str, card: dict[str, Any]) -> None:
     """Prints the layers of a net and what they cost."""
+    from verydeep.apps.inspect import stacking_lines  # which needs torch
+
     table = Table("layer", "kernel", "output", "parameters", "MACs", "receptive field", title=title)
     for row in record["layers"]:
         if row["kind"] in ("relu", "dropout"):

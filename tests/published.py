@@ -49,7 +49,7 @@ def _cifar_records(seed: int, count: int, classes: int, coarse: bool) -> bytes:
 
 
 def cifar10() -> dict[str, bytes]:
-    """Six batches of ten images in three classes."""
+    """Five batches of twelve images and one of nine, in three classes."""
     members = {f"data_batch_{number}.bin": _cifar_records(number, 12, 3, False) for number in range(1, 6)}
     members |= {"test_batch.bin": _cifar_records(6, 9, 3, False), "batches.meta.txt": b"airplane\nautomobile\nbird\n\n"}
     return {"cifar-10-binary.tar.gz": tar({f"cifar-10-batches-bin/{name}": members[name] for name in members})}

@@ -461,7 +461,7 @@ def test_what_cannot_be_fetched():
         fetch("digits")
 
 
-def test_cifar_trains_at_its_own_size_and_keeps_its_images_in_memory(publish):
+def test_the_images_of_cifar_stay_in_memory(publish):
     data = fetched("cifar10", publish)
     for images in (data.train, data.val, data.test):
         kept, _ = images.checked(memory=0)

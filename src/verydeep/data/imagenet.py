@@ -23,7 +23,8 @@ def unpack_train(archive: Path, into: Path, progress: Progress) -> None:
     with archive.open("rb") as file, tarfile.open(fileobj=file) as outer:
         for member in outer:
             inner = outer.extractfile(member)
-            assert inner is not None
+            if inner is None:  # a folder's own entry
+                continue
             with tarfile.open(fileobj=inner) as tar:
                 folder = into / "train" / PurePosixPath(member.name).stem
                 extract_members(tar, folder, progress, f"unpacking {archive.name}", file.tell, size)
@@ -35,6 +36,8 @@ def unpack_val(archive: Path, into: Path, progress: Progress) -> None:
     size = archive.stat().st_size
     with archive.open("rb") as file, tarfile.open(fileobj=file) as tar:
         for member in tar:
+            if not member.isfile():
+                continue
             name = PurePosixPath(member.name)
             number = int(name.stem.rpartition("_")[2])  # ILSVRC2012_val_00000001.JPEG is the first line of the truth
             tar.extract(member.replace(name=name.name), into / "val" / classes[number - 1], filter="data")

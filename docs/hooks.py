@@ -18,6 +18,8 @@ import verydeep
 from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
 from verydeep.apps.cli import app
 from verydeep.convnets.architecture import Geometry, layers
+from verydeep.data.catalogue import NAMED
+from verydeep.data.download import shown_size
 
 _MARKER = re.compile(r"^<!-- (table|help): (\S+) -->$", re.MULTILINE)
 _SOURCE = re.compile(r"`(?!tests/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")
@@ -108,6 +110,21 @@ def _protocols() -> str:
     return _table(["name", "what the net sees, and what is averaged", "mirror image too"], rows)
 
 
+def _data_sets() -> str:
+    rows = [
+        [
+            f"`{row.name}`",
+            f"{row.num_classes:,}",
+            ", ".join(f"{count:,} {split}" for split, count in row.counts.items()),
+            shown_size(row.size) + ("" if row.is_free else ", by hand"),
+            row.licence,
+            f"<{row.homepage}>",
+        ]
+        for row in NAMED.values()
+    ]
+    return _table(["name", "classes", "images", "download", "licence", "source"], rows)
+
+
 def _names() -> str:
     return ", ".join(f"`verydeep.{name}`" for name in sorted(verydeep.__all__, key=str.casefold)) + "."
 
@@ -116,6 +133,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "architectures": _architectures,
     "recipes": _recipes,
     "protocols": _protocols,
+    "data-sets": _data_sets,
     "names": _names,
 }
 """The tables that a page can ask for, by name."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from verydeep.convnets.model_file import save as save
     from verydeep.convnets.net import VeryDeep as VeryDeep
     from verydeep.data.datasets import open_data as open_data
+    from verydeep.data.named import fetch as fetch
     from verydeep.evaluation.evaluate import evaluate as evaluate
     from verydeep.evaluation.evaluate import posterior as posterior
     from verydeep.evaluation.protocols import PROTOCOLS as PROTOCOLS
@@ -37,6 +38,7 @@ _HOMES = {
     "RECIPES": "training.recipes",
     "VeryDeep": "convnets.net",
     "evaluate": "evaluation.evaluate",
+    "fetch": "data.named",
     "fit": "apps.train",
     "load": "convnets.model_file",
     "open_data": "data.datasets",

@@ -26,7 +26,7 @@ def written_whole(file: Path) -> Iterator[Path]:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            error.filename, error.filename2 = str(file), None
+            error.filename = str(file)
         raise
 
 

@@ -14,9 +14,11 @@ import pytest
 import torch
 
 from conftest import picture
+from published import PUBLISHED, closed_address, serving, tiny
 from verydeep.apps import cli
 from verydeep.convnets.model_file import load, save
 from verydeep.convnets.net import VeryDeep
+from verydeep.data.catalogue import NAMED
 from verydeep.device import Choice
 
 NAMES = ("bright", "dark", "grey")
@@ -26,8 +28,10 @@ QUICK = ["--recipe", "quick", "--crop", "32", "--width", "0.125", "--batch-norm"
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    choice = Choice(device="cpu", precision="fp32", channels_last=True, threads=2)
-    monkeypatch.setattr("verydeep.apps.preparation.choose", lambda make_step, device, precision: (choice, {}))
+    monkeypatch.setenv("VERYDEEP_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("no_proxy", "*")
+    choice = Choice(device="cpu", precision="fp32", channels_last=True, threads=1)
+    monkeypatch.setattr("verydeep.apps.preparation.choose", lambda make_step, **asked: (choice, {}))
     monkeypatch.setattr(cli, "_prepare_process", lambda: None)  # the allocator of the tests stays as it is
 
 
@@ -189,6 +193,12 @@ def wrong(kind, root, make_folder, model):
             return 1, ["train", "nowhere"], "no data 'nowhere'"
         case "no data":
             return 2, ["train"], "which data"
+        case "set not fetched":
+            return 1, ["train", "cifar10"], "cifar10 is not in .*: verydeep fetch cifar10 downloads it"
+        case "set that nobody may pass on":
+            return 1, ["fetch", "imagenet"], "put ILSVRC2012_img_train.tar"
+        case "set without a name here":
+            return 2, ["fetch", "mnist"], "unknown data set 'mnist': choose one of cifar10"
         case "empty class":
             (good / "empty").mkdir()
             return 1, ["train", good], "class 'empty' has no images"
@@ -299,7 +309,8 @@ class Payload:
 @pytest.mark.parametrize(
     "kind",
     [
-        "missing folder", "no data", "empty class", "one class", "class in val alone", "text named jpg",
+        "missing folder", "no data", "set not fetched", "set that nobody may pass on", "set without a name here",
+        "empty class", "one class", "class in val alone", "text named jpg",
         "truncated jpg", "zero bytes",
         "out below a file", "out in proc", "out is taken", "resume nothing", "resume without out",
         "resume with options", "crop 33", "batch size 0", "epochs x", "unknown architecture", "unknown recipe",
@@ -338,10 +349,58 @@ def test_help_needs_no_torch_and_shows_an_example_that_works():
         "assert not {'torch', 'numpy', 'PIL', 'rich'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    for verb in ("train", "evaluate", "predict", "inspect"):
+    for verb in ("train", "evaluate", "predict", "fetch", "inspect"):
         status, out, _ = run_apart([verb, "--help"])
         assert status == 0
         assert "Example: verydeep" in out
+
+
+def test_a_public_set_is_fetched_then_trained_and_tested_on(verydeep, monkeypatch):
+    files = PUBLISHED["cifar10"][0]()
+    with serving(files) as server:
+        monkeypatch.setitem(NAMED, "cifar10", tiny("cifar10", files, server.address))
+        status, out, _ = verydeep("fetch", "CIFAR-10")
+    assert status == 0
+    assert "cifar10: 3 classes, 54 train, 6 val, 9 test images" in out
+    assert "verydeep train cifar10" in out
+    recipe = ["--recipe", "quick", "--width", "0.125", "--batch-norm", "--epochs", 1, "--out", "runs/one"]
+    assert verydeep("train", "cifar10", *recipe)[0] == 0
+    status, out, _ = verydeep("evaluate", "runs/one", "cifar10", "--damaged", "skip", "--json")
+    assert status == 0
+    assert (json.loads(out)["split"], json.loads(out)["num_images"]) == ("test", 9)
+    assert load("runs/one").geometry.crop == 32
+
+
+def test_fetching_without_a_network(verydeep, monkeypatch, tmp_path):
+    monkeypatch.setitem(NAMED, "cifar10", tiny("cifar10", PUBLISHED["cifar10"][0](), closed_address()))
+    status, out, err = verydeep("fetch", "cifar10")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "cannot be fetched: Connection refused" in err
+    assert not (tmp_path / "data").exists()
+
+
+def test_listing_the_public_sets_needs_no_torch():
+    code = (
+        "import sys; sys.argv = ['verydeep', 'fetch']\n"
+        "from verydeep.apps.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'torchvision', 'sklearn', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_fetch_lists_the_public_sets(verydeep, tmp_path):
+    status, out, _ = verydeep("fetch")
+    assert status == 0
+    assert all(name in out for name in NAMED)
+    assert "https://www.cs.toronto.edu/~kriz/cifar.html" in out
+    status, out, _ = verydeep("fetch", "--json")
+    record = json.loads(out)
+    assert status == 0
+    assert record["folder"] == str(tmp_path / "data")
+    assert [row["name"] for row in record["sets"]] == list(NAMED)
+    assert not any(row["here"] for row in record["sets"])
 
 
 def test_version(verydeep):
@@ -350,7 +409,7 @@ def test_version(verydeep):
 
 def test_interrupting_a_training_saves_it(photos, tmp_path):
     """A real process, a real Ctrl-C, and a real second process that goes on."""
-    arguments = [sys.executable, "-m", "verydeep", "train", photos, *QUICK, "--epochs", "400", "--precision", "fp32"]
+    arguments = [sys.executable, "-m", "verydeep", "train", photos, *QUICK, "--epochs", "60", "--precision", "fp32"]
     pipe = subprocess.PIPE
     process = subprocess.Popen([*map(str, arguments), "--out", "runs/one"], stdout=pipe, stderr=pipe, text=True)
     assert process.stderr is not None
@@ -361,9 +420,7 @@ def test_interrupting_a_training_saves_it(photos, tmp_path):
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "verydeep train --resume --out runs/one" in out
-    settings = json.loads(Path("runs/one/run.json").read_text())
-    settings["recipe"]["epochs"] = 1
-    Path("runs/one/run.json").write_text(json.dumps(settings))
-    assert re.search(
-        r"going on with runs/one after epoch \d+", run_apart(["train", "--resume", "--out", "runs/one"])[2]
-    )
+    status, _, said = run_apart(["train", "--resume", "--out", "runs/one"])
+    assert re.search(r"going on with runs/one after epoch \d+", said)
+    assert status == 0
+    assert len(Path("runs/one/log.jsonl").read_text().splitlines()) == 60

@@ -171,7 +171,7 @@ def test_saving_over_a_file_leaves_the_old_one_when_it_fails(net, tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("verydeep.convnets.model_file.save_file", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(MistakeError, match=r"net\.safetensors cannot be written: No space"):
         save(net, file)
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]

@@ -212,6 +212,12 @@ def test_memory_bounds_what_is_held(make_folder):
     assert not train.checked(memory=0)[0].decoded
 
 
+def test_images_that_have_no_file_stay_in_memory():
+    test = open_data("digits").split("test")
+    kept, _ = test.checked(memory=0)
+    assert np.array_equal(np.asarray(kept.read(7)), np.asarray(test.read(7)))
+
+
 def test_reading_ahead_keeps_the_order_and_passes_errors_on():
     assert list(read_ahead(lambda index: index * index, range(200))) == [index * index for index in range(200)]
     with pytest.raises(ZeroDivisionError):

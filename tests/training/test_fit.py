@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from verydeep.apps.preparation import Execution
 from verydeep.apps.reporter import Silent
-from verydeep.apps.train import fit, resume
+from verydeep.apps.train import fit, resume, train
 from verydeep.convnets.model_file import load, read_card
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import open_data
@@ -17,6 +18,7 @@ from verydeep.device import Choice
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.training.fit import make_optimiser
 from verydeep.training.recipes import find_recipe
+from verydeep.training.run import Run
 from verydeep.training.update import update
 
 
@@ -51,6 +53,16 @@ class StopAfter(Silent):
         self.left -= 1
         if self.left == 0:
             signal.raise_signal(signal.SIGINT)
+
+
+class Notes(Silent):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
 
 
 @pytest.fixture
@@ -152,6 +164,58 @@ def test_resuming_on_other_data_is_refused(photos, tmp_path, tell_every_step):
     next((photos / "dark").iterdir()).unlink()
     with pytest.raises(MistakeError, match="not those the run began with"):
         resume(tmp_path / "run")
+
+
+def test_a_changed_recipe_is_refused(photos, tmp_path, tell_every_step):
+    fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run", reporter=StopAfter(1))
+    settings = tmp_path / "run/run.json"
+    settings.write_text(settings.read_text().replace('"epochs": 3', '"epochs": 4'))
+    with pytest.raises(MistakeError, match=r"is not the one that checkpoint\.safetensors was trained by"):
+        resume(tmp_path / "run")
+
+
+def test_a_checkpoint_cut_in_half_gives_way_to_the_one_before_it(photos, tmp_path, tell_every_step):
+    fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "whole")
+    fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "cut", reporter=StopAfter(7))
+    newest = tmp_path / "cut/checkpoint.safetensors"
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    said = Notes()
+    assert resume(tmp_path / "cut", reporter=said).finished
+    assert any("going on from the checkpoint before it" in note for note in said.notes)
+    whole, cut = load_file(tmp_path / "whole/model.safetensors"), load_file(tmp_path / "cut/model.safetensors")
+    assert all(torch.equal(tensor, cut[name]) for name, tensor in whole.items())
+    assert untimed(tmp_path / "whole") == untimed(tmp_path / "cut")
+
+
+def test_checkpoints_by_time_within_an_epoch(photos, tmp_path, tell_every_step, monkeypatch):
+    saved = []
+    whole = Run.save_checkpoint
+
+    def save(run, net, card, momentum, progress):
+        saved.append((progress.epoch, progress.iteration))
+        whole(run, net, card, momentum, progress)
+
+    monkeypatch.setattr(Run, "save_checkpoint", save)
+    execution = Execution(checkpoint_seconds=1.5)
+    fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run", execution=execution)
+    assert saved[0] == (0, 0)
+    assert {(0, 1), (0, 2)} & set(saved)
+    assert {(1, 0), (2, 0), (3, 0)} <= set(saved)
+
+
+def test_a_run_that_was_asked_for_otherwise_is_not_gone_on_with(photos, tmp_path):
+    def ask(**changes):
+        asked = {"recipe": "quick", "crop": 32, "width": 0.125, "changes": {"epochs": 1}}
+        return train(photos, out=tmp_path / "run", go_on=True, **asked | changes)
+
+    assert ask().finished
+    assert ask().finished
+    with pytest.raises(WrongUseError, match="began with epochs 1, not 2"):
+        ask(changes={"epochs": 2})
+    with pytest.raises(WrongUseError, match="began with seed 0, not 1"):
+        ask(seed=1)
+    with pytest.raises(WrongUseError, match="began with net A"):
+        ask(architecture="B")
 
 
 def test_resuming_what_is_no_run(tmp_path):

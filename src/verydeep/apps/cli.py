@@ -124,7 +124,8 @@ def _before(
 def train(
     context: typer.Context,
     data: Annotated[
-        str | None, typer.Argument(help="digits, or a folder: class folders, or train/ val/ test/.")
+        str | None,
+        typer.Argument(help="A name (see verydeep fetch), or a folder: class folders, or train/ val/ test/."),
     ] = None,
     architecture: Annotated[str, typer.Option(help="A, A-LRN, B, C, D, E or B-5x5; vgg16 and the like too.")] = "A",
     batch_norm: Annotated[bool, typer.Option("--batch-norm", help="A batch norm after every convolution.")] = False,
@@ -133,7 +134,8 @@ def train(
     ] = "small-images",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a field of the recipe: key=value.")] = None,
     crop: Annotated[
-        int | None, typer.Option(help="Side of the training crop, a multiple of 32. [32 for digits, else 224]")
+        int | None,
+        typer.Option(help="Side of the training crop, a multiple of 32. [32 for digits and cifar, else 224]"),
     ] = None,
     width: Annotated[float, typer.Option(help="Factor on the channels of every layer.")] = 1.0,
     train_scale: Annotated[
@@ -178,7 +180,7 @@ def train(
     if resume and out is None:
         raise WrongUseError("--resume: give the run folder with --out")
     if not resume and data is None:
-        raise WrongUseError("which data? Give a folder, or digits, or --resume with --out")
+        raise WrongUseError("which data? Give a folder, or a name such as digits, or --resume with --out")
     changes = _read_changes(set_ or []) | {
         name: value
         for name, value in {
@@ -304,7 +306,9 @@ def _prepare_process() -> None:
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model file or a run folder.")],
-    data: Annotated[str, typer.Argument(help="digits, or a folder: class folders, or train/ val/ test/.")],
+    data: Annotated[
+        str, typer.Argument(help="A name (see verydeep fetch), or a folder: class folders, or train/ val/ test/.")
+    ],
     protocol: Annotated[
         str, typer.Option(help="centre, single (dense over the whole image and its mirror) or adaptive.")
     ] = "single",
@@ -386,6 +390,41 @@ def predict(
         print_predictions(predictions)
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def fetch(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Public data sets; without a name they are listed.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Download public data sets by name, check and unpack them, so that they can stand where a folder does.
+
+    They lie in $VERYDEEP_DATA, or else in the user's cache. Nothing else downloads them.
+
+    Example: verydeep fetch cifar10
+    """
+    from verydeep.apps.printed import print_fetched, print_named_sets
+    from verydeep.apps.terminal import Terminal
+    from verydeep.data.catalogue import NAMED, known
+    from verydeep.data.datasets import describe
+    from verydeep.data.download import data_folder
+    from verydeep.data.named import fetch as fetch_one
+
+    rows = [known(name) for name in names] if names else list(NAMED.values())
+    for row in rows if names else ():
+        terminal = Terminal()
+        try:
+            data = fetch_one(row.name, progress=terminal.progress)
+        finally:
+            terminal.close()
+        if not as_json:
+            print_fetched(row, describe(data))
+    if as_json:
+        _print_json({"folder": str(data_folder()), "sets": [row.as_record() for row in rows]})
+    elif not names:
+        print_named_sets(rows, data_folder())
 
 
 @app.command()

@@ -3,17 +3,19 @@
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.apps.inspect import stacking_lines
+from verydeep.data.download import shown_size
 
 if TYPE_CHECKING:
     from verydeep.apps.carry_on import Trained
     from verydeep.apps.predict import Prediction
+    from verydeep.data.catalogue import NamedSet
     from verydeep.evaluation.evaluate import Result
 
 
@@ -72,8 +74,34 @@ def print_predictions(predictions: Sequence["Prediction"]) -> None:
     _print_table(table)
 
 
+def print_named_sets(rows: Sequence["NamedSet"], folder: Path) -> None:
+    """Lists the public data sets and says which of them are here."""
+    table = Table("name", "classes", "images", "download", "here")
+    table.add_column("source and licence", min_width=44, overflow="fold")
+    for row in rows:
+        table.add_row(
+            row.name,
+            f"{row.num_classes:,}",
+            ", ".join(f"{count:,} {split}" for split, count in row.counts.items()),
+            shown_size(row.size),
+            "yes" if row.is_here else "" if row.is_free else "by hand",
+            f"{row.homepage}\n{escape(row.licence)}",
+        )
+    _print_table(table)
+    print(f"in {folder} (set VERYDEEP_DATA for another folder); digits come with the package")
+
+
+def print_fetched(row: "NamedSet", description: str) -> None:
+    """Says what a fetched data set holds and what comes next."""
+    print(f"{description}, in {row.folder}")
+    print(f"licence: {row.licence} ({row.homepage}). Next:")
+    print(f"  verydeep train {row.name}")
+
+
 def print_inspection(record: dict[str, Any], title: str, card: dict[str, Any]) -> None:
     """Prints the layers of a net and what they cost."""
+    from verydeep.apps.inspect import stacking_lines  # which needs torch
+
     table = Table("layer", "kernel", "output", "parameters", "MACs", "receptive field", title=title)
     for row in record["layers"]:
         if row["kind"] in ("relu", "dropout"):

@@ -17,7 +17,12 @@ from verydeep.mistakes import MistakeError
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 """Names of the folders of each split."""
 
-_TEST_SHARE, _VALIDATION_SHARE = 0.2, 0.1
+TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+"""Shares of the images set aside where there is no such split."""
+
+HELD_OUT = "a stratified tenth of the training images, held out by their names"
+"""How validation images are found where there are none."""
+
 _IGNORED_FOLDERS = frozenset({"__MACOSX", "__pycache__"})
 
 
@@ -45,7 +50,7 @@ class DataSet:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, of the training split, in natural order."""
+        """Names of the classes, of the training split: of folders in natural order, else in that of the source."""
         return self.train.classes
 
     def split(self, name: str | None = None) -> ImageSet:
@@ -73,23 +78,23 @@ def open_data(data: str | Path) -> DataSet:
     """Opens a data set.
 
     Args:
-        data: a built-in name, or a folder: class folders, or train/ val/ test/ with class folders in them.
+        data: a name, or a folder: class folders, or train/ val/ test/ with class folders in them.
 
     Raises:
         MistakeError: there is no such data set, or its folders do not make one.
     """
+    from verydeep.data.catalogue import NAMED, find_named  # these build on this module
+    from verydeep.data.named import open_named
+
     path = Path(data)
-    if str(data) in BUILT_IN and not path.is_dir():
+    if path.is_dir():
+        return _open_folder(path)
+    if str(data) in BUILT_IN:
         return BUILT_IN[str(data)]()
-    if path.is_file():
-        raise MistakeError(
-            f"{path} is a file: give a folder of class folders, or a built-in name ({', '.join(BUILT_IN)})"
-        )
-    if not path.is_dir():
-        raise MistakeError(
-            f"no data {str(data)!r}: give a folder of class folders, or a built-in name ({', '.join(BUILT_IN)})"
-        )
-    return _open_folder(path)
+    if row := find_named(str(data)):
+        return open_named(row)
+    what = f"{path} is a file" if path.is_file() else f"no data {str(data)!r}"
+    raise MistakeError(f"{what}: give a folder of class folders, or a name ({', '.join([*BUILT_IN, *NAMED])})")
 
 
 def _open_folder(root: Path) -> DataSet:
@@ -99,7 +104,7 @@ def _open_folder(root: Path) -> DataSet:
         if found is not None:
             raise MistakeError(f"{root} has {found.name}/ but no train/: the classes come from the training split")
         test: ImageSet | None
-        pool, test = hold_out(_read_classes(root, root, "train"), _TEST_SHARE, "test")
+        pool, test = hold_out(_read_classes(root, root, "train"), TEST_SHARE, "test")
     else:
         pool = _read_classes(root, folders["train"], "train")
         test = _read_classes(root, folders["test"], "test", pool.classes) if folders["test"] else None
@@ -107,8 +112,8 @@ def _open_folder(root: Path) -> DataSet:
         val = _read_classes(root, folders["val"], "val", pool.classes)
         train, validation = pool, f"the folder {folders['val'].name}/"
     else:
-        train, val = hold_out(pool, _VALIDATION_SHARE, "val")
-        validation = "a stratified tenth of the training images, held out by their names"
+        train, val = hold_out(pool, VALIDATION_SHARE, "val")
+        validation = HELD_OUT
     for images in (train, val):
         if not len(images):
             raise MistakeError(
@@ -121,9 +126,7 @@ def _open_folder(root: Path) -> DataSet:
         test=test,
         mirror=True,
         validation=validation,
-        fingerprint=_fingerprint(
-            [train, val, *([test] if test else [])], lambda images, i: images.file(i).stat().st_size
-        ),
+        fingerprint=fingerprint([train, val, *([test] if test else [])]),
     )
 
 
@@ -196,11 +199,14 @@ def hold_out(images: ImageSet, share: float, split: str) -> tuple[ImageSet, Imag
     return images.subset(rest), images.subset(sorted(aside), split)
 
 
-def _fingerprint(splits: Sequence[ImageSet], size: Callable[[ImageSet, int], int]) -> str:
+def fingerprint(splits: Sequence[ImageSet]) -> str:
+    """Hashes the names, labels and sizes of images; for those held in memory, their sum stands for the file size."""
     digest = hashlib.sha256()
     for images in splits:
         for index, name in enumerate(images.names):
-            digest.update(f"{images.split}\t{name}\t{images.labels[index]}\t{size(images, index)}\n".encode())
+            held = images.decoded.get(index)
+            size = images.file(index).stat().st_size if held is None else int(np.asarray(held, dtype=np.int64).sum())
+            digest.update(f"{images.split}\t{name}\t{images.labels[index]}\t{size}\n".encode())
     return digest.hexdigest()
 
 
@@ -218,26 +224,21 @@ def _digits() -> DataSet:
         root=Path("digits"),
         decoded={index: Image.fromarray(array).convert("RGB") for index, array in enumerate(grey)},
     )
-    pool, test = hold_out(images, _TEST_SHARE, "test")
-    train, val = hold_out(pool, _VALIDATION_SHARE, "val")
+    pool, test = hold_out(images, TEST_SHARE, "test")
+    train, val = hold_out(pool, VALIDATION_SHARE, "val")
     return DataSet(
         name="digits",
         train=train,
         val=val,
         test=test,
         mirror=False,
-        validation="a stratified tenth of the training images, held out by their names",
-        fingerprint=_fingerprint([train, val, test], lambda images, i: _pixel_sum(images.decoded[i])),
+        validation=HELD_OUT,
+        fingerprint=fingerprint([train, val, test]),
     )
 
 
-def _pixel_sum(image: Image.Image) -> int:
-    """Sum of the pixel values: stands for the file size of an image that has no file."""
-    return int(np.asarray(image, dtype=np.int64).sum())
-
-
 BUILT_IN: dict[str, Callable[[], DataSet]] = {"digits": _digits}
-"""The built-in data sets by name."""
+"""The data sets that come with the package, by name."""
 
 
 def describe(data: DataSet) -> str:

@@ -89,14 +89,14 @@ class ImageSet:
             DamagedImageError: a file cannot be decoded.
         """
         damaged: dict[int, DamagedImageError] = {}
-        held: dict[int, Image.Image] = {}
+        held = dict(self.decoded)  # images without a file have nowhere else to be
         used = 0
         for index, image in enumerate(read_ahead(self._read_or_error, range(len(self)))):
             if isinstance(image, DamagedImageError):
                 damaged[index] = image
                 continue
             size = 4 * image.width * image.height  # Pillow holds four bytes a pixel
-            if used + size <= memory:
+            if index not in held and used + size <= memory:
                 held[index] = image
                 used += size
             progress(f"reading {self.split}", index + 1, len(self))

@@ -148,9 +148,10 @@ class Run:
 
     def _clear(self) -> None:
         """Removes what a training that did not begin has left."""
-        for name in _FILES:
-            (self.folder / name).unlink(missing_ok=True)
-        remove_leftovers(self.folder)
+        if self.folder.is_dir():
+            for name in _FILES:
+                (self.folder / name).unlink(missing_ok=True)
+            remove_leftovers(self.folder)
 
     def discard_if_new(self) -> None:
         """Removes the folder of a training that failed before it had anything to keep."""

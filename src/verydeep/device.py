@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from verydeep.mistakes import WrongUseError
+from verydeep.records import free_memory
 
 PRECISIONS = ("fp32", "bf16")
 DEVICES = ("cpu", "cuda", "mps")
@@ -99,6 +100,14 @@ def has_fast_bf16(device: str) -> bool:
         return False
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16"))
+
+
+def free_bytes(device: str) -> int:
+    """Bytes of memory that are free on a device."""
+    if device == "cuda":
+        free: int = torch.cuda.mem_get_info()[0]
+        return free
+    return free_memory()
 
 
 def choose(

@@ -21,6 +21,13 @@ TOTAL_STRIDE: Final = 32
 TRAIN_SCALE: Final = 256
 """Smaller training scale S: the shorter side of the rescaled image, pixels (section 3.1)."""
 
+LARGER_TRAIN_SCALE: Final = 384
+JITTERED_TRAIN_SCALES: Final = (256, 512)
+"""The larger S, and the bounds of scale jitter, pixels (section 3.1)."""
+
+FINE_TUNING_RATE: Final = 1e-3
+"""Learning rate of the training at S = 384 that begins with the weights of S = 256 (section 3.1)."""
+
 MOMENTUM: Final = 0.9
 WEIGHT_DECAY: Final = 5e-4
 DROPOUT: Final = 0.5

@@ -104,6 +104,7 @@ def carry_on(
         MistakeError: the loss is not finite any more, or the run folder cannot be written.
     """
     settings = run.settings
+    reporter.expect(recipe.epochs)
     colours = PixelStatistics(np.array(settings["colours"]["mean"]), np.array(settings["colours"]["covariance"]))
     with stop_on_signals() as stop, choice.thread_count():
         training = Training(

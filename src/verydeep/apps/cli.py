@@ -130,7 +130,7 @@ def train(
     architecture: Annotated[str, typer.Option(help="A, A-LRN, B, C, D, E or B-5x5; vgg16 and the like too.")] = "A",
     batch_norm: Annotated[bool, typer.Option("--batch-norm", help="A batch norm after every convolution.")] = False,
     recipe: Annotated[
-        str, typer.Option(help="paper, quick, small-images, fine-tune, or a JSON file.")
+        str, typer.Option(help="paper, paper-chain, small-images, quick, fine-tune ... or a JSON file.")
     ] = "small-images",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a field of the recipe: key=value.")] = None,
     crop: Annotated[
@@ -169,6 +169,9 @@ def train(
         typer.Option("--gradient-checkpointing", help="Compute activations twice: less memory, a third more time."),
     ] = False,
     checkpoint_minutes: Annotated[float, typer.Option(help="Time between checkpoints within an epoch.")] = 10,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say what it would take: time, memory, disk; measured for a moment.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the weights, the order, the crops and the dropout.")] = 0,
     damaged: DamagedOption = "fail",
     as_json: JsonOption = False,
@@ -198,18 +201,15 @@ def train(
     _prepare_process()
 
     from verydeep.apps import train as trainer
+    from verydeep.apps.chain import CHAIN_FILE, resume_chain, train_chain
     from verydeep.apps.preparation import Execution
     from verydeep.apps.printed import print_trained
     from verydeep.data.datasets import open_data
+    from verydeep.training.chains import CHAINS
     from verydeep.training.recipes import find_recipe
-    from verydeep.training.run import Run
 
     if data is None:
-        assert out is not None
         _refuse_changes(context)
-        epochs = Run.open(out).settings["recipe"]["epochs"]
-    else:
-        epochs = find_recipe(recipe, **changes).epochs
     execution = Execution(
         device=device,
         precision=precision,
@@ -219,32 +219,38 @@ def train(
         checkpoint_seconds=60 * checkpoint_minutes,
     )
     execution.check()
+    asked: dict[str, Any] = {
+        "architecture": architecture,
+        "batch_norm": batch_norm,
+        "crop": crop,
+        "width": width,
+        "init_from": init_from,
+        "changes": changes,
+        "seed": seed,
+        "execution": execution,
+        "skip_damaged": skip_damaged,
+        "command": shlex.join(["verydeep", *sys.argv[1:]]),
+    }
+    chained = recipe in CHAINS
+    find_recipe(CHAINS[recipe].steps[-1].recipe if chained else recipe, **changes)
+    if chained and out is None:
+        raise WrongUseError(f"--recipe {recipe} needs --out: the folder of its {len(CHAINS[recipe].steps)} trainings")
+    if plan:
+        _plan(data, out, [step.recipe for step in CHAINS[recipe].steps] if chained else [recipe], asked, as_json)
+        return
     if devices != 1:
         if data is not None:
             open_data(data)
         raise typer.Exit(_launch(devices, device))
-    with _reporting(epochs) as reporter:
+    with _reporting() as reporter:
         if data is None:
             assert out is not None
-            trained = trainer.resume(out, reporter=reporter)
+            go_on = resume_chain if (out / CHAIN_FILE).exists() else trainer.resume
+            trained = go_on(out, reporter=reporter)
+        elif chained:
+            trained = train_chain(recipe, data, out=str(out), go_on=resume, reporter=reporter, **asked)
         else:
-            trained = trainer.train(
-                data,
-                out=out,
-                architecture=architecture,
-                batch_norm=batch_norm,
-                crop=crop,
-                width=width,
-                init_from=init_from,
-                recipe=recipe,
-                changes=changes,
-                seed=seed,
-                execution=execution,
-                skip_damaged=skip_damaged,
-                go_on=resume,
-                reporter=reporter,
-                command=shlex.join(["verydeep", *sys.argv[1:]]),
-            )
+            trained = trainer.train(data, out=out, recipe=recipe, go_on=resume, reporter=reporter, **asked)
     if not launched().is_first:
         return
     if as_json:
@@ -253,6 +259,24 @@ def train(
         print_trained(trained, data)
     if not trained.finished:
         raise typer.Exit(1)
+
+
+def _plan(data: str | None, out: Path | None, recipes: Sequence[str], asked: dict[str, Any], as_json: bool) -> None:
+    """Says what each training would take."""
+    from verydeep.apps.plan import plan
+    from verydeep.apps.printed import print_plan
+
+    if data is None:
+        raise WrongUseError("--plan: give the data and the options of the training that is to begin")
+    options = {key: value for key, value in asked.items() if key not in ("command", "skip_damaged")}
+    with _reporting() as reporter:
+        plans = {recipe: plan(data, out=out, recipe=recipe, reporter=reporter, **options) for recipe in recipes}
+    if as_json:
+        records = {recipe: made.as_record() for recipe, made in plans.items()}
+        _print_json(next(iter(records.values())) if len(records) == 1 else {"steps": records})
+    else:
+        for recipe, made in plans.items():
+            print_plan(recipe, made)
 
 
 def _refuse_changes(context: typer.Context) -> None:
@@ -281,7 +305,7 @@ def _launch(devices: int, device: str | None) -> int:
 
 
 @contextmanager
-def _reporting(epochs: int | None = None) -> Iterator["Reporter"]:
+def _reporting() -> Iterator["Reporter"]:
     """Gives what tells a person how it goes: the first process speaks for all."""
     from verydeep.apps.reporter import Silent
     from verydeep.apps.terminal import Terminal
@@ -289,7 +313,7 @@ def _reporting(epochs: int | None = None) -> Iterator["Reporter"]:
     if not launched().is_first:
         yield Silent()
         return
-    terminal = Terminal(epochs)
+    terminal = Terminal()
     try:
         yield terminal
     finally:

@@ -100,8 +100,12 @@ def default_workers(workers: int | None, choice: Choice) -> int:
     return workers
 
 
-def choose_for(net: VeryDeep, recipe: Recipe, execution: Execution, reporter: Reporter) -> Choice:
-    """Chooses precision and layout by timing a training step of a copy of the net."""
+def choose_for(net: VeryDeep, recipe: Recipe, execution: Execution, reporter: Reporter) -> tuple[Choice, float]:
+    """Chooses precision and layout by timing a training step of a copy of the net.
+
+    Returns:
+        The fastest choice, and the images it trained on per second.
+    """
     crop = net.geometry.crop
     share = -(-recipe.batch_size // processes().size)
     count = max(1, min(share, execution.micro_batch or share, _MEASURED_PIXELS // crop**2))
@@ -128,7 +132,7 @@ def choose_for(net: VeryDeep, recipe: Recipe, execution: Execution, reporter: Re
         )
     timed = "; ".join(f"{name} {count / taken:.3g} images/s" for name, taken in seconds.items())
     reporter.note(f"{net.geometry.title} on {choice}" + (f" (measured: {timed})" if len(seconds) > 1 else ""))
-    return choice
+    return choice, count / min(seconds.values(), default=float("inf"))
 
 
 def suggest_fine_tuning(net: VeryDeep, data: DataSet, reporter: Reporter) -> None:

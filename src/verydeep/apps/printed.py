@@ -14,6 +14,7 @@ from verydeep.data.download import shown_size
 
 if TYPE_CHECKING:
     from verydeep.apps.carry_on import Trained
+    from verydeep.apps.plan import Plan
     from verydeep.apps.predict import Prediction
     from verydeep.data.catalogue import NamedSet
     from verydeep.evaluation.evaluate import Result
@@ -42,6 +43,35 @@ def print_trained(trained: "Trained", data: str | None) -> None:
     print(f"{trained.run / 'report.html'} shows the curves. Next:")
     print(f"  verydeep evaluate {trained.run} {data or 'DATA'}")
     print(f"  verydeep predict {trained.run} IMAGE...")
+
+
+def print_plan(recipe: str, plan: "Plan") -> None:
+    """Prints what a training would take."""
+    table = Table("", title=f"{plan.net}, recipe {recipe}", title_justify="left", show_header=False, box=None)
+    gib = 2**30
+    hours = plan.seconds / 3600
+    time = (
+        f"{60 * hours:.1f} minutes" if hours < 2 else f"{hours:.1f} hours" if hours < 72 else f"{hours / 24:.1f} days"
+    )
+    rows = {
+        "images": f"{plan.num_images:,}, {plan.epochs} epochs at most",
+        "updates": f"{plan.iterations:,} of {plan.batch_size} images",
+        "parameters": f"{plan.parameters:,}",
+        "computed on": plan.choice,
+        "rate": f"{plan.images_per_second:,.0f} images/s: {plan.computed_per_second:,.0f} computed, "
+        f"{plan.read_per_second:,.0f} read and cropped by each process",
+        "time": f"{time}, validation included",
+        "memory": f"{plan.memory_bytes / gib:.2f} GiB of {plan.free_bytes / gib:.1f} free: "
+        f"weights, gradients, momentum {plan.weight_bytes / gib:.2f} each, "
+        f"activations {plan.activation_bytes / gib:.2f}, images {plan.image_bytes / gib:.2f}",
+        "disk": f"{plan.disk_bytes / gib:.2f} GiB of {plan.free_disk_bytes / gib:.1f} free: model, two checkpoints and "
+        "one being written",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    _print_table(table)
+    for warning in plan.warnings:
+        print(f"warning: {warning}")
 
 
 def print_result(result: "Result") -> None:

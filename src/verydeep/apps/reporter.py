@@ -11,6 +11,9 @@ class Reporter(Protocol):
     def note(self, text: str) -> None:
         """Says something worth keeping."""
 
+    def expect(self, epochs: int) -> None:
+        """A training of so many epochs begins."""
+
     def progress(self, what: str, done: int, total: int) -> None:
         """Shows how far a step before the training is."""
 
@@ -26,6 +29,9 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Says nothing."""
+
+    def expect(self, epochs: int) -> None:
+        """Shows nothing."""
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Shows nothing."""

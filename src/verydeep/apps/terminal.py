@@ -14,15 +14,11 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 class Terminal:
-    """Reports to standard error.
+    """Reports to standard error."""
 
-    Args:
-        epochs: epochs of the training to come, for the bar; None where none is to come.
-    """
-
-    def __init__(self, epochs: int | None = None) -> None:
+    def __init__(self) -> None:
         self.console = Console(stderr=True, soft_wrap=True)
-        self.epochs = epochs
+        self.epochs: int | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._what = ""
@@ -31,6 +27,11 @@ class Terminal:
     def note(self, text: str) -> None:
         """Says something worth keeping."""
         self.console.print(escape(text), highlight=False)
+
+    def expect(self, epochs: int) -> None:
+        """A training of so many epochs begins: the bar spans it."""
+        self.close()
+        self.epochs = epochs
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Shows how far a step is that is no training."""

@@ -81,7 +81,7 @@ def train(
         if processes().size > 1 and out is None:
             raise WrongUseError("several processes need --out: the run folder that all of them can see")
         source = load(init_from) if init_from else None
-        net, opened = _make_net(
+        net, opened = make_net(
             data, architecture, batch_norm=batch_norm, crop=crop, width=width, source=source, recipe=row, seed=seed
         )
         if go_on and out and (Path(out) / SETTINGS_FILE).exists():
@@ -106,7 +106,7 @@ def train(
         )
 
 
-def _make_net(
+def make_net(
     data: str | Path,
     architecture: str,
     *,
@@ -117,6 +117,7 @@ def _make_net(
     recipe: Recipe,
     seed: int,
 ) -> tuple[VeryDeep, DataSet]:
+    """Makes the net for a data set, its weights random, and opens the data; the arguments are those of ``train``."""
     find_architecture(architecture)
     opened = open_data(data)
     if crop is None:
@@ -205,7 +206,7 @@ def fit(
         if not net.input_is_set:
             divisor = colours["deviation"] if row.input_divisor == "deviation" else np.ones(3)
             net.set_input(colours["mean"], divisor)
-        choice = Choice(**first_decides(lambda: choose_for(net, row, execution, reporter).as_record()))
+        choice = Choice(**first_decides(lambda: choose_for(net, row, execution, reporter)[0].as_record()))
         if members.size > 1:
             reporter.note(_describe_processes(net, row, choice))
         settings = {

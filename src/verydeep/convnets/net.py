@@ -171,11 +171,11 @@ class VeryDeep(nn.Module):
             images: RGB in 0..255, uint8 or floating point.
         """
         x = self.normalise(images)
-        for block in self._blocks():
+        for block in self.blocks():
             x = recomputed(block, x) if self.gradient_checkpointing and torch.is_grad_enabled() else block(x)
         return x
 
-    def _blocks(self) -> Iterator[nn.Sequential]:
+    def blocks(self) -> Iterator[nn.Sequential]:
         """The layers up to and with each pooling."""
         block: list[nn.Module] = []
         for _, layer in self._layers(head=False):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from verydeep.data.images import DamagedImageError, read_image
 from verydeep.mistakes import MistakeError
+from verydeep.records import free_memory
 
 _T = TypeVar("_T")
 Progress = Callable[[str, int, int], None]
@@ -142,12 +143,7 @@ def read_ahead(read: Callable[[int], _T], indices: Iterable[int]) -> Iterator[_T
 
 def memory_for_images() -> int:
     """Bytes of decoded images worth holding: a quarter of the memory that is free."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        available = 4 * 2**30
-    return available // 4
+    return free_memory() // 4
 
 
 def count_per_class(images: ImageSet) -> list[int]:

@@ -77,12 +77,10 @@ def findings_after_epoch(
         recipe: how the net is trained.
         log: a record of each epoch so far.
     """
-    found = [
-        stuck_at_chance(net, recipe, log),
-        rate_far_off(net, recipe, optimiser),
-        silent_units(net, _some_crops(images, view, len(log)), choice),
-    ]
-    return [finding for finding in found if finding is not None]
+    stuck, rate = stuck_at_chance(net, recipe, log), rate_far_off(net, recipe, optimiser)
+    # a net that says the same of every image has silent units too, which would be no second finding
+    silent = None if stuck else silent_units(net, _some_crops(images, view, len(log)), choice)
+    return [finding for finding in (stuck, rate, silent) if finding is not None]
 
 
 def stuck_at_chance(net: VeryDeep, recipe: Recipe, log: Sequence[dict[str, Any]]) -> Finding | None:
@@ -107,10 +105,18 @@ def _why_stuck(net: VeryDeep, recipe: Recipe) -> tuple[str, str]:
             f"try {rate}, and look whether the folders really are the classes (verydeep doctor)",
         )
     depth = net.geometry.architecture.weight_layers
+    grow = (
+        "grow it from a trained A as the paper did (--recipe paper-chain-from-a, or --init-from with the run of an A)"
+    )
+    ways = [
+        *([grow] if depth > 11 else []),
+        "add --batch-norm",
+        f"try --initialise {'glorot' if recipe.initialisation == 'kaiming' else 'kaiming'}",
+        f"or {rate}",
+    ]
     return (
         f"plain nets of {depth} weight layers often stay there when they begin from {recipe.initialisation} noise",
-        "grow it from a trained A as the paper did (train --architecture A, then --init-from that run), add "
-        f"--batch-norm, or try {rate} or --initialise {'kaiming' if recipe.initialisation != 'kaiming' else 'glorot'}",
+        ", ".join(ways),
     )
 
 

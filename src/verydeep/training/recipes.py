@@ -105,6 +105,20 @@ class Recipe:
 
 assert set(INITIALISATIONS) == {"gaussian", "gaussian-variance", "glorot", "kaiming"}
 
+# Choice: the paper states no rate for the fine-tuning with jitter; it is that of the training at S = 384.
+_JITTER = Recipe(
+    name="paper-jitter",
+    initialisation="glorot",
+    epochs=paper.EPOCHS,
+    batch_size=paper.BATCH_SIZE,
+    learning_rate=paper.FINE_TUNING_RATE,
+    schedule="plateau",
+    drops=paper.LEARNING_RATE_DROPS - 1,
+    paper_scale=paper.JITTERED_TRAIN_SCALES,
+    colour_shift=True,
+    input_divisor="one",
+)
+
 _ROWS = (
     # The paper's own, section 3.1. Glorot's initialisation needs no net to grow from: the paper's later finding.
     Recipe(
@@ -117,6 +131,23 @@ _ROWS = (
         colour_shift=True,
         input_divisor="one",
     ),
+    # At S = 384 from the net of S = 256: verydeep train DATA --recipe paper-384 --init-from runs/s256
+    Recipe(
+        name="paper-384",
+        initialisation="glorot",
+        epochs=paper.EPOCHS,
+        batch_size=paper.BATCH_SIZE,
+        learning_rate=paper.FINE_TUNING_RATE,
+        schedule="plateau",
+        drops=paper.LEARNING_RATE_DROPS - 1,
+        paper_scale=(paper.LARGER_TRAIN_SCALE, paper.LARGER_TRAIN_SCALE),
+        colour_shift=True,
+        input_divisor="one",
+    ),
+    # With scale jitter from the net of S = 384: verydeep train DATA --recipe paper-jitter --init-from runs/s384
+    _JITTER,
+    # The same for the fully connected layers alone, as the multi-scale D of the submission (section 4.4)
+    dataclasses.replace(_JITTER, name="paper-jitter-fc", trainable="fc"),
     # A small set in about a minute on two cores: verydeep train digits --recipe quick
     Recipe(
         name="quick",

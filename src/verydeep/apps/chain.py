@@ -1,0 +1,136 @@
+"""The trainings of a chain, one after another, each in a run folder of its own below one folder."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from verydeep.apps.carry_on import Trained
+from verydeep.apps.preparation import Execution
+from verydeep.apps.report import REPORT_FILE
+from verydeep.apps.reporter import Reporter, Silent
+from verydeep.apps.train import resume, train
+from verydeep.atomic import written_whole
+from verydeep.collectives import first_decides, joined
+from verydeep.convnets.architecture import find_architecture
+from verydeep.device import find_device
+from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.training.chains import CHAINS, Chain, Step
+from verydeep.training.run import SETTINGS_FILE, check_free
+
+CHAIN_FILE = "chain.json"
+"""Name of the file that says what a chain was asked for."""
+
+
+def train_chain(
+    name: str,
+    data: str,
+    *,
+    out: str | Path,
+    go_on: bool = False,
+    reporter: Reporter | None = None,
+    **asked: Any,  # noqa: ANN401 - the options of train
+) -> Trained:
+    """Trains the steps of a chain; steps that are done already are not done again.
+
+    Args:
+        name: of the chain.
+        data: a built-in name or a folder.
+        out: the folder of all steps.
+        go_on: go on where there is something in ``out`` already.
+        reporter: is told how it goes.
+        asked: further options of ``train``; ``changes`` apply to every step, ``init_from`` to the first.
+
+    Returns:
+        What the last step gave, or the one that was stopped.
+
+    Raises:
+        MistakeError: as ``train``.
+        WrongUseError: as ``train``; or the chain in ``out`` was asked for otherwise.
+    """
+    reporter, out = reporter or Silent(), Path(out)
+    chain = CHAINS[name]
+    execution: Execution = asked.get("execution") or Execution()
+    with joined(find_device(execution.device)):
+        first_decides(lambda: _begin(chain, data, out, go_on=go_on, asked=asked))
+        before: Path | None = None
+        trained: Trained | None = None
+        steps = _steps(chain, asked.get("architecture", "A"))
+        for number, step in enumerate(steps, start=1):
+            folder = out / "-".join([str(number), step.recipe, *([step.architecture] if step.architecture else [])])
+            is_done = (folder / REPORT_FILE).exists()
+            reporter.note(f"step {number} of {len(steps)}: {folder.name}" + (" (done)" if is_done else ""))
+            if not is_done or number == len(steps):
+                trained = _train_step(step, data, folder, before, reporter, asked)
+                if not trained.finished:
+                    return replace(trained, run=out)
+            before = folder
+    assert trained is not None
+    return trained
+
+
+def _steps(chain: Chain, architecture: str) -> tuple[Step, ...]:
+    """The steps for an architecture: nothing is grown into A itself."""
+    row, _ = find_architecture(architecture)
+    return tuple(
+        step
+        for step, later in zip(chain.steps, (*chain.steps[1:], None), strict=True)
+        if not (later and step.recipe == later.recipe and step.architecture == row.name)
+    )
+
+
+def _begin(chain: Chain, data: str, out: Path, *, go_on: bool, asked: dict[str, Any]) -> dict[str, Any]:
+    """Makes the folder of a chain, or checks that the one there was asked for alike."""
+    record = {"chain": chain.name, "data": data} | {key: value for key, value in asked.items() if key != "command"}
+    if record.get("execution") is not None:
+        record["execution"] = asdict(record["execution"])
+    file = out / CHAIN_FILE
+    if not file.exists():
+        check_free(out)
+        out.mkdir(parents=True, exist_ok=True)
+        with written_whole(file) as temporary:
+            temporary.write_text(json.dumps(record | {"command": asked.get("command")}, indent=2), encoding="utf-8")
+        return {}
+    if not go_on:
+        raise WrongUseError(f"--out {out} holds a chain already: go on with it by --resume, or give another folder")
+    began = _read(out)
+    for key, value in json.loads(json.dumps(record)).items():
+        if began.get(key) != value and key != "execution":
+            raise WrongUseError(
+                f"the chain in {out} began with {key} {began.get(key)}, not {value}: "
+                "give what it began with, nothing but --resume --out, or another --out"
+            )
+    return {}
+
+
+def _read(out: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads((out / CHAIN_FILE).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise MistakeError(f"{out / CHAIN_FILE} cannot be read: {error}") from error
+    return record
+
+
+def resume_chain(out: str | Path, *, reporter: Reporter | None = None) -> Trained:
+    """Goes on with the chain in a folder.
+
+    Raises:
+        MistakeError: the folder holds no chain, or as ``train_chain``.
+    """
+    asked = _read(Path(out))
+    if asked.get("execution"):
+        asked["execution"] = Execution(**asked["execution"])
+    return train_chain(asked.pop("chain"), asked.pop("data"), out=out, go_on=True, reporter=reporter, **asked)
+
+
+def _train_step(
+    step: Step, data: str, folder: Path, before: Path | None, reporter: Reporter, asked: dict[str, Any]
+) -> Trained:
+    if (folder / SETTINGS_FILE).exists():
+        return resume(folder, reporter=reporter)
+    options = asked | {"recipe": step.recipe, "changes": {**step.changes, **(asked.get("changes") or {})}}
+    if step.architecture:
+        options["architecture"] = step.architecture
+    if before is not None:
+        options["init_from"] = before
+    return train(data, out=folder, reporter=reporter, **options)

@@ -1,0 +1,234 @@
+"""What a training will take, said before it starts: ``verydeep train --plan``."""
+
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from verydeep.apps.preparation import Execution, choose_for, default_folder, default_workers
+from verydeep.apps.reporter import Reporter, Silent
+from verydeep.apps.train import make_net
+from verydeep.convnets.model_file import load
+from verydeep.convnets.net import VeryDeep
+from verydeep.data.augment import TrainingView
+from verydeep.data.image_set import ImageSet, memory_for_images
+from verydeep.device import Choice, free_bytes
+from verydeep.training.recipes import Recipe, find_recipe
+
+_LOOKED_AT = 64
+"""Images that are read to measure how fast crops come."""
+
+_IN_FLIGHT = 5
+"""Buffers of the size of the largest activation that the passes take for gradients and workspace: measured."""
+
+_CHECKPOINTS = 3
+"""Checkpoints on the disk at most: the newest, the one before it, and the one being written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a training will take.
+
+    Attributes:
+        net: what is trained.
+        choice: how it is computed.
+        num_images: training images.
+        epochs: passes over them at most.
+        batch_size: images per update.
+        iterations: updates at most.
+        parameters: of the net.
+        weight_bytes: memory of the weights; gradients and momentum take as much each.
+        activation_bytes: memory of what the backward pass needs of the images computed at a time.
+        image_bytes: memory of the images held decoded.
+        memory_bytes: all of it.
+        free_bytes: memory there is.
+        computed_per_second: images per second that the net can learn from, measured.
+        read_per_second: images per second that are read and cropped, measured.
+        images_per_second: of both together.
+        seconds: to the end, validation included, if the plateau rule does not end it before.
+        disk_bytes: checkpoints and model file.
+        free_disk_bytes: space there is.
+        warnings: what will not fit, and what helps.
+    """
+
+    net: str
+    choice: str
+    num_images: int
+    epochs: int
+    batch_size: int
+    iterations: int
+    parameters: int
+    weight_bytes: int
+    activation_bytes: int
+    image_bytes: int
+    memory_bytes: int
+    free_bytes: int
+    computed_per_second: float
+    read_per_second: float
+    images_per_second: float
+    seconds: float
+    disk_bytes: int
+    free_disk_bytes: int
+    warnings: tuple[str, ...] = ()
+
+    def as_record(self) -> dict[str, Any]:
+        """The figures, for JSON."""
+        return asdict(self)
+
+
+def plan(
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    architecture: str = "A",
+    batch_norm: bool = False,
+    crop: int | None = None,
+    width: float = 1.0,
+    init_from: str | Path | None = None,
+    recipe: str = "small-images",
+    changes: dict[str, Any] | None = None,
+    seed: int = 0,
+    execution: Execution | None = None,
+    reporter: Reporter | None = None,
+) -> Plan:
+    """Measures shortly and says what a training will take; nothing is written.
+
+    The arguments are those of ``train``.
+
+    Raises:
+        MistakeError: the data or the model cannot be used.
+        WrongUseError: an option that cannot be right.
+    """
+    reporter, execution = reporter or Silent(), execution or Execution()
+    row = find_recipe(recipe, **(changes or {}))
+    source = load(init_from) if init_from else None
+    net, opened = make_net(
+        data, architecture, batch_norm=batch_norm, crop=crop, width=width, source=source, recipe=row, seed=seed
+    )
+    choice, computed = choose_for(net, row, execution, reporter)
+    held = _held_bytes(opened.train) + _held_bytes(opened.val)
+    held = held if held <= memory_for_images() else 0
+    view = TrainingView(crop=net.geometry.crop, train_scale=row.scales(net.geometry.crop), mirror=True)
+    read = _crops_per_second(opened.train, view, held=held > 0)
+    workers = default_workers(execution.workers, choice)
+    together = min(computed, read * workers) if workers else 1 / (1 / computed + 1 / read)
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    at_a_time = min(choice.micro_batch or row.batch_size, row.batch_size, len(opened.train))
+    activations = at_a_time * saved_bytes(net, choice)
+    copies = 2 if choice.precision == "bf16" else 0
+    memory = (4 * 3 + copies) * parameters + activations + (held if choice.device == "cpu" else 0)
+    free, free_disk = free_bytes(choice.device), _free_disk(Path(out) if out else default_folder(net, opened))
+    disk = 4 * parameters + _CHECKPOINTS * 8 * parameters
+    # forward alone takes a third of a training step
+    seconds = row.epochs * (len(opened.train) / together + len(opened.val) * (1 / (3 * computed) + 1 / read))
+    return Plan(
+        net=net.geometry.title,
+        choice=str(choice),
+        num_images=len(opened.train),
+        epochs=row.epochs,
+        batch_size=row.batch_size,
+        iterations=row.epochs * math.ceil(len(opened.train) / row.batch_size),
+        parameters=parameters,
+        weight_bytes=4 * parameters,
+        activation_bytes=activations,
+        image_bytes=held,
+        memory_bytes=memory,
+        free_bytes=free,
+        computed_per_second=computed,
+        read_per_second=read,
+        images_per_second=together,
+        seconds=seconds,
+        disk_bytes=disk,
+        free_disk_bytes=free_disk,
+        warnings=tuple(
+            _warnings(net, row, choice, memory - activations, activations // at_a_time, free, disk, free_disk)
+        ),
+    )
+
+
+def saved_bytes(net: VeryDeep, choice: Choice) -> int:
+    """Measures the memory of what the backward pass needs of one image.
+
+    With gradient checkpointing that is the input of each block, and at any time the inside of one block.
+    """
+    count = 5  # no tensor of weights has a size that is a multiple of it, but for fc8 perhaps, which is left out
+    weights = {parameter.numel() for parameter in net.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.numel() % count == 0 and tensor.numel() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            alive.append(tensor)
+        return tensor
+
+    net.place(choice)
+    net.train()
+    alive: list[Tensor] = []
+    inputs, insides, largest = [], [], 0
+    (images,) = choice.move(torch.zeros(count, 3, net.geometry.crop, net.geometry.crop, dtype=torch.uint8))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), choice.autocast():
+        x = net.normalise(images)
+        parts: tuple[Callable[[Tensor], Tensor], ...] = (*net.blocks(), net.head)
+        for block in parts:
+            inputs.append(x.untyped_storage().nbytes())
+            kept.clear()
+            x = block(x)
+            insides.append(sum(kept.values()))
+            largest = max(largest, *kept.values())
+    total = sum(inputs) + max(insides) if choice.gradient_checkpointing else sum(insides)
+    return (total + _IN_FLIGHT * largest) // count
+
+
+def _held_bytes(images: ImageSet) -> int:
+    """Estimates the memory of all images decoded, from the sizes of some; Pillow holds four bytes a pixel."""
+    some = np.linspace(0, len(images) - 1, min(16, len(images))).astype(int).tolist()
+    sizes = [image.width * image.height for image in map(images.read, some)]
+    return int(4 * np.mean(sizes) * len(images))
+
+
+def _crops_per_second(images: ImageSet, view: TrainingView, *, held: bool) -> float:
+    """Measures how fast training crops come, with or without decoding."""
+    some = np.linspace(0, len(images) - 1, min(_LOOKED_AT, len(images))).astype(int).tolist()
+    decoded = {index: images.read(index) for index in some} if held else {}
+    read: Callable[[int], Any] = decoded.__getitem__ if held else images.read
+    generator, start = np.random.default_rng(0), time.perf_counter()
+    for index in some:
+        view(read(index), generator)
+    return len(some) / (time.perf_counter() - start)
+
+
+def _free_disk(folder: Path) -> int:
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    return shutil.disk_usage(there).free
+
+
+def _warnings(
+    net: VeryDeep, recipe: Recipe, choice: Choice, fixed: int, per_image: int, free: int, disk: int, free_disk: int
+) -> list[str]:
+    """Says what will not fit, and what helps."""
+    found = []
+    at_a_time = choice.micro_batch or recipe.batch_size
+    if fixed + at_a_time * per_image > free:
+        fitting = (free - fixed) // per_image if fixed < free else 0
+        fitting = 2 ** int(math.log2(fitting)) if fitting else 0
+        ways = [f"--micro-batch {fitting} (the update stays that of {recipe.batch_size} images)"] if fitting else []
+        if not choice.gradient_checkpointing:
+            ways.append("--gradient-checkpointing")
+        ways.append(f"a smaller --crop than {net.geometry.crop}" if net.geometry.crop > 32 else "a smaller --width")
+        found.append(
+            f"memory will not do: {_gib(fixed + at_a_time * per_image)} of {_gib(free)}; try {', '.join(ways)}"
+        )
+    if disk > free_disk:
+        found.append(f"the disk will not do: {_gib(disk)} of {_gib(free_disk)}; give --out on a larger one")
+    return found
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

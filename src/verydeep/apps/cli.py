@@ -236,6 +236,7 @@ def train(
     if chained and out is None:
         raise WrongUseError(f"--recipe {recipe} needs --out: the folder of its {len(CHAINS[recipe].steps)} trainings")
     if plan:
+        asked["devices"] = devices
         _plan(data, out, [step.recipe for step in CHAINS[recipe].steps] if chained else [recipe], asked, as_json)
         return
     if devices != 1:

@@ -96,11 +96,13 @@ def plan(
     changes: dict[str, Any] | None = None,
     seed: int = 0,
     execution: Execution | None = None,
+    devices: int = 1,
     reporter: Reporter | None = None,
 ) -> Plan:
     """Measures shortly and says what a training will take; nothing is written.
 
-    The arguments are those of ``train``.
+    The arguments are those of ``train``, and ``devices``, the processes that share a batch. Memory is that of one
+    process. GPUs add up; processes that share the cores of one machine do not, nor do we measure what they lose.
 
     Raises:
         MistakeError: the data or the model cannot be used.
@@ -113,14 +115,16 @@ def plan(
         data, architecture, batch_norm=batch_norm, crop=crop, width=width, source=source, recipe=row, seed=seed
     )
     choice, computed = choose_for(net, row, execution, reporter)
+    computed *= devices if choice.device == "cuda" else 1
     held = _held_bytes(opened.train) + _held_bytes(opened.val)
     held = held if held <= memory_for_images() else 0
     view = TrainingView(crop=net.geometry.crop, train_scale=row.scales(net.geometry.crop), mirror=True)
     read = _crops_per_second(opened.train, view, held=held > 0)
     workers = default_workers(execution.workers, choice)
-    together = min(computed, read * workers) if workers else 1 / (1 / computed + 1 / read)
+    together = min(computed, read * workers * devices) if workers else 1 / (1 / computed + 1 / read)
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    at_a_time = min(choice.micro_batch or row.batch_size, row.batch_size, len(opened.train))
+    share = -(-row.batch_size // devices)
+    at_a_time = min(choice.micro_batch or share, share, len(opened.train))
     activations = at_a_time * saved_bytes(net, choice)
     copies = 2 if choice.precision == "bf16" else 0
     memory = (4 * 3 + copies) * parameters + activations + (held if choice.device == "cpu" else 0)
@@ -148,7 +152,8 @@ def plan(
         disk_bytes=disk,
         free_disk_bytes=free_disk,
         warnings=tuple(
-            _warnings(net, row, choice, memory - activations, activations // at_a_time, free, disk, free_disk)
+            _warnings(net, row, choice, at_a_time, memory - activations, activations // at_a_time, free)
+            + _disk_warnings(disk, free_disk)
         ),
     )
 
@@ -210,24 +215,27 @@ def _free_disk(folder: Path) -> int:
 
 
 def _warnings(
-    net: VeryDeep, recipe: Recipe, choice: Choice, fixed: int, per_image: int, free: int, disk: int, free_disk: int
+    net: VeryDeep, recipe: Recipe, choice: Choice, at_a_time: int, fixed: int, per_image: int, free: int
 ) -> list[str]:
-    """Says what will not fit, and what helps."""
-    found = []
-    at_a_time = choice.micro_batch or recipe.batch_size
-    if fixed + at_a_time * per_image > free:
-        fitting = (free - fixed) // per_image if fixed < free else 0
-        fitting = 2 ** int(math.log2(fitting)) if fitting else 0
-        ways = [f"--micro-batch {fitting} (the update stays that of {recipe.batch_size} images)"] if fitting else []
-        if not choice.gradient_checkpointing:
-            ways.append("--gradient-checkpointing")
-        ways.append(f"a smaller --crop than {net.geometry.crop}" if net.geometry.crop > 32 else "a smaller --width")
-        found.append(
-            f"memory will not do: {_gib(fixed + at_a_time * per_image)} of {_gib(free)}; try {', '.join(ways)}"
-        )
-    if disk > free_disk:
-        found.append(f"the disk will not do: {_gib(disk)} of {_gib(free_disk)}; give --out on a larger one")
-    return found
+    """Says whether the memory will not do, and what helps."""
+    needed = fixed + at_a_time * per_image
+    if needed <= free:
+        return []
+    fitting = (free - fixed) // per_image if fixed < free else 0
+    ways = []
+    if fitting:
+        smaller = 2 ** int(math.log2(fitting))
+        ways.append(f"--micro-batch {smaller} (an update stays that of {recipe.batch_size} images)")
+    if not choice.gradient_checkpointing:
+        ways.append("--gradient-checkpointing")
+    ways.append(f"a smaller --crop than {net.geometry.crop}" if net.geometry.crop > 32 else "a smaller --width")
+    return [f"memory will not do: {_gib(needed)} of {_gib(free)}; try {', or '.join(ways)}"]
+
+
+def _disk_warnings(needed: int, free: int) -> list[str]:
+    if needed <= free:
+        return []
+    return [f"the disk will not do: {_gib(needed)} of {_gib(free)}; give --out on a larger one"]
 
 
 def _gib(count: int) -> str:

@@ -117,7 +117,8 @@ def choose_for(net: VeryDeep, recipe: Recipe, execution: Execution, reporter: Re
         twin = copy.deepcopy(net)
         twin.place(choice)
         twin.train()
-        optimiser = make_optimiser(twin, recipe)
+        # a rate that may be far too high must not end the measurement
+        optimiser = make_optimiser(twin, replace(recipe, learning_rate=1e-12))
         return lambda: update(twin, optimiser, images, labels, choice)
 
     threads = max(1, torch.get_num_threads() // num_local_processes())

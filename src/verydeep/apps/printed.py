@@ -58,8 +58,8 @@ def print_plan(recipe: str, plan: "Plan") -> None:
         "updates": f"{plan.iterations:,} of {plan.batch_size} images",
         "parameters": f"{plan.parameters:,}",
         "computed on": plan.choice,
-        "rate": f"{plan.images_per_second:,.0f} images/s: {plan.computed_per_second:,.0f} computed, "
-        f"{plan.read_per_second:,.0f} read and cropped by each process",
+        "rate": f"{plan.images_per_second:,.3g} images/s: {plan.computed_per_second:,.3g} computed, "
+        f"{plan.read_per_second:,.3g} read and cropped in each process",
         "time": f"{time}, validation included",
         "memory": f"{plan.memory_bytes / gib:.2f} GiB of {plan.free_bytes / gib:.1f} free: "
         f"weights, gradients, momentum {plan.weight_bytes / gib:.2f} each, "

@@ -22,6 +22,9 @@ from verydeep.device import Choice
 from verydeep.training.recipes import Recipe
 from verydeep.training.run import Progress
 
+_FEWEST_UPDATES = 100
+"""Updates before a net may be called stuck: every net begins at ln K."""
+
 _LOOKED_AT = 128
 """Training images on which units are asked to fire."""
 
@@ -77,17 +80,32 @@ def findings_after_epoch(
         recipe: how the net is trained.
         log: a record of each epoch so far.
     """
-    stuck, rate = stuck_at_chance(net, recipe, log), rate_far_off(net, recipe, optimiser)
+    updates = math.ceil(len(images) / recipe.batch_size)
+    stuck, rate = stuck_at_chance(net, recipe, log, updates), rate_far_off(net, recipe, optimiser)
     # a net that says the same of every image has silent units too, which would be no second finding
-    silent = None if stuck else silent_units(net, _some_crops(images, view, len(log)), choice)
+    silent = None
+    if not _at_chance(net, log[-1]):
+        silent = silent_units(net, _some_crops(images, view, len(log)), choice)
     return [finding for finding in (stuck, rate, silent) if finding is not None]
 
 
-def stuck_at_chance(net: VeryDeep, recipe: Recipe, log: Sequence[dict[str, Any]]) -> Finding | None:
-    """Notices a loss that has been ln K for as long as the recipe is patient."""
-    patience = max(1, min(recipe.patience, recipe.epochs // 2))
+def _at_chance(net: VeryDeep, line: dict[str, Any]) -> bool:
     chance = math.log(net.geometry.num_classes)
-    if len(log) % patience or any(abs(line["loss"] - chance) > 0.01 * chance for line in log[-patience:]):
+    loss: float = line["loss"]
+    return abs(loss - chance) < 0.02 * chance
+
+
+def stuck_at_chance(net: VeryDeep, recipe: Recipe, log: Sequence[dict[str, Any]], updates: int) -> Finding | None:
+    """Notices a loss that has been ln K for as long as the recipe is patient, and for a hundred updates at least.
+
+    Args:
+        net: says how many classes there are, and how deep it is.
+        recipe: how it is trained.
+        log: a record of each epoch so far.
+        updates: of an epoch.
+    """
+    patience = max(1, min(recipe.patience, recipe.epochs // 2), math.ceil(_FEWEST_UPDATES / updates))
+    if len(log) % patience or not all(_at_chance(net, line) for line in log[-patience:]):
         return None
     return Finding(
         "stuck",

@@ -1,0 +1,55 @@
+"""The plan: counted figures are exact, and what will not fit is said with what helps."""
+
+import pytest
+
+from verydeep.apps.plan import plan
+from verydeep.apps.preparation import Execution
+from verydeep.convnets.net import VeryDeep
+from verydeep.data.datasets import open_data
+
+EXECUTION = Execution(device="cpu", precision="fp32")
+
+
+@pytest.fixture
+def photos(make_folder):
+    return make_folder("photos", {"dark": 24, "grey": 24, "bright": 24})
+
+
+def test_what_is_counted(photos, tmp_path):
+    made = plan(photos, crop=32, width=0.125, recipe="paper", execution=EXECUTION, out=tmp_path / "run")
+    train = open_data(photos).train
+    net = VeryDeep("A", num_classes=3, crop=32, width=0.125)
+    assert (made.num_images, made.epochs, made.batch_size) == (len(train), 74, 256)
+    assert made.iterations == 74
+    assert made.parameters == sum(parameter.numel() for parameter in net.parameters())
+    assert made.image_bytes == pytest.approx(4 * 40 * 41 * 57, rel=0.05)
+    assert made.memory_bytes == 12 * made.parameters + made.activation_bytes + made.image_bytes
+    assert made.disk_bytes == 28 * made.parameters
+    assert made.images_per_second < min(made.computed_per_second, made.read_per_second)
+    assert made.seconds > 74 * len(train) / made.images_per_second
+    assert made.warnings == ()
+    assert not (tmp_path / "run").exists()
+
+
+def test_activations_grow_with_the_images_computed_at_a_time(photos):
+    def activations(**options):
+        execution = Execution(device="cpu", precision="fp32", **options)
+        return plan(photos, crop=32, width=0.125, execution=execution).activation_bytes
+
+    whole = activations()
+    assert activations(micro_batch=19) == pytest.approx(19 / len(open_data(photos).train) * whole, rel=0.01)
+    assert activations(gradient_checkpointing=True) < whole
+
+
+def test_what_will_not_fit(photos, monkeypatch):
+    monkeypatch.setattr("verydeep.apps.plan.free_bytes", lambda device: 12 * 2**20)
+    monkeypatch.setattr("verydeep.apps.plan._free_disk", lambda folder: 2**20)
+    memory, disk = plan(photos, crop=32, width=0.125, execution=EXECUTION).warnings
+    assert "memory will not do" in memory
+    assert "--micro-batch" in memory
+    assert "--gradient-checkpointing" in memory
+    assert "--out" in disk
+    ahead = Execution(device="cpu", precision="fp32", gradient_checkpointing=True)
+    again = plan(photos, crop=64, width=0.125, execution=ahead).warnings[0]
+    assert "--gradient-checkpointing" not in again
+    assert "a smaller --crop than 64" in again

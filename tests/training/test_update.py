@@ -1,0 +1,94 @@
+"""An update: the same whatever the parts it is computed in; its loss; its checkpointing."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from verydeep.convnets.dropout import image_keys
+from verydeep.convnets.net import VeryDeep
+from verydeep.device import Choice
+from verydeep.training.fit import make_optimiser
+from verydeep.training.recipes import find_recipe
+from verydeep.training.update import NotFiniteError, Objective, update
+
+RECIPE = find_recipe("paper", learning_rate=0.01)
+IMAGES = torch.randint(0, 256, (7, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 2])
+
+
+def make_net(**options):
+    generator = torch.Generator().manual_seed(0)
+    return VeryDeep(
+        "A", num_classes=3, crop=32, width=0.125, initialisation="glorot", generator=generator, **options
+    ).train()
+
+
+def updated(net, updates=3, objective=None, **choice):
+    net = copy.deepcopy(net)
+    fixed = Choice(device="cpu", precision="fp32", channels_last=False, threads=1, **choice)
+    net.place(fixed)
+    optimiser = make_optimiser(net, RECIPE)
+    for number in range(updates):
+        keys = image_keys(0, number, range(7))
+        loss, wrong = update(net, optimiser, IMAGES, LABELS, fixed, objective, keys=keys)
+    return net.state_dict(), loss.item(), wrong.item()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 9])
+def test_a_plain_net_learns_the_same_in_parts(size):
+    whole, loss, wrong = updated(make_net())
+    parts, again, same = updated(make_net(), micro_batch=size)
+    assert max((whole[name] - parts[name]).abs().max() for name in whole) < 1e-6
+    assert loss == pytest.approx(again, rel=1e-5)
+    assert wrong == same
+
+
+def test_parts_have_batch_norm_statistics_of_their_own():
+    whole, _, _ = updated(make_net(batch_norm=True), updates=1)
+    parts, _, _ = updated(make_net(batch_norm=True), updates=1, micro_batch=3)
+    assert (whole["bn1_1.running_mean"] - parts["bn1_1.running_mean"]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_gradient_checkpointing_changes_nothing(batch_norm):
+    net = make_net(batch_norm=batch_norm)
+    kept, loss, wrong = updated(net)
+    computed, again, same = updated(net, gradient_checkpointing=True)
+    for name, tensor in kept.items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(tensor, computed[name]), name
+    assert (loss, wrong) == (again, same)
+
+
+def test_gradient_checkpointing_keeps_less():
+    def kept(net, **options):
+        sizes = []
+        net.place(Choice(device="cpu", precision="fp32", channels_last=False, threads=1, **options))
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            net(IMAGES)
+        return sum(sizes)
+
+    assert kept(make_net(), gradient_checkpointing=True) < 0.7 * kept(make_net())
+
+
+def test_the_weight_of_a_class_is_on_its_loss():
+    scores = torch.randn(7, 3)
+    weights = torch.tensor([0.5, 1.0, 2.0])
+    expected = F.cross_entropy(scores, LABELS, reduction="none") * weights[LABELS]
+    assert torch.allclose(Objective(class_weights=weights)(scores, LABELS), expected)
+    plain, _, _ = updated(make_net())
+    weighted, _, _ = updated(make_net(), objective=Objective(class_weights=weights))
+    assert not torch.equal(plain["fc8.bias"], weighted["fc8.bias"])
+
+
+def test_a_loss_that_is_not_finite_leaves_the_weights_as_they_are():
+    net = make_net()
+    with torch.no_grad():
+        net.get_submodule("conv4_2").weight.fill_(1e38)
+    choice = Choice(device="cpu", precision="fp32", channels_last=False, threads=1)
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(NotFiniteError):
+        update(net, make_optimiser(net, RECIPE), IMAGES, LABELS, choice)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())

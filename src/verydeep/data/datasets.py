@@ -3,15 +3,16 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from verydeep.data.image_set import ImageSet, count_per_class
+from verydeep.data.image_set import ImageSet, Progress, count_per_class, ignore_progress
 from verydeep.data.images import is_image_file
+from verydeep.data.stores import FolderStore, PictureStore
 from verydeep.mistakes import MistakeError
 
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
@@ -69,61 +70,83 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part.casefold()) for part in parts if part)
 
 
-def open_data(data: str | Path) -> DataSet:
+def open_data(data: str | Path, progress: Progress = ignore_progress) -> DataSet:
     """Opens a data set.
 
     Args:
-        data: a built-in name, or a folder: class folders, or train/ val/ test/ with class folders in them.
+        data: a built-in name; a folder: class folders, or train/ val/ test/ with class folders in them; or WebDataset
+            shards: the folder or URL of an index, or a pattern such as ``x-{000..009}.tar``.
+        progress: told how far the listing of shards without an index is.
 
     Raises:
-        MistakeError: there is no such data set, or its folders do not make one.
+        MistakeError: there is no such data set, or its folders or shards do not make one.
     """
     path = Path(data)
     if str(data) in BUILT_IN and not path.is_dir():
         return BUILT_IN[str(data)]()
+    wanted = (
+        f"give a folder of class folders, WebDataset shards (x-{{000..009}}.tar), or a built-in name "
+        f"({', '.join(BUILT_IN)})"
+    )
     if path.is_file():
-        raise MistakeError(
-            f"{path} is a file: give a folder of class folders, or a built-in name ({', '.join(BUILT_IN)})"
-        )
+        raise MistakeError(f"{path} is a file: {wanted}")
     if not path.is_dir():
-        raise MistakeError(
-            f"no data {str(data)!r}: give a folder of class folders, or a built-in name ({', '.join(BUILT_IN)})"
-        )
+        raise MistakeError(f"no data {str(data)!r}: {wanted}")
     return _open_folder(path)
 
 
 def _open_folder(root: Path) -> DataSet:
     folders = {split: _split_folder(root, names) for split, names in SPLIT_NAMES.items()}
+    name = root.resolve().name or "data"
     if folders["train"] is None:
         found = next((folder for folder in folders.values() if folder), None)
         if found is not None:
             raise MistakeError(f"{root} has {found.name}/ but no train/: the classes come from the training split")
-        test: ImageSet | None
-        pool, test = hold_out(_read_classes(root, root, "train"), _TEST_SHARE, "test")
-    else:
-        pool = _read_classes(root, folders["train"], "train")
-        test = _read_classes(root, folders["test"], "test", pool.classes) if folders["test"] else None
-    if folders["train"] is not None and folders["val"] is not None:
-        val = _read_classes(root, folders["val"], "val", pool.classes)
-        train, validation = pool, f"the folder {folders['val'].name}/"
-    else:
-        train, val = hold_out(pool, _VALIDATION_SHARE, "val")
+        return make_data_set(name, str(root), hold_out_test(_read_classes(root, root, "train")))
+    train = _read_classes(root, folders["train"], "train")
+    splits = {"train": train} | {
+        split: _read_classes(root, folder, split, train.classes)
+        for split, folder in folders.items()
+        if folder and split != "train"
+    }
+    return make_data_set(name, str(root), splits, f"the folder {folders['val'].name}/" if folders["val"] else "")
+
+
+def hold_out_test(images: ImageSet) -> dict[str, ImageSet]:
+    """Splits images that have no splits yet: a fifth of each class becomes the test split."""
+    train, test = hold_out(images, _TEST_SHARE, "test")
+    return {"train": train, "test": test}
+
+
+def make_data_set(name: str, where: str, splits: Mapping[str, ImageSet], validation: str = "") -> DataSet:
+    """Makes a data set of splits whose encoded images lie in stores; a tenth of train becomes val where there is none.
+
+    Args:
+        name: short name.
+        where: what a person calls its place.
+        splits: train, and val and test where they are there.
+        validation: where the images of val come from, in words.
+
+    Raises:
+        MistakeError: a split would be empty.
+    """
+    train, val, test = splits["train"], splits.get("val"), splits.get("test")
+    if val is None:
+        train, val = hold_out(train, _VALIDATION_SHARE, "val")
         validation = "a stratified tenth of the training images, held out by their names"
     for images in (train, val):
         if not len(images):
             raise MistakeError(
-                f"{root}: too few images to set some aside for {images.split}: add images to its classes"
+                f"{where}: too few images to set some aside for {images.split}: add images to its classes"
             )
     return DataSet(
-        name=root.resolve().name or "data",
+        name=name,
         train=train,
         val=val,
         test=test,
         mirror=True,
         validation=validation,
-        fingerprint=_fingerprint(
-            [train, val, *([test] if test else [])], lambda images, i: images.file(i).stat().st_size
-        ),
+        fingerprint=fingerprint(train, val, test, size=lambda images, index: images.store.size(images.names[index])),
     )
 
 
@@ -156,7 +179,9 @@ def _read_classes(root: Path, folder: Path, split: str, known: tuple[str, ...] |
             raise MistakeError(f"class {name!r} has no images in {folder / name}: add some or remove the folder")
         names += [file.relative_to(root).as_posix() for file in files]
         labels += [label] * len(files)
-    return ImageSet(split=split, classes=classes, names=names, labels=np.array(labels, dtype=np.int64), root=root)
+    return ImageSet(
+        split=split, classes=classes, names=names, labels=np.array(labels, dtype=np.int64), store=FolderStore(root)
+    )
 
 
 def _is_class_folder(entry: os.DirEntry[str]) -> bool:
@@ -196,9 +221,10 @@ def hold_out(images: ImageSet, share: float, split: str) -> tuple[ImageSet, Imag
     return images.subset(rest), images.subset(sorted(aside), split)
 
 
-def _fingerprint(splits: Sequence[ImageSet], size: Callable[[ImageSet, int], int]) -> str:
+def fingerprint(*splits: ImageSet | None, size: Callable[[ImageSet, int], int]) -> str:
+    """Hashes names, labels and sizes, split by split."""
     digest = hashlib.sha256()
-    for images in splits:
+    for images in filter(None, splits):
         for index, name in enumerate(images.names):
             digest.update(f"{images.split}\t{name}\t{images.labels[index]}\t{size(images, index)}\n".encode())
     return digest.hexdigest()
@@ -210,13 +236,14 @@ def _digits() -> DataSet:
 
     bunch = load_digits()
     grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    pictures = {f"{index:04d}.png": Image.fromarray(array).convert("RGB") for index, array in enumerate(grey)}
     images = ImageSet(
         split="train",
         classes=tuple(str(name) for name in bunch.target_names),
-        names=[f"{index:04d}.png" for index in range(len(grey))],
+        names=list(pictures),
         labels=bunch.target.astype(np.int64),
-        root=Path("digits"),
-        decoded={index: Image.fromarray(array).convert("RGB") for index, array in enumerate(grey)},
+        store=PictureStore("digits", pictures),
+        decoded=dict(enumerate(pictures.values())),
     )
     pool, test = hold_out(images, _TEST_SHARE, "test")
     train, val = hold_out(pool, _VALIDATION_SHARE, "val")
@@ -227,7 +254,7 @@ def _digits() -> DataSet:
         test=test,
         mirror=False,
         validation="a stratified tenth of the training images, held out by their names",
-        fingerprint=_fingerprint([train, val, test], lambda images, i: _pixel_sum(images.decoded[i])),
+        fingerprint=fingerprint(train, val, test, size=lambda images, i: _pixel_sum(images.decoded[i])),
     )
 
 

@@ -14,6 +14,7 @@ from verydeep.apps.inspect import stacking_lines
 if TYPE_CHECKING:
     from verydeep.apps.predict import Prediction
     from verydeep.apps.train import Trained
+    from verydeep.data.shard_writer import Written
     from verydeep.evaluation.evaluate import Result
 
 
@@ -70,6 +71,16 @@ def print_predictions(predictions: Sequence["Prediction"]) -> None:
         for rank, ranked in enumerate(prediction.classes):
             table.add_row("" if rank else escape(prediction.file), escape(ranked.name), f"{ranked.posterior:.4f}")
     _print_table(table)
+
+
+def print_shards(written: "Written") -> None:
+    """Prints what was written, and how to use it."""
+    counts = ", ".join(
+        f"{number:,} {split} images in {written.shards[split]} shard{'s' if written.shards[split] > 1 else ''}"
+        for split, number in written.images.items()
+    )
+    print(f"{written.out}: {counts}, {written.bytes / 1e6:,.1f} MB, and {written.index}. Next:")
+    print(f"  verydeep train {written.out}")
 
 
 def print_inspection(record: dict[str, Any], title: str, card: dict[str, Any]) -> None:

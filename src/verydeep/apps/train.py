@@ -121,7 +121,7 @@ def train(
     row = find_recipe(recipe, **(changes or {}))
     find_architecture(architecture)
     source = load(init_from) if init_from else None
-    opened = open_data(data)
+    opened = open_data(data, reporter.progress)
     if crop is None:
         crop = source.geometry.crop if source else 32 if opened.train.decoded else 224
     generator = torch.Generator().manual_seed(seed)
@@ -203,7 +203,7 @@ def fit(
     check_precision(precision)
     if workers is not None and workers < 0:
         raise WrongUseError(f"{workers} workers: give 0 or more")
-    opened = data if isinstance(data, DataSet) else open_data(data)
+    opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
     net.train_scale = row.scales(net.geometry.crop)
     net.mirror = row.mirror and opened.mirror
     net.classes = net.classes or opened.classes
@@ -253,7 +253,7 @@ def resume(out: str | Path, *, data: str | Path | None = None, reporter: Reporte
     run = Run.open(Path(out))
     settings = run.settings
     source = str(data or settings["data"])
-    opened = open_data(source)
+    opened = open_data(source, reporter.progress)
     if opened.fingerprint != settings["fingerprint"]:
         raise MistakeError(f"the data in {source} are not those the run began with: restore them, or train anew")
     net, momentum, progress = run.restore()

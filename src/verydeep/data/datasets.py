@@ -81,9 +81,13 @@ def open_data(data: str | Path, progress: Progress = ignore_progress) -> DataSet
     Raises:
         MistakeError: there is no such data set, or its folders or shards do not make one.
     """
+    from verydeep.data.shards import is_shards, open_shards
+
     path = Path(data)
     if str(data) in BUILT_IN and not path.is_dir():
         return BUILT_IN[str(data)]()
+    if is_shards(str(data)):
+        return open_shards(str(data), progress)
     wanted = (
         f"give a folder of class folders, WebDataset shards (x-{{000..009}}.tar), or a built-in name "
         f"({', '.join(BUILT_IN)})"

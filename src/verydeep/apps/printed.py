@@ -1,6 +1,7 @@
 """What the verbs print for a person, on standard output."""
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ def print_trained(trained: "Trained", data: str | None) -> None:
         f"images after {trained.epochs} epochs ({trained.images_per_second:,.0f} images/s)"
     )
     print(f"{trained.run / 'report.html'} shows the curves. Next:")
-    print(f"  verydeep evaluate {trained.run} {data or 'DATA'}")
+    print(f"  verydeep evaluate {trained.run} {shlex.quote(data) if data else 'DATA'}")
     print(f"  verydeep predict {trained.run} IMAGE...")
 
 

@@ -1,5 +1,6 @@
 """Training joined with its data and its validation: what ``verydeep train`` and ``verydeep.fit`` do."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -334,7 +335,7 @@ def _go_on(
             data={"contents": describe(data), "validation": data.validation, "fingerprint": data.fingerprint},
             log=log,
             settings=settings,
-            commands=[settings["command"], f"verydeep evaluate {run.folder} {settings['data']}"],
+            commands=[settings["command"], f"verydeep evaluate {run.folder} {shlex.quote(settings['data'])}"],
         )
     return Trained(
         run=run.folder,

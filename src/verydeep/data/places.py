@@ -4,8 +4,9 @@ import os
 import posixpath
 import re
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit, urlunsplit
 
 from verydeep.mistakes import MistakeError
@@ -45,7 +46,7 @@ class Place(Protocol):
             MistakeError: it cannot be read.
         """
 
-    def opened(self, file: str) -> BinaryIO:
+    def opened(self, file: str) -> BufferedReader:
         """Opens a file to go through it, mostly forwards."""
 
 
@@ -110,7 +111,7 @@ class Disk:
         except OSError as error:
             raise _unreadable(file, error) from error
 
-    def opened(self, file: str) -> BinaryIO:
+    def opened(self, file: str) -> BufferedReader:
         """Opens a file.
 
         Raises:
@@ -124,7 +125,7 @@ class Disk:
 
 def _unreadable(file: str, error: OSError) -> MistakeError:
     if isinstance(error, FileNotFoundError):
-        return MistakeError(f"{file} is missing")
+        return MistakeError(f"{file} is missing: copy it there, or leave it out of the pattern")
     return MistakeError(f"{file} cannot be read: {error.strerror or error}")
 
 
@@ -137,16 +138,23 @@ def find_place(file: str) -> Place:
     """Finds what reads a file.
 
     Raises:
-        MistakeError: its address is neither of http nor of https.
+        MistakeError: it is an address, but not one of http or https.
     """
     scheme = _SCHEME.match(file)
     if scheme is None or not is_address(file):
         return Disk()
     if scheme[1].lower() in ("http", "https"):
+        try:
+            urlsplit(file)
+        except ValueError as error:
+            raise MistakeError(f"{file} is no address: {error}") from error
         from verydeep.data.web import Web
 
         return Web()
-    raise MistakeError(f"{scheme[1]}: is refused in {file!r}: shards are read from disk, http and https only")
+    raise MistakeError(
+        f"no data {file!r}: there is no such path, and {scheme[1]}: is refused: shards are read from disk, http and "
+        "https only"
+    )
 
 
 def path_part(file: str) -> str:

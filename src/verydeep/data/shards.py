@@ -4,6 +4,7 @@ Any image can be read without the others, so that a data set of shards is used l
 the same crops and the same images held out.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -27,13 +28,17 @@ _MOST_SHARDS = 100_000
 def is_shards(data: str) -> bool:
     """Whether a text names shards: an address, tar files, an index, or a folder with one of these."""
     path = Path(data)
-    if is_address(data) or data.lower().endswith((".tar", *_COMPRESSED)):
+    if is_address(data) or _names_tar_files(data) or data.lower().endswith(_COMPRESSED):
         return not path.is_dir()
     if path.name == INDEX_FILE:
         return path.is_file()
     if not path.is_dir():
         return False
     return (path / UNFINISHED_FILE).exists() or _has_index(path) or bool(_tar_files(path))
+
+
+def _names_tar_files(path: str) -> bool:
+    return path.endswith(".tar") or (".tar" in path and path.endswith("}"))
 
 
 def _has_index(folder: Path) -> bool:
@@ -66,19 +71,25 @@ def open_shards(data: str, progress: Progress = ignore_progress) -> DataSet:
     place, path = find_place(data), path_part(data)
     if path.lower().endswith(_COMPRESSED):
         raise MistakeError(f"{data} is compressed: unpack it to .tar, images are read out of its middle")
-    if path.endswith(".tar"):
+    if _names_tar_files(path):
         files = _expand(data)
         return _open_files(_one_place(files, data), files, _short_name(path), data, progress)
     folder = folder_of(data) if file_name(data) == INDEX_FILE else data
     index = read_index(place, inside(folder, INDEX_FILE))
     if index is not None:
         return _open_index(place, index, folder, index.shards, data)
+    _refuse_unfinished(place, folder)
     if is_address(data) or folder != data:
         raise MistakeError(
             f"{inside(folder, INDEX_FILE)} is no index that verydeep shards wrote: name the tar files instead, "
             "as in x-{000..009}.tar"
         )
     return _open_files(place, _tar_files(Path(data)), Path(data).resolve().name, data, progress)
+
+
+def _refuse_unfinished(place: Place, folder: str) -> None:
+    if isinstance(place, Disk) and (Path(folder) / UNFINISHED_FILE).exists():
+        raise MistakeError(f"{folder} was not written to its end: remove it and let verydeep shards write it anew")
 
 
 def _expand(pattern: str) -> list[str]:
@@ -92,10 +103,9 @@ def _expand(pattern: str) -> list[str]:
     for file in files:
         if not path_part(file).endswith(".tar"):
             raise MistakeError(f"{pattern} names {file}, which is no .tar: give a pattern as x-{{000..009}}.tar")
-    names = [file_name(file) for file in files]
-    for name in names:
-        if names.count(name) > 1:
-            raise MistakeError(f"{pattern} names {name} twice: name each shard once")
+    name, times = Counter(map(file_name, files)).most_common(1)[0]
+    if times > 1:
+        raise MistakeError(f"{pattern} names {name} twice: name each shard once")
     return files
 
 
@@ -124,8 +134,15 @@ def _open_index(place: Place, index: ShardIndex, folder: str, shards: Sequence[I
             )
     parts: dict[str, list[ShardPart]] = {}
     for file, shard in zip(files, shards, strict=True):
-        columns = shard.model_dump(include={"names", "labels", "offsets", "sizes", "positions"})
-        parts.setdefault(shard.split, []).append(ShardPart(file=file, **columns))
+        part = ShardPart(
+            file=file,
+            names=shard.names,
+            labels=shard.labels,
+            offsets=shard.offsets,
+            sizes=shard.sizes,
+            positions=shard.positions,
+        )
+        parts.setdefault(shard.split, []).append(part)
     if "train" not in parts:
         raise MistakeError(f"{where} has shards of {' and '.join(parts)} but none of train: name them all")
     splits = {split: make_image_set(place, split, index.classes, some) for split, some in parts.items()}
@@ -145,13 +162,14 @@ def _open_index(place: Place, index: ShardIndex, folder: str, shards: Sequence[I
 def _open_files(place: Place, files: Sequence[str], name: str, where: str, progress: Progress) -> DataSet:
     """Opens tar files by the index beside them, or as shards of another program."""
     folder = folder_of(files[0])
-    if isinstance(place, Disk) and (Path(folder) / UNFINISHED_FILE).exists():
-        raise MistakeError(f"{folder} was not written to its end: remove it and let verydeep shards write it anew")
     index = read_index(place, inside(folder, INDEX_FILE))
-    if index is not None:
-        indexed = {inside(folder, shard.file): shard for shard in index.shards}
-        if indexed.keys() >= set(files):
-            return _open_index(place, index, folder, [indexed[file] for file in files], where)
+    if index is None:
+        _refuse_unfinished(place, folder)
+    elif all(folder_of(file) == folder for file in files):
+        indexed = {shard.file: shard for shard in index.shards}
+        wanted = [file_name(file) for file in files]
+        if indexed.keys() >= set(wanted):
+            return _open_index(place, index, folder, [indexed[name] for name in wanted], where)
     listings = {}
     made = read_ahead(lambda number: list_shard(place, files[number]), range(len(files)), place.parallel_reads)
     for file, listing in zip(files, made, strict=True):

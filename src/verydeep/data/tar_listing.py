@@ -7,8 +7,8 @@ import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from pydantic import BaseModel, ValidationError
 
@@ -182,7 +182,7 @@ def _refuse_pickles(file: str, name: str) -> None:
         )
 
 
-def _members(stream: BinaryIO, file: str, size: int) -> Iterator[tarfile.TarInfo]:
+def _members(stream: BufferedReader, file: str, size: int) -> Iterator[tarfile.TarInfo]:
     """Goes through the files of a tar file, and makes sure that it is whole."""
     beginning = stream.read(_BLOCK)
     for magic, name in _COMPRESSED.items():

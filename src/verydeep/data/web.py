@@ -3,7 +3,7 @@
 import io
 import os
 import re
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -92,7 +92,7 @@ class Web:
         _check_status(file, response.status, 200)
         return response.data
 
-    def opened(self, file: str) -> BinaryIO:
+    def opened(self, file: str) -> io.BufferedReader:
         """Opens a file to go through it in blocks of 4 MiB.
 
         Raises:
@@ -133,7 +133,7 @@ class Web:
 
 def _check_status(file: str, status: int, wanted: int) -> None:
     if status in (404, 410):
-        raise MistakeError(f"{file} is missing: the server answers {status}")
+        raise MistakeError(f"{file} is missing ({status}): copy it there, or leave it out of the pattern")
     if status != wanted:
         raise MistakeError(f"{file} cannot be read: the server answers {status}")
 

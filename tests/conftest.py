@@ -74,6 +74,7 @@ class FileServer(ThreadingHTTPServer):
     def __init__(self, folder: Path, ranges: bool, delay: float) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.folder, self.ranges, self.delay = folder, ranges, delay
+        self.lock, self.busy, self.most_busy = threading.Lock(), 0, 0
         self.requests: list[str] = []
         self.connections: set[int] = set()
         self.failures: list[str] = []
@@ -95,7 +96,12 @@ class _Answer(BaseHTTPRequestHandler):
         server, (path, _, _) = self.server, self.path.partition("?")
         server.requests.append(path)
         server.connections.add(self.client_address[1])
+        with server.lock:
+            server.busy += 1
+            server.most_busy = max(server.busy, server.most_busy)
         time.sleep(server.delay)
+        with server.lock:
+            server.busy -= 1
         failure = server.failures.pop() if server.failures else None
         if failure == "close":
             self.close_connection = True

@@ -83,6 +83,10 @@ def change(record, kind):
             record["shards"].pop()
         case "a number that is none":
             first["offsets"][0] = "x"
+        case "a class twice":
+            record["classes"] = ["a", "a"]
+        case "a name that is a path":
+            record["name"] = "../photos"
         case "a field too many":
             record["command"] = "rm"
 
@@ -101,6 +105,8 @@ def change(record, kind):
         ("a path out of the folder", "is not the name of a tar file beside the index"),
         ("no val", "no shards of val"),
         ("a number that is none", r"shards\.0\.offsets\.0"),
+        ("a class twice", "named twice"),
+        ("a name that is a path", "'../photos' is no short name"),
         ("a field too many", "command"),
     ],
 )

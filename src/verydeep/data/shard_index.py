@@ -95,6 +95,10 @@ class ShardIndex(BaseModel):
                 raise ValueError(f"two images of {split} have one name")
             if shards and max(max(shard.labels) for shard in shards) >= len(self.classes):
                 raise ValueError(f"a label of {split} has no class")
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise ValueError("its classes are fewer than two, or one is named twice")
+        if Path(self.name).name != self.name:
+            raise ValueError(f"{self.name!r} is no short name: run folders are named after it")
         if len({shard.file for shard in self.shards}) != len(self.shards):
             raise ValueError("a shard is listed twice")
         return self

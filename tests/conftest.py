@@ -1,7 +1,11 @@
 """What the tests share: shapes checked while they run, tiny image folders, real images where they are at hand."""
 
+import re
 import tarfile
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -54,3 +58,83 @@ def shared_photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
     return sorted((folder / "photos").glob("*.JPEG"))
+
+
+class FileServer(ThreadingHTTPServer):
+    """Serves a folder over http.
+
+    Args:
+        folder: what is served.
+        ranges: whether parts of files are given; else always the whole.
+        delay: seconds before each answer.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path, ranges: bool, delay: float) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.folder, self.ranges, self.delay = folder, ranges, delay
+        self.lock, self.busy, self.most_busy = threading.Lock(), 0, 0
+        self.requests: list[str] = []
+        self.connections: set[int] = set()
+        self.failures: list[str] = []
+        self.address = f"http://127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def handle_error(self, request, client_address) -> None:
+        """A client that goes away is no error."""
+
+
+class _Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: FileServer
+
+    def log_message(self, *_) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        server, (path, _, _) = self.server, self.path.partition("?")
+        server.requests.append(path)
+        server.connections.add(self.client_address[1])
+        with server.lock:
+            server.busy += 1
+            server.most_busy = max(server.busy, server.most_busy)
+        time.sleep(server.delay)
+        with server.lock:
+            server.busy -= 1
+        failure = server.failures.pop() if server.failures else None
+        if failure == "close":
+            self.close_connection = True
+            return
+        file = server.folder / path.lstrip("/")
+        status = 503 if failure == "503" else 200 if file.is_file() else 404
+        data = file.read_bytes() if status == 200 else b"no"
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        total = len(data)
+        if asked and server.ranges and status == 200:
+            first, last = int(asked[1]), min(int(asked[2]), total - 1)
+            status, data = (206, data[first : last + 1]) if first < total else (416, b"")
+        self.send_response(status)
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{total}")
+        self.send_header("Content-Length", str(len(data)))
+        if file.is_file():
+            self.send_header("ETag", f'"{file.stat().st_mtime_ns}"')
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2] if failure == "cut" else data)
+        self.close_connection |= failure == "cut"
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., FileServer]]:
+    """Serves folders over http while a test runs."""
+    servers: list[FileServer] = []
+
+    def start(folder: Path, *, ranges: bool = True, delay: float = 0.0) -> FileServer:
+        servers.append(FileServer(folder, ranges, delay))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

@@ -116,6 +116,30 @@ def test_train_evaluate_predict_inspect(verydeep, photos, tmp_path):
     assert "verydeep train" in page
 
 
+def test_shards_are_written_trained_on_and_tested_on(verydeep, photos):
+    status, out, _ = verydeep("shards", photos, "out", "--size", "100K")
+    assert status == 0
+    assert re.search(r"out: 51 train images in \d shards, 6 val images in 1 shard, 15 test .*out/index\.json", out)
+    assert "verydeep train out" in out
+    assert verydeep("train", "out", *QUICK, "--epochs", 1, "--out", "runs/one")[0] == 0
+    status, out, _ = verydeep("train", "out/train-00000{0..1}.tar", *QUICK, "--epochs", 1, "--out", "runs/two")
+    assert status == 0
+    assert "verydeep evaluate runs/two 'out/train-00000{0..1}.tar'" in out  # as a shell takes it
+    results = []
+    for data in ("out", "out/index.json", photos):
+        status, out, _ = verydeep("evaluate", "runs/one", data, "--json")
+        assert status == 0
+        results.append({key: value for key, value in json.loads(out).items() if key != "seconds"})
+    assert results[0] == results[1] == results[2]
+    (photos / "dark/none.png").touch()
+    status, out, err = verydeep("shards", photos, "again", "--damaged", "skip", "--json")
+    record = json.loads(out)
+    assert status == 0
+    assert record["num_images"] == 72
+    assert record["skipped"] == ["dark/none.png"]
+    assert "left out 1 damaged images: dark/none.png" in err
+
+
 def test_train_json_is_the_only_output(verydeep, photos):
     status, out, _ = verydeep("train", photos, *QUICK, "--epochs", 1, "--out", "runs/one", "--json")
     assert status == 0
@@ -294,6 +318,23 @@ def wrong(kind, root, make_folder, model):
             return 2, ["inspect", "resnet"], "unknown architecture"
         case "inspect a model with a crop":
             return 2, ["inspect", model, "--crop", 64], "its own crop"
+        case "shards into a taken folder":
+            (root / "taken").mkdir()
+            (root / "taken/thesis.tex").touch()
+            return 2, ["shards", good, "taken"], "taken is not empty"
+        case "shards of no size":
+            return 2, ["shards", good, "new", "--size", "big"], "--size big: give bytes, such as 256M"
+        case "shards of a damaged image":
+            (good / "dark/none.png").touch()
+            return 1, ["shards", good, "new"], "none.png cannot be read .*--damaged skip"
+        case "shards below a file":
+            return 1, ["shards", good, model / "new"], "cannot be written"
+        case "pipe":
+            return 1, ["train", "pipe:touch harm"], "pipe: is refused"
+        case "missing shards":
+            return 1, ["evaluate", model, "x-{000..009}.tar"], r"x-000\.tar is missing"
+        case "pattern without quotes":
+            return 2, ["train", "x-000.tar", "x-001.tar"], "put a pattern of shards in quotes"
         case "unknown verb":
             return 2, ["tarin"], "No such command"
         case "unknown option":
@@ -318,7 +359,8 @@ class Payload:
         "scale in words", "negative workers", "half a model", "pickle", "init from a pickle", "no model",
         "other classes", "unknown protocol", "no such split", "test scale below the crop", "damaged what", "no image",
         "no match", "empty folder", "csv nowhere", "top 0", "inspect nothing", "inspect a model with a crop",
-        "unknown verb", "unknown option",
+        "shards into a taken folder", "shards of no size", "shards of a damaged image", "shards below a file", "pipe",
+        "missing shards", "pattern without quotes", "unknown verb", "unknown option",
     ],
 )  # fmt: skip
 def test_a_mistake_gets_one_line_and_leaves_nothing(kind, verydeep, photos, tmp_path, make_folder, model):
@@ -349,7 +391,7 @@ def test_help_needs_no_torch_and_shows_an_example_that_works():
         "assert not {'torch', 'numpy', 'PIL', 'rich'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    for verb in ("train", "evaluate", "predict", "fetch", "inspect"):
+    for verb in ("train", "evaluate", "predict", "fetch", "shards", "inspect"):
         status, out, _ = run_apart([verb, "--help"])
         assert status == 0
         assert "Example: verydeep" in out

@@ -11,6 +11,7 @@ from conftest import picture
 from verydeep.data.datasets import describe, hold_out, natural_key, open_data
 from verydeep.data.image_set import ImageSet, count_per_class, read_ahead
 from verydeep.data.images import DamagedImageError
+from verydeep.data.stores import FolderStore
 from verydeep.mistakes import MistakeError
 
 
@@ -170,7 +171,7 @@ def test_hold_out_is_stratified_and_loses_nothing(labels, share):
         classes=("a", "b", "c", "d"),
         names=[f"{index}.png" for index in range(len(labels))],
         labels=np.array(labels, dtype=np.int64),
-        root=Path("never read"),
+        store=FolderStore(Path("never read")),
     )
     rest, aside = hold_out(images, share, "val")
     assert sorted([*rest.names, *aside.names]) == sorted(images.names)
@@ -182,7 +183,7 @@ def test_hold_out_is_stratified_and_loses_nothing(labels, share):
 def spoiled_folder(make_folder):
     root = make_folder("photos", {"a": 20, "b": 20})
     data = open_data(root)
-    bad = data.train.file(3)
+    bad = Path(data.train.where(3))
     bad.write_bytes(b"no image")
     return open_data(root).train, bad
 
@@ -196,7 +197,7 @@ def test_damaged_images_are_fatal_and_named_before_training(make_folder):
 def test_damaged_images_can_be_left_out(make_folder):
     train, bad = spoiled_folder(make_folder)
     kept, skipped = train.checked(skip_damaged=True, memory=10**9)
-    assert skipped == [bad.relative_to(train.root).as_posix()]
+    assert skipped == [bad.relative_to(train.store.root).as_posix()]
     assert len(kept) == len(train) - 1
     assert skipped[0] not in kept.names
     for index in range(len(kept)):

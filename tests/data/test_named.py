@@ -136,7 +136,7 @@ def test_cifar_agrees_with_a_slow_loop_over_the_records(name, files, label_bytes
 def pairs(images, base):
     """The images of a split as (file below a folder, label)."""
     return Counter(
-        (images.file(index).resolve().relative_to(base.resolve()).as_posix(), int(label))
+        (Path(images.where(index)).resolve().relative_to(base.resolve()).as_posix(), int(label))
         for index, label in enumerate(images.labels)
     )
 

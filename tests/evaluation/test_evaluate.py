@@ -1,5 +1,7 @@
 """A net, images and a protocol: against a slow loop, and the order of things."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -72,7 +74,7 @@ def test_one_image_is_tested_like_many(net, data):
     many = evaluate(net, images).posteriors
     for index in range(3):
         assert np.allclose(posterior(net, images.read(index)), many[index], atol=1e-6)
-        assert np.allclose(posterior(net, images.file(index)), many[index], atol=1e-6)
+        assert np.allclose(posterior(net, images.where(index)), many[index], atol=1e-6)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -88,7 +90,7 @@ def test_an_image_too_long_to_take_whole_is_refused(net):
 
 def test_results_from_a_model_file_say_their_split_and_selection(net, data, tmp_path):
     file = tmp_path / "net.safetensors"
-    root = str(data.train.root)
+    root = str(data.train.store.root)
     save(net, file, card=make_card(net, recipe={"schedule": "plateau", "keep": "last"}))
     record = evaluate(file, root).as_record()
     assert (record["split"], record["selected_on"], record["num_images"]) == ("test", "val", 8)
@@ -105,13 +107,13 @@ def test_training_mode_is_given_back(net, data):
 
 
 def test_a_damaged_image_is_fatal_or_left_out(net, data):
-    bad = data.split("test").file(2)
+    bad = Path(data.split("test").where(2))
     bad.write_bytes(b"")
     with pytest.raises(MistakeError, match=bad.name):
-        evaluate(net, str(data.train.root))
-    result = evaluate(net, str(data.train.root), skip_damaged=True)
+        evaluate(net, str(data.train.store.root))
+    result = evaluate(net, str(data.train.store.root), skip_damaged=True)
     assert len(result.labels) == len(result.posteriors) == 7
-    assert result.as_record()["skipped"] == [bad.relative_to(data.train.root).as_posix()]
+    assert result.as_record()["skipped"] == [bad.relative_to(data.train.store.root).as_posix()]
 
 
 @pytest.mark.parametrize(

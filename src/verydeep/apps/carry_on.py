@@ -1,5 +1,6 @@
 """The loop of a run folder, from wherever it is to its end, and the errors it ends with."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,7 @@ def _report(run: Run, result: Result, data: DataSet, recipe: Recipe, net: VeryDe
         data={"contents": describe(data), "validation": data.validation, "fingerprint": data.fingerprint},
         log=log,
         settings=run.settings,
-        commands=[run.settings["command"], f"verydeep evaluate {run.folder} {run.settings['data']}"],
+        commands=[run.settings["command"], f"verydeep evaluate {run.folder} {shlex.quote(run.settings['data'])}"],
     )
 
 

@@ -35,6 +35,10 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or mps; by default the fastest there is.")]
+DATA_HELP = (
+    "A name (see verydeep fetch); a folder: class folders, or train/ val/ test/; or shards: 'x-{000..009}.tar', a "
+    "folder or a URL."
+)
 DamagedOption = Annotated[str, typer.Option(help="What to do with damaged images: fail, or skip and count them.")]
 
 
@@ -51,7 +55,10 @@ def main() -> None:
     except _USAGE_ERROR as error:
         context = getattr(error, "ctx", None)
         verb = context.command_path if context else "verydeep"
-        _fail(f"{error.format_message().rstrip('.')} (see {verb} --help)", 2)
+        message = error.format_message().rstrip(".")
+        if "extra argument" in message and ".tar" in message:
+            message += ": put a pattern of shards in quotes"
+        _fail(f"{message} (see {verb} --help)", 2)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -123,10 +130,7 @@ def _before(
 @app.command()
 def train(
     context: typer.Context,
-    data: Annotated[
-        str | None,
-        typer.Argument(help="A name (see verydeep fetch), or a folder: class folders, or train/ val/ test/."),
-    ] = None,
+    data: Annotated[str | None, typer.Argument(help=DATA_HELP)] = None,
     architecture: Annotated[str, typer.Option(help="A, A-LRN, B, C, D, E or B-5x5; vgg16 and the like too.")] = "A",
     batch_norm: Annotated[bool, typer.Option("--batch-norm", help="A batch norm after every convolution.")] = False,
     recipe: Annotated[
@@ -331,9 +335,7 @@ def _prepare_process() -> None:
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model file or a run folder.")],
-    data: Annotated[
-        str, typer.Argument(help="A name (see verydeep fetch), or a folder: class folders, or train/ val/ test/.")
-    ],
+    data: Annotated[str, typer.Argument(help=DATA_HELP)],
     protocol: Annotated[
         str, typer.Option(help="centre, single (dense over the whole image and its mirror) or adaptive.")
     ] = "single",
@@ -450,6 +452,37 @@ def fetch(
         _print_json({"folder": str(data_folder()), "sets": [row.as_record() for row in rows]})
     elif not names:
         print_named_sets(rows, data_folder())
+
+
+@app.command()
+def shards(
+    data: Annotated[str, typer.Argument(help=DATA_HELP)],
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    size: Annotated[str, typer.Option(help="Bytes of a shard at most; K, M and G are powers of 1,024.")] = "512M",
+    damaged: DamagedOption = "fail",
+    as_json: JsonOption = False,
+) -> None:
+    """Write WebDataset shards with an index; train and evaluate take them as DATA, from disk or http(s).
+
+    Example: verydeep shards digits shards/digits
+    """
+    skip_damaged = _skips_damaged(damaged)
+
+    from verydeep.apps.printed import print_shards
+    from verydeep.apps.terminal import Terminal
+    from verydeep.data.shard_writer import write_shards
+
+    terminal = Terminal()
+    try:
+        written = write_shards(data, out, size=size, skip_damaged=skip_damaged, progress=terminal.progress)
+    finally:
+        terminal.close()
+    if written.skipped:
+        terminal.note(f"left out {len(written.skipped)} damaged images: {', '.join(written.skipped[:5])}")
+    if as_json:
+        _print_json(written.as_record())
+    else:
+        print_shards(written)
 
 
 @app.command()

@@ -112,7 +112,15 @@ def plan(
     row = find_recipe(recipe, **(changes or {}))
     source = load(init_from) if init_from else None
     net, opened = make_net(
-        data, architecture, batch_norm=batch_norm, crop=crop, width=width, source=source, recipe=row, seed=seed
+        data,
+        architecture,
+        batch_norm=batch_norm,
+        crop=crop,
+        width=width,
+        source=source,
+        recipe=row,
+        seed=seed,
+        reporter=reporter,
     )
     choice, computed = choose_for(net, row, execution, reporter)
     computed *= devices if choice.device == "cuda" else 1

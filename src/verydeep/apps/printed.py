@@ -1,6 +1,7 @@
 """What the verbs print for a person, on standard output."""
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from verydeep.apps.plan import Plan
     from verydeep.apps.predict import Prediction
     from verydeep.data.catalogue import NamedSet
+    from verydeep.data.shard_writer import Written
     from verydeep.evaluation.evaluate import Result
 
 
@@ -41,7 +43,7 @@ def print_trained(trained: "Trained", data: str | None) -> None:
         f"images after {trained.epochs} epochs ({trained.images_per_second:,.0f} images/s)"
     )
     print(f"{trained.run / 'report.html'} shows the curves. Next:")
-    print(f"  verydeep evaluate {trained.run} {data or 'DATA'}")
+    print(f"  verydeep evaluate {trained.run} {shlex.quote(data) if data else 'DATA'}")
     print(f"  verydeep predict {trained.run} IMAGE...")
 
 
@@ -126,6 +128,16 @@ def print_fetched(row: "NamedSet", description: str) -> None:
     print(f"{description}, in {row.folder}")
     print(f"licence: {row.licence} ({row.homepage}). Next:")
     print(f"  verydeep train {row.name}")
+
+
+def print_shards(written: "Written") -> None:
+    """Prints what was written, and how to use it."""
+    counts = ", ".join(
+        f"{number:,} {split} images in {written.shards[split]} shard{'s' if written.shards[split] > 1 else ''}"
+        for split, number in written.images.items()
+    )
+    print(f"{written.out}: {counts}, {written.bytes / 1e6:,.1f} MB, and {written.index}. Next:")
+    print(f"  verydeep train {written.out}")
 
 
 def print_inspection(record: dict[str, Any], title: str, card: dict[str, Any]) -> None:

@@ -82,7 +82,15 @@ def train(
             raise WrongUseError("several processes need --out: the run folder that all of them can see")
         source = load(init_from) if init_from else None
         net, opened = make_net(
-            data, architecture, batch_norm=batch_norm, crop=crop, width=width, source=source, recipe=row, seed=seed
+            data,
+            architecture,
+            batch_norm=batch_norm,
+            crop=crop,
+            width=width,
+            source=source,
+            recipe=row,
+            seed=seed,
+            reporter=reporter,
         )
         if go_on and out and (Path(out) / SETTINGS_FILE).exists():
             _check_same(Run.open(Path(out)), net, row, seed)
@@ -116,10 +124,11 @@ def make_net(
     source: VeryDeep | None,
     recipe: Recipe,
     seed: int,
+    reporter: Reporter,
 ) -> tuple[VeryDeep, DataSet]:
     """Makes the net for a data set, its weights random, and opens the data; the arguments are those of ``train``."""
     find_architecture(architecture)
-    opened = open_data(data)
+    opened = open_data(data, reporter.progress)
     if crop is None:
         crop = source.geometry.crop if source else 32 if opened.train.decoded else 224
     net = VeryDeep(
@@ -194,7 +203,7 @@ def fit(
     row = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
     execution.check()
     with joined(find_device(execution.device)) as members:
-        opened = data if isinstance(data, DataSet) else open_data(data)
+        opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
         net.train_scale = row.scales(net.geometry.crop)
         net.mirror = row.mirror and opened.mirror
         net.classes = net.classes or opened.classes
@@ -267,7 +276,7 @@ def resume(out: str | Path, *, data: str | Path | None = None, reporter: Reporte
     check_precision(choice.precision)
     source = str(data or settings["data"])
     with joined(choice.device) as members:
-        opened = open_data(source)
+        opened = open_data(source, reporter.progress)
         if opened.fingerprint != settings["fingerprint"]:
             raise MistakeError(f"the data in {source} are not those the run began with: restore them, or train anew")
         net, momentum, progress, problem = run.restore()

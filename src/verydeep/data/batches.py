@@ -1,18 +1,21 @@
 """Images become batches: seeded crops for training, whole images of one shape for testing."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
+from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from verydeep.data.augment import TrainingView
 from verydeep.data.image_set import ImageSet, read_ahead
+from verydeep.mistakes import MistakeError
 from verydeep.processes import Processes
 
 Batch = tuple[UInt8[Tensor, "n 3 h w"], Int64[Tensor, "n"], Int64[Tensor, "n"]]
@@ -23,19 +26,30 @@ def _stack(arrays: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
 
 
-class _Views(Dataset[Batch]):
+class _Views(Dataset[Batch | MistakeError]):
     """Training crops, each drawn from (seed, epoch, use): the same for any number of workers and processes."""
 
     def __init__(self, images: ImageSet, view: TrainingView, seed: int, epoch: int) -> None:
         self.images, self.view, self.seed, self.epoch = images, view, seed, epoch
 
-    def __getitems__(self, uses: list[int]) -> Batch:
-        indices = [use % len(self.images) for use in uses]
-        crops = []
-        for use, index in zip(uses, indices, strict=True):
-            generator = np.random.Generator(np.random.PCG64([self.seed, self.epoch, use]))
-            crops.append(self.view(self.images.read(index), generator))
-        return _stack(crops), torch.from_numpy(self.images.labels[indices]), torch.tensor(uses)
+    def crop(self, use: int) -> UInt8[ndarray, "c c 3"]:
+        generator = np.random.Generator(np.random.PCG64([self.seed, self.epoch, use]))
+        return self.view(self.images.read(use % len(self.images)), generator)
+
+    def crops(self, uses: Iterable[int]) -> Iterator[UInt8[ndarray, "c c 3"]]:
+        """Makes crops one after the other, or ahead in threads where reading waits for a network."""
+        ahead = self.images.parallel_reads
+        return map(self.crop, uses) if ahead == 1 else read_ahead(self.crop, uses, ahead)
+
+    def batch(self, uses: list[int], crops: Iterator[UInt8[ndarray, "c c 3"]]) -> Batch:
+        labels = self.images.labels[[use % len(self.images) for use in uses]]
+        return _stack(list(islice(crops, len(uses)))), torch.from_numpy(labels), torch.tensor(uses)
+
+    def __getitems__(self, uses: list[int]) -> Batch | MistakeError:
+        try:
+            return self.batch(uses, self.crops(uses))
+        except MistakeError as error:  # raised in the main process: torch would add the worker's traceback to its line
+            return error
 
 
 def _same(batch: Any) -> Any:  # noqa: ANN401 - __getitems__ has made the batch already
@@ -67,6 +81,13 @@ def training_order(images: ImageSet, *, seed: int, epoch: int, balanced: bool = 
         uses.append(index + earlier[index] * len(images))
         earlier[index] += 1
     return uses
+
+
+def _whole(batches: Iterable[Batch | MistakeError]) -> Iterator[Batch]:
+    for batch in batches:
+        if isinstance(batch, MistakeError):
+            raise batch
+        yield batch
 
 
 def training_batches(
@@ -101,9 +122,10 @@ def training_batches(
     shares = [[batch[place] for place in members.share(len(batch))] or batch[:1] for batch in batches]
     views = _Views(images, view, seed, epoch)
     if workers == 0:
-        return (views.__getitems__(uses) for uses in shares)
+        crops = views.crops(chain.from_iterable(shares))
+        return (views.batch(uses, crops) for uses in shares)
     loader = DataLoader(views, batch_sampler=shares, num_workers=workers, collate_fn=_same, prefetch_factor=4)
-    return iter(loader)
+    return _whole(loader)
 
 
 def batches_by_shape(
@@ -120,7 +142,7 @@ def batches_by_shape(
         The indices of the images, and the images.
     """
     waiting: dict[tuple[int, ...], tuple[list[int], list[np.ndarray]]] = {}
-    arrays = read_ahead(lambda index: np.asarray(view(images.read(index))), range(len(images)))
+    arrays = read_ahead(lambda index: np.asarray(view(images.read(index))), range(len(images)), images.parallel_reads)
     for index, array in enumerate(arrays):
         indices, same_shape = waiting.setdefault(array.shape, ([], []))
         indices.append(index)

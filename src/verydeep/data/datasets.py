@@ -3,15 +3,16 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from verydeep.data.image_set import ImageSet, count_per_class
+from verydeep.data.image_set import ImageSet, Progress, count_per_class, ignore_progress
 from verydeep.data.images import is_image_file
+from verydeep.data.stores import FolderStore, PictureStore
 from verydeep.mistakes import MistakeError
 
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
@@ -74,19 +75,24 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part.casefold()) for part in parts if part)
 
 
-def open_data(data: str | Path) -> DataSet:
+def open_data(data: str | Path, progress: Progress = ignore_progress) -> DataSet:
     """Opens a data set.
 
     Args:
-        data: a name, or a folder: class folders, or train/ val/ test/ with class folders in them.
+        data: a name; a folder: class folders, or train/ val/ test/ with class folders in them; or WebDataset shards:
+            the folder or URL of an index, or a pattern such as ``x-{000..009}.tar``.
+        progress: told how far the listing of shards without an index is.
 
     Raises:
-        MistakeError: there is no such data set, or its folders do not make one.
+        MistakeError: there is no such data set, or its folders or shards do not make one.
     """
     from verydeep.data.catalogue import NAMED, find_named  # these build on this module
     from verydeep.data.named import open_named
+    from verydeep.data.shards import is_shards, open_shards
 
     path = Path(data)
+    if is_shards(str(data)):
+        return open_shards(str(data), progress)
     if path.is_dir():
         return _open_folder(path)
     if str(data) in BUILT_IN:
@@ -94,39 +100,64 @@ def open_data(data: str | Path) -> DataSet:
     if row := find_named(str(data)):
         return open_named(row)
     what = f"{path} is a file" if path.is_file() else f"no data {str(data)!r}"
-    raise MistakeError(f"{what}: give a folder of class folders, or a name ({', '.join([*BUILT_IN, *NAMED])})")
+    names = ", ".join([*BUILT_IN, *NAMED])
+    raise MistakeError(
+        f"{what}: give a folder of class folders, WebDataset shards (x-{{000..009}}.tar), or a name ({names})"
+    )
 
 
 def _open_folder(root: Path) -> DataSet:
     folders = {split: _split_folder(root, names) for split, names in SPLIT_NAMES.items()}
+    name = root.resolve().name or "data"
     if folders["train"] is None:
         found = next((folder for folder in folders.values() if folder), None)
         if found is not None:
             raise MistakeError(f"{root} has {found.name}/ but no train/: the classes come from the training split")
-        test: ImageSet | None
-        pool, test = hold_out(_read_classes(root, root, "train"), TEST_SHARE, "test")
-    else:
-        pool = _read_classes(root, folders["train"], "train")
-        test = _read_classes(root, folders["test"], "test", pool.classes) if folders["test"] else None
-    if folders["train"] is not None and folders["val"] is not None:
-        val = _read_classes(root, folders["val"], "val", pool.classes)
-        train, validation = pool, f"the folder {folders['val'].name}/"
-    else:
-        train, val = hold_out(pool, VALIDATION_SHARE, "val")
+        return make_data_set(name, str(root), hold_out_test(_read_classes(root, root, "train")))
+    train = _read_classes(root, folders["train"], "train")
+    splits = {"train": train} | {
+        split: _read_classes(root, folder, split, train.classes)
+        for split, folder in folders.items()
+        if folder and split != "train"
+    }
+    return make_data_set(name, str(root), splits, f"the folder {folders['val'].name}/" if folders["val"] else "")
+
+
+def hold_out_test(images: ImageSet) -> dict[str, ImageSet]:
+    """Splits images that have no splits yet: a fifth of each class becomes the test split."""
+    train, test = hold_out(images, TEST_SHARE, "test")
+    return {"train": train, "test": test}
+
+
+def make_data_set(name: str, where: str, splits: Mapping[str, ImageSet], validation: str = "") -> DataSet:
+    """Makes a data set of splits whose encoded images lie in stores; a tenth of train becomes val where there is none.
+
+    Args:
+        name: short name.
+        where: what a person calls its place.
+        splits: train, and val and test where they are there.
+        validation: where the images of val come from, in words.
+
+    Raises:
+        MistakeError: a split would be empty.
+    """
+    train, val, test = splits["train"], splits.get("val"), splits.get("test")
+    if val is None:
+        train, val = hold_out(train, VALIDATION_SHARE, "val")
         validation = HELD_OUT
     for images in (train, val):
         if not len(images):
             raise MistakeError(
-                f"{root}: too few images to set some aside for {images.split}: add images to its classes"
+                f"{where}: too few images to set some aside for {images.split}: add images to its classes"
             )
     return DataSet(
-        name=root.resolve().name or "data",
+        name=name,
         train=train,
         val=val,
         test=test,
         mirror=True,
         validation=validation,
-        fingerprint=fingerprint([train, val, *([test] if test else [])]),
+        fingerprint=fingerprint(train, val, test),
     )
 
 
@@ -159,7 +190,9 @@ def _read_classes(root: Path, folder: Path, split: str, known: tuple[str, ...] |
             raise MistakeError(f"class {name!r} has no images in {folder / name}: add some or remove the folder")
         names += [file.relative_to(root).as_posix() for file in files]
         labels += [label] * len(files)
-    return ImageSet(split=split, classes=classes, names=names, labels=np.array(labels, dtype=np.int64), root=root)
+    return ImageSet(
+        split=split, classes=classes, names=names, labels=np.array(labels, dtype=np.int64), store=FolderStore(root)
+    )
 
 
 def _is_class_folder(entry: os.DirEntry[str]) -> bool:
@@ -199,13 +232,13 @@ def hold_out(images: ImageSet, share: float, split: str) -> tuple[ImageSet, Imag
     return images.subset(rest), images.subset(sorted(aside), split)
 
 
-def fingerprint(splits: Sequence[ImageSet]) -> str:
+def fingerprint(*splits: ImageSet | None) -> str:
     """Hashes the names, labels and sizes of images; for those held in memory, their sum stands for the file size."""
     digest = hashlib.sha256()
-    for images in splits:
+    for images in filter(None, splits):
         for index, name in enumerate(images.names):
             held = images.decoded.get(index)
-            size = images.file(index).stat().st_size if held is None else int(np.asarray(held, dtype=np.int64).sum())
+            size = images.store.size(name) if held is None else int(np.asarray(held, dtype=np.int64).sum())
             digest.update(f"{images.split}\t{name}\t{images.labels[index]}\t{size}\n".encode())
     return digest.hexdigest()
 
@@ -216,13 +249,14 @@ def _digits() -> DataSet:
 
     bunch = load_digits()
     grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    pictures = {f"{index:04d}.png": Image.fromarray(array).convert("RGB") for index, array in enumerate(grey)}
     images = ImageSet(
         split="train",
         classes=tuple(str(name) for name in bunch.target_names),
-        names=[f"{index:04d}.png" for index in range(len(grey))],
+        names=list(pictures),
         labels=bunch.target.astype(np.int64),
-        root=Path("digits"),
-        decoded={index: Image.fromarray(array).convert("RGB") for index, array in enumerate(grey)},
+        store=PictureStore("digits", pictures),
+        decoded=dict(enumerate(pictures.values())),
     )
     pool, test = hold_out(images, TEST_SHARE, "test")
     train, val = hold_out(pool, VALIDATION_SHARE, "val")
@@ -233,7 +267,7 @@ def _digits() -> DataSet:
         test=test,
         mirror=False,
         validation=HELD_OUT,
-        fingerprint=fingerprint([train, val, test]),
+        fingerprint=fingerprint(train, val, test),
     )
 
 

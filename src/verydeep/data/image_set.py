@@ -4,15 +4,15 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy import ndarray
 from PIL import Image
 
-from verydeep.data.images import DamagedImageError, read_image
+from verydeep.data.images import DamagedImageError, decode_image
+from verydeep.data.stores import Store
 from verydeep.mistakes import MistakeError
 from verydeep.records import free_memory
 
@@ -34,7 +34,7 @@ class ImageSet:
         classes: names of the classes, of the training split.
         names: name of each image, relative to the data set.
         labels: index of the class of each image, int64.
-        root: folder of the data set.
+        store: where the encoded images lie, by their names.
         decoded: images held in memory, by index.
     """
 
@@ -42,25 +42,32 @@ class ImageSet:
     classes: tuple[str, ...]
     names: Sequence[str]
     labels: ndarray
-    root: Path
+    store: Store
     decoded: Mapping[int, Image.Image] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.names)
 
-    def file(self, index: int) -> Path:
-        """The path of an image."""
-        return self.root / self.names[index]
+    @property
+    def parallel_reads(self) -> int:
+        """Reads to make at the same time so that none waits for another."""
+        return 1 if len(self.decoded) == len(self) else self.store.parallel_reads
+
+    def where(self, index: int) -> str:
+        """What a person calls the file of an image."""
+        return self.store.where(self.names[index])
 
     def read(self, index: int) -> Image.Image:
         """Decodes an image to upright RGB.
 
         Raises:
+            MistakeError: it cannot be had.
             DamagedImageError: it cannot be decoded.
         """
         held = self.decoded.get(index)
-        return read_image(self.file(index)) if held is None else held
+        name = self.names[index]
+        return decode_image(self.store.read(name), self.store.where(name)) if held is None else held
 
     def subset(self, indices: Sequence[int], split: str | None = None) -> "ImageSet":
         """Takes some of the images, in the order given."""
@@ -69,7 +76,7 @@ class ImageSet:
             classes=self.classes,
             names=[self.names[index] for index in indices],
             labels=self.labels[list(indices)],
-            root=self.root,
+            store=self.store,
             decoded={new: self.decoded[old] for new, old in enumerate(indices) if old in self.decoded},
         )
 
@@ -92,7 +99,7 @@ class ImageSet:
         damaged: dict[int, DamagedImageError] = {}
         held = dict(self.decoded)  # images without a file have nowhere else to be
         used = 0
-        for index, image in enumerate(read_ahead(self._read_or_error, range(len(self)))):
+        for index, image in enumerate(read_ahead(self._read_or_error, range(len(self)), self.parallel_reads)):
             if isinstance(image, DamagedImageError):
                 damaged[index] = image
                 continue
@@ -107,14 +114,12 @@ class ImageSet:
             raise DamagedImageError(
                 f"{first}{others}; mend or remove it, or leave damaged files out with --damaged skip"
             )
-        whole = ImageSet(
-            split=self.split, classes=self.classes, names=self.names, labels=self.labels, root=self.root, decoded=held
-        )
+        whole = replace(self, decoded=held)
         if not damaged:
             return whole, []
         kept = whole.subset([index for index in range(len(self)) if index not in damaged])
         if not len(kept):
-            raise MistakeError(f"every one of the {len(self)} images of {self.split} in {self.root} is damaged")
+            raise MistakeError(f"every one of the {len(self)} images of {self.split} is damaged: {damaged[0]}")
         return kept, [self.names[index] for index in damaged]
 
     def _read_or_error(self, index: int) -> Image.Image | DamagedImageError:
@@ -124,15 +129,22 @@ class ImageSet:
             return error
 
 
-def read_ahead(read: Callable[[int], _T], indices: Iterable[int]) -> Iterator[_T]:
-    """Reads in as many threads as there are cores, a little ahead of the consumer, in order."""
-    threads = os.cpu_count() or 1
+def read_ahead(read: Callable[[int], _T], indices: Iterable[int], parallel_reads: int = 1) -> Iterator[_T]:
+    """Reads in threads, a little ahead of the consumer, in order.
+
+    Args:
+        read: reads one of them.
+        indices: which, in order.
+        parallel_reads: threads at least; there are never fewer than cores.
+    """
+    cores = os.cpu_count() or 1
+    threads = max(cores, parallel_reads)
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[_T]] = deque()
         try:
             for index in indices:
                 waiting.append(pool.submit(read, index))
-                if len(waiting) > 8 * threads:
+                if len(waiting) > max(8 * cores, 2 * threads):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -1,9 +1,10 @@
 """What is deterministic about an image: decode, isotropic rescale, crop, trim."""
 
+import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from verydeep.mistakes import MistakeError
 
@@ -20,6 +21,23 @@ def is_image_file(file: Path) -> bool:
     return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
 
 
+def read_file(file: Path) -> bytes:
+    """Reads a file.
+
+    Raises:
+        MistakeError: there is no such file.
+        DamagedImageError: the disk or its permissions do not give it.
+    """
+    try:
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        raise MistakeError(f"no such file: {file}") from error
+    except IsADirectoryError as error:
+        raise MistakeError(f"{file} is a folder, not an image") from error
+    except OSError as error:
+        raise DamagedImageError(f"{file} cannot be read: {error.strerror or error}") from error
+
+
 def read_image(file: str | Path) -> Image.Image:
     """Decodes an image file to RGB, upright.
 
@@ -30,20 +48,33 @@ def read_image(file: str | Path) -> Image.Image:
         MistakeError: there is no such file.
         DamagedImageError: it cannot be decoded.
     """
+    return decode_image(read_file(Path(file)), str(file))
+
+
+def decode_image(encoded: bytes, where: str) -> Image.Image:
+    """Decodes the bytes of an image file to RGB, upright.
+
+    Args:
+        encoded: any format Pillow reads; of an animation the first frame.
+        where: what a person calls the file.
+
+    Raises:
+        DamagedImageError: they cannot be decoded.
+    """
     try:
-        with Image.open(file) as image:
+        with Image.open(io.BytesIO(encoded)) as image:
             image.load()
             upright = ImageOps.exif_transpose(image)
             return to_rgb(upright)
-    except FileNotFoundError as error:
-        raise MistakeError(f"no such file: {file}") from error
-    except IsADirectoryError as error:
-        raise MistakeError(f"{file} is a folder, not an image") from error
-    except (MemoryError, DamagedImageError):
+    except MemoryError:
         raise
     except Exception as error:  # decoders of damaged files raise whatever they run into
-        reason = "it is empty" if Path(file).stat().st_size == 0 else str(error) or type(error).__name__
-        raise DamagedImageError(f"{file} cannot be read as an image: {reason}") from error
+        reason = str(error) or type(error).__name__
+        if not encoded:
+            reason = "it is empty"
+        elif isinstance(error, UnidentifiedImageError):
+            reason = "cannot identify its format"
+        raise DamagedImageError(f"{where} cannot be read as an image: {reason}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from verydeep.data.image_set import ImageSet
 from verydeep.data.images import is_image_file
+from verydeep.data.stores import FolderStore, PictureStore
 
 Splits = dict[str, ImageSet]
 
@@ -79,7 +80,7 @@ def _cifar_images(
         classes=classes,
         names=names,
         labels=np.concatenate(labels),
-        root=folder,
+        store=PictureStore(str(folder), dict(zip(names, images, strict=True))),
         decoded=dict(enumerate(images)),
     )
 
@@ -109,7 +110,7 @@ def read_flowers(folder: Path) -> Splits:
             classes=classes,
             names=[f"jpg/image_{number:05d}.jpg" for number in ids[key].ravel().tolist()],
             labels=labels[ids[key].ravel() - 1],
-            root=folder,
+            store=FolderStore(folder),
         )
         for split, key in (("train", "trnid"), ("val", "valid"), ("test", "tstid"))
     }
@@ -129,7 +130,7 @@ def read_pets(folder: Path) -> Splits:
             classes=classes,
             names=[f"images/{row[0]}.jpg" for row in rows],
             labels=np.array([int(row[1]) - 1 for row in rows], dtype=np.int64),
-            root=folder,
+            store=FolderStore(folder),
         )
         for split, rows in lists.items()
     }
@@ -178,4 +179,6 @@ def list_images(root: Path, split: str, classes: tuple[str, ...], folders: Seque
         below = folder.relative_to(root).as_posix()
         names += [f"{below}/{file}" for file in files]
         labels += [label] * len(files)
-    return ImageSet(split=split, classes=classes, names=names, labels=np.array(labels, dtype=np.int64), root=root)
+    return ImageSet(
+        split=split, classes=classes, names=names, labels=np.array(labels, dtype=np.int64), store=FolderStore(root)
+    )

@@ -107,5 +107,5 @@ def _data_set(row: NamedSet, splits: Splits) -> DataSet:
         test=test,
         mirror=row.mirror,
         validation=validation,
-        fingerprint=fingerprint([train, val, *([test] if test else [])]),
+        fingerprint=fingerprint(train, val, test),
     )

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from verydeep.data.image_set import ImageSet
+from verydeep.data.image_set import ImageSet, read_ahead
 
 MOST_IMAGES = 10_000
 """Images measured at most; more move the mean by less than a hundredth of a grey level."""
@@ -46,8 +46,8 @@ def measure_pixels(images: ImageSet) -> PixelStatistics:
     step = -(-len(images) // MOST_IMAGES)
     chosen = range(0, len(images), step)
     total, squares = np.zeros(3), np.zeros((3, 3))
-    for index in chosen:
-        pixels = np.asarray(images.read(index), dtype=np.float32).reshape(-1, 3)
+    for image in read_ahead(images.read, chosen, images.parallel_reads):
+        pixels = np.asarray(image, dtype=np.float32).reshape(-1, 3)
         total += pixels.mean(axis=0, dtype=np.float64)
         squares += pixels.T @ pixels / len(pixels)
     mean = total / len(chosen)

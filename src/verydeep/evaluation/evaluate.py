@@ -19,6 +19,7 @@ from verydeep.data.batches import batches_by_shape
 from verydeep.data.datasets import open_data
 from verydeep.data.image_set import ImageSet, Progress, ignore_progress
 from verydeep.data.images import to_rgb
+from verydeep.data.stores import FolderStore
 from verydeep.device import Choice, find_device
 from verydeep.evaluation.errors import interval95, top_error
 from verydeep.evaluation.protocols import Protocol, default_test_scale, find_protocol
@@ -124,7 +125,7 @@ def evaluate(
         net, recipe = load(model), read_card(model).recipe or {}
         selected_on = "val" if recipe.get("schedule") == "plateau" or recipe.get("keep") == "best" else None
     scale = _single_scale(net, test_scales)
-    images = data if isinstance(data, ImageSet) else open_data(data).split(split)
+    images = data if isinstance(data, ImageSet) else open_data(data, progress).split(split)
     check_classes(net, images)
     images, skipped = images.checked(skip_damaged=True) if skip_damaged else (images, [])
     choice = Choice(device=find_device(device), precision="fp32", channels_last=True, threads=torch.get_num_threads())
@@ -255,7 +256,7 @@ def posterior(
         classes=net.classes or (),
         names=["image" if held else str(image)],
         labels=np.zeros(1, dtype=np.int64),
-        root=Path(),
+        store=FolderStore(Path()),
         decoded=held,
     )
     choice = Choice(

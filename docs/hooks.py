@@ -18,6 +18,7 @@ import verydeep
 from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
 from verydeep.apps.cli import app
 from verydeep.convnets.architecture import Geometry, layers
+from verydeep.data.findings import KINDS
 
 _MARKER = re.compile(r"^<!-- (table|help): (\S+) -->$", re.MULTILINE)
 _SOURCE = re.compile(r"`(?!tests/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")
@@ -108,6 +109,10 @@ def _protocols() -> str:
     return _table(["name", "what the net sees, and what is averaged", "mirror image too"], rows)
 
 
+def _findings() -> str:
+    return _table(["kind", "severity", "what it means"], [[f"`{kind}`", *row] for kind, row in KINDS.items()])
+
+
 def _names() -> str:
     return ", ".join(f"`verydeep.{name}`" for name in sorted(verydeep.__all__, key=str.casefold)) + "."
 
@@ -117,6 +122,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "recipes": _recipes,
     "protocols": _protocols,
     "names": _names,
+    "findings": _findings,
 }
 """The tables that a page can ask for, by name."""
 

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from conftest import SHARED, picture, scene
-from verydeep.data import facts_cache
+from verydeep.data import duplicates, facts_cache
 from verydeep.data.datasets import open_data
 from verydeep.data.doctor import examine, examine_quickly
 from verydeep.data.file_facts import look_at
+from verydeep.data.near_duplicates import find_near_duplicates
 from verydeep.mistakes import MistakeError
 
 TRAIN = "train/cat/0.jpg"
@@ -264,8 +265,10 @@ def test_a_missing_train_and_classes_that_are_too_small(sound_folder, tmp_path):
     assert found_in(tmp_path / "one") == [("split-folders", "fatal", ["val"])]
     for name in ("cat", "dog"):
         save_scene(tmp_path / f"two/{name}/0.jpg", len(name + name[0]))
-    kinds = {kind: severity for kind, severity, _ in found_in(tmp_path / "two")}
-    assert kinds["class-sets"] == "warning"
+    findings = {finding.kind: finding for finding in examine(tmp_path / "two").findings}
+    assert findings["class-sets"].severity == "warning"
+    assert findings["refused"].severity == "fatal"
+    assert findings["refused"].remedy == "add images to its classes"
 
 
 @pytest.mark.parametrize("where", ["nowhere", "empty", "file.txt"])
@@ -303,16 +306,36 @@ def test_a_second_look_decodes_only_what_has_changed(folder, monkeypatch):
     assert looked == ["4.jpg"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"made_by": "another", "files": {}}', b"\x80\x04pickle"])
+def test_a_second_look_compares_only_what_has_changed(folder, monkeypatch):
+    near_duplicate(folder)
+    first = examine(folder).as_record()
+    compared = []
+    monkeypatch.setattr(
+        duplicates, "find_near_duplicates", lambda *of: compared.append(of) or find_near_duplicates(*of)
+    )
+    assert examine(folder).as_record() == first
+    assert compared == []
+    scene(901).save(folder / "train/owl/4.jpg")
+    assert examine(folder).as_record() == first
+    assert len(compared) == 1
+
+
+OTHER_VERSION = b'{"made_by": "another", "files": {}}'
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"val": 1}', OTHER_VERSION, b"\x80\x04pickle"])
 def test_a_damaged_cache_is_made_anew(content, folder, cache_folder, monkeypatch):
-    examine(folder)
-    (cache,) = cache_folder.rglob("*.json")
-    whole = cache.read_bytes()
-    cache.write_bytes(content)
+    near_duplicate(folder)
+    first = examine(folder).as_record()
+    caches = sorted(cache_folder.rglob("*.json"))
+    assert len(caches) == 2
+    whole = [cache.read_bytes() for cache in caches]
+    for cache in caches:
+        cache.write_bytes(content)
     looked = count_looks(monkeypatch)
-    assert found_in(folder) == []
-    assert len(looked) == 48
-    assert cache.read_bytes() == whole
+    assert examine(folder).as_record() == first
+    assert len(looked) == 49
+    assert [cache.read_bytes() for cache in caches] == whole
 
 
 def test_a_cache_that_cannot_be_written_does_no_harm(folder, cache_folder):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from conftest import scene
+from verydeep.data import near_duplicates
 from verydeep.data.file_facts import look_at
 from verydeep.data.near_duplicates import MOST_BITS, MOST_LOW_BITS, _candidates, find_near_duplicates
 
@@ -53,7 +54,9 @@ def find(root: Path, first, second):
             image.save(root / where / f"{number}.png")
         names.append([f"{where}/{number}.png" for number in range(len(images))])
     facts = {name: look_at(root / name) for name in names[0] + names[1]}
-    return find_near_duplicates(root, names[0], names[1], facts)
+    found = find_near_duplicates(root, names[0], names[1], facts)
+    assert found.left_out == 0
+    return found.pairs
 
 
 def numbers(pairs):
@@ -97,6 +100,18 @@ def test_pictures_of_nothing_the_smallest_and_the_same_bytes_are_left_out(tmp_pa
 
 def test_nothing_to_compare(tmp_path):
     assert find(tmp_path, [], [scene(0)]) == []
+
+
+def test_of_too_many_candidates_the_closest_are_compared(tmp_path, monkeypatch):
+    monkeypatch.setattr(near_duplicates, "_MOST_CANDIDATES", 2)
+    copies = [reencoded(scene(0), 95), scene(0).rotate(2), scene(0).rotate(3)]
+    for number, image in enumerate([scene(0), *copies]):
+        image.save(tmp_path / f"{number}.png")
+    names = [f"{number}.png" for number in range(4)]
+    facts = {name: look_at(tmp_path / name) for name in names}
+    found = find_near_duplicates(tmp_path, names[:1], names[1:], facts)
+    assert found.left_out == 1
+    assert found.pairs[0].second == "1.png"
 
 
 def test_candidates_are_those_of_a_slow_loop():

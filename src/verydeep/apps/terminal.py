@@ -1,13 +1,14 @@
 """What a person sees while something takes long, on standard error: a bar on a terminal, plain lines elsewhere."""
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from verydeep.training.run import Progress as TrainingProgress
+if TYPE_CHECKING:
+    from verydeep.training.run import Progress as TrainingProgress
 
 _SECONDS_BETWEEN_LINES = 15.0
 
@@ -41,7 +42,7 @@ class Terminal:
             self._told = time.monotonic()
             self.note(f"{what}: {done:,} of {total:,}")
 
-    def step(self, progress: TrainingProgress, iterations: int, images_per_second: float) -> None:
+    def step(self, progress: "TrainingProgress", iterations: int, images_per_second: float) -> None:
         """Shows an update of the weights."""
         what = f"epoch {progress.epoch + 1}" + (f"/{self.epochs}" if self.epochs else "")
         loss, error = progress.loss / progress.seen, progress.wrong / progress.seen

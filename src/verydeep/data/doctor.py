@@ -189,7 +189,8 @@ def _refusal(root: Path) -> list[Finding]:
     try:
         open_data(root)
     except MistakeError as mistake:
-        return [Finding(kind="refused", severity="fatal", message=str(mistake), remedy="see the message")]
+        message, _, remedy = str(mistake).rpartition(": ")
+        return [Finding(kind="refused", severity="fatal", message=message or remedy, remedy=remedy)]
     return []
 
 

@@ -18,7 +18,7 @@ _SIXTEEN_BITS = ("I;16", "L;16", "LA;16", "RGB;16", "RGBA;16", "RGBX;16")
 _FLAT = 2  # grey levels between the darkest and the brightest pixel of a picture that shows nothing
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FileFacts:
     """What there is to know about one image file.
 

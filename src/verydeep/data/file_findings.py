@@ -10,7 +10,7 @@ SMALLEST_CROP = 32
 """Side of the smallest crop of a net, pixels."""
 
 _TINY_SHARE = 8  # a side this many times shorter than the usual one is odd in a set of larger pictures
-_HUGE_SHARE, _HUGE_PIXELS = 32, 4_000_000  # as many times the usual pixels, and slow to decode
+_HUGE_SHARE, _HUGE_PIXELS = 32, 1_000_000  # as many times the usual pixels, and slow to decode
 _ALWAYS_HUGE_PIXELS = 50_000_000
 
 

@@ -29,7 +29,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "refused": ("fatal", "anything else that keeps `train` from opening the folder, in its words"),
     "huge": (
         "note, fatal",
-        "files with 32 times the pixels of the median and 4 megapixels or more, or with 50 megapixels; fatal where "
+        "files with 32 times the pixels of the median and a megapixel or more, or with 50 megapixels; fatal where "
         "Pillow refuses to decode so many (179 megapixels)",
     ),
     "tiny": (

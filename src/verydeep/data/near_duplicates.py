@@ -26,7 +26,7 @@ _MOST_CANDIDATES = 20_000  # pairs to decode, the closest first: a bound on the 
 _COARSE_SIDE, _FINE_SIDE = 32, 64
 _COARSE_SIMILARITY = 0.7  # what pairs whose fine structure is compared at 64 pixels must reach at 32
 _PAIRS_AT_A_TIME = 250
-_ROWS_AT_A_TIME = 64
+_HASHES_AT_A_TIME = 2**22  # pairs in a block: 32 MB a thread
 _MIRROR = np.uint64(0x5555555555555555)  # in a mirror the cosines of odd frequency along a row change their sign
 _DETAILS_HELD = 4096  # pictures decoded for comparison: 50 MB at 32 pixels, 200 MB at 64
 
@@ -48,14 +48,27 @@ class NearDuplicate:
     mirrored: bool
 
 
+@dataclass(frozen=True)
+class NearDuplicates:
+    """The near-duplicates of two splits.
+
+    Attributes:
+        pairs: the most alike first.
+        left_out: candidates that were not compared, because there were too many.
+    """
+
+    pairs: Sequence[NearDuplicate]
+    left_out: int = 0
+
+
 def find_near_duplicates(
     root: Path,
     first: Sequence[str],
     second: Sequence[str],
     facts: Mapping[str, FileFacts],
     progress: Progress = ignore_progress,
-) -> list[NearDuplicate]:
-    """Finds the pairs of two splits that show the same photograph, the most alike first.
+) -> NearDuplicates:
+    """Finds the pairs of two splits that show the same photograph.
 
     Candidates are pairs whose perceptual hashes differ in a few bits. Of these, pairs whose fine structure correlates
     are near-duplicates: the same photograph re-encoded, rescaled, brighter or darker, mirrored, shifted or cropped by a
@@ -71,14 +84,17 @@ def find_near_duplicates(
     """
     ours, theirs = _comparable(first, facts), _comparable(second, facts)
     if not ours or not theirs:
-        return []
-    pairs = _candidates(_hashes(ours, facts), _hashes(theirs, facts))
-    pairs = pairs[[facts[ours[i]].digest != facts[theirs[j]].digest for i, j in pairs[:, :2]]]
+        return NearDuplicates([])
+    pairs = _candidates(_hashes(ours, facts), _hashes(theirs, facts), progress)
+    numbers = {fact.digest: number for number, fact in enumerate(facts.values())}
+    our_bytes, their_bytes = (np.array([numbers[facts[name].digest] for name in names]) for names in (ours, theirs))
+    pairs = pairs[our_bytes[pairs[:, 0]] != their_bytes[pairs[:, 1]]]
+    left_out = max(0, len(pairs) - _MOST_CANDIDATES)
     pairs = pairs[:_MOST_CANDIDATES]
     files = [root / name for name in ours], [root / name for name in theirs]
     scores = _similarities(files, pairs, _COARSE_SIDE, progress)
-    sides = [min(facts[ours[i]].shorter_side, facts[theirs[j]].shorter_side) for i, j in pairs[:, :2]]
-    large = np.array(sides) >= _FINE_SIDE
+    our_sides, their_sides = (np.array([facts[name].shorter_side for name in names]) for names in (ours, theirs))
+    large = np.minimum(our_sides[pairs[:, 0]], their_sides[pairs[:, 1]]) >= _FINE_SIDE
     again = np.flatnonzero(large & (scores >= _COARSE_SIMILARITY))
     scores[large] = 0
     scores[again] = _similarities(files, pairs[again], _FINE_SIDE, ignore_progress)
@@ -87,7 +103,7 @@ def find_near_duplicates(
         if score >= LEAST_SIMILARITY and score > best.get((i, j), (0.0, False))[0]:
             best[i, j] = score, bool(mirrored)
     found = [NearDuplicate(ours[i], theirs[j], score, mirrored) for (i, j), (score, mirrored) in best.items()]
-    return sorted(found, key=lambda pair: -pair.similarity)
+    return NearDuplicates(sorted(found, key=lambda pair: -pair.similarity), left_out)
 
 
 def _comparable(names: Sequence[str], facts: Mapping[str, FileFacts]) -> list[str]:
@@ -105,16 +121,20 @@ def _hashes(names: Sequence[str], facts: Mapping[str, FileFacts]) -> UInt8[ndarr
     return np.frombuffer(content, dtype=np.uint8).reshape(len(names), 32)
 
 
-def _candidates(first: UInt8[ndarray, "n 32"], second: UInt8[ndarray, "m 32"]) -> Int[ndarray, "pairs 3"]:
+def _candidates(
+    first: UInt8[ndarray, "n 32"], second: UInt8[ndarray, "m 32"], progress: Progress = ignore_progress
+) -> Int[ndarray, "pairs 3"]:
     """Finds the pairs of hashes that differ in few bits, those that differ least first.
 
     Returns:
         The index of the first, the index of the second, and whether the one is mirrored.
     """
     (low, whole), (other_low, other_whole) = _as_words(first), _as_words(second)
+    height = max(1, _HASHES_AT_A_TIME // len(second))
+    num_blocks = -(-len(first) // height)
 
     def compare(block: int) -> list[Int[ndarray, "pairs 4"]]:
-        rows = slice(block * _ROWS_AT_A_TIME, (block + 1) * _ROWS_AT_A_TIME)
+        rows = slice(block * height, (block + 1) * height)
         found = []
         for mirrored in (0, 1):
             mask = _MIRROR if mirrored else np.uint64(0)
@@ -125,8 +145,11 @@ def _candidates(first: UInt8[ndarray, "n 32"], second: UInt8[ndarray, "m 32"]) -
             found.append(np.stack([bits[near], i, j, np.full_like(i, mirrored)], axis=1))
         return found
 
-    blocks = read_ahead(compare, range(-(-len(first) // _ROWS_AT_A_TIME)))
-    pairs = np.concatenate([found for block in blocks for found in block])
+    blocks = []
+    for done, block in enumerate(read_ahead(compare, range(num_blocks)), start=1):
+        blocks += block
+        progress("comparing hashes", done, num_blocks)
+    pairs = np.concatenate(blocks)
     return pairs[pairs[:, 0].argsort(kind="stable"), 1:]
 
 

@@ -20,6 +20,7 @@ from verydeep.apps.cli import app
 from verydeep.convnets.architecture import Geometry, layers
 from verydeep.data.catalogue import NAMED
 from verydeep.data.download import shown_size
+from verydeep.data.findings import KINDS
 
 _MARKER = re.compile(r"^<!-- (table|help): (\S+) -->$", re.MULTILINE)
 _SOURCE = re.compile(r"`(?!tests/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")
@@ -125,6 +126,10 @@ def _data_sets() -> str:
     return _table(["name", "classes", "images", "download", "licence", "source"], rows)
 
 
+def _findings() -> str:
+    return _table(["kind", "severity", "what it means"], [[f"`{kind}`", *row] for kind, row in KINDS.items()])
+
+
 def _names() -> str:
     return ", ".join(f"`verydeep.{name}`" for name in sorted(verydeep.__all__, key=str.casefold)) + "."
 
@@ -135,6 +140,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "protocols": _protocols,
     "data-sets": _data_sets,
     "names": _names,
+    "findings": _findings,
 }
 """The tables that a page can ask for, by name."""
 

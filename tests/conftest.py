@@ -17,7 +17,7 @@ install_import_hook(["verydeep.convnets", "verydeep.data", "verydeep.evaluation"
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from PIL import Image  # noqa: E402
+from PIL import Image, ImageDraw  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -29,6 +29,19 @@ def picture(seed: int, width: int, height: int) -> Image.Image:
     generator = np.random.default_rng(seed)
     small = generator.integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR)
+
+
+def scene(seed: int, width: int = 160, height: int = 120) -> Image.Image:
+    """A picture of rectangles and ellipses, as rich in edges as a photograph."""
+    generator = np.random.default_rng(seed)
+    image = picture(seed, width, height)
+    draw = ImageDraw.Draw(image)
+    for _ in range(40):
+        left, top = generator.integers(0, width), generator.integers(0, height)
+        box = (left, top, left + generator.integers(4, width // 3), top + generator.integers(4, height // 3))
+        colour = tuple(generator.integers(0, 256, 3).tolist())
+        (draw.rectangle if generator.random() < 0.5 else draw.ellipse)([int(edge) for edge in box], fill=colour)
+    return image
 
 
 @pytest.fixture

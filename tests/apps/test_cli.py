@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import picture
+from conftest import picture, scene
 from published import PUBLISHED, closed_address, serving, tiny
 from verydeep.apps import cli
 from verydeep.convnets.model_file import load, save
@@ -32,6 +32,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     choice = Choice(device="cpu", precision="fp32", channels_last=True, threads=1)
     monkeypatch.setattr("verydeep.apps.preparation.choose", lambda make_step, **asked: (choice, {}))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(cli, "_prepare_process", lambda: None)  # the allocator of the tests stays as it is
 
 
@@ -209,6 +210,40 @@ def test_predict_shows_a_table_and_goes_on_after_a_damaged_file(verydeep, model,
     assert verydeep("predict", model, "in/*.png", "in/c.png")[0] == 0
 
 
+def test_doctor_finds_nothing_in_sound_data(verydeep, tmp_path):
+    for number in range(8):
+        (tmp_path / f"pets/{number % 2}").mkdir(parents=True, exist_ok=True)
+        scene(number).save(tmp_path / f"pets/{number % 2}/{number}.png")
+    status, out, err = verydeep("doctor", "pets")
+    assert (status, err) == (0, "")
+    assert "2 classes" in out
+    assert "Nothing was found." in out
+
+
+def test_doctor_shows_a_table_and_fails_where_something_is_fatal(verydeep, photos):
+    (photos / "dark/[bold]cut.jpg").write_text("no image")
+    picture(0, 40, 40).convert("L").save(photos / "grey/g.png")
+    status, out, _ = verydeep("doctor", photos)
+    assert status == 1
+    assert "dark/[bold]cut.jpg" in out
+    assert out.index("fatal") < out.index("note")
+    assert "Remedy: mend or remove them, or train with --damaged skip." in out
+    assert "Mend what is fatal" in out
+
+    status, out, _ = verydeep("doctor", photos, "--json")
+    record = json.loads(out)
+    assert status == 1
+    assert {"data", "num_images", "splits", "classes", "findings"} == record.keys()
+    for finding in record["findings"]:
+        assert {"kind", "severity", "message", "remedy", "num_files", "files"} <= finding.keys()
+    assert record["findings"][0]["kind"] == "damaged"
+    assert record["findings"][0]["files"] == ["dark/[bold]cut.jpg"]
+    (photos / "dark/[bold]cut.jpg").unlink()
+    status, out, _ = verydeep("doctor", photos, "--json")
+    assert status == 0
+    assert [found["kind"] for found in json.loads(out)["findings"]] == ["grey"]
+
+
 def wrong(kind, root, make_folder, model):
     """The arguments of a call that cannot work, and what its one line must say."""
     good = root / "photos"
@@ -314,6 +349,11 @@ def wrong(kind, root, make_folder, model):
             return 1, ["predict", model, "a.png", "--csv", "none/a.csv"], "--csv none/a.csv cannot be written"
         case "top 0":
             return 2, ["predict", model, "a.png", "--top", 0], "--top"
+        case "doctor nowhere":
+            return 1, ["doctor", "nowhere"], "no data 'nowhere'"
+        case "doctor of an empty folder":
+            (root / "hollow").mkdir()
+            return 1, ["doctor", "hollow"], "no images in hollow"
         case "inspect nothing":
             return 2, ["inspect", "resnet"], "unknown architecture"
         case "inspect a model with a crop":
@@ -361,6 +401,7 @@ class Payload:
         "no match", "empty folder", "csv nowhere", "top 0", "inspect nothing", "inspect a model with a crop",
         "shards into a taken folder", "shards of no size", "shards of a damaged image", "shards below a file", "pipe",
         "missing shards", "pattern without quotes", "unknown verb", "unknown option",
+        "doctor nowhere", "doctor of an empty folder",
     ],
 )  # fmt: skip
 def test_a_mistake_gets_one_line_and_leaves_nothing(kind, verydeep, photos, tmp_path, make_folder, model):
@@ -391,7 +432,7 @@ def test_help_needs_no_torch_and_shows_an_example_that_works():
         "assert not {'torch', 'numpy', 'PIL', 'rich'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    for verb in ("train", "evaluate", "predict", "fetch", "shards", "inspect"):
+    for verb in ("train", "evaluate", "predict", "fetch", "shards", "doctor", "inspect"):
         status, out, _ = run_apart([verb, "--help"])
         assert status == 0
         assert "Example: verydeep" in out

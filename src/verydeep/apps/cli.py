@@ -486,6 +486,33 @@ def shards(
 
 
 @app.command()
+def doctor(
+    data: Annotated[str, typer.Argument(help="A folder: class folders, or train/ val/ test/, or only images.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is wrong with a data set, before it costs a night; exit with 1 if something is fatal.
+
+    Example: verydeep doctor photos
+    """
+    from verydeep.apps.terminal import Terminal
+    from verydeep.data.doctor import examine
+
+    terminal = Terminal()
+    try:
+        diagnosis = examine(data, terminal.progress)
+    finally:
+        terminal.close()
+    if as_json:
+        _print_json(diagnosis.as_record())
+    else:
+        from verydeep.apps.printed import print_diagnosis
+
+        print_diagnosis(diagnosis)
+    if diagnosis.is_fatal:
+        raise typer.Exit(1)
+
+
+@app.command()
 def inspect(
     name: Annotated[
         str, typer.Argument(metavar="ARCHITECTURE|MODEL", help="A column of Table 1, a model file or a run folder.")

@@ -13,6 +13,7 @@ from verydeep.collectives import processes
 from verydeep.convnets.model_file import MODEL_FILE, read_card
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import DataSet
+from verydeep.data.doctor import examine_quickly
 from verydeep.data.image_set import ImageSet, memory_for_images
 from verydeep.device import Choice, check_precision, choose, find_device
 from verydeep.mistakes import MistakeError, WrongUseError
@@ -87,6 +88,13 @@ def check_images(data: DataSet, skip_damaged: bool, reporter: Reporter) -> tuple
         more = " ..." if len(skipped) > 5 else ""
         reporter.note(f"left out {len(skipped)} damaged images: {', '.join(skipped[:5])}{more}")
     return replace(data, train=checked["train"], val=checked["val"], test=checked.get("test")), skipped
+
+
+def say_what_is_wrong(data: DataSet, reporter: Reporter) -> None:
+    """The short form of the data doctor: names each kind of finding with its remedy."""
+    for finding in examine_quickly(data):
+        if finding.severity != "note" or finding.kind == "imbalance":
+            reporter.note(f"data: {finding.message}; {finding.remedy}")
 
 
 def default_workers(workers: int | None, choice: Choice) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from verydeep.apps.plan import Plan
     from verydeep.apps.predict import Prediction
     from verydeep.data.catalogue import NamedSet
+    from verydeep.data.doctor import Diagnosis
     from verydeep.data.shard_writer import Written
     from verydeep.evaluation.evaluate import Result
 
@@ -138,6 +139,30 @@ def print_shards(written: "Written") -> None:
     )
     print(f"{written.out}: {counts}, {written.bytes / 1e6:,.1f} MB, and {written.index}. Next:")
     print(f"  verydeep train {written.out}")
+
+
+def _printable(name: str) -> str:
+    """Makes a line with names of files safe to print, whatever bytes they have."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
+def print_diagnosis(diagnosis: "Diagnosis") -> None:
+    """Prints what the doctor found, the worst first, with a few of the files and the remedy."""
+    splits = ", ".join(f"{number:,} {split}" for split, number in diagnosis.splits.items())
+    classes = f"{len(diagnosis.classes)} classes, " if diagnosis.classes else ""
+    print(f"{diagnosis.data}: {classes}{splits} images")
+    if not diagnosis.findings:
+        print("Nothing was found.")
+        return
+    table = Table("severity", "kind", "files", "what was found, and the remedy", show_lines=True)
+    for finding in diagnosis.findings:
+        few = ", ".join(finding.files[:3]) + (", ..." if len(finding.files) > 3 else "")
+        text = [f"{finding.message}.", *([few] if few else []), f"Remedy: {finding.remedy}."]
+        number = f"{len(finding.files):,}" if finding.files else "-"
+        table.add_row(finding.severity, finding.kind, number, escape("\n".join(_printable(line) for line in text)))
+    _print_table(table)
+    if diagnosis.is_fatal:
+        print("Mend what is fatal before you train.")
 
 
 def print_inspection(record: dict[str, Any], title: str, card: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from verydeep.apps.preparation import (
     choose_for,
     default_folder,
     default_workers,
+    say_what_is_wrong,
     suggest_fine_tuning,
 )
 from verydeep.apps.reporter import Reporter, Silent
@@ -210,6 +211,8 @@ def fit(
         check_classes(net, opened.train)
         folder = Path(first_decides(lambda: {"out": str(_free_folder(out, net, opened))})["out"])
         reporter.note(describe(opened))
+        if members.is_first:
+            say_what_is_wrong(opened, reporter)
         opened, skipped = check_images(opened, skip_damaged, reporter)
         colours = first_decides(lambda: measure_pixels(opened.train).as_record())
         if not net.input_is_set:

@@ -171,7 +171,7 @@ def _split_folder(root: Path, names: Sequence[str]) -> Path | None:
 
 def _read_classes(root: Path, folder: Path, split: str, known: tuple[str, ...] | None = None) -> ImageSet:
     """Lists the images of class folders; the classes are theirs, or those known from the training split."""
-    found = sorted((entry.name for entry in os.scandir(folder) if _is_class_folder(entry)), key=natural_key)
+    found = sorted((entry.name for entry in os.scandir(folder) if is_class_folder(entry)), key=natural_key)
     if not found:
         raise MistakeError(f"{folder} has no class folders: put the images of each class into a folder of its name")
     classes = known or tuple(found)
@@ -185,7 +185,7 @@ def _read_classes(root: Path, folder: Path, split: str, known: tuple[str, ...] |
     names: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        files = _image_files(folder / name) if name in found else []
+        files = image_files(folder / name) if name in found else []
         if not files and (known is None or name in found):
             raise MistakeError(f"class {name!r} has no images in {folder / name}: add some or remove the folder")
         names += [file.relative_to(root).as_posix() for file in files]
@@ -195,15 +195,22 @@ def _read_classes(root: Path, folder: Path, split: str, known: tuple[str, ...] |
     )
 
 
-def _is_class_folder(entry: os.DirEntry[str]) -> bool:
+def is_class_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder may be a class: hidden folders and those that systems leave behind are not."""
     return entry.is_dir() and not entry.name.startswith(".") and entry.name not in _IGNORED_FOLDERS
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path, counts: Callable[[Path], bool] = is_image_file) -> list[Path]:
+    """Lists the image files of a folder and of the folders in it, in natural order.
+
+    Args:
+        folder: hidden folders in it, and those that systems leave behind, are passed over.
+        counts: which files count as images.
+    """
     files: list[Path] = []
     for where, inner, names in os.walk(folder):
         inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in _IGNORED_FOLDERS)
-        files += [path for name in names if is_image_file(path := Path(where) / name)]
+        files += [path for name in names if counts(path := Path(where) / name)]
     return sorted(files, key=lambda file: natural_key(file.as_posix()))
 
 
@@ -225,7 +232,7 @@ def hold_out(images: ImageSet, share: float, split: str) -> tuple[ImageSet, Imag
     for label in range(len(images.classes)):
         members = np.flatnonzero(images.labels == label).tolist()
         count = min(max(1, round(share * len(members))), len(members) - 1) if members else 0
-        members.sort(key=lambda index: hashlib.sha256(f"{split} {images.names[index]}".encode()).digest())
+        members.sort(key=lambda index: hashlib.sha256(_encoded(f"{split} {images.names[index]}")).digest())
         aside += members[:count]
     chosen = set(aside)
     rest = [index for index in range(len(images)) if index not in chosen]
@@ -239,8 +246,13 @@ def fingerprint(*splits: ImageSet | None) -> str:
         for index, name in enumerate(images.names):
             held = images.decoded.get(index)
             size = images.store.size(name) if held is None else int(np.asarray(held, dtype=np.int64).sum())
-            digest.update(f"{images.split}\t{name}\t{images.labels[index]}\t{size}\n".encode())
+            digest.update(_encoded(f"{images.split}\t{name}\t{images.labels[index]}\t{size}\n"))
     return digest.hexdigest()
+
+
+def _encoded(text: str) -> bytes:
+    """Encodes text with a file's name in it, also where the name is no Unicode."""
+    return text.encode(errors="surrogateescape")
 
 
 def _digits() -> DataSet:

@@ -25,7 +25,8 @@ from verydeep.device import Choice
 from verydeep.training.fit import make_optimiser, update
 from verydeep.training.recipes import find_recipe
 
-pytestmark = pytest.mark.gpu
+# warnings of CUDA's compilers about this or that GPU are no faults of ours
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 
 GPU = gpu_device()
 LAYOUTS = pytest.mark.parametrize("channels_last", [True, False], ids=["channels_last", "channels_first"])

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import random
 import statistics
+import sys
 import time
 from typing import Any
 
@@ -27,13 +28,13 @@ from verydeep.data.datasets import DataSet, open_data
 from verydeep.data.image_set import ImageSet
 from verydeep.data.resident import ResidentImages, hold_on_device
 from verydeep.device import find_device, synchronise
-from verydeep.mistakes import WrongUseError
+from verydeep.mistakes import MistakeError, WrongUseError
 
 GOAL = 0.94
 
 SEARCH: dict[str, tuple[Any, ...]] = {
     "batch_size": (256, 512, 1024),
-    "optimiser": ("sgd", "sgd", "muon"),
+    "optimiser": ("sgd", "muon"),
     "learning_rate": (0.05, 0.1, 0.2, 0.4),
     "muon_rate": (0.02, 0.04, 0.08),
     "rise": (0.1, 0.2, 0.3),
@@ -43,7 +44,6 @@ SEARCH: dict[str, tuple[Any, ...]] = {
     "margin": (2, 3, 4),
     "cutout": (0, 0, 8, 12),
     "whiten": (True, False),
-    "identity": (True, False),
     "average": (0.0, 1.0),
 }
 """What --search draws each setting from; those given by --set stay as they are."""
@@ -61,11 +61,14 @@ def read_settings(settings: list[str]) -> dict[str, Any]:
         key, _, text = setting.partition("=")
         if key not in kinds:
             raise WrongUseError(f"--set {setting}: a plan has no field {key!r}: it has {', '.join(kinds)}")
-        value = text if kinds[key] is str else json.loads(text)
+        try:
+            value = text if kinds[key] is str else json.loads(text)
+        except json.JSONDecodeError:
+            value = None
         if kinds[key] is float and type(value) is int:
             value = float(value)
         if type(value) is not kinds[key]:
-            raise WrongUseError(f"--set {setting}: give {kinds[key].__name__}")
+            raise WrongUseError(f"--set {setting}: its value is no {kinds[key].__name__}, as JSON writes it")
         changes[key] = value
     return changes
 
@@ -168,7 +171,13 @@ def search(
         longest = max(longest, time.perf_counter() - start)
     print("\nthe best by validation:")
     for accuracy, seconds, drawn in sorted(tried, key=lambda found: -found[0])[:8]:
-        print(f"{accuracy:.2%} {seconds:6.2f} s " + " ".join(f"--set {key}={value}" for key, value in drawn.items()))
+        print(f"{accuracy:.2%} {seconds:6.2f} s {as_options(drawn)}")
+
+
+def as_options(settings: dict[str, Any]) -> str:
+    """Settings as ``--set`` takes them, less how they were compiled for the search."""
+    written = {key: value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
+    return " ".join(f"--set {key}={value}" for key, value in written.items() if key != "compile")
 
 
 def read_options() -> argparse.Namespace:
@@ -189,25 +198,32 @@ def read_options() -> argparse.Namespace:
     return options
 
 
-def main() -> None:
+def run(options: argparse.Namespace) -> None:
     """Reads the images, then measures or searches."""
-    options = read_options()
     changes = read_settings(options.settings)
     torch.backends.cudnn.benchmark = True
     set_precision("tf32")
-    part = "search" if options.search else "cifar-val" if options.val else "cifar"
-    results = Results(part, options.device, dict(vars(options)))
     start = time.perf_counter()
     data = open_data(options.data)
     held = hold(data, options.device, validate=options.val or options.search, most_images=options.images)
     options.read_seconds = time.perf_counter() - start
     counts = " and ".join(f"{len(images):,}" for images in held)
     print(f"{data.name}: {counts} images held on {options.device} in {options.read_seconds:.1f} s", flush=True)
+    part = "search" if options.search else "cifar-val" if options.val else "cifar"
+    results = Results(part, options.device, dict(vars(options)))
     if options.search:
         # compiling each setting anew would take longer than training it
         search({"compile": "off"} | changes, held, len(data.classes), options, results)
     else:
         measure(Plan(**changes), held, len(data.classes), options, results)
+
+
+def main() -> None:
+    """A mistake in the options is told in one line."""
+    try:
+        run(read_options())
+    except MistakeError as error:
+        sys.exit(f"gpu_cifar: {error}")
 
 
 if __name__ == "__main__":

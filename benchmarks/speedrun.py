@@ -53,9 +53,9 @@ class Plan:
     width: float = 1.0
     epochs: int = 20
     batch_size: int = 512
-    optimiser: str = "sgd"
+    optimiser: str = "muon"
     learning_rate: float = 0.2
-    muon_rate: float = 0.05
+    muon_rate: float = 0.03
     rise: float = 0.2
     momentum: float = 0.9
     weight_decay: float = 5e-4

@@ -104,7 +104,7 @@ class FlatMuon(torch.optim.Muon):
 
     def __init__(self, weights: list[Tensor], *, momentum: float, weight_decay: float) -> None:
         self.weights = weights
-        self.matrices = [nn.Parameter(_flat(weight.detach())) for weight in weights]
+        self.matrices = [nn.Parameter(_flat(weight.detach(), weight)) for weight in weights]
         for weight, matrix in zip(weights, self.matrices, strict=True):
             assert weight.data_ptr() == matrix.data_ptr(), "a copy would not change the net"
         super().__init__(self.matrices, momentum=momentum, weight_decay=weight_decay, nesterov=True)
@@ -113,7 +113,7 @@ class FlatMuon(torch.optim.Muon):
         """Updates the weights by their gradients."""
         for weight, matrix in zip(self.weights, self.matrices, strict=True):
             assert weight.grad is not None
-            matrix.grad = _flat(weight.grad)
+            matrix.grad = _flat(weight.grad, weight)
         super().step(closure)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -123,7 +123,7 @@ class FlatMuon(torch.optim.Muon):
             weight.grad = None
 
 
-def _flat(weight: Tensor) -> Tensor:
-    """A matrix that shares the memory of a weight in either layout; the order of its columns does not matter."""
+def _flat(tensor: Tensor, weight: Tensor) -> Tensor:
+    """A weight or its gradient as a matrix, columns in the order of the weight's memory: the weight is not copied."""
     last = weight.is_contiguous(memory_format=torch.channels_last)
-    return (weight.permute(0, 2, 3, 1) if last else weight).flatten(1)
+    return (tensor.permute(0, 2, 3, 1) if last else tensor).flatten(1)

@@ -4,7 +4,10 @@ Without a GPU they are skipped; VERYDEEP_GPU_TESTS_ON=cpu runs them on the proce
 """
 
 import json
+import os
 import signal
+import subprocess
+import sys
 
 import jaxtyping
 import numpy as np
@@ -16,12 +19,11 @@ from safetensors.torch import load_file
 import verydeep
 from conftest import gpu_device, picture
 from verydeep import VeryDeep
-from verydeep.apps.preparation import choose_for
 from verydeep.apps.reporter import Silent
 from verydeep.data.augment import TrainingView
 from verydeep.data.datasets import open_data
 from verydeep.data.resident import hold_on_device, resident_batches
-from verydeep.device import Choice
+from verydeep.device import Choice, choose
 from verydeep.training.fit import make_optimiser, update
 from verydeep.training.recipes import find_recipe
 
@@ -140,13 +142,18 @@ def test_compiled_whole_it_gives_the_same(training, shapes_unchecked):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_updates_fit_a_batch(precision):
-    how = choice(precision=precision)
     net = make_net("D-bn", classes=10).train()
+    step = make_step(net, choice(precision=precision))
+    losses = [step()[0].item() for _ in range(40)]
+    assert np.mean(losses[-5:]) < 0.7 * losses[0]
+
+
+def make_step(net, how):
+    """An update as the training makes it."""
     net.place(how)
     optimiser = make_optimiser(net, find_recipe("small-images", learning_rate=0.02))
-    images, labels = make_images(20, 32, 32), torch.arange(20) % 10
-    losses = [update(net, optimiser, images, labels, how)[0].item() for _ in range(40)]
-    assert np.mean(losses[-5:]) < 0.7 * losses[0]
+    images, labels = make_images(20, 32, 32), torch.arange(20) % net.geometry.num_classes
+    return lambda: update(net, optimiser, images, labels, how)
 
 
 @pytest.fixture
@@ -167,13 +174,14 @@ class StopAfter(Silent):
 
 
 def test_resuming_is_as_if_nothing_had_happened(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("verydeep.apps.preparation.choose", lambda make_step, device, precision: (choice(), {}))
+    monkeypatch.setattr("verydeep.apps.preparation.choose", lambda make_step, **asked: (choice(), {}))
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one process that makes crops
     clock = iter(range(10**9))
     monkeypatch.setattr("verydeep.training.fit.time.perf_counter", lambda: float(next(clock)))
-    trained = verydeep.fit(make_net("A-bn"), photos, recipe=RECIPE, out=tmp_path / "whole", workers=0)
+    trained = verydeep.fit(make_net("A-bn"), photos, recipe=RECIPE, out=tmp_path / "whole")
     assert trained.finished
     assert next(trained.net.parameters()).device.type == GPU
-    cut = verydeep.fit(make_net("A-bn"), photos, recipe=RECIPE, out=tmp_path / "cut", workers=0, reporter=StopAfter(5))
+    cut = verydeep.fit(make_net("A-bn"), photos, recipe=RECIPE, out=tmp_path / "cut", reporter=StopAfter(5))
     assert not cut.finished
     assert verydeep.resume(tmp_path / "cut").finished
     whole, resumed = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "cut"))
@@ -182,32 +190,28 @@ def test_resuming_is_as_if_nothing_had_happened(photos, tmp_path, monkeypatch):
         torch.testing.assert_close(resumed[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_training_chooses_for_the_device_and_its_model_works_without_it(photos, tmp_path):
-    trained = verydeep.train(
-        photos, out=tmp_path / "run", batch_norm=True, crop=32, width=0.25, recipe="quick",
-        changes={"epochs": 8, "batch_size": 8}, device=GPU, workers=2,
-    )  # fmt: skip
-    assert trained.top1_error is not None
-    assert trained.top1_error < 0.34
-    settings = json.loads((tmp_path / "run/run.json").read_text())
-    assert settings["choice"]["device"] == GPU
-    images = make_images(4, 32, 32)
+def test_the_command_trains_there_and_its_model_works_without_it(photos, tmp_path):
+    command = ["verydeep", "train", str(photos), "--out", str(tmp_path / "run"), "--batch-norm", "--crop", "32"]
+    command += ["--width", "0.25", "--recipe", "quick", "--epochs", "8", "--batch-size", "8"]
+    command += ["--device", GPU, "--workers", "2", "--json"]
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["top1_error"] < 0.34
+    assert json.loads((tmp_path / "run/run.json").read_text())["choice"]["device"] == GPU
+    net, images = verydeep.load(tmp_path / "run"), make_images(4, 32, 32)
     with torch.inference_mode():
-        assert error(trained.net(images.to(GPU)), verydeep.load(trained.model)(images)) < 1e-4
+        here = net(images)
+        net.place(choice())
+        assert error(net(images.to(GPU)), here) < 1e-4
 
 
 def test_the_choice_is_measured():
-    notes = []
-
-    class Listening(Silent):
-        def note(self, text):
-            notes.append(text)
-
-    found = choose_for(make_net("A-bn"), RECIPE, GPU, None, Listening())
+    found, seconds = choose(lambda how: make_step(make_net("A-bn"), how), device=GPU)
     assert found.device == GPU
     if GPU == "cuda":
         assert found.precision == ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32")
-    assert "images/s" in notes[0]
+    assert min(seconds.values()) > 0
+    assert seconds[str(found)] == min(seconds.values())
 
 
 @pytest.mark.parametrize("protocol", ["centre", "single", "adaptive"])
@@ -246,7 +250,7 @@ def test_crops_cut_there_are_windows_of_the_images(photos):
     places = zip(held.first[:, 0], ends, held.heights[:, 0], held.widths[:, 0], strict=True)
     wholes = [held.pixels[start:end].view(height, width, 3) for start, end, height, width in places]
     found = []
-    for images, labels in resident_batches(held, view, batch_size=16, seed=1, epoch=0):
+    for images, labels, _ in resident_batches(held, view, batch_size=16, seed=1, epoch=0):
         assert images.device.type == labels.device.type == GPU
         assert images.is_contiguous(memory_format=torch.channels_last)
         for crop, label in zip(images.permute(0, 2, 3, 1), labels, strict=True):

@@ -13,10 +13,12 @@ from jaxtyping import Int64, UInt8
 from torch import Generator, Tensor
 
 from verydeep.data.augment import TrainingView
-from verydeep.data.batches import Batch
 from verydeep.data.image_set import ImageSet, Progress, ignore_progress, read_ahead
 from verydeep.data.images import rescale
 from verydeep.mistakes import MistakeError, WrongUseError
+
+ResidentBatch = tuple[UInt8[Tensor, "n 3 c c"], Int64[Tensor, "n"], Int64[Tensor, "n"]]
+"""Images, RGB in 0..255 and channels last in memory; the indices of their classes; which images they are."""
 
 MOST_BYTES = 16 * 2**30
 """Bytes of pixels held at most, unless said otherwise."""
@@ -163,7 +165,7 @@ def resident_batches(
     first: int = 0,
     margin: int = 0,
     drop_last: bool = False,
-) -> Iterator[Batch]:
+) -> Iterator[ResidentBatch]:
     """Gives the batches of one epoch, cut on the device: every image once, in an order drawn from (seed, epoch).
 
     Args:
@@ -183,7 +185,7 @@ def resident_batches(
         if number >= first:
             indices = order[start : start + batch_size]
             generator = _generator(device, seed, epoch, number)
-            yield held.crops(indices, view, generator, margin=margin), held.labels[indices]
+            yield held.crops(indices, view, generator, margin=margin), held.labels[indices], indices
 
 
 def _generator(device: torch.device, *numbers: int) -> Generator:

@@ -109,7 +109,7 @@ def test_an_epoch_holds_every_image_once_with_its_label(make_folder):
     for images, labels, indices in whole:
         assert images.dtype == torch.uint8
         assert images.is_contiguous(memory_format=torch.channels_last)
-        assert labels.tolist() == train.labels[indices].tolist()
+        assert labels.tolist() == train.labels[indices.numpy()].tolist()
         # natural order: bright is class 0
         assert torch.equal(images.float().mean((1, 2, 3)) < 128, labels == 1)
     rest = list(resident_batches(held, view, batch_size=8, seed=1, epoch=2, first=2))

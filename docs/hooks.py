@@ -23,8 +23,8 @@ from verydeep.data.download import shown_size
 from verydeep.data.findings import KINDS
 
 _MARKER = re.compile(r"^<!-- (table|help): (\S+) -->$", re.MULTILINE)
-_SOURCE = re.compile(r"`(?!tests/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")
-_TEST = re.compile(r"`(tests/(?:[a-z]+/)?test_[a-z0-9_]+\.py)`")
+_SOURCE = re.compile(r"`(?!tests/|benchmarks/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")
+_ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)?test_[a-z0-9_]+\.py|benchmarks/[a-z0-9_]+\.(?:py|sh))`")
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -58,10 +58,11 @@ def _filled(kind: str, name: str, page: str) -> str:
 def _check_files(markdown: str, page: str, root: Path) -> None:
     """Checks the files that a page names.
 
-    A module is written without the package, as `convnets/net.py`; a test in full, as `tests/convnets/test_net.py`.
+    A module is written without the package, as `convnets/net.py`; a test or a benchmark in full, as
+    `tests/convnets/test_net.py`.
     """
     modules = [root / "src" / "verydeep" / module for module in _SOURCE.findall(markdown)]
-    for file in modules + [root / test for test in _TEST.findall(markdown)]:
+    for file in modules + [root / file for file in _ELSEWHERE.findall(markdown)]:
         if not file.is_file():
             raise PluginError(f"{page}: {file} does not exist: name the file that took its place")
 

@@ -1,5 +1,6 @@
 """What the tests share: shapes checked while they run, tiny image folders, real images where they are at hand."""
 
+import os
 import re
 import tarfile
 import threading
@@ -22,6 +23,17 @@ from PIL import Image, ImageDraw  # noqa: E402
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 torch.set_num_threads(1)  # two threads wait for each other where the machine has other work
+
+
+def gpu_device() -> str:
+    """Where the tests marked gpu compute: cuda, unless somebody wants to see them run elsewhere."""
+    return os.environ.get("VERYDEEP_GPU_TESTS_ON", "cuda")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips the tests marked gpu where there is none."""
+    if item.get_closest_marker("gpu") and gpu_device() == "cuda" and not torch.cuda.is_available():
+        pytest.skip("this machine has no CUDA device")
 
 
 def picture(seed: int, width: int, height: int) -> Image.Image:

@@ -4,8 +4,9 @@ The names below are imported when they are first used, so that ``import verydeep
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
+
+from verydeep.records import package_version
 
 if TYPE_CHECKING:
     from verydeep.apps.predict import Classifier as Classifier
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from verydeep.speed.allocator import tune_allocator as tune_allocator
     from verydeep.training.recipes import RECIPES as RECIPES
 
-__version__ = version("verydeep")
+__version__ = package_version()
 
 _HOMES = {
     "ARCHITECTURES": "convnets.architecture",

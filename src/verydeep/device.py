@@ -162,9 +162,17 @@ def choose(
     return best, {str(choice): taken for choice, taken in seconds.items()}
 
 
-def _timed(step: Callable[[], object], device: str) -> float:
-    start = time.perf_counter()
-    step()
+def synchronise(device: str) -> None:
+    """Waits for the work that was given to a device; the processor's is done when the call returns."""
     if device == "cuda":
         torch.cuda.synchronize()
+    elif device == "mps":
+        torch.mps.synchronize()
+
+
+def _timed(step: Callable[[], object], device: str) -> float:
+    synchronise(device)  # or the step before would be timed too
+    start = time.perf_counter()
+    step()
+    synchronise(device)
     return time.perf_counter() - start

@@ -4,15 +4,23 @@ import json
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+
+def package_version() -> str:
+    """The version installed; ``0+source`` in a source tree that nobody installed, as where no package index is."""
+    try:
+        return version("verydeep")
+    except PackageNotFoundError:
+        return "0+source"
 
 
 def environment() -> dict[str, str | int]:
     """Describes the machine and the software a figure comes from."""
     return {
-        "verydeep": version("verydeep"),
+        "verydeep": package_version(),
         "torch": version("torch"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -80,7 +80,7 @@ def joined(first: ImageSet, second: ImageSet) -> ImageSet:
         classes=first.classes,
         names=[*first.names, *second.names],
         labels=np.concatenate([first.labels, second.labels]),
-        root=first.root,
+        store=first.store,
     )
 
 

@@ -1,7 +1,5 @@
 """Crops cut on a device: the law of TrainingView, a whole batch at once. On the processor here; tests/gpu has a GPU."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,6 +12,7 @@ from verydeep.data.datasets import open_data
 from verydeep.data.image_set import ImageSet
 from verydeep.data.images import rescale
 from verydeep.data.resident import hold_on_device, resident_batches
+from verydeep.data.stores import PictureStore
 from verydeep.mistakes import MistakeError, WrongUseError
 
 
@@ -23,7 +22,7 @@ def images_of(*pictures):
         classes=("a", "b"),
         names=[str(index) for index in range(len(pictures))],
         labels=np.arange(len(pictures)) % 2,
-        root=Path("pictures"),
+        store=PictureStore("pictures", {str(index): picture for index, picture in enumerate(pictures)}),
         decoded=dict(enumerate(pictures)),
     )
 

@@ -218,6 +218,41 @@ def test_a_run_that_was_asked_for_otherwise_is_not_gone_on_with(photos, tmp_path
         ask(architecture="B")
 
 
+def test_a_large_set_is_not_read_again_when_a_run_goes_on(photos, tmp_path, tell_every_step, monkeypatch):
+    (photos / "dark/zero.png").write_bytes(b"no image")
+    stopped = {"recipe": RECIPE, "skip_damaged": True}
+    fit(make_net(), photos, out=tmp_path / "whole", **stopped)
+    fit(make_net(), photos, out=tmp_path / "cut", reporter=StopAfter(2), **stopped)
+    monkeypatch.setattr("verydeep.apps.preparation.memory_for_images", lambda: 0)
+    monkeypatch.setattr("verydeep.data.image_set.ImageSet.checked", None)
+    assert resume(tmp_path / "cut").finished
+    whole, cut = load_file(tmp_path / "whole/model.safetensors"), load_file(tmp_path / "cut/model.safetensors")
+    assert all(torch.equal(tensor, cut[name]) for name, tensor in whole.items())
+
+
+def test_the_run_says_tensor_by_tensor_where_its_weights_come_from(photos, tmp_path):
+    options = {"recipe": "quick", "crop": 32, "width": 0.125, "changes": {"epochs": 1}}
+    train(photos, out=tmp_path / "a", **options)
+    train(photos, out=tmp_path / "b", architecture="B", init_from=tmp_path / "a", **options)
+    origin = json.loads((tmp_path / "b/run.json").read_text())["origin"]
+    assert origin["model"] == str(tmp_path / "a")
+    assert {"conv3_2.weight", "conv3_2.bias", "fc8.bias"} <= set(origin["copied"])
+    assert {"conv1_2.weight", "conv4_1.weight"} <= set(origin["new"])
+    assert not set(origin["copied"]) & set(origin["new"])
+
+
+def test_classes_are_balanced_by_the_loss_when_asked(make_folder, tmp_path):
+    uneven = make_folder("uneven", {"rare": 10, "usual": 40})
+    weights = {}
+    for balance in ("none", "loss", "sampling"):
+        changes = {"epochs": 1, "balance": balance}
+        trained = train(uneven, recipe="quick", crop=32, width=0.125, changes=changes, out=tmp_path / balance)
+        weights[balance] = trained.net.state_dict()["fc8.bias"]
+    assert not torch.equal(weights["none"], weights["loss"])
+    assert not torch.equal(weights["none"], weights["sampling"])
+    assert weights["loss"][0] > weights["none"][0]
+
+
 def test_resuming_what_is_no_run(tmp_path):
     with pytest.raises(MistakeError, match="no run folder"):
         resume(tmp_path)

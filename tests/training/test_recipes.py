@@ -52,7 +52,7 @@ def test_wrong_changes(changes, complaint):
 
 
 def test_unknown_recipes_and_files(tmp_path):
-    with pytest.raises(WrongUseError, match="paper, quick, small-images, fine-tune"):
+    with pytest.raises(WrongUseError, match=r"paper, paper-384, .*quick, small-images, fine-tune"):
         find_recipe("slow")
     with pytest.raises(MistakeError, match="cannot be read"):
         find_recipe(str(tmp_path / "none.json"))

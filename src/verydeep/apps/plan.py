@@ -124,7 +124,7 @@ def plan(
     )
     choice, computed = choose_for(net, row, execution, reporter)
     computed *= devices if choice.device == "cuda" else 1
-    held = _held_bytes(opened.train) + _held_bytes(opened.val)
+    held = opened.train.decoded_bytes() + opened.val.decoded_bytes()
     held = held if held <= memory_for_images() else 0
     view = TrainingView(crop=net.geometry.crop, train_scale=row.scales(net.geometry.crop), mirror=True)
     read = _crops_per_second(opened.train, view, held=held > 0)
@@ -197,13 +197,6 @@ def saved_bytes(net: VeryDeep, choice: Choice) -> int:
             largest = max(largest, *kept.values())
     total = sum(inputs) + max(insides) if choice.gradient_checkpointing else sum(insides)
     return (total + _IN_FLIGHT * largest) // count
-
-
-def _held_bytes(images: ImageSet) -> int:
-    """Estimates the memory of all images decoded, from the sizes of some; Pillow holds four bytes a pixel."""
-    some = np.linspace(0, len(images) - 1, min(16, len(images))).astype(int).tolist()
-    sizes = [image.width * image.height for image in map(images.read, some)]
-    return int(4 * np.mean(sizes) * len(images))
 
 
 def _crops_per_second(images: ImageSet, view: TrainingView, *, held: bool) -> float:

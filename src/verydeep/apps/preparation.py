@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,6 +88,14 @@ def check_images(data: DataSet, skip_damaged: bool, reporter: Reporter) -> tuple
         more = " ..." if len(skipped) > 5 else ""
         reporter.note(f"left out {len(skipped)} damaged images: {', '.join(skipped[:5])}{more}")
     return replace(data, train=checked["train"], val=checked["val"], test=checked.get("test")), skipped
+
+
+def reopen_images(data: DataSet, damaged: Sequence[str], reporter: Reporter) -> DataSet:
+    """Prepares the images of a run that goes on: they were checked when it began, so only what memory holds is read."""
+    train, val = data.train.without(damaged), data.val.without(damaged)
+    if train.decoded_bytes() + val.decoded_bytes() <= memory_for_images() // num_local_processes():
+        train, val = (images.checked(memory=2**62, progress=reporter.progress)[0] for images in (train, val))
+    return replace(data, train=train, val=val, test=data.test.without(damaged) if data.test else None)
 
 
 def say_what_is_wrong(data: DataSet, reporter: Reporter) -> None:

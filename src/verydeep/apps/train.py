@@ -13,6 +13,7 @@ from verydeep.apps.preparation import (
     choose_for,
     default_folder,
     default_workers,
+    reopen_images,
     say_what_is_wrong,
     suggest_fine_tuning,
 )
@@ -96,9 +97,11 @@ def train(
         if go_on and out and (Path(out) / SETTINGS_FILE).exists():
             _check_same(Run.open(Path(out)), net, row, seed)
             return resume(out, data=data, reporter=reporter)
+        origin = None
         if source:
             grown = grow(net, source)
             reporter.note(f"from {init_from}: {grown}")
+            origin = {"model": str(init_from), "copied": list(grown.copied), "new": list(grown.new)}
         else:
             suggest_fine_tuning(net, opened, reporter)
         return fit(
@@ -111,6 +114,7 @@ def train(
             skip_damaged=skip_damaged,
             reporter=reporter,
             data_source=str(data),
+            origin=origin,
             command=command,
         )
 
@@ -174,6 +178,7 @@ def fit(
     skip_damaged: bool = False,
     reporter: Reporter | None = None,
     data_source: str | None = None,
+    origin: dict[str, Any] | None = None,
     command: str | None = None,
 ) -> Trained:
     """Trains a net on a data set into a run folder.
@@ -191,6 +196,7 @@ def fit(
         skip_damaged: leave damaged images out and name them, instead of failing.
         reporter: is told how it goes.
         data_source: where the data came from, if ``data`` is a data set.
+        origin: where the first weights come from, tensor by tensor, for ``run.json``.
         command: that gives the run again, for its report.
 
     Returns:
@@ -229,6 +235,7 @@ def fit(
             "fingerprint": opened.fingerprint,
             "recipe": row.as_record(),
             "choice": choice.as_record(),
+            "origin": origin,
             "processes": members.size,
             "seed": seed,
             "workers": default_workers(execution.workers, choice),
@@ -285,7 +292,7 @@ def resume(out: str | Path, *, data: str | Path | None = None, reporter: Reporte
         net, momentum, progress, problem = run.restore()
         if problem:
             reporter.note(f"{problem}; going on from the checkpoint before it")
-        opened, _ = check_images(opened, settings["skip_damaged"], reporter)
+        opened = reopen_images(opened, settings["skipped"], reporter)
         reporter.note(f"going on with {run.folder} after epoch {progress.epoch}, update {progress.iteration}")
         if members.size != settings.get("processes", 1):
             reporter.note(

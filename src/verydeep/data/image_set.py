@@ -80,6 +80,23 @@ class ImageSet:
             decoded={new: self.decoded[old] for new, old in enumerate(indices) if old in self.decoded},
         )
 
+    def without(self, names: Sequence[str]) -> "ImageSet":
+        """Leaves images out by their names."""
+        left_out = set(names)
+        if not left_out:
+            return self
+        return self.subset([index for index, name in enumerate(self.names) if name not in left_out])
+
+    def decoded_bytes(self) -> int:
+        """Estimates the memory of all images decoded, from the sizes of a few; Pillow holds four bytes a pixel.
+
+        Raises:
+            DamagedImageError: one of the few cannot be decoded.
+        """
+        some = np.linspace(0, len(self) - 1, min(16, len(self))).astype(int).tolist()
+        sizes = [image.width * image.height for image in map(self.read, some)]
+        return int(4 * np.mean(sizes) * len(self))
+
     def checked(
         self, *, skip_damaged: bool = False, memory: int = 0, progress: Progress = ignore_progress
     ) -> tuple["ImageSet", list[str]]:

@@ -134,7 +134,7 @@ def hold_on_device(
         used += sum(array.nbytes for array in arrays)
         if used > most_bytes:
             raise MistakeError(
-                f"{images.root}: the {images.split} images at the scales {scales[0]} to {scales[1]} take more than "
+                f"the {images.split} images at the scales {scales[0]} to {scales[1]} take more than "
                 f"{most_bytes / 2**30:.3g} GiB of pixels: hold fewer scales, or make batches with training_batches"
             )
         progress(f"reading {images.split}", index + 1, len(images))

@@ -211,9 +211,12 @@ def train(
     from verydeep.data.datasets import open_data
     from verydeep.training.chains import CHAINS
     from verydeep.training.recipes import find_recipe
+    from verydeep.training.run import SETTINGS_FILE
 
-    if data is None:
-        _refuse_changes(context)
+    changed = _options_given(context)
+    if data is None and changed:
+        raise WrongUseError(f"{changed[0]} cannot change what a run began with: leave it out, or train anew")
+    is_begun = resume and out is not None and (out / SETTINGS_FILE).exists() and not changed
     execution = Execution(
         device=device,
         precision=precision,
@@ -248,10 +251,11 @@ def train(
             open_data(data)
         raise typer.Exit(_launch(devices, device))
     with _reporting() as reporter:
-        if data is None:
+        if data is None and out is not None and (out / CHAIN_FILE).exists():
+            trained = resume_chain(out, reporter=reporter)
+        elif data is None or is_begun:
             assert out is not None
-            go_on = resume_chain if (out / CHAIN_FILE).exists() else trainer.resume
-            trained = go_on(out, reporter=reporter)
+            trained = trainer.resume(out, data=data, reporter=reporter)
         elif chained:
             trained = train_chain(recipe, data, out=str(out), go_on=resume, reporter=reporter, **asked)
         else:
@@ -284,15 +288,16 @@ def _plan(data: str | None, out: Path | None, recipes: Sequence[str], asked: dic
             print_plan(recipe, made)
 
 
-def _refuse_changes(context: typer.Context) -> None:
-    """A run that goes on keeps what it began with: options that would change it are refused."""
-    kept = ("data", "out", "resume", "as_json", "devices")
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if source and source.name == "COMMANDLINE" and parameter.name not in kept:
-            raise WrongUseError(
-                f"{parameter.opts[-1]} cannot change what a run began with: leave it out, or train anew"
-            )
+def _options_given(context: typer.Context) -> list[str]:
+    """The options on the command line that say what to train; a run that goes on keeps what it began with."""
+    others = ("data", "out", "resume", "as_json", "devices")
+    return [
+        parameter.opts[-1]
+        for parameter in context.command.params
+        if parameter.name not in others
+        and (source := context.get_parameter_source(parameter.name or ""))
+        and source.name == "COMMANDLINE"
+    ]
 
 
 def _launch(devices: int, device: str | None) -> int:

@@ -7,6 +7,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
@@ -17,10 +18,12 @@ from typer.testing import CliRunner
 import verydeep
 from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
 from verydeep.apps.cli import app
+from verydeep.apps.report import chart
 from verydeep.convnets.architecture import Geometry, layers
 from verydeep.data.catalogue import NAMED
 from verydeep.data.download import shown_size
 from verydeep.data.findings import KINDS
+from verydeep.records import read_lines
 
 _MARKER = re.compile(r"^<!-- (table|help): (\S+) -->$", re.MULTILINE)
 _SOURCE = re.compile(r"`(?!tests/|benchmarks/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")
@@ -135,12 +138,33 @@ def _names() -> str:
     return ", ".join(f"`verydeep.{name}`" for name in sorted(verydeep.__all__, key=str.casefold)) + "."
 
 
+def _growing() -> str:
+    """The curves of benchmarks/growing.py, and the error each net ended with: the mean over the seeds, and each."""
+    lines = read_lines(Path(__file__).parents[1] / "results" / "growing.jsonl")
+    runs = dict.fromkeys(line["run"] for line in lines)
+    curves = {
+        run: [100 * line["val_top1_error"] for line in lines if line["run"] == run and line["seed"] == 0]
+        for run in runs
+    }
+    rows = []
+    for run in runs:
+        ends: dict[int, dict[str, Any]] = {line["seed"]: line for line in lines if line["run"] == run}
+        errors = [100 * line["val_top1_error"] for line in ends.values()]
+        each = ", ".join(f"{error:.2f}" for error in errors)
+        epochs = max(line["epoch"] for line in ends.values())
+        loss = sum(line["loss"] for line in ends.values()) / len(ends)
+        rows.append([run, str(epochs), f"{loss:.3f}", f"{sum(errors) / len(errors):.2f}% ({each})"])
+    drawn = chart("Validation error, %, seed 0", "%", curves).partition("\n")[2]
+    return _table(["net", "epochs", "training loss", "validation error (each seed)"], rows) + f"\n\n{drawn}\n"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "architectures": _architectures,
     "recipes": _recipes,
     "protocols": _protocols,
     "data-sets": _data_sets,
     "names": _names,
+    "growing": _growing,
     "findings": _findings,
 }
 """The tables that a page can ask for, by name."""

@@ -20,11 +20,19 @@ pre { background: #f4f4f2; padding: .7rem 1rem; overflow-x: auto; } svg { width:
 .big { font-size: 2rem; font-weight: 600; } .note { color: #555; }
 """
 _WIDTH, _HEIGHT, _MARGIN = 640, 240, 44
-_COLOURS = ("#1b5e9c", "#c2571a")
+_COLOURS = (
+    "#1b5e9c", "#c2571a", "#2a7d4f", "#8e3b8a", "#b8860b", "#5b5b5b", "#c0392b", "#17807e", "#6a4fb3"
+)  # fmt: skip
 
 
-def _chart(title: str, unit: str, series: Mapping[str, Sequence[float]]) -> str:
-    """Draws curves over the epochs as SVG."""
+def chart(title: str, unit: str, series: Mapping[str, Sequence[float]]) -> str:
+    """Draws curves over the epochs as SVG.
+
+    Args:
+        title: what is drawn.
+        unit: of the values, such as ``%``.
+        series: up to nine curves by name, one value an epoch.
+    """
     top = max(max(values) for values in series.values()) or 1.0
     count = max(len(values) for values in series.values())
 
@@ -46,8 +54,10 @@ def _chart(title: str, unit: str, series: Mapping[str, Sequence[float]]) -> str:
     for number, ((name, values), colour) in enumerate(zip(series.items(), _COLOURS, strict=False)):
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(epoch, value) for epoch, value in enumerate(values)))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        x = _MARGIN + 8 + 150 * number
-        parts.append(f'<text x="{x}" y="{_MARGIN - 26}" font-size="12" fill="{colour}">{escape(name)}</text>')
+        x, y = _MARGIN + 8 + 180 * (number % 3), 18 - 14 * ((len(series) - 1) // 3 - number // 3)
+        parts.append(f'<text x="{x}" y="{y}" font-size="11" fill="{colour}">{escape(name)}</text>')
+    above = 14 * ((len(series) - 1) // 3)
+    parts[0] = parts[0].replace('viewBox="0 0', f'viewBox="0 {-above}').replace(f' {_HEIGHT}"', f' {_HEIGHT + above}"')
     return f"<h2>{escape(title)}</h2>\n" + "\n".join(parts) + "\n</svg>"
 
 
@@ -100,8 +110,8 @@ def write_report(
         '<p class="note">Measured on validation images, which the training did not learn from; '
         + ("the weights were selected on them." if result["selected_on"] else "nothing was selected on them.")
         + "</p>",
-        _chart("Error", "%", errors),
-        _chart("Training loss", "", {"loss": [line["loss"] for line in log]}),
+        chart("Error", "%", errors),
+        chart("Training loss", "", {"loss": [line["loss"] for line in log]}),
         "<h2>The commands</h2>",
         f"<pre>{escape(chr(10).join(commands))}</pre>",
         "<h2>The data</h2>",

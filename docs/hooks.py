@@ -111,8 +111,11 @@ def _recipes() -> str:
 
 
 def _protocols() -> str:
-    rows = [[f"`{row.name}`", row.remark, _shown(row.mirrored)] for row in PROTOCOLS.values()]
-    return _table(["name", "what the net sees, and what is averaged", "mirror image too"], rows)
+    net = verydeep.VeryDeep("A", num_classes=2, initialisation=None)
+    rows = [
+        [f"`{row.name}`", row.remark, str(row.forward_passes(net, row.test_scales(net)))] for row in PROTOCOLS.values()
+    ]
+    return _table(["name", "what the net sees, and what is averaged", "forward passes"], rows)
 
 
 def _data_sets() -> str:

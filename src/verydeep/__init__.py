@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from verydeep.data.datasets import open_data as open_data
     from verydeep.data.named import fetch as fetch
     from verydeep.evaluation.evaluate import evaluate as evaluate
-    from verydeep.evaluation.evaluate import posterior as posterior
+    from verydeep.evaluation.measure import posterior as posterior
     from verydeep.evaluation.protocols import PROTOCOLS as PROTOCOLS
     from verydeep.mistakes import MistakeError as MistakeError
     from verydeep.speed.allocator import tune_allocator as tune_allocator
@@ -43,7 +43,7 @@ _HOMES = {
     "fit": "apps.train",
     "load": "convnets.model_file",
     "open_data": "data.datasets",
-    "posterior": "evaluation.evaluate",
+    "posterior": "evaluation.measure",
     "read_card": "convnets.model_file",
     "resume": "apps.train",
     "save": "convnets.model_file",

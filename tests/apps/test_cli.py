@@ -130,7 +130,7 @@ def test_shards_are_written_trained_on_and_tested_on(verydeep, photos):
     for data in ("out", "out/index.json", photos):
         status, out, _ = verydeep("evaluate", "runs/one", data, "--json")
         assert status == 0
-        results.append({key: value for key, value in json.loads(out).items() if key != "seconds"})
+        results.append({key: value for key, value in json.loads(out).items() if "seconds" not in key})
     assert results[0] == results[1] == results[2]
     (photos / "dark/none.png").touch()
     status, out, err = verydeep("shards", photos, "again", "--damaged", "skip", "--json")
@@ -335,6 +335,38 @@ def wrong(kind, root, make_folder, model):
             return 1, ["evaluate", model, root / "parts", "--split", "test"], "no split 'test'"
         case "test scale below the crop":
             return 2, ["evaluate", model, good, "--test-scales", 20], "below the net's crop"
+        case "no model at all":
+            return 2, ["evaluate", good], "give a model and then the data"
+        case "scale given twice":
+            return 2, ["evaluate", model, good, "--test-scales", "40,40"], "40 is given twice"
+        case "images without labels":
+            (root / "loose").mkdir()
+            picture(0, 40, 40).save(root / "loose/a.png")
+            return 1, ["evaluate", model, "loose"], "without labels.* verydeep predict"
+        case "an image as data":
+            picture(0, 40, 40).save(root / "a.png")
+            return 1, ["evaluate", model, "a.png"], "a.png is an image.* verydeep predict"
+        case "class the model has not":
+            return (
+                1,
+                ["evaluate", model, make_folder("new", {"dark": 9, "grey": 9, "blue": 9})],
+                "'bright' where .*'blue'",
+            )
+        case "two models with different classes":
+            net = VeryDeep("A", num_classes=2, crop=32, width=0.125)
+            save(net, root / "two.safetensors")
+            return 1, ["evaluate", model, root / "two.safetensors", good], "has 2 classes and the data 3"
+        case "image of 1x10000 pixels":
+            picture(0, 1, 10_000).save(good / "dark/long.png")
+            return 1, ["evaluate", model, good, "--test-scales", 100, "--split", "train"], "1x10000 becomes 100x1000000"
+        case "save into no folder":
+            return 1, ["evaluate", model, good, "--save", "none/a.safetensors"], "no folder none"
+        case "save over a model":
+            return 1, ["evaluate", model, good, "--save", model], "holds no posteriors"
+        case "compare one":
+            return 2, ["evaluate", model, good, "--compare"], "needs two models"
+        case "shards without quotes":
+            return 2, ["evaluate", model, "x-000.tar", "x-001.tar"], "put a pattern of shards in quotes"
         case "damaged what":
             return 2, ["evaluate", model, good, "--damaged", "ignore"], "fail or skip"
         case "no image":
@@ -397,7 +429,10 @@ class Payload:
         "resume with options", "crop 33", "batch size 0", "epochs x", "unknown architecture", "unknown recipe",
         "unknown field", "set without value", "unknown device", "unknown precision", "scale below the crop",
         "scale in words", "negative workers", "half a model", "pickle", "init from a pickle", "no model",
-        "other classes", "unknown protocol", "no such split", "test scale below the crop", "damaged what", "no image",
+        "other classes", "unknown protocol", "no such split", "test scale below the crop", "no model at all",
+        "scale given twice", "images without labels", "an image as data", "class the model has not",
+        "two models with different classes", "image of 1x10000 pixels", "save into no folder", "save over a model",
+        "compare one", "shards without quotes", "damaged what", "no image",
         "no match", "empty folder", "csv nowhere", "top 0", "inspect nothing", "inspect a model with a crop",
         "shards into a taken folder", "shards of no size", "shards of a damaged image", "shards below a file", "pipe",
         "missing shards", "pattern without quotes", "unknown verb", "unknown option",

@@ -40,7 +40,12 @@ def test_workers_change_nothing(make_folder):
 def test_batches_by_shape_hold_every_image_once_and_whole(make_folder):
     train = open_data(make_folder("photos", {"a": 20, "b": 15})).train
     seen = []
-    for indices, images in batches_by_shape(train, lambda image: rescale(image, 40), most_pixels=4 * 40 * 42):
+
+    def parts(image):
+        return [(7, np.asarray(rescale(image, 40)))]
+
+    for kind, indices, images in batches_by_shape(train, parts, most_pixels=4 * 40 * 42):
+        assert kind == 7
         assert len(indices) <= 4
         for index, image in zip(indices, images, strict=True):
             assert np.array_equal(image.permute(1, 2, 0).numpy(), np.asarray(rescale(train.read(index), 40)))
@@ -50,7 +55,28 @@ def test_batches_by_shape_hold_every_image_once_and_whole(make_folder):
 
 def test_an_image_larger_than_the_bound_comes_alone(make_folder):
     train = open_data(make_folder("photos", {"a": 5, "b": 5})).train
-    assert all(len(indices) == 1 for indices, _ in batches_by_shape(train, lambda image: image, most_pixels=1))
+    batches = list(batches_by_shape(train, lambda image: [(0, np.asarray(image))], most_pixels=1))
+    assert len(batches) == len(train)
+    assert all(len(indices) == 1 for _, indices, _ in batches)
+
+
+def test_parts_of_different_kinds_and_shapes_do_not_mix(make_folder):
+    train = open_data(make_folder("photos", {"a": 8, "b": 8})).train
+
+    def parts(image):
+        array = np.asarray(image)
+        return [(0, array[:20, :20]), (0, array[20:40, 20:40]), (1, array[:20, :20]), (1, array[:10, :30])]
+
+    seen = {(0, 20, 20): [], (1, 20, 20): [], (1, 10, 30): []}
+    for kind, indices, images in batches_by_shape(train, parts, most_pixels=7 * 400):
+        assert len(indices) == len(images) <= 9
+        for index, image in zip(indices, images, strict=True):
+            made = [array for of_kind, array in parts(train.read(index)) if of_kind == kind]
+            assert any(np.array_equal(image.permute(1, 2, 0).numpy(), array) for array in made)
+        seen[kind, *images.shape[2:]] += indices
+    once = list(range(len(train)))
+    assert sorted(seen[0, 20, 20]) == sorted(once + once)
+    assert sorted(seen[1, 20, 20]) == sorted(seen[1, 10, 30]) == once
 
 
 def test_balanced_sampling_draws_every_class_equally_often_and_never_the_same_crop_twice(make_folder):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import top_k_accuracy_score
+from sklearn.metrics import recall_score, top_k_accuracy_score
 
-from verydeep.evaluation.errors import interval95, top_error
+from verydeep.evaluation.errors import class_errors, interval95, top_error
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(6, 20), st.integers(1, 60), st.sampled_from([1, 5]))
@@ -16,6 +16,17 @@ def test_top_errors_are_scikit_learns(seed, classes, count, top):
     labels = generator.integers(0, classes, count)
     expected = 1 - top_k_accuracy_score(labels, posteriors, k=top, labels=np.arange(classes))
     assert top_error(posteriors, labels, top) == pytest.approx(expected)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.integers(1, 60))
+def test_class_errors_are_scikit_learns_recalls(seed, classes, count):
+    generator = np.random.default_rng(seed)
+    posteriors = generator.random((count, classes)).astype(np.float32)
+    labels = generator.integers(0, classes, count)
+    recalls = recall_score(labels, posteriors.argmax(1), labels=np.arange(classes), average=None, zero_division=np.nan)
+    for error, recall in zip(class_errors(posteriors, labels), recalls, strict=True):
+        assert (error is None) == np.isnan(recall)
+        assert error is None or error == pytest.approx(1 - recall)
 
 
 def test_top5_of_fewer_classes_is_none():

@@ -11,8 +11,9 @@ from verydeep.convnets.model_file import make_card, save
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import open_data
 from verydeep.data.images import centre_crop, rescale
-from verydeep.evaluation.evaluate import evaluate, posterior
-from verydeep.evaluation.protocols import PROTOCOLS, default_test_scale
+from verydeep.evaluation.evaluate import evaluate
+from verydeep.evaluation.measure import posterior
+from verydeep.evaluation.protocols import PROTOCOLS
 from verydeep.mistakes import MistakeError, WrongUseError
 
 
@@ -35,32 +36,85 @@ def as_tensor(image):
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
 
 
-def slowly(net, image, protocol, scale):
+def windows(whole, tops, lefts, side=32):
+    return [as_tensor(whole.crop((left, top, left + side, top + side))) for top in tops for left in lefts]
+
+
+def spaced(length, side=32):
+    return [round((length - side) * index / 4 + 1e-9) for index in range(5)]
+
+
+def slow_parts(image, protocol, scale):
+    """What the net sees at one scale, by method."""
     whole = rescale(image, scale)
-    if protocol == "centre":
-        images = [as_tensor(centre_crop(whole, 32, 32))]
-    elif protocol == "single":
-        trimmed = as_tensor(centre_crop(whole, whole.width // 32 * 32, whole.height // 32 * 32))
-        images = [trimmed, trimmed.flip(3)]
-    else:
-        pooled = torch.nn.functional.adaptive_avg_pool2d(net.features(as_tensor(whole)), (1, 1))
+    right, bottom = whole.width - 32, whole.height - 32
+    trimmed = as_tensor(centre_crop(whole, whole.width // 32 * 32, whole.height // 32 * 32))
+    grid = windows(whole, spaced(whole.height), spaced(whole.width))
+    match protocol:
+        case "centre":
+            return [[as_tensor(centre_crop(whole, 32, 32))]]
+        case "ten-crop":
+            return [[*windows(whole, (0, bottom), (0, right)), *windows(whole, [bottom // 2], [right // 2])]]
+        case "multi-crop":
+            return [grid]
+        case "dense+multi-crop":
+            return [[trimmed], grid]
+        case "adaptive" | "caffe":
+            return [[as_tensor(whole)]]
+    return [[trimmed]]
+
+
+def slow_posterior(net, images, protocol):
+    if protocol == "adaptive":
+        pooled = torch.nn.functional.adaptive_avg_pool2d(net.features(images), (1, 1))
         return net.head(pooled).flatten().softmax(0)
-    return torch.stack([net.score_map(image).mean((2, 3))[0].softmax(0) for image in images]).mean(0)
+    if protocol == "caffe":
+        for pool in range(1, 6):
+            net.get_submodule(f"pool{pool}").ceil_mode = True
+    scores = net.score_map(images).mean((2, 3))[0].softmax(0)
+    for pool in range(1, 6):
+        net.get_submodule(f"pool{pool}").ceil_mode = False
+    return scores
+
+
+def slowly(net, image, protocol, scales):
+    mirrored = protocol not in ("centre", "adaptive")
+    by_scale = []
+    for scale in scales:
+        by_method = []
+        for parts in slow_parts(image, protocol, scale):
+            seen = [*parts, *(part.flip(3) for part in parts if mirrored)]
+            by_method.append(torch.stack([slow_posterior(net, part, protocol) for part in seen]).mean(0))
+        by_scale.append(torch.stack(by_method).mean(0))
+    return torch.stack(by_scale).mean(0).numpy()
+
+
+SEVERAL = ("multi-scale", "multi-crop", "dense+multi-crop")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("scale", [None, 100])
-def test_protocols_against_a_slow_loop(protocol, scale, net, data):
-    images = data.split("test")
-    result = evaluate(net, images, protocol=protocol, test_scales=None if scale is None else [scale])
-    used = scale or 68
-    assert result.test_scales == (used,)
+@pytest.mark.parametrize("scales", [None, [100], [45, 32, 77]])
+def test_protocols_against_a_slow_loop(protocol, scales, net, data):
+    images = data.split("test").subset([0, 2, 4, 7])
+    result = evaluate(net, images, protocol=protocol, test_scales=scales)
+    used = tuple(scales or ((64, 68, 72) if protocol in SEVERAL else (68,)))
+    assert result.test_scales == used
     with torch.inference_mode():
         for index in range(len(images)):
-            expected = slowly(net, images.read(index), protocol, used).numpy()
+            expected = slowly(net, images.read(index), protocol, used)
             assert np.allclose(result.posteriors[index], expected, atol=1e-5), images.names[index]
     assert result.top1_error == pytest.approx(np.mean(result.posteriors.argmax(1) != images.labels))
     assert result.top5_error is None
+
+
+@pytest.mark.parametrize("protocol", ["single", "multi-crop", "ten-crop"])
+def test_at_the_crop_of_a_square_image_every_protocol_is_the_crop(protocol, net):
+    net.mirror = False
+    for side in (32, 50):
+        square = picture(1, side, side)
+        with torch.inference_mode():
+            expected = net(as_tensor(rescale(square, 32)))[0].softmax(0).numpy()
+        assert np.allclose(posterior(net, square, protocol=protocol, test_scales=[32]), expected, atol=1e-6)
 
 
 def test_the_mirror_is_left_out_where_the_data_forbid_it(net, data):
@@ -83,9 +137,24 @@ def test_any_size_of_image(protocol, size, net):
     assert posterior(net, picture(0, *size), protocol=protocol).sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_an_image_too_long_to_take_whole_is_refused(net):
-    with pytest.raises(MistakeError, match="--protocol centre"):
-        posterior(net, picture(0, 1, 20_000), test_scales=[64])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_an_image_too_long_to_hold_is_refused_or_its_centre_is_tested(protocol, net, monkeypatch):
+    long = picture(0, 10_000, 1)
+    if protocol == "centre":
+        assert posterior(net, long, protocol=protocol, test_scales=[100]).sum() == pytest.approx(1, abs=1e-5)
+    else:
+        with pytest.raises(MistakeError, match="--protocol centre"):
+            posterior(net, long, protocol=protocol, test_scales=[100])
+
+
+def test_the_centre_of_a_long_image_is_that_of_its_whole(net, monkeypatch):
+    for size in ((3000, 8), (3001, 7), (9, 2001)):
+        long = picture(5, *size)
+        expected = posterior(net, long, protocol="centre", test_scales=[64])
+        with monkeypatch.context() as patch:
+            patch.setattr("verydeep.evaluation.views.MOST_PIXELS", 100_000)
+            found = posterior(net, long, protocol="centre", test_scales=[64])
+        assert np.allclose(found, expected, atol=0.02)
 
 
 def test_results_from_a_model_file_say_their_split_and_selection(net, data, tmp_path):
@@ -119,9 +188,11 @@ def test_a_damaged_image_is_fatal_or_left_out(net, data):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"protocol": "double"}, "centre, single, adaptive"),
+        ({"protocol": "double"}, "centre, ten-crop, single, multi-scale"),
         ({"test_scales": [31]}, "below the net's crop of 32"),
-        ({"test_scales": [64, 96]}, "takes one"),
+        ({"test_scales": [64, 20]}, "scale 20 is below the net's crop of 32"),
+        ({"test_scales": [64, 96, 64]}, "64 is given twice"),
+        ({"test_scales": []}, "no test scales"),
     ],
 )
 def test_wrong_use(options, complaint, net, data):
@@ -136,9 +207,3 @@ def test_other_classes_are_refused_by_name(net, data):
     three = VeryDeep("A", num_classes=3, crop=32, width=0.125)
     with pytest.raises(MistakeError, match="3 classes and the data 2"):
         evaluate(three, data.val)
-
-
-def test_default_test_scale_is_the_middle_of_the_training_scales(net):
-    assert default_test_scale(net) == 68
-    net.train_scale = (37, 37)
-    assert default_test_scale(net) == 37

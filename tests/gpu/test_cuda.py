@@ -214,7 +214,7 @@ def test_the_choice_is_measured():
     assert seconds[str(found)] == min(seconds.values())
 
 
-@pytest.mark.parametrize("protocol", ["centre", "single", "adaptive"])
+@pytest.mark.parametrize("protocol", verydeep.PROTOCOLS)
 def test_evaluation_gives_the_same_posteriors(protocol, photos):
     net, train = make_net("A-bn"), open_data(photos).train
     here = verydeep.evaluate(net, train, protocol=protocol, test_scales=[40], device="cpu")

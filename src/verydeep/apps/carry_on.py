@@ -20,8 +20,10 @@ from verydeep.data.image_set import ImageSet
 from verydeep.data.pixels import PixelStatistics
 from verydeep.device import Choice
 from verydeep.evaluation.errors import top_error
-from verydeep.evaluation.evaluate import Result, evaluate, measure_posteriors
-from verydeep.evaluation.protocols import default_test_scale, find_protocol
+from verydeep.evaluation.evaluate import evaluate
+from verydeep.evaluation.measure import measure_posteriors
+from verydeep.evaluation.protocols import find_protocol
+from verydeep.evaluation.result import Result
 from verydeep.mistakes import MistakeError
 from verydeep.training.fit import Training
 from verydeep.training.fit import fit as run_loop
@@ -168,8 +170,8 @@ def _report(run: Run, result: Result, data: DataSet, recipe: Recipe, net: VeryDe
 
 def _validate(net: VeryDeep, images: ImageSet, choice: Choice) -> dict[str, Any]:
     """Measures the central crop, the cheapest protocol, in the precision of the training."""
-    protocol, scale = find_protocol("centre"), default_test_scale(net)
-    posteriors = measure_posteriors(net, images, protocol, scale, choice)
+    protocol = find_protocol("centre")
+    posteriors = measure_posteriors(net, images, protocol, protocol.test_scales(net), choice).posteriors
     return {
         "split": images.split,
         "protocol": protocol.name,

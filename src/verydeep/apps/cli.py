@@ -339,18 +339,35 @@ def _prepare_process() -> None:
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model file or a run folder.")],
-    data: Annotated[str, typer.Argument(help=DATA_HELP)],
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL... DATA",
+            help="Model files, run folders or saved posteriors, several of which are fused; then the data: "
+            f"{DATA_HELP[0].lower()}{DATA_HELP[1:]} Saved posteriors alone need no data.",
+        ),
+    ],
     protocol: Annotated[
-        str, typer.Option(help="centre, single (dense over the whole image and its mirror) or adaptive.")
+        str,
+        typer.Option(
+            help="centre, ten-crop, single (dense over the whole image and its mirror), multi-scale, multi-crop, "
+            "dense+multi-crop, caffe or adaptive."
+        ),
     ] = "single",
-    test_scales: Annotated[str | None, typer.Option(help="Test scale Q, pixels. [the net's training scale]")] = None,
+    test_scales: Annotated[
+        str | None, typer.Option(help="Test scales Q,Q,Q, pixels. [the protocol's, from the net's training scale]")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test. [test where there is one, else val]")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the posteriors to this safetensors file.")] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Compare every two models on the same images: difference, interval, test.")
+    ] = False,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Give the error of each class too.")] = False,
     device: DeviceOption = None,
     damaged: DamagedOption = "fail",
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the error rates of a net on a data set.
+    """Measure the error rates of a net on a data set, or of several nets whose posteriors are averaged.
 
     Example: verydeep evaluate runs/digits digits --protocol single
     """
@@ -358,30 +375,32 @@ def evaluate(
     skip_damaged = _skips_damaged(damaged)
     _prepare_process()
 
-    from verydeep.apps.printed import print_result
+    from verydeep.apps.printed import print_evaluation
+    from verydeep.apps.tested import measure_all
     from verydeep.collectives import joined
     from verydeep.device import find_device
-    from verydeep.evaluation.evaluate import evaluate as measure
 
     with _reporting() as reporter, joined(find_device(device)):
-        result = measure(
-            model,
-            data,
+        tested = measure_all(
+            arguments,
+            compare_pairs=compare,
+            save=save,
             protocol=protocol,
             test_scales=scales,
             split=split,
             device=device,
             skip_damaged=skip_damaged,
             progress=reporter.progress,
+            note=reporter.note,
         )
-        if result.skipped:
-            reporter.note(f"left out {len(result.skipped)} damaged images: {', '.join(result.skipped[:5])}")
+        if skipped := tested.fused.skipped:
+            reporter.note(f"left out {len(skipped)} damaged images: {', '.join(skipped[:5])}")
     if not launched().is_first:
         return
     if as_json:
-        _print_json(result.as_record())
+        _print_json(tested.as_record(per_class=per_class))
     else:
-        print_result(result)
+        print_evaluation(tested, per_class=per_class)
 
 
 @app.command()

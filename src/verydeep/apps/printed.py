@@ -12,15 +12,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from verydeep.data.download import shown_size
+from verydeep.evaluation.errors import interval95
 
 if TYPE_CHECKING:
     from verydeep.apps.carry_on import Trained
     from verydeep.apps.plan import Plan
     from verydeep.apps.predict import Prediction
+    from verydeep.apps.tested import Evaluation, Pair
     from verydeep.data.catalogue import NamedSet
     from verydeep.data.doctor import Diagnosis
     from verydeep.data.shard_writer import Written
-    from verydeep.evaluation.evaluate import Result
+    from verydeep.evaluation.result import Result
 
 
 def _print_table(table: Table) -> None:
@@ -77,25 +79,54 @@ def print_plan(recipe: str, plan: "Plan") -> None:
         print(f"warning: {warning}")
 
 
-def print_result(result: "Result") -> None:
-    """Prints the error rates of one test."""
-    record = result.as_record()
-    table = Table("net", "protocol", "Q", "split", "images", "top-1 error", "95% interval", "top-5 error", "seconds")
-    low, high = record["interval95"]
+def print_evaluation(tested: "Evaluation", *, per_class: bool = False) -> None:
+    """Prints the error rates of each test and of their fusion, and how they compare."""
+    table = Table("net", "protocol", "Q", "split", "images", "top-1 error", "95% interval", "top-5 error")
+    table.add_column("s/image", justify="right")
+    for result in tested.results:
+        _add_result(table, result, ", ".join(member.architecture for member in result.members))
+    if len(tested.results) > 1:
+        _add_result(table, tested.fused, "fused")
+    _print_table(table)
+    for split in {result.split for result in (*tested.results, tested.fused) if result.selected_on == result.split}:
+        print(f"The weights were selected on {split}: this error is lower than on new images.")
+    if tested.pairs:
+        _print_pairs(tested.pairs)
+    if per_class:
+        classes = Table("class", "images", "top-1 error")
+        counts = tested.fused.class_counts()
+        for name, error in tested.fused.class_errors().items():
+            classes.add_row(escape(name), f"{counts[name]:,}", _percent(error))
+        _print_table(classes)
+
+
+def _add_result(table: Table, result: "Result", net: str) -> None:
+    low, high = interval95(result.top1_error, len(result.labels))
+    seconds = result.cost.seconds_per_image if result.cost else None
     table.add_row(
-        result.architecture,
+        net,
         result.protocol,
         ",".join(str(scale) for scale in result.test_scales),
         result.split,
-        f"{record['num_images']:,}",
+        f"{len(result.labels):,}",
         _percent(result.top1_error),
         f"{100 * low:.2f} to {100 * high:.2f}%",
         _percent(result.top5_error),
-        f"{result.seconds:.1f}",
+        "-" if seconds is None else f"{seconds:.3g}",
     )
-    _print_table(table)
-    if result.selected_on == result.split:
-        print(f"The weights were selected on {result.split}: this error is lower than on new images.")
+
+
+def _print_pairs(pairs: Sequence["Pair"]) -> None:
+    for pair in pairs:
+        low, high = pair.comparison.interval95
+        corrected = f", {pair.corrected_p_value:.2g} corrected for {len(pairs)} pairs" if len(pairs) > 1 else ""
+        found = pair.comparison
+        print(
+            f"{pair.second} against {pair.first}: {100 * found.difference:+.2f} points of top-1 error (95% interval "
+            f"{100 * low:+.2f} to {100 * high:+.2f}); {found.only_second_wrong:,} images wrong that the other has "
+            f"right, {found.only_first_wrong:,} right that it has wrong: p = {found.p_value:.2g} by McNemar's exact "
+            f"test{corrected}"
+        )
 
 
 def print_predictions(predictions: Sequence["Prediction"]) -> None:

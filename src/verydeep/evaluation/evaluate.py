@@ -1,96 +1,33 @@
-"""A net, images and a protocol become posteriors and error rates."""
+"""Nets, images and a protocol become error rates."""
 
-import time
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
-from numpy import ndarray
-from PIL import Image
 
-from verydeep.collectives import processes, sum_over_processes
 from verydeep.convnets.model_file import load, read_card
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.batches import batches_by_shape
-from verydeep.data.datasets import open_data
+from verydeep.data.datasets import DataSet, image_files, is_class_folder, open_data
 from verydeep.data.image_set import ImageSet, Progress, ignore_progress
-from verydeep.data.images import to_rgb
-from verydeep.data.stores import FolderStore
+from verydeep.data.images import is_image_file
 from verydeep.device import Choice, find_device
-from verydeep.evaluation.errors import interval95, top_error
-from verydeep.evaluation.protocols import Protocol, default_test_scale, find_protocol
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.evaluation.measure import Note, measure_posteriors
+from verydeep.evaluation.measure import posterior as posterior
+from verydeep.evaluation.protocols import Protocol, check_scales, find_protocol
+from verydeep.evaluation.result import LabelledImages, Member, check_alike, fuse
+from verydeep.evaluation.result import Result as Result
+from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors
+from verydeep.mistakes import MistakeError
 
-_BATCH_PIXELS = 16 * 224 * 224
-"""Pixels of a batch at most: the first block of the net takes 512 bytes of activations for each."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What testing a net gave.
-
-    Attributes:
-        posteriors: n,k.
-        labels: index of the true class of each image.
-        names: names of the images.
-        classes: names of the classes.
-        architecture: the paper's name.
-        protocol: name of the protocol.
-        test_scales: test scales Q, pixels.
-        split: the split it was measured on.
-        selected_on: the split that the weights were selected on; None where none was, or a net without its file.
-        seconds: time taken.
-        skipped: names of damaged images left out.
-    """
-
-    posteriors: Float[ndarray, "n k"] = field(repr=False)
-    labels: ndarray = field(repr=False)
-    names: Sequence[str] = field(repr=False)
-    classes: tuple[str, ...]
-    architecture: str
-    protocol: str
-    test_scales: tuple[int, ...]
-    split: str
-    selected_on: str | None
-    seconds: float
-    skipped: Sequence[str] = ()
-
-    @property
-    def top1_error(self) -> float:
-        """Share of images whose most likely class is wrong."""
-        error = top_error(self.posteriors, self.labels, 1)
-        assert error is not None
-        return error
-
-    @property
-    def top5_error(self) -> float | None:
-        """Share of images whose class is not among the five most likely; None with fewer than five classes."""
-        return top_error(self.posteriors, self.labels, 5)
-
-    def as_record(self) -> dict[str, Any]:
-        """The figures, for JSON."""
-        return {
-            "architecture": self.architecture,
-            "protocol": self.protocol,
-            "test_scales": list(self.test_scales),
-            "split": self.split,
-            "selected_on": self.selected_on,
-            "num_images": len(self.labels),
-            "top1_error": self.top1_error,
-            "top5_error": self.top5_error,
-            "interval95": list(interval95(self.top1_error, len(self.labels))),
-            "seconds": self.seconds,
-            "skipped": list(self.skipped),
-        }
+Model = VeryDeep | str | Path
+"""A net, a model file, a run folder or a file of saved posteriors."""
 
 
 def evaluate(
-    model: VeryDeep | str | Path,
-    data: str | Path | ImageSet,
+    model: Model | Sequence[Model],
+    data: str | Path | DataSet | ImageSet | None = None,
     *,
     protocol: str = "single",
     test_scales: Sequence[int] | None = None,
@@ -98,71 +35,171 @@ def evaluate(
     device: str | None = None,
     skip_damaged: bool = False,
     progress: Progress = ignore_progress,
+    note: Note | None = None,
 ) -> Result:
-    """Measures the error rates of a net by a protocol.
+    """Measures the error rates of a net by a protocol, or of several nets whose posteriors are averaged.
 
     Args:
-        model: a net, a model file or a run folder.
-        data: a built-in name or a folder, or the images themselves.
-        protocol: ``centre``, ``single`` or ``adaptive``.
-        test_scales: Q, pixels; by default the net's training scale.
+        model: a net, a model file, a run folder or a file of saved posteriors; or several of these, which are fused.
+        data: a built-in name, a folder or shards; or a data set that is open, or its images. Files of saved posteriors
+            need none.
+        protocol: a name in ``PROTOCOLS``, such as ``multi-scale``.
+        test_scales: Q, pixels; by default what the protocol says for the net's training scale.
         split: train, val or test; by default test where there is one, else val.
         device: cpu, cuda or mps; by default the fastest there is.
         skip_damaged: leave damaged images out and name them, instead of failing.
         progress: told how far it is.
+        note: told what it will cost, before it begins.
 
     Raises:
-        MistakeError: the model, the data or an image cannot be used; or the classes are not the net's.
+        MistakeError: a model, the data or an image cannot be used; the classes are not the net's; or saved posteriors
+            are of other images.
         WrongUseError: an unknown protocol or a scale below the crop.
 
-    Paper: section 3.2, section 4.1.
+    Paper: section 3.2, section 4.
     """
-    row = find_protocol(protocol)
-    selected_on = None
-    if isinstance(model, VeryDeep):
-        net = model
-    else:
-        net, recipe = load(model), read_card(model).recipe or {}
-        selected_on = "val" if recipe.get("schedule") == "plateau" or recipe.get("keep") == "best" else None
-    scale = _single_scale(net, test_scales)
-    images = data if isinstance(data, ImageSet) else open_data(data, progress).split(split)
-    check_classes(net, images)
-    images, skipped = images.checked(skip_damaged=True) if skip_damaged else (images, [])
-    choice = Choice(device=find_device(device), precision="fp32", channels_last=True, threads=torch.get_num_threads())
-    start = time.perf_counter()
-    posteriors = measure_posteriors(net, images, row, scale, choice, progress)
-    return Result(
-        posteriors=posteriors,
-        labels=images.labels,
-        names=images.names,
-        classes=images.classes,
-        architecture=net.geometry.architecture.name,
-        protocol=row.name,
-        test_scales=(scale,),
-        split=images.split,
-        selected_on=selected_on,
-        seconds=time.perf_counter() - start,
-        skipped=skipped,
+    models = [model] if isinstance(model, VeryDeep | str | Path) else list(model)
+    return fuse(
+        evaluate_each(
+            models,
+            data,
+            protocol=protocol,
+            test_scales=test_scales,
+            split=split,
+            device=device,
+            skip_damaged=skip_damaged,
+            progress=progress,
+            note=note,
+        )
     )
 
 
-def _single_scale(net: VeryDeep, test_scales: Sequence[int] | None) -> int:
-    if test_scales is None:
-        return default_test_scale(net)
-    if len(test_scales) != 1:
-        raise WrongUseError(f"{len(test_scales)} test scales: this protocol takes one")
-    check_scale(net, test_scales[0])
-    return test_scales[0]
-
-
-def check_scale(net: VeryDeep, scale: int) -> None:
-    """Checks that a test scale leaves room for the crop.
+def evaluate_each(
+    models: Sequence[Model],
+    data: str | Path | DataSet | ImageSet | None = None,
+    *,
+    protocol: str = "single",
+    test_scales: Sequence[int] | None = None,
+    split: str | None = None,
+    device: str | None = None,
+    skip_damaged: bool = False,
+    progress: Progress = ignore_progress,
+    note: Note | None = None,
+) -> list[Result]:
+    """Measures the error rates of several nets on the same images; as ``evaluate``, not fused.
 
     Raises:
-        WrongUseError: it does not.
+        MistakeError: as ``evaluate``.
+        WrongUseError: as ``evaluate``.
     """
-    if scale < net.geometry.crop:
-        raise WrongUseError(f"test scale {scale} is below the net's crop of {net.geometry.crop}: give that or more")
+    find_protocol(protocol)
+    saved = {
+        number: load_posteriors(one)
+        for number, one in enumerate(models)
+        if not isinstance(one, VeryDeep) and is_saved_posteriors(one)
+    }
+    if data is None and len(saved) < len(models):
+        raise MistakeError("which data? Only files of saved posteriors need none")
+    opened = None if data is None else _open(data, split, skip_damaged, progress)
+    if opened is None:
+        return list(saved.values())
+    for result in saved.values():
+        check_alike(result, opened.described)
+    ready = {  # every mistake is told before the first net is tested
+        number: _prepare(one, opened.images, protocol, test_scales)
+        for number, one in enumerate(models)
+        if number not in saved
+    }
+    choice = Choice(device=find_device(device), precision="fp32", channels_last=True, threads=torch.get_num_threads())
+    return [
+        saved[number] if number in saved else ready[number].test(opened, choice, progress, note)
+        for number in range(len(models))
+    ]
+
+
+def _open(
+    data: str | Path | DataSet | ImageSet, split: str | None, skip_damaged: bool, progress: Progress
+) -> "_Opened":
+    name = fingerprint = ""
+    if isinstance(data, ImageSet):
+        images = data
+    else:
+        if not isinstance(data, DataSet):
+            _check_labelled(Path(data))
+            data = open_data(data, progress)
+        images, name, fingerprint = data.split(split), data.name, data.fingerprint
+    images, skipped = images.checked(skip_damaged=True) if skip_damaged else (images, [])
+    described = LabelledImages(
+        labels=images.labels,
+        names=images.names,
+        classes=images.classes,
+        split=images.split,
+        data=name,
+        fingerprint=fingerprint,
+        skipped=skipped,
+    )
+    return _Opened(images, described)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    images: ImageSet
+    described: LabelledImages
+
+
+def _check_labelled(path: Path) -> None:
+    """Refuses images without labels before anything else is said of them."""
+    if path.is_file() and is_image_file(path):
+        raise MistakeError(f"{path} is an image: error rates need labelled images; verydeep predict names its classes")
+    if not path.is_dir():
+        return
+    with os.scandir(path) as entries:
+        has_classes = any(is_class_folder(entry) for entry in entries)
+    if not has_classes and image_files(path):
+        raise MistakeError(
+            f"{path} holds images without labels: error rates need a folder for each class; for the classes of "
+            "images without labels use verydeep predict"
+        )
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A net that can be tested."""
+
+    net: VeryDeep
+    name: str
+    selected_on: str | None
+    protocol: Protocol
+    scales: tuple[int, ...]
+
+    def test(self, opened: _Opened, choice: Choice, progress: Progress, note: Note | None) -> Result:
+        measured = measure_posteriors(self.net, opened.images, self.protocol, self.scales, choice, progress, note)
+        member = Member(
+            model=self.name,
+            architecture=self.net.geometry.architecture.name,
+            protocol=self.protocol.name,
+            test_scales=self.scales,
+            selected_on=self.selected_on,
+            cost=measured.cost,
+        )
+        return Result(
+            **{part.name: getattr(opened.described, part.name) for part in fields(opened.described)},
+            posteriors=measured.posteriors,
+            members=(member,),
+            seconds=measured.seconds,
+        )
+
+
+def _prepare(model: Model, images: ImageSet, protocol: str, test_scales: Sequence[int] | None) -> _Ready:
+    row, selected_on = find_protocol(protocol), None
+    if isinstance(model, VeryDeep):
+        net, name = model, ""
+    else:
+        net, name, recipe = load(model), str(model), read_card(model).recipe or {}
+        selected_on = "val" if recipe.get("schedule") == "plateau" or recipe.get("keep") == "best" else None
+    check_classes(net, images)
+    scales = row.test_scales(net) if test_scales is None else check_scales(net, test_scales)
+    return _Ready(net, name, selected_on, row, scales)
 
 
 def check_classes(net: VeryDeep, images: ImageSet) -> None:
@@ -179,88 +216,3 @@ def check_classes(net: VeryDeep, images: ImageSet) -> None:
     if net.classes is not None and net.classes != images.classes:
         ours, theirs = next(pair for pair in zip(net.classes, images.classes, strict=True) if pair[0] != pair[1])
         raise MistakeError(f"the net's classes are not the data's: it has {ours!r} where the data have {theirs!r}")
-
-
-def measure_posteriors(
-    net: VeryDeep,
-    images: ImageSet,
-    protocol: Protocol,
-    scale: int,
-    choice: Choice,
-    progress: Progress = ignore_progress,
-) -> Float[ndarray, "n k"]:
-    """Computes the posteriors of every image by a protocol at one test scale.
-
-    Several processes share the images, each image in exactly one of them, and all get all posteriors.
-
-    Args:
-        net: is put into evaluation mode, and back.
-        images: the images.
-        protocol: how to test.
-        scale: Q, pixels.
-        choice: device, precision and layout.
-        progress: told how far it is.
-    """
-    crop, mirrored = net.geometry.crop, protocol.mirrored and net.mirror
-    posteriors = np.zeros((len(images), net.geometry.num_classes), dtype=np.float32)
-    training, done = net.training, 0
-    mine = list(processes().share(len(images)))
-    net.place(choice)
-    net.eval()
-    try:
-        with torch.inference_mode(), choice.autocast():
-            batches = batches_by_shape(
-                images.subset(mine),
-                lambda image: protocol.view(image, scale, crop),
-                most_pixels=_BATCH_PIXELS // (1 + mirrored),
-            )
-            for indices, batch in batches:
-                (batch,) = choice.move(batch)
-                posterior = protocol.posteriors(net, batch)
-                if mirrored:
-                    posterior = (posterior + protocol.posteriors(net, batch.flip(3))) / 2
-                posteriors[[mine[index] for index in indices]] = posterior.float().cpu().numpy()
-                done += len(indices)
-                progress(f"testing on {images.split}", done, len(mine))
-    finally:
-        net.train(training)
-    sum_over_processes(torch.from_numpy(posteriors))
-    return posteriors
-
-
-def posterior(
-    net: VeryDeep,
-    image: Image.Image | str | Path,
-    *,
-    protocol: str = "single",
-    test_scales: Sequence[int] | None = None,
-) -> Float[ndarray, "k"]:
-    """Computes the class posteriors of one image by a protocol.
-
-    Args:
-        net: the net; it stays where it is.
-        image: an image of any mode, or a file.
-        protocol: ``centre``, ``single`` or ``adaptive``.
-        test_scales: Q, pixels; by default the net's training scale.
-
-    Returns:
-        Probabilities in the order of the classes.
-
-    Raises:
-        MistakeError: the image cannot be read.
-        WrongUseError: an unknown protocol or a scale below the crop.
-    """
-    held = {} if isinstance(image, str | Path) else {0: to_rgb(image)}
-    images = ImageSet(
-        split="image",
-        classes=net.classes or (),
-        names=["image" if held else str(image)],
-        labels=np.zeros(1, dtype=np.int64),
-        store=FolderStore(Path()),
-        decoded=held,
-    )
-    choice = Choice(
-        device=next(net.parameters()).device.type, precision="fp32", channels_last=True, threads=torch.get_num_threads()
-    )
-    row: ndarray = measure_posteriors(net, images, find_protocol(protocol), _single_scale(net, test_scales), choice)[0]
-    return row

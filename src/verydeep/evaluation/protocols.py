@@ -1,82 +1,116 @@
 """How a net is tested: protocols by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
+from verydeep.convnets.architecture import scaled_length
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.images import centre_crop, rescale, rescaled_size, trim
-from verydeep.evaluation import posteriors
-from verydeep.mistakes import MistakeError, WrongUseError
-from verydeep.paper import TOTAL_STRIDE
+from verydeep.evaluation import posteriors, views
+from verydeep.mistakes import WrongUseError
 
-MOST_PIXELS = 64_000_000
-"""Pixels of a rescaled image that a net can take whole: its first block alone needs 512 bytes for each."""
+_SCALE_STEP = 32
+"""Distance of the test scales of a net trained at one S, pixels at crop 224 (section 4.2)."""
 
-View = Callable[[Image.Image, int, int], Image.Image]
-"""Makes what the net sees of an image, from the test scale Q and the crop, both in pixels."""
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One way to get posteriors of an image at one test scale: the mean of those of its parts.
+
+    Attributes:
+        view: gives the parts.
+        parts: how many there are, mirrored ones not counted.
+        posteriors: class posteriors of parts of one shape.
+        ceil: whether pooling rounds sizes up.
+        is_dense: whether a part may have more than one place in the score map.
+    """
+
+    view: views.View
+    parts: int
+    posteriors: Callable[[VeryDeep, Tensor], Float[Tensor, "n k"]]
+    ceil: bool = False
+    is_dense: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """A way of testing.
+    """A way of testing: the mean over methods of the means over test scales, parts and their mirror images.
 
     Attributes:
         name: of the protocol.
         remark: what it does.
-        view: what the net sees of an image.
-        posteriors: class posteriors of such images.
-        mirrored: whether mirrored images are tested too, where the net's data allow it.
+        methods: one, or several that count alike.
+        several_scales: whether the test scales are several by default.
+        mirrored: whether mirrored parts are tested too, where the net's data allow it.
     """
 
     name: str
     remark: str
-    view: View
-    posteriors: Callable[[VeryDeep, Tensor], Float[Tensor, "n k"]]
-    mirrored: bool
+    methods: tuple[Method, ...]
+    several_scales: bool = False
+    mirrored: bool = True
+
+    def test_scales(self, net: VeryDeep) -> tuple[int, ...]:
+        """The test scales Q for a net, where none are given."""
+        return default_test_scales(net) if self.several_scales else (default_test_scale(net),)
+
+    def forward_passes(self, net: VeryDeep, scales: Sequence[int]) -> int:
+        """Number of parts of an image that the net is applied to, at all scales, mirrored ones too."""
+        mirrored = self.mirrored and net.mirror
+        return (1 + mirrored) * len(scales) * sum(method.parts for method in self.methods)
 
 
-def _centre_view(image: Image.Image, scale: int, crop: int) -> Image.Image:
-    return centre_crop(rescale(image, scale), crop, crop)
-
-
-def _whole_view(image: Image.Image, scale: int, crop: int) -> Image.Image:
-    return trim(_rescaled_whole(image, scale), TOTAL_STRIDE)
-
-
-def _rescaled_whole(image: Image.Image, scale: int) -> Image.Image:
-    width, height = rescaled_size(image.size, scale)
-    if width * height > MOST_PIXELS:
-        raise MistakeError(
-            f"an image of {image.width}x{image.height} becomes {width}x{height} at test scale {scale}, more than "
-            f"{MOST_PIXELS:,} pixels: crop it, or use --protocol centre"
-        )
-    return rescale(image, scale)
-
+_DENSE = Method(view=views.whole, parts=1, posteriors=posteriors.of_scores, is_dense=True)
+_GRID = Method(view=views.grid, parts=views.GRID_SIDE**2, posteriors=posteriors.of_scores)
 
 _ROWS = (
     Protocol(
         name="centre",
         remark="the central crop of the image rescaled to Q",
-        view=_centre_view,
-        posteriors=posteriors.of_scores,
+        methods=(Method(view=views.centre, parts=1, posteriors=posteriors.of_scores),),
         mirrored=False,
+    ),
+    Protocol(
+        name="ten-crop",
+        remark="the crops at the corners and the centre of the image rescaled to Q, and their mirror images",
+        methods=(Method(view=views.corners_and_centre, parts=5, posteriors=posteriors.of_scores),),
     ),
     Protocol(
         name="single",
         remark="dense: the whole image rescaled to Q and its mirror image, scores averaged over places (section 3.2)",
-        view=_whole_view,
-        posteriors=posteriors.of_scores,
-        mirrored=True,
+        methods=(_DENSE,),
+    ),
+    Protocol(
+        name="multi-scale",
+        remark="dense at several Q (section 4.2)",
+        methods=(_DENSE,),
+        several_scales=True,
+    ),
+    Protocol(
+        name="multi-crop",
+        remark="a grid of 5x5 crops and their mirror images at several Q: 150 crops at three (section 4.3)",
+        methods=(_GRID,),
+        several_scales=True,
+    ),
+    Protocol(
+        name="dense+multi-crop",
+        remark="the mean of multi-scale and multi-crop (section 4.3)",
+        methods=(_DENSE, _GRID),
+        several_scales=True,
+    ),
+    Protocol(
+        name="caffe",
+        remark="dense, with pooling that rounds sizes up as in the authors' Caffe, and nothing trimmed",
+        methods=(
+            Method(view=views.untrimmed, parts=1, posteriors=posteriors.of_ceiling_scores, ceil=True, is_dense=True),
+        ),
     ),
     Protocol(
         name="adaptive",
         remark="the whole image rescaled to Q, its last map pooled to fc6's size, as torchvision's VGG does",
-        view=lambda image, scale, crop: _rescaled_whole(image, scale),
-        posteriors=posteriors.of_adaptive_scores,
+        methods=(Method(view=views.untrimmed, parts=1, posteriors=posteriors.of_adaptive_scores),),
         mirrored=False,
     ),
 )
@@ -103,3 +137,33 @@ def default_test_scale(net: VeryDeep) -> int:
     """
     low, high = net.train_scale
     return (low + high) // 2
+
+
+def default_test_scales(net: VeryDeep) -> tuple[int, ...]:
+    """The several test scales Q of a net: S - 32, S and S + 32, or the smallest, middle and largest training scale.
+
+    Choice: the step of 32 scales with the crop; a scale below the crop becomes the crop, and none counts twice.
+
+    Paper: section 4.2.
+    """
+    low, high = net.train_scale
+    step, crop = scaled_length(_SCALE_STEP, net.geometry.crop), net.geometry.crop
+    scales = (low - step, low, low + step) if low == high else (low, default_test_scale(net), high)
+    return tuple(sorted({max(crop, scale) for scale in scales}))
+
+
+def check_scales(net: VeryDeep, scales: Sequence[int]) -> tuple[int, ...]:
+    """Checks that test scales leave room for the crop, and that none would count twice.
+
+    Raises:
+        WrongUseError: they do not, or there are none.
+    """
+    crop = net.geometry.crop
+    if not scales:
+        raise WrongUseError("no test scales: give one or more, such as 256,384,512")
+    for scale in scales:
+        if scale < crop:
+            raise WrongUseError(f"test scale {scale} is below the net's crop of {crop}: give that or more")
+        if list(scales).count(scale) > 1:
+            raise WrongUseError(f"test scale {scale} is given twice: give each once, they count alike")
+    return tuple(scales)

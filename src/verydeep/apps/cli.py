@@ -50,8 +50,7 @@ def main() -> None:
     except MistakeError as error:
         if error.is_told:
             sys.exit(error.exit_status)
-        which = "" if launched().is_first else f"process {launched().rank}: "
-        _fail(f"{which}{error}", error.exit_status)
+        _fail(f"{_which_process()}{error}", error.exit_status)
     except _USAGE_ERROR as error:
         context = getattr(error, "ctx", None)
         verb = context.command_path if context else "verydeep"
@@ -73,6 +72,13 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", 1)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _which_process() -> str:
+    try:
+        return "" if launched().is_first else f"process {launched().rank}: "
+    except MistakeError:
+        return ""
 
 
 def _fail(message: str, status: int) -> None:
@@ -210,7 +216,7 @@ def train(
     from verydeep.apps.printed import print_trained
     from verydeep.data.datasets import open_data
     from verydeep.training.chains import CHAINS
-    from verydeep.training.recipes import find_recipe
+    from verydeep.training.recipes import RECIPES, find_recipe
     from verydeep.training.run import SETTINGS_FILE
 
     changed = _options_given(context)
@@ -239,6 +245,9 @@ def train(
         "command": shlex.join(["verydeep", *sys.argv[1:]]),
     }
     chained = recipe in CHAINS
+    if not chained and recipe not in RECIPES and not recipe.endswith(".json"):
+        names = f"{', '.join(RECIPES)}; or a chain of them: {', '.join(CHAINS)}; or a .json file"
+        raise WrongUseError(f"unknown recipe {recipe!r}: choose one of {names}")
     find_recipe(CHAINS[recipe].steps[-1].recipe if chained else recipe, **changes)
     if chained and out is None:
         raise WrongUseError(f"--recipe {recipe} needs --out: the folder of its {len(CHAINS[recipe].steps)} trainings")

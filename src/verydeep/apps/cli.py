@@ -6,19 +6,15 @@ torch is imported inside the verbs that need it, so that ``--help`` answers at o
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
 
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.processes import launched
-
-if TYPE_CHECKING:
-    from verydeep.apps.reporter import Reporter
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -190,85 +186,45 @@ def train(
 
     Example: verydeep train digits --recipe quick --batch-norm --out runs/digits
     """
-    if resume and out is None:
-        raise WrongUseError("--resume: give the run folder with --out")
-    if not resume and data is None:
-        raise WrongUseError("which data? Give a folder, or a name such as digits, or --resume with --out")
-    changes = _read_changes(set_ or []) | {
-        name: value
-        for name, value in {
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "initialisation": initialise,
-            "keep": keep,
-        }.items()
-        if value is not None
-    }
+    recipe_options = {"epochs": epochs, "batch_size": batch_size, "initialisation": initialise, "keep": keep}
+    changes = _read_changes(set_ or []) | {name: value for name, value in recipe_options.items() if value is not None}
     if train_scale is not None:
         scales = _read_scales(train_scale, "--train-scale")
         changes["train_scale"] = scales[0] if len(scales) == 1 else scales
     skip_damaged = _skips_damaged(damaged)
     _prepare_process()
 
-    from verydeep.apps import train as trainer
-    from verydeep.apps.chain import CHAIN_FILE, resume_chain, train_chain
     from verydeep.apps.preparation import Execution
     from verydeep.apps.printed import print_trained
-    from verydeep.data.datasets import open_data
-    from verydeep.training.chains import CHAINS
-    from verydeep.training.recipes import RECIPES, find_recipe
-    from verydeep.training.run import SETTINGS_FILE
+    from verydeep.apps.train_verb import Asked, run, say_plan, start_processes
 
-    changed = _options_given(context)
-    if data is None and changed:
-        raise WrongUseError(f"{changed[0]} cannot change what a run began with: leave it out, or train anew")
-    is_begun = resume and out is not None and (out / SETTINGS_FILE).exists() and not changed
-    execution = Execution(
-        device=device,
-        precision=precision,
-        workers=workers,
-        micro_batch=micro_batch,
-        gradient_checkpointing=gradient_checkpointing,
-        checkpoint_seconds=60 * checkpoint_minutes,
+    net = {"architecture": architecture, "batch_norm": batch_norm, "crop": crop, "width": width, "seed": seed}
+    asked = Asked(
+        data=data,
+        out=out,
+        recipe=recipe,
+        changes=changes,
+        resume=resume,
+        others=_options_given(context),
+        net=net | {"init_from": init_from},
+        execution=Execution(
+            device=device,
+            precision=precision,
+            workers=workers,
+            micro_batch=micro_batch,
+            gradient_checkpointing=gradient_checkpointing,
+            checkpoint_seconds=60 * checkpoint_minutes,
+        ),
+        skip_damaged=skip_damaged,
+        command=shlex.join(["verydeep", *sys.argv[1:]]),
     )
-    execution.check()
-    asked: dict[str, Any] = {
-        "architecture": architecture,
-        "batch_norm": batch_norm,
-        "crop": crop,
-        "width": width,
-        "init_from": init_from,
-        "changes": changes,
-        "seed": seed,
-        "execution": execution,
-        "skip_damaged": skip_damaged,
-        "command": shlex.join(["verydeep", *sys.argv[1:]]),
-    }
-    chained = recipe in CHAINS
-    if not chained and recipe not in RECIPES and not recipe.endswith(".json"):
-        names = f"{', '.join(RECIPES)}; or a chain of them: {', '.join(CHAINS)}; or a .json file"
-        raise WrongUseError(f"unknown recipe {recipe!r}: choose one of {names}")
-    find_recipe(CHAINS[recipe].steps[-1].recipe if chained else recipe, **changes)
-    if chained and out is None:
-        raise WrongUseError(f"--recipe {recipe} needs --out: the folder of its {len(CHAINS[recipe].steps)} trainings")
+    asked.check()
     if plan:
-        asked["devices"] = devices
-        _plan(data, out, [step.recipe for step in CHAINS[recipe].steps] if chained else [recipe], asked, as_json)
+        say_plan(asked, devices, as_json=as_json)
         return
     if devices != 1:
-        if data is not None:
-            open_data(data)
-        raise typer.Exit(_launch(devices, device))
-    with _reporting() as reporter:
-        if data is None and out is not None and (out / CHAIN_FILE).exists():
-            trained = resume_chain(out, reporter=reporter)
-        elif data is None or is_begun:
-            assert out is not None
-            trained = trainer.resume(out, data=data, reporter=reporter)
-        elif chained:
-            trained = train_chain(recipe, data, out=str(out), go_on=resume, reporter=reporter, **asked)
-        else:
-            trained = trainer.train(data, out=out, recipe=recipe, go_on=resume, reporter=reporter, **asked)
+        raise typer.Exit(start_processes(asked, devices))
+    trained = run(asked)
     if not launched().is_first:
         return
     if as_json:
@@ -277,24 +233,6 @@ def train(
         print_trained(trained, data)
     if not trained.finished:
         raise typer.Exit(1)
-
-
-def _plan(data: str | None, out: Path | None, recipes: Sequence[str], asked: dict[str, Any], as_json: bool) -> None:
-    """Says what each training would take."""
-    from verydeep.apps.plan import plan
-    from verydeep.apps.printed import print_plan
-
-    if data is None:
-        raise WrongUseError("--plan: give the data and the options of the training that is to begin")
-    options = {key: value for key, value in asked.items() if key not in ("command", "skip_damaged")}
-    with _reporting() as reporter:
-        plans = {recipe: plan(data, out=out, recipe=recipe, reporter=reporter, **options) for recipe in recipes}
-    if as_json:
-        records = {recipe: made.as_record() for recipe, made in plans.items()}
-        _print_json(next(iter(records.values())) if len(records) == 1 else {"steps": records})
-    else:
-        for recipe, made in plans.items():
-            print_plan(recipe, made)
 
 
 def _options_given(context: typer.Context) -> list[str]:
@@ -307,36 +245,6 @@ def _options_given(context: typer.Context) -> list[str]:
         and (source := context.get_parameter_source(parameter.name or ""))
         and source.name == "COMMANDLINE"
     ]
-
-
-def _launch(devices: int, device: str | None) -> int:
-    """Starts this same command in several processes."""
-    from verydeep.apps.launch import launch
-    from verydeep.device import find_device
-
-    given, kept = iter(sys.argv[1:]), []
-    for argument in given:
-        if argument == "--devices":
-            next(given)
-        elif not argument.startswith("--devices="):
-            kept.append(argument)
-    return launch(devices, kept, find_device(device))
-
-
-@contextmanager
-def _reporting() -> Iterator["Reporter"]:
-    """Gives what tells a person how it goes: the first process speaks for all."""
-    from verydeep.apps.reporter import Silent
-    from verydeep.apps.terminal import Terminal
-
-    if not launched().is_first:
-        yield Silent()
-        return
-    terminal = Terminal()
-    try:
-        yield terminal
-    finally:
-        terminal.close()
 
 
 def _prepare_process() -> None:
@@ -368,11 +276,12 @@ def evaluate(
     _prepare_process()
 
     from verydeep.apps.printed import print_result
+    from verydeep.apps.terminal import reporting
     from verydeep.collectives import joined
     from verydeep.device import find_device
     from verydeep.evaluation.evaluate import evaluate as measure
 
-    with _reporting() as reporter, joined(find_device(device)):
+    with reporting() as reporter, joined(find_device(device)):
         result = measure(
             model,
             data,

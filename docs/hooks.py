@@ -13,6 +13,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
+from paper_pages import PAPER_TABLES
 from typer.testing import CliRunner
 
 import verydeep
@@ -53,8 +54,10 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 def _filled(kind: str, name: str, page: str) -> str:
     if kind == "help":
         return _help(name)
+    if name in PAPER_TABLES:
+        return _table(*PAPER_TABLES[name]())
     if name not in TABLES:
-        raise PluginError(f"{page}: no table {name!r}: choose one of {', '.join(TABLES)}")
+        raise PluginError(f"{page}: no table {name!r}: choose one of {', '.join((*TABLES, *PAPER_TABLES))}")
     return TABLES[name]()
 
 

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 import verydeep
 from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
+from verydeep.apps.charts import chart
 from verydeep.apps.cli import app
-from verydeep.apps.report import chart
 from verydeep.convnets.architecture import Geometry, layers
 from verydeep.data.catalogue import NAMED
 from verydeep.data.download import shown_size
@@ -157,7 +157,7 @@ def _growing() -> str:
         epochs = max(line["epoch"] for line in ends.values())
         loss = sum(line["loss"] for line in ends.values()) / len(ends)
         rows.append([run, str(epochs), f"{loss:.3f}", f"{sum(errors) / len(errors):.2f}% ({each})"])
-    drawn = chart("Validation error, %, seed 0", "%", curves).partition("\n")[2]
+    drawn = chart("Validation error, %, seed 0", "%", curves)
     return _table(["net", "epochs", "training loss", "validation error (each seed)"], rows) + f"\n\n{drawn}\n"
 
 

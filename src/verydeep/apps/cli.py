@@ -346,6 +346,9 @@ def evaluate(
     ] = "single",
     test_scales: Annotated[str | None, typer.Option(help="Test scale Q, pixels. [the net's training scale]")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test. [test where there is one, else val]")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page with the errors and the worst mistakes to this file (.html).")
+    ] = None,
     device: DeviceOption = None,
     damaged: DamagedOption = "fail",
     as_json: JsonOption = False,
@@ -358,11 +361,14 @@ def evaluate(
     skip_damaged = _skips_damaged(damaged)
     _prepare_process()
 
+    from verydeep.apps.evaluation_report import check_report_file, write_evaluation_report
     from verydeep.apps.printed import print_result
     from verydeep.collectives import joined
     from verydeep.device import find_device
     from verydeep.evaluation.evaluate import evaluate as measure
 
+    if report is not None:
+        check_report_file(report)
     with _reporting() as reporter, joined(find_device(device)):
         result = measure(
             model,
@@ -376,6 +382,9 @@ def evaluate(
         )
         if result.skipped:
             reporter.note(f"left out {len(result.skipped)} damaged images: {', '.join(result.skipped[:5])}")
+        if report is not None and launched().is_first:
+            write_evaluation_report(report, result, model, data, shlex.join(["verydeep", *sys.argv[1:]]))
+            reporter.note(f"{report} shows the errors and the worst mistakes")
     if not launched().is_first:
         return
     if as_json:

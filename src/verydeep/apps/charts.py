@@ -108,15 +108,16 @@ def confusion(rows: Sequence[str], columns: Sequence[str], counts: ndarray) -> s
 
     Args:
         rows: the true classes.
-        columns: what they were taken for.
+        columns: what they were taken for: the same classes, and perhaps one more for all others.
         counts: images, one row for each of ``rows``.
     """
     cell = 34 if len(columns) <= 16 else 24
     left = 8 + 7 * max(len(_short(name)) for name in rows)
-    above = 8 + 5 * max(len(_short(name)) for name in columns)
+    above = 18 + 5 * max(len(_short(name)) for name in columns)
     width, height = left + cell * len(columns) + above * 0.9, above + cell * len(rows) + 4
+    style = f"max-width:{width:.0f}px;min-width:min(34rem,{width:.0f}px)"
     parts = [
-        f'<svg class="confusion" style="max-width:{width:.0f}px" viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
+        f'<svg class="confusion" style="{style}" viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
         'aria-label="Confusion matrix">'
     ]
     for j, name in enumerate(columns):
@@ -130,7 +131,7 @@ def confusion(rows: Sequence[str], columns: Sequence[str], counts: ndarray) -> s
         parts.append(_words(_short(name), left - 6, y + cell / 2 + 4, "end", 12))
         for j, count in enumerate(line):
             x, tip = left + cell * j, f"{name} taken for {columns[j]}: {count} of {total} ({count / total:.0%})"
-            colour, opacity = RIGHT_COLOUR if columns[j] == name else WRONG_COLOUR, 0.12 + 0.78 * count / total
+            colour, opacity = RIGHT_COLOUR if i == j else WRONG_COLOUR, 0.12 + 0.78 * count / total
             if not count:
                 colour, opacity = "currentColor", 0.04
             parts.append(

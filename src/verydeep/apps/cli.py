@@ -382,11 +382,11 @@ def evaluate(
         )
         if result.skipped:
             reporter.note(f"left out {len(result.skipped)} damaged images: {', '.join(result.skipped[:5])}")
-        if report is not None and launched().is_first:
-            write_evaluation_report(report, result, model, data, shlex.join(["verydeep", *sys.argv[1:]]))
-            reporter.note(f"{report} shows the errors and the worst mistakes")
     if not launched().is_first:
         return
+    if report is not None:
+        write_evaluation_report(report, result, model, data, shlex.join(["verydeep", *sys.argv[1:]]))
+        print(f"{report} shows the errors and the worst mistakes", file=sys.stderr)
     if as_json:
         _print_json(result.as_record())
     else:

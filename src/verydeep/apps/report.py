@@ -168,11 +168,11 @@ def _sentence(text: str) -> str:
 
 
 def _facts(rows: Mapping[str, Any]) -> str:
-    cells = "".join(
-        f"<tr><th>{escape(str(name).replace('_', ' '))}</th><td>{escape(_shown(value))}</td></tr>"
+    pairs = "".join(
+        f"<div><dt>{escape(str(name).replace('_', ' '))}</dt><dd>{escape(_shown(value))}</dd></div>"
         for name, value in rows.items()
     )
-    return f'<div class="wide"><table class="facts"><tbody>{cells}</tbody></table></div>'
+    return f"<dl>{pairs}</dl>"
 
 
 def _shown(value: object) -> str:

@@ -16,6 +16,7 @@ from verydeep.apps.heatmap import MOST_PIXELS, HeatMap, colour_table, heat_map
 from verydeep.convnets.model_file import save
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.images import read_image, rescale, rescaled_size
+from verydeep.mistakes import MistakeError
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_the_scale_is_twice_the_predictions_and_bounded_for_long_images(net):
     net.train_scale = (100, 100)
     long = Image.new("RGB", (150, 30_000))
     made = heat_map(net, long, 0)
-    assert 100 <= made.test_scale < 200
+    assert 32 <= made.test_scale < 200
     assert math.prod(rescaled_size(long.size, made.test_scale)) <= MOST_PIXELS * 1.02
 
 
@@ -149,6 +150,7 @@ def test_a_single_place_is_said_with_the_remedy(verydeep):
         (["--heatmap", "maps", "--heatmap-scale", "31"], 2, "below the net's crop of 32"),
         (["--heatmap", "."], 2, "holds the images themselves"),
         (["--heatmap", "one.png"], 1, "cannot be made"),
+        (["--heatmap", "new", "--heatmap-scale", "20000"], 1, "one.png: an image of 50x40 becomes 25000x20000"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(verydeep, options, status, message):
@@ -160,3 +162,8 @@ def test_mistakes_are_one_line_and_leave_nothing(verydeep, options, status, mess
     assert err.count("\n") == 1
     assert Path("one.png").read_bytes() == before
     assert not Path("maps").exists()
+
+
+def test_an_image_too_long_is_refused_before_it_is_rescaled(net):
+    with pytest.raises(MistakeError, match="4,000,000 pixels of a heat map: crop it"):
+        heat_map(net, Image.new("RGB", (1, 10_000)), 0)

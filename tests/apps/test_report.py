@@ -287,3 +287,24 @@ def test_a_report_that_cannot_be_written_is_told_before_the_test(
     assert message in err
     assert err.count("\n") == 1
     assert sorted(Path().iterdir()) == before
+
+
+def test_damaged_images_and_very_long_ones_do_not_stop_a_report(verydeep, photos, model, tmp_path):
+    images = open_data(photos).split("test")
+    (photos / images.names[0]).write_bytes(b"no image")
+    result = evaluate(model, images, skip_damaged=True)
+    assert (result.posteriors.argmax(1) != result.labels).any()
+    for name in result.names:
+        Image.new("RGB", (1, 10_000)).save(photos / name)  # a centre crop of it can be tested, no map made
+    file = tmp_path / "page.html"
+    status, out, _ = verydeep(
+        "evaluate", model, photos, "--report", file, "--damaged", "skip", "--protocol", "centre", "--json"
+    )
+    assert status == 0
+    record = json.loads(out)
+    text = file.read_text()
+    assert record["top1_error"] > 0
+    assert "Score map" not in text
+    assert "data:image/jpeg" in text
+    assert record["skipped"] == [images.names[0]]
+    assert "1 damaged image was left out" in text

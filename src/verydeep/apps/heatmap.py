@@ -22,7 +22,7 @@ from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.paper import TOTAL_STRIDE
 
 MOST_PIXELS = 4_000_000
-"""Pixels of a rescaled image for which the scale may be larger than the prediction's: about 2 GB of activations."""
+"""Pixels of a rescaled image at most: about 2 GB of activations."""
 
 _FEWEST_PLACES = 6
 """Places wanted along the shorter side; where the stride of 32 gives fewer, the net is applied to shifted images."""
@@ -112,24 +112,30 @@ def heat_map(net: VeryDeep, image: Image.Image, index: int, *, test_scale: int |
         test_scale: Q, pixels.
 
     Raises:
+        MistakeError: the image is so long that it would not fit the memory.
         WrongUseError: Q is below the crop.
 
     Paper: section 3.2.
     """
     scale = _default_scale(net, image.size) if test_scale is None else test_scale
     check_scale(net, scale)
+    width, height = rescaled_size(image.size, scale)
+    if width * height > MOST_PIXELS:
+        remedy = "crop it" if test_scale is None else "give a smaller --heatmap-scale"
+        raise MistakeError(
+            f"an image of {image.width}x{image.height} becomes {width}x{height} at test scale {scale}, more than the "
+            f"{MOST_PIXELS:,} pixels of a heat map: {remedy}"
+        )
     rescaled, crop = rescale(image, scale), net.geometry.crop
     step = next((step for step in (32, 16, 8) if (scale - crop) // step + 1 >= _FEWEST_PLACES), 8)
     # what the steps leave over is trimmed about the centre
     spare_x, spare_y = ((side - crop) % step // 2 for side in rescaled.size)
     pixels = np.array(rescaled)[spare_y:, spare_x:]
-    height, width = ((side - crop) // step + 1 for side in pixels.shape[:2])
-    scores = np.empty((height, width), dtype=np.float32)
-    for top in range(0, min(TOTAL_STRIDE, step * height), step):
-        for left in range(0, min(TOTAL_STRIDE, step * width), step):
-            every = TOTAL_STRIDE // step
-            part = scores[top // step :: every, left // step :: every]
-            part[:] = _scores(net, pixels[top:, left:], index)
+    rows, columns = ((side - crop) // step + 1 for side in pixels.shape[:2])
+    scores, every = np.empty((rows, columns), dtype=np.float32), TOTAL_STRIDE // step
+    for i in range(min(every, rows)):
+        for j in range(min(every, columns)):
+            scores[i::every, j::every] = _scores(net, pixels[step * i :, step * j :], index)
     centre = (spare_x + crop / 2, spare_y + crop / 2)
     return HeatMap(scores, scale, step, centre, rescaled.size)
 
@@ -152,7 +158,7 @@ def _default_scale(net: VeryDeep, size: tuple[int, int]) -> int:
     wanted = 2 * default_test_scale(net)
     width, height = rescaled_size(size, wanted)
     fitting = int(wanted * math.sqrt(MOST_PIXELS / (width * height)))
-    return max(min(wanted, fitting), default_test_scale(net))
+    return max(min(wanted, fitting), net.geometry.crop)
 
 
 class HeatMapFolder:
@@ -186,10 +192,13 @@ class HeatMapFolder:
         """Writes the map of a prediction's first class over its image, and tells of it in the prediction.
 
         Raises:
-            MistakeError: the image cannot be read, or the map not be written.
+            MistakeError: the image cannot be read or is too long, or the map cannot be written.
         """
         image, file = read_image(image_file), self.files[image_file]
-        made = heat_map(self.net, image, prediction.classes[0].index, test_scale=self.test_scale)
+        try:
+            made = heat_map(self.net, image, prediction.classes[0].index, test_scale=self.test_scale)
+        except MistakeError as error:
+            raise MistakeError(f"{image_file}: {error}") from error
         try:
             with written_whole(file) as temporary:
                 made.over(image).save(temporary, format="PNG")

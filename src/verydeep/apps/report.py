@@ -124,7 +124,8 @@ def _summary(report: Report) -> str:
         "val": f"Measured on validation images, which the net did not learn from. {own}",
         "test": f"Measured on test images, which the net did not learn from. {own if report.selected_on else ''}",
     }
-    skipped = f" {len(result.skipped):,} damaged images were left out." if result.skipped else ""
+    number = len(result.skipped)
+    skipped = f" {number:,} damaged image{'s were' if number > 1 else ' was'} left out." if number else ""
     return f'<div class="cards">{"".join(cards)}</div>\n<p class="soft">{meaning[result.split]}{skipped}</p>'
 
 

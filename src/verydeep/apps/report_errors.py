@@ -68,7 +68,7 @@ def pictures(mistakes: Sequence[Mistake]) -> str:
     maps = (
         " Beside each is where the net sees the class it names: its score map, from low "
         f'<span class="scale" style="background: linear-gradient(90deg, {stops})"></span> to high.'
-        if mistakes[0].map
+        if any(mistake.map for mistake in mistakes)
         else ""
     )
     number = f"{len(mistakes)} images" if len(mistakes) > 1 else "image"

@@ -11,6 +11,7 @@ from verydeep.apps.heatmap import heat_map
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.image_set import ImageSet
 from verydeep.evaluation.evaluate import Result
+from verydeep.mistakes import MistakeError
 
 _LONGEST_SIDE = 240
 _JPEG_QUALITY = 80
@@ -27,7 +28,7 @@ class Mistake:
         posterior: of that class.
         true_posterior: of the true class.
         picture: the image, small, as a ``data:`` URI.
-        map: the score map of ``taken_for`` laid over it; None without a net.
+        map: the score map of ``taken_for`` laid over it; None without a net, or of an image too long for it.
     """
 
     name: str
@@ -74,8 +75,15 @@ def _mistake(result: Result, images: ImageSet, net: VeryDeep | None, index: int)
         posterior=float(row[said]),
         true_posterior=float(row[label]),
         picture=_data_uri(small),
-        map=None if net is None else _data_uri(heat_map(net, image, said).over(small)),
+        map=None if net is None else _map_over(small, image, net, said),
     )
+
+
+def _map_over(small: Image.Image, image: Image.Image, net: VeryDeep, index: int) -> str | None:
+    try:
+        return _data_uri(heat_map(net, image, index).over(small))
+    except MistakeError:  # the image is too long for a map
+        return None
 
 
 def _data_uri(image: Image.Image) -> str:

@@ -263,6 +263,9 @@ def evaluate(
     ] = "single",
     test_scales: Annotated[str | None, typer.Option(help="Test scale Q, pixels. [the net's training scale]")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test. [test where there is one, else val]")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page with the errors and the worst mistakes to this file (.html).")
+    ] = None,
     device: DeviceOption = None,
     damaged: DamagedOption = "fail",
     as_json: JsonOption = False,
@@ -275,12 +278,15 @@ def evaluate(
     skip_damaged = _skips_damaged(damaged)
     _prepare_process()
 
+    from verydeep.apps.evaluation_report import check_report_file, write_evaluation_report
     from verydeep.apps.printed import print_result
     from verydeep.apps.terminal import reporting
     from verydeep.collectives import joined
     from verydeep.device import find_device
     from verydeep.evaluation.evaluate import evaluate as measure
 
+    if report is not None:
+        check_report_file(report)
     with reporting() as reporter, joined(find_device(device)):
         result = measure(
             model,
@@ -296,6 +302,9 @@ def evaluate(
             reporter.note(f"left out {len(result.skipped)} damaged images: {', '.join(result.skipped[:5])}")
     if not launched().is_first:
         return
+    if report is not None:
+        write_evaluation_report(report, result, model, data, shlex.join(["verydeep", *sys.argv[1:]]))
+        print(f"{report} shows the errors and the worst mistakes", file=sys.stderr)
     if as_json:
         _print_json(result.as_record())
     else:
@@ -308,12 +317,22 @@ def predict(
     images: Annotated[list[str], typer.Argument(help="Files, folders or patterns.")],
     top: Annotated[int, typer.Option(min=1, help="Number of classes to name.")] = 5,
     csv: Annotated[Path | None, typer.Option(help="Write a table, one line per image and rank, to this file.")] = None,
+    heatmap: Annotated[
+        Path | None, typer.Option(help="Write where each image shows its first class, as PNG files, to this folder.")
+    ] = None,
+    heatmap_scale: Annotated[
+        int | None, typer.Option(help="Test scale Q of the heat maps, pixels. [twice the net's]")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what images show, the most likely classes first.
 
     Example: verydeep predict runs/digits photo.jpg more-photos/ --top 3
     """
+    if heatmap_scale is not None and heatmap is None:
+        raise WrongUseError("--heatmap-scale is of heat maps: give --heatmap with a folder for them")
+
+    from verydeep.apps.heatmap import HeatMapFolder, single_place_note
     from verydeep.apps.predict import Classifier, find_images, write_csv
     from verydeep.apps.printed import print_predictions
     from verydeep.apps.terminal import Terminal
@@ -322,16 +341,20 @@ def predict(
     terminal = Terminal()
     _prepare_process()
     classifier = Classifier(model)
+    maps = None if heatmap is None else HeatMapFolder(heatmap, files, classifier.net, heatmap_scale)
     predictions, failed = [], 0
     for done, file in enumerate(files, start=1):
         try:
-            predictions.append(classifier.predict(file, top=top))
+            prediction = classifier.predict(file, top=top)
+            predictions.append(prediction if maps is None else maps.add_to(prediction, file))
         except MistakeError as error:
             failed += 1
             print(f"verydeep: {error}", file=sys.stderr)
         if len(files) > 1:
             terminal.progress("predicting", done, len(files))
     terminal.close()
+    if note := single_place_note(predictions, classifier.net):
+        terminal.note(note)
     if csv is not None and predictions:
         write_csv(predictions, csv)
     if as_json:

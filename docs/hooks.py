@@ -13,12 +13,13 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
+from paper_pages import PAPER_TABLES
 from typer.testing import CliRunner
 
 import verydeep
 from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
+from verydeep.apps.charts import chart
 from verydeep.apps.cli import app
-from verydeep.apps.report import chart
 from verydeep.convnets.architecture import Geometry, layers
 from verydeep.data.catalogue import NAMED
 from verydeep.data.download import shown_size
@@ -53,8 +54,10 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 def _filled(kind: str, name: str, page: str) -> str:
     if kind == "help":
         return _help(name)
+    if name in PAPER_TABLES:
+        return _table(*PAPER_TABLES[name]())
     if name not in TABLES:
-        raise PluginError(f"{page}: no table {name!r}: choose one of {', '.join(TABLES)}")
+        raise PluginError(f"{page}: no table {name!r}: choose one of {', '.join((*TABLES, *PAPER_TABLES))}")
     return TABLES[name]()
 
 
@@ -157,7 +160,7 @@ def _growing() -> str:
         epochs = max(line["epoch"] for line in ends.values())
         loss = sum(line["loss"] for line in ends.values()) / len(ends)
         rows.append([run, str(epochs), f"{loss:.3f}", f"{sum(errors) / len(errors):.2f}% ({each})"])
-    drawn = chart("Validation error, %, seed 0", "%", curves).partition("\n")[2]
+    drawn = chart("Validation error, %, seed 0", "%", curves)
     return _table(["net", "epochs", "training loss", "validation error (each seed)"], rows) + f"\n\n{drawn}\n"
 
 

@@ -105,6 +105,7 @@ def has_fast_bf16(device: str) -> bool:
 def free_bytes(device: str) -> int:
     """Bytes of memory that are free on a device."""
     if device == "cuda":
+        torch.cuda.empty_cache()  # what torch holds and does not use is free too
         free: int = torch.cuda.mem_get_info()[0]
         return free
     return free_memory()

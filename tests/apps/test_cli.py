@@ -113,7 +113,7 @@ def test_train_evaluate_predict_inspect(verydeep, photos, tmp_path):
 
     page = Path("runs/one/report.html").read_text()
     assert "<svg" in page
-    assert "http" not in page
+    assert "://" not in page
     assert "verydeep train" in page
 
 

@@ -24,8 +24,9 @@ from verydeep.data.augment import TrainingView
 from verydeep.data.datasets import open_data
 from verydeep.data.resident import hold_on_device, resident_batches
 from verydeep.device import Choice, choose
-from verydeep.training.fit import make_optimiser, update
+from verydeep.training.fit import make_optimiser
 from verydeep.training.recipes import find_recipe
+from verydeep.training.update import update
 
 # warnings of CUDA's compilers about this or that GPU are no faults of ours
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]

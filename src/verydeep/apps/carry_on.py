@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from verydeep.apps.report import write_report
+from verydeep.apps.report import REPORT_FILE, Report, write_report
 from verydeep.apps.reporter import Reporter
 from verydeep.apps.signals import stop_on_signals
+from verydeep.apps.worst import worst_mistakes
 from verydeep.collectives import processes
 from verydeep.convnets.model_file import DataCard, ModelCard, load, make_card
 from verydeep.convnets.net import VeryDeep
@@ -157,15 +158,22 @@ def carry_on(
 
 
 def _report(run: Run, result: Result, data: DataSet, recipe: Recipe, net: VeryDeep, log: list[dict[str, Any]]) -> None:
-    write_report(
-        run.folder,
+    settings = run.settings
+    computed = settings["choice"] | {"seed": settings["seed"]} | settings["environment"] | {"began": settings["began"]}
+    report = Report(
         title=f"{net.geometry.title} on {data.name}",
-        result=result.as_record() | {"selected_on": "val" if recipe.selects_on_validation() else None},
-        data={"contents": describe(data), "validation": data.validation, "fingerprint": data.fingerprint},
+        result=result,
+        selected_on="val" if recipe.selects_on_validation() else None,
+        mistakes=worst_mistakes(result, data.val, net),
         log=log,
-        settings=run.settings,
-        commands=[run.settings["command"], f"verydeep evaluate {run.folder} {shlex.quote(run.settings['data'])}"],
+        commands=[settings["command"], f"verydeep evaluate {run.folder} {shlex.quote(settings['data'])}"],
+        facts={
+            "The data": {"contents": describe(data), "validation": data.validation, "fingerprint": data.fingerprint},
+            "The recipe": settings["recipe"],
+            "How it was computed": computed,
+        },
     )
+    write_report(run.folder / REPORT_FILE, report)
 
 
 def _validate(net: VeryDeep, images: ImageSet, choice: Choice) -> dict[str, Any]:

@@ -6,19 +6,15 @@ torch is imported inside the verbs that need it, so that ``--help`` answers at o
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
 
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.processes import launched
-
-if TYPE_CHECKING:
-    from verydeep.apps.reporter import Reporter
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -50,8 +46,7 @@ def main() -> None:
     except MistakeError as error:
         if error.is_told:
             sys.exit(error.exit_status)
-        which = "" if launched().is_first else f"process {launched().rank}: "
-        _fail(f"{which}{error}", error.exit_status)
+        _fail(f"{_which_process()}{error}", error.exit_status)
     except _USAGE_ERROR as error:
         context = getattr(error, "ctx", None)
         verb = context.command_path if context else "verydeep"
@@ -73,6 +68,13 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", 1)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _which_process() -> str:
+    try:
+        return "" if launched().is_first else f"process {launched().rank}: "
+    except MistakeError:
+        return ""
 
 
 def _fail(message: str, status: int) -> None:
@@ -184,82 +186,45 @@ def train(
 
     Example: verydeep train digits --recipe quick --batch-norm --out runs/digits
     """
-    if resume and out is None:
-        raise WrongUseError("--resume: give the run folder with --out")
-    if not resume and data is None:
-        raise WrongUseError("which data? Give a folder, or a name such as digits, or --resume with --out")
-    changes = _read_changes(set_ or []) | {
-        name: value
-        for name, value in {
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "initialisation": initialise,
-            "keep": keep,
-        }.items()
-        if value is not None
-    }
+    recipe_options = {"epochs": epochs, "batch_size": batch_size, "initialisation": initialise, "keep": keep}
+    changes = _read_changes(set_ or []) | {name: value for name, value in recipe_options.items() if value is not None}
     if train_scale is not None:
         scales = _read_scales(train_scale, "--train-scale")
         changes["train_scale"] = scales[0] if len(scales) == 1 else scales
     skip_damaged = _skips_damaged(damaged)
     _prepare_process()
 
-    from verydeep.apps import train as trainer
-    from verydeep.apps.chain import CHAIN_FILE, resume_chain, train_chain
     from verydeep.apps.preparation import Execution
     from verydeep.apps.printed import print_trained
-    from verydeep.data.datasets import open_data
-    from verydeep.training.chains import CHAINS
-    from verydeep.training.recipes import find_recipe
-    from verydeep.training.run import SETTINGS_FILE
+    from verydeep.apps.train_verb import Asked, run, say_plan, start_processes
 
-    changed = _options_given(context)
-    if data is None and changed:
-        raise WrongUseError(f"{changed[0]} cannot change what a run began with: leave it out, or train anew")
-    is_begun = resume and out is not None and (out / SETTINGS_FILE).exists() and not changed
-    execution = Execution(
-        device=device,
-        precision=precision,
-        workers=workers,
-        micro_batch=micro_batch,
-        gradient_checkpointing=gradient_checkpointing,
-        checkpoint_seconds=60 * checkpoint_minutes,
+    net = {"architecture": architecture, "batch_norm": batch_norm, "crop": crop, "width": width, "seed": seed}
+    asked = Asked(
+        data=data,
+        out=out,
+        recipe=recipe,
+        changes=changes,
+        resume=resume,
+        others=_options_given(context),
+        net=net | {"init_from": init_from},
+        execution=Execution(
+            device=device,
+            precision=precision,
+            workers=workers,
+            micro_batch=micro_batch,
+            gradient_checkpointing=gradient_checkpointing,
+            checkpoint_seconds=60 * checkpoint_minutes,
+        ),
+        skip_damaged=skip_damaged,
+        command=shlex.join(["verydeep", *sys.argv[1:]]),
     )
-    execution.check()
-    asked: dict[str, Any] = {
-        "architecture": architecture,
-        "batch_norm": batch_norm,
-        "crop": crop,
-        "width": width,
-        "init_from": init_from,
-        "changes": changes,
-        "seed": seed,
-        "execution": execution,
-        "skip_damaged": skip_damaged,
-        "command": shlex.join(["verydeep", *sys.argv[1:]]),
-    }
-    chained = recipe in CHAINS
-    find_recipe(CHAINS[recipe].steps[-1].recipe if chained else recipe, **changes)
-    if chained and out is None:
-        raise WrongUseError(f"--recipe {recipe} needs --out: the folder of its {len(CHAINS[recipe].steps)} trainings")
+    asked.check()
     if plan:
-        asked["devices"] = devices
-        _plan(data, out, [step.recipe for step in CHAINS[recipe].steps] if chained else [recipe], asked, as_json)
+        say_plan(asked, devices, as_json=as_json)
         return
     if devices != 1:
-        if data is not None:
-            open_data(data)
-        raise typer.Exit(_launch(devices, device))
-    with _reporting() as reporter:
-        if data is None and out is not None and (out / CHAIN_FILE).exists():
-            trained = resume_chain(out, reporter=reporter)
-        elif data is None or is_begun:
-            assert out is not None
-            trained = trainer.resume(out, data=data, reporter=reporter)
-        elif chained:
-            trained = train_chain(recipe, data, out=str(out), go_on=resume, reporter=reporter, **asked)
-        else:
-            trained = trainer.train(data, out=out, recipe=recipe, go_on=resume, reporter=reporter, **asked)
+        raise typer.Exit(start_processes(asked, devices))
+    trained = run(asked)
     if not launched().is_first:
         return
     if as_json:
@@ -268,24 +233,6 @@ def train(
         print_trained(trained, data)
     if not trained.finished:
         raise typer.Exit(1)
-
-
-def _plan(data: str | None, out: Path | None, recipes: Sequence[str], asked: dict[str, Any], as_json: bool) -> None:
-    """Says what each training would take."""
-    from verydeep.apps.plan import plan
-    from verydeep.apps.printed import print_plan
-
-    if data is None:
-        raise WrongUseError("--plan: give the data and the options of the training that is to begin")
-    options = {key: value for key, value in asked.items() if key not in ("command", "skip_damaged")}
-    with _reporting() as reporter:
-        plans = {recipe: plan(data, out=out, recipe=recipe, reporter=reporter, **options) for recipe in recipes}
-    if as_json:
-        records = {recipe: made.as_record() for recipe, made in plans.items()}
-        _print_json(next(iter(records.values())) if len(records) == 1 else {"steps": records})
-    else:
-        for recipe, made in plans.items():
-            print_plan(recipe, made)
 
 
 def _options_given(context: typer.Context) -> list[str]:
@@ -298,36 +245,6 @@ def _options_given(context: typer.Context) -> list[str]:
         and (source := context.get_parameter_source(parameter.name or ""))
         and source.name == "COMMANDLINE"
     ]
-
-
-def _launch(devices: int, device: str | None) -> int:
-    """Starts this same command in several processes."""
-    from verydeep.apps.launch import launch
-    from verydeep.device import find_device
-
-    given, kept = iter(sys.argv[1:]), []
-    for argument in given:
-        if argument == "--devices":
-            next(given)
-        elif not argument.startswith("--devices="):
-            kept.append(argument)
-    return launch(devices, kept, find_device(device))
-
-
-@contextmanager
-def _reporting() -> Iterator["Reporter"]:
-    """Gives what tells a person how it goes: the first process speaks for all."""
-    from verydeep.apps.reporter import Silent
-    from verydeep.apps.terminal import Terminal
-
-    if not launched().is_first:
-        yield Silent()
-        return
-    terminal = Terminal()
-    try:
-        yield terminal
-    finally:
-        terminal.close()
 
 
 def _prepare_process() -> None:
@@ -363,6 +280,9 @@ def evaluate(
         bool, typer.Option("--compare", help="Compare every two models on the same images: difference, interval, test.")
     ] = False,
     per_class: Annotated[bool, typer.Option("--per-class", help="Give the error of each class too.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page with the errors and the worst mistakes to this file (.html).")
+    ] = None,
     device: DeviceOption = None,
     damaged: DamagedOption = "fail",
     as_json: JsonOption = False,
@@ -375,12 +295,18 @@ def evaluate(
     skip_damaged = _skips_damaged(damaged)
     _prepare_process()
 
+    from verydeep.apps.evaluation_report import check_report_file, write_evaluation_report
     from verydeep.apps.printed import print_evaluation
+    from verydeep.apps.terminal import reporting
     from verydeep.apps.tested import measure_all
     from verydeep.collectives import joined
     from verydeep.device import find_device
 
-    with _reporting() as reporter, joined(find_device(device)):
+    if report is not None:
+        if len(arguments) != 2:
+            raise WrongUseError("--report: give one model and the data")
+        check_report_file(report)
+    with reporting() as reporter, joined(find_device(device)):
         tested = measure_all(
             arguments,
             compare_pairs=compare,
@@ -397,6 +323,11 @@ def evaluate(
             reporter.note(f"left out {len(skipped)} damaged images: {', '.join(skipped[:5])}")
     if not launched().is_first:
         return
+    if report is not None:
+        write_evaluation_report(
+            report, tested.fused, arguments[0], arguments[1], shlex.join(["verydeep", *sys.argv[1:]])
+        )
+        print(f"{report} shows the errors and the worst mistakes", file=sys.stderr)
     if as_json:
         _print_json(tested.as_record(per_class=per_class))
     else:
@@ -409,12 +340,22 @@ def predict(
     images: Annotated[list[str], typer.Argument(help="Files, folders or patterns.")],
     top: Annotated[int, typer.Option(min=1, help="Number of classes to name.")] = 5,
     csv: Annotated[Path | None, typer.Option(help="Write a table, one line per image and rank, to this file.")] = None,
+    heatmap: Annotated[
+        Path | None, typer.Option(help="Write where each image shows its first class, as PNG files, to this folder.")
+    ] = None,
+    heatmap_scale: Annotated[
+        int | None, typer.Option(help="Test scale Q of the heat maps, pixels. [twice the net's]")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what images show, the most likely classes first.
 
     Example: verydeep predict runs/digits photo.jpg more-photos/ --top 3
     """
+    if heatmap_scale is not None and heatmap is None:
+        raise WrongUseError("--heatmap-scale is of heat maps: give --heatmap with a folder for them")
+
+    from verydeep.apps.heatmap import HeatMapFolder, single_place_note
     from verydeep.apps.predict import Classifier, find_images, write_csv
     from verydeep.apps.printed import print_predictions
     from verydeep.apps.terminal import Terminal
@@ -423,16 +364,20 @@ def predict(
     terminal = Terminal()
     _prepare_process()
     classifier = Classifier(model)
+    maps = None if heatmap is None else HeatMapFolder(heatmap, files, classifier.net, heatmap_scale)
     predictions, failed = [], 0
     for done, file in enumerate(files, start=1):
         try:
-            predictions.append(classifier.predict(file, top=top))
+            prediction = classifier.predict(file, top=top)
+            predictions.append(prediction if maps is None else maps.add_to(prediction, file))
         except MistakeError as error:
             failed += 1
             print(f"verydeep: {error}", file=sys.stderr)
         if len(files) > 1:
             terminal.progress("predicting", done, len(files))
     terminal.close()
+    if note := single_place_note(predictions, classifier.net):
+        terminal.note(note)
     if csv is not None and predictions:
         write_csv(predictions, csv)
     if as_json:

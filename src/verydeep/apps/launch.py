@@ -36,7 +36,8 @@ def launch(num_processes: int, arguments: Sequence[str], device: str) -> int:
             raise WrongUseError(f"--devices {num_processes}: this machine has {torch.cuda.device_count()} GPUs")
     else:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // num_processes)))
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # it would print a traceback of its own
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they would print tracebacks of their own
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

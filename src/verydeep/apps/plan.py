@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from verydeep.apps.memory import fitting_micro_batch, fixed_bytes, saved_bytes
 from verydeep.apps.preparation import Execution, choose_for, default_folder, default_workers
 from verydeep.apps.reporter import Reporter, Silent
 from verydeep.apps.train import make_net
@@ -24,9 +23,6 @@ from verydeep.training.recipes import Recipe, find_recipe
 
 _LOOKED_AT = 64
 """Images that are read to measure how fast crops come."""
-
-_IN_FLIGHT = 5
-"""Buffers of the size of the largest activation that the passes take for gradients and workspace: measured."""
 
 _CHECKPOINTS = 3
 """Checkpoints on the disk at most: the newest, the one before it, and the one being written."""
@@ -134,8 +130,7 @@ def plan(
     share = -(-row.batch_size // devices)
     at_a_time = min(choice.micro_batch or share, share, len(opened.train))
     activations = at_a_time * saved_bytes(net, choice)
-    copies = 2 if choice.precision == "bf16" else 0
-    memory = (4 * 3 + copies) * parameters + activations + (held if choice.device == "cpu" else 0)
+    memory = fixed_bytes(net, choice) + activations + (held if choice.device == "cpu" else 0)
     free, free_disk = free_bytes(choice.device), _free_disk(Path(out) if out else default_folder(net, opened))
     disk = 4 * parameters + _CHECKPOINTS * 8 * parameters
     # forward alone takes a third of a training step
@@ -166,39 +161,6 @@ def plan(
     )
 
 
-def saved_bytes(net: VeryDeep, choice: Choice) -> int:
-    """Measures the memory of what the backward pass needs of one image.
-
-    With gradient checkpointing that is the input of each block, and at any time the inside of one block.
-    """
-    count = 5  # no tensor of weights has a size that is a multiple of it, but for fc8 perhaps, which is left out
-    weights = {parameter.numel() for parameter in net.parameters()}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        if tensor.numel() % count == 0 and tensor.numel() not in weights:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            alive.append(tensor)
-        return tensor
-
-    net.place(choice)
-    net.train()
-    alive: list[Tensor] = []
-    inputs, insides, largest = [], [], 0
-    (images,) = choice.move(torch.zeros(count, 3, net.geometry.crop, net.geometry.crop, dtype=torch.uint8))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), choice.autocast():
-        x = net.normalise(images)
-        parts: tuple[Callable[[Tensor], Tensor], ...] = (*net.blocks(), net.head)
-        for block in parts:
-            inputs.append(x.untyped_storage().nbytes())
-            kept.clear()
-            x = block(x)
-            insides.append(sum(kept.values()))
-            largest = max(largest, *kept.values())
-    total = sum(inputs) + max(insides) if choice.gradient_checkpointing else sum(insides)
-    return (total + _IN_FLIGHT * largest) // count
-
-
 def _crops_per_second(images: ImageSet, view: TrainingView, *, held: bool) -> float:
     """Measures how fast training crops come, with or without decoding."""
     some = np.linspace(0, len(images) - 1, min(_LOOKED_AT, len(images))).astype(int).tolist()
@@ -222,11 +184,8 @@ def _warnings(
     needed = fixed + at_a_time * per_image
     if needed <= free:
         return []
-    fitting = (free - fixed) // per_image if fixed < free else 0
-    ways = []
-    if fitting:
-        smaller = 2 ** int(math.log2(fitting))
-        ways.append(f"--micro-batch {smaller} (an update stays that of {recipe.batch_size} images)")
+    smaller = fitting_micro_batch(fixed, per_image, free)
+    ways = [f"--micro-batch {smaller} (an update stays that of {recipe.batch_size} images)"] if smaller else []
     if not choice.gradient_checkpointing:
         ways.append("--gradient-checkpointing")
     ways.append(f"a smaller --crop than {net.geometry.crop}" if net.geometry.crop > 32 else "a smaller --width")

@@ -43,14 +43,17 @@ class Prediction:
     Attributes:
         file: the image.
         classes: the most likely first.
+        heatmap: what is known of its heat map; None where none was asked for.
     """
 
     file: str
     classes: tuple[RankedClass, ...]
+    heatmap: dict[str, Any] | None = None
 
     def as_record(self) -> dict[str, Any]:
         """The prediction, for JSON."""
-        return {"file": self.file, "classes": [vars(ranked) for ranked in self.classes]}
+        record = {"file": self.file, "classes": [vars(ranked) for ranked in self.classes]}
+        return record if self.heatmap is None else record | {"heatmap": self.heatmap}
 
 
 class Classifier:

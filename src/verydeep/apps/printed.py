@@ -45,7 +45,7 @@ def print_trained(trained: "Trained", data: str | None) -> None:
         f"{trained.model}: top-1 error {_percent(trained.top1_error)}{top5} on the {trained.num_images:,} validation "
         f"images after {trained.epochs} epochs ({trained.images_per_second:,.0f} images/s)"
     )
-    print(f"{trained.run / 'report.html'} shows the curves. Next:")
+    print(f"{trained.run / 'report.html'} shows the curves and the worst mistakes. Next:")
     print(f"  verydeep evaluate {trained.run} {shlex.quote(data) if data else 'DATA'}")
     print(f"  verydeep predict {trained.run} IMAGE...")
 

@@ -1,135 +1,188 @@
-"""A run as one page: its errors, its curves, its recipe and the commands that give it again. No network is needed."""
+"""A test as one page: its errors, the worst mistakes, the curves and recipe of the training. No network is needed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from verydeep.apps.charts import chart
+from verydeep.apps.report_errors import confusion_matrix, errors_by_class, percent, pictures
+from verydeep.apps.worst import Mistake
 from verydeep.atomic import written_whole
+from verydeep.evaluation.errors import interval95
+from verydeep.evaluation.result import Result
+from verydeep.records import now
 
 REPORT_FILE = "report.html"
 """Name of the report in a run folder."""
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-table { border-collapse: collapse; } td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top; }
-th { font-weight: 600; } td { font-variant-numeric: tabular-nums; }
-pre { background: #f4f4f2; padding: .7rem 1rem; overflow-x: auto; } svg { width: 100%; height: auto; }
-.big { font-size: 2rem; font-weight: 600; } .note { color: #555; }
-"""
-_WIDTH, _HEIGHT, _MARGIN = 640, 240, 44
-_COLOURS = (
-    "#1b5e9c", "#c2571a", "#2a7d4f", "#8e3b8a", "#b8860b", "#5b5b5b", "#c0392b", "#17807e", "#6a4fb3"
-)  # fmt: skip
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""What the page may load: nothing, from nowhere."""
 
 
-def chart(title: str, unit: str, series: Mapping[str, Sequence[float]]) -> str:
-    """Draws curves over the epochs as SVG.
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a report tells.
 
-    Args:
-        title: what is drawn.
-        unit: of the values, such as ``%``.
-        series: up to nine curves by name, one value an epoch.
+    Attributes:
+        title: which net on which data.
+        result: of the test.
+        selected_on: the split that the weights were selected on.
+        mistakes: the worst, with pictures.
+        log: lines of the log of the training; empty where there is none.
+        commands: that give it again.
+        facts: tables of names and values, by their titles.
     """
-    top = max(max(values) for values in series.values()) or 1.0
-    count = max(len(values) for values in series.values())
 
-    def place(epoch: int, value: float) -> tuple[float, float]:
-        x = _MARGIN + (_WIDTH - 2 * _MARGIN) * (epoch / max(count - 1, 1))
-        return x, _HEIGHT - _MARGIN + (2 * _MARGIN - _HEIGHT) * value / top
-
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">']
-    for fraction in (0, 0.25, 0.5, 0.75, 1):
-        x, y = place(0, top * fraction)
-        parts.append(f'<line x1="{x}" y1="{y:.1f}" x2="{_WIDTH - _MARGIN}" y2="{y:.1f}" stroke="#ddd"/>')
-        parts.append(
-            f'<text x="{x - 6}" y="{y + 4:.1f}" text-anchor="end" font-size="11">{top * fraction:.3g}{unit}</text>'
-        )
-    for epoch in sorted({0, (count - 1) // 2, count - 1}):
-        x, y = place(epoch, 0)
-        parts.append(f'<text x="{x:.1f}" y="{y + 18}" text-anchor="middle" font-size="11">{epoch + 1}</text>')
-    parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 8}" text-anchor="middle" font-size="11">epoch</text>')
-    for number, ((name, values), colour) in enumerate(zip(series.items(), _COLOURS, strict=False)):
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(epoch, value) for epoch, value in enumerate(values)))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        x, y = _MARGIN + 8 + 180 * (number % 3), 18 - 14 * ((len(series) - 1) // 3 - number // 3)
-        parts.append(f'<text x="{x}" y="{y}" font-size="11" fill="{colour}">{escape(name)}</text>')
-    above = 14 * ((len(series) - 1) // 3)
-    parts[0] = parts[0].replace('viewBox="0 0', f'viewBox="0 {-above}').replace(f' {_HEIGHT}"', f' {_HEIGHT + above}"')
-    return f"<h2>{escape(title)}</h2>\n" + "\n".join(parts) + "\n</svg>"
+    title: str
+    result: Result
+    selected_on: str | None
+    mistakes: Sequence[Mistake] = ()
+    log: Sequence[Mapping[str, Any]] = ()
+    commands: Sequence[str] = ()
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def _table(rows: dict[str, Any]) -> str:
-    cells = "".join(
-        f"<tr><th>{escape(str(name).replace('_', ' '))}</th><td>{escape(_shown(value))}</td></tr>"
-        for name, value in rows.items()
-    )
-    return f"<table>{cells}</table>"
-
-
-def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def write_report(
-    folder: Path,
-    *,
-    title: str,
-    result: dict[str, Any],
-    data: dict[str, Any],
-    log: Sequence[dict[str, Any]],
-    settings: dict[str, Any],
-    commands: Sequence[str],
-) -> Path:
-    """Writes the report of a finished run.
+def write_report(file: Path, report: Report) -> Path:
+    """Writes a report.
 
     Args:
-        folder: the run folder.
-        title: what was trained on what.
-        result: figures of the final test, as ``Result.as_record`` gives them.
-        data: what is known of the data set.
-        log: the lines of the log.
-        settings: of the run.
-        commands: that give the run again.
+        file: where.
+        report: what it tells.
 
     Returns:
         The file.
     """
-    low, high = (100 * bound for bound in result["interval95"])
+    with written_whole(file) as temporary:
+        temporary.write_text(page(report), encoding="utf-8")
+    return file
+
+
+def page(report: Report) -> str:
+    """Writes the page of a report: one HTML document that loads nothing."""
+    sections = {
+        "Learning curves": _curves(report.log),
+        "What the training ran into": _findings(report.log),
+        "Errors by class": errors_by_class(report.result),
+        "Confusion matrix": confusion_matrix(report.result),
+        "The worst mistakes": pictures(report.mistakes),
+        "The commands": f"<pre>{escape(chr(10).join(report.commands))}</pre>" if report.commands else "",
+        **{title: _facts(table) for title, table in report.facts.items() if table},
+    }
+    kept = {title: text for title, text in sections.items() if text}
+    anchors = {title: title.lower().replace(" ", "-") for title in kept}
+    links = "".join(f'<a href="#{anchors[title]}">{escape(title)}</a>' for title in kept)
+    body = "\n".join(
+        f'<section id="{anchors[title]}"><h2>{escape(title)}</h2>\n{text}</section>' for title, text in kept.items()
+    )
+    footer = (
+        f"Written by verydeep on {escape(now())}. Errors are shares of the images, in per cent; intervals hold the "
+        "error on many more such images with 95% confidence (Wilson)."
+    )
+    style = files("verydeep.apps").joinpath("report.css").read_text(encoding="utf-8")
+    title = escape(report.title)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><link rel="icon" href="data:,">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>\n{style}</style></head>\n'
+        f"<body>\n<header><h1>{title}</h1>\n{_summary(report)}\n<nav>{links}</nav></header>\n{body}\n"
+        f"<footer>{footer}</footer>\n</body></html>\n"
+    )
+
+
+def _card(what: str, number: str, below: str) -> str:
+    return (
+        f'<div class="card"><div class="what">{escape(what)}</div><div class="number">{escape(number)}</div>'
+        f'<div class="what">{escape(below)}</div></div>'
+    )
+
+
+def _summary(report: Report) -> str:
+    result = report.result
+    record = result.as_record()
+    count = len(result.labels)
+    cards = []
+    for name in ("top1_error", "top5_error"):
+        if record[name] is not None:
+            low, high = interval95(record[name], count)
+            below = f"95% interval {100 * low:.2f} to {percent(high)}"
+            cards.append(_card(f"top-{name[3]} error", percent(record[name]), below))
+    scales = ", ".join(map(str, record["test_scales"]))
+    cards.append(_card(f"{result.split} images", f"{count:,}", f"of {len(result.classes):,} classes"))
+    cards.append(_card("protocol", record["protocol"], f"test scale Q {scales} pixels; {result.seconds:.1f} seconds"))
+    own = (
+        f"The weights were selected on {escape(report.selected_on)} images"
+        + (": on new images expect a higher error." if report.selected_on == result.split else ".")
+        if report.selected_on
+        else "Nothing was selected on them."
+    )
+    meaning = {
+        "train": "The net learned from these images: the error on new ones is higher.",
+        "val": f"Measured on validation images, which the net did not learn from. {own}",
+        "test": f"Measured on test images, which the net did not learn from. {own if report.selected_on else ''}",
+    }
+    number = len(result.skipped)
+    skipped = f" {number:,} damaged image{'s were' if number > 1 else ' was'} left out." if number else ""
+    return f'<div class="cards">{"".join(cards)}</div>\n<p class="soft">{meaning[result.split]}{skipped}</p>'
+
+
+def _curves(log: Sequence[Mapping[str, Any]]) -> str:
+    if not log:
+        return ""
     errors = {
         "training": [100 * line["train_error"] for line in log],
         "validation, central crop": [100 * line["val_top1_error"] for line in log],
     }
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p><span class="big">{100 * result["top1_error"]:.2f}%</span> top-1 error on the {result["num_images"]:,} '
-        f"{escape(result['split'])} images, by protocol {escape(result['protocol'])} "
-        f"(95% interval {low:.2f} to {high:.2f}%).</p>",
-        '<p class="note">Measured on validation images, which the training did not learn from; '
-        + ("the weights were selected on them." if result["selected_on"] else "nothing was selected on them.")
-        + "</p>",
-        chart("Error", "%", errors),
-        chart("Training loss", "", {"loss": [line["loss"] for line in log]}),
-        "<h2>The commands</h2>",
-        f"<pre>{escape(chr(10).join(commands))}</pre>",
-        "<h2>The data</h2>",
-        _table(data),
-        "<h2>The recipe</h2>",
-        _table(settings["recipe"]),
-        "<h2>How it was computed</h2>",
-        _table(
-            settings["choice"] | {"seed": settings["seed"]} | settings["environment"] | {"began": settings["began"]}
-        ),
-    ]
-    page = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>'
-        + "\n".join(body)
-        + "</body></html>\n"
+    loss = chart("Training loss", "", {"loss": [line["loss"] for line in log]})
+    return (
+        '<p class="soft">The training error is that of the random crops while the net learned from them, with '
+        "dropout.</p>"
+        f'<div class="pair"><figure class="card"><h3>Top-1 error</h3>{chart("Top-1 error", "%", errors)}</figure>'
+        f'<figure class="card"><h3>Training loss</h3>{loss}</figure></div>'
     )
-    file = folder / REPORT_FILE
-    with written_whole(file) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return file
+
+
+def _findings(log: Sequence[Mapping[str, Any]]) -> str:
+    """What the convergence doctor said, each kind once, as it said it last, with its epochs."""
+    epochs: dict[str, list[int]] = {}
+    last: dict[str, Mapping[str, str]] = {}
+    for line in log:
+        for finding in line.get("findings", ()):
+            epochs.setdefault(finding["kind"], []).append(line["epoch"])
+            last[finding["kind"]] = finding
+    return "".join(_finding(last[kind], told) for kind, told in epochs.items())
+
+
+def _finding(finding: Mapping[str, str], epochs: Sequence[int]) -> str:
+    when = f"epoch {epochs[0]}" if len(epochs) == 1 else f"{len(epochs)} times, epochs {epochs[0]} to {epochs[-1]}"
+    return (
+        f'<div class="finding"><h3>{escape(finding["kind"].replace("-", " "))} <span class="soft">({when})</span></h3>'
+        f"<p>{' '.join(_sentence(finding[part]) for part in ('saw', 'means', 'helps'))}</p></div>"
+    )
+
+
+def _sentence(text: str) -> str:
+    return escape(f"{text[:1].upper()}{text[1:]}.")
+
+
+def _facts(rows: Mapping[str, Any]) -> str:
+    pairs = "".join(
+        f"<div><dt>{escape(str(name).replace('_', ' '))}</dt><dd>{escape(_shown(value))}</dd></div>"
+        for name, value in rows.items()
+    )
+    return f"<dl>{pairs}</dl>"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_shown(inner)}" for key, inner in value.items())
+    if isinstance(value, Iterable):
+        return ", ".join(map(_shown, value))
+    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else json.dumps(value)

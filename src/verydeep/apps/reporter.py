@@ -1,8 +1,9 @@
 """Who is told how a training goes."""
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from verydeep.training.run import Progress
+if TYPE_CHECKING:
+    from verydeep.training.run import Progress
 
 
 class Reporter(Protocol):
@@ -17,7 +18,7 @@ class Reporter(Protocol):
     def progress(self, what: str, done: int, total: int) -> None:
         """Shows how far a step before the training is."""
 
-    def step(self, progress: Progress, iterations: int, images_per_second: float) -> None:
+    def step(self, progress: "Progress", iterations: int, images_per_second: float) -> None:
         """After a weight update, a few times a second at most."""
 
     def epoch(self, record: dict[str, Any]) -> None:
@@ -36,7 +37,7 @@ class Silent:
     def progress(self, what: str, done: int, total: int) -> None:
         """Shows nothing."""
 
-    def step(self, progress: Progress, iterations: int, images_per_second: float) -> None:
+    def step(self, progress: "Progress", iterations: int, images_per_second: float) -> None:
         """Shows nothing."""
 
     def epoch(self, record: dict[str, Any]) -> None:

@@ -1,11 +1,16 @@
 """What a person sees while something takes long, on standard error: a bar on a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from verydeep.apps.reporter import Reporter, Silent
+from verydeep.processes import launched
 
 if TYPE_CHECKING:
     from verydeep.training.run import Progress as TrainingProgress
@@ -88,3 +93,16 @@ class Terminal:
         if self._bar is not None:
             self._bar.stop()
         self._bar = self._task = None
+
+
+@contextmanager
+def reporting() -> Iterator[Reporter]:
+    """Gives what tells a person how it goes: the first process speaks for all."""
+    if not launched().is_first:
+        yield Silent()
+        return
+    terminal = Terminal()
+    try:
+        yield terminal
+    finally:
+        terminal.close()

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from verydeep.apps.carry_on import Trained, carry_on, make_run_card
+from verydeep.apps.memory import fit_into_memory
 from verydeep.apps.preparation import (
     Execution,
     check_images,
@@ -224,7 +225,7 @@ def fit(
         if not net.input_is_set:
             divisor = colours["deviation"] if row.input_divisor == "deviation" else np.ones(3)
             net.set_input(colours["mean"], divisor)
-        choice = Choice(**first_decides(lambda: choose_for(net, row, execution, reporter)[0].as_record()))
+        choice = Choice(**first_decides(lambda: _choose(net, row, execution, reporter).as_record()))
         if members.size > 1:
             reporter.note(_describe_processes(net, row, choice))
         settings = {
@@ -248,6 +249,11 @@ def fit(
         }
         run = Run.create(folder, settings, net, make_run_card(net, opened, row))
         return carry_on(run, net, opened, row, choice, reporter)
+
+
+def _choose(net: VeryDeep, recipe: Recipe, execution: Execution, reporter: Reporter) -> Choice:
+    choice, _ = choose_for(net, recipe, execution, reporter)
+    return fit_into_memory(net, recipe, choice, reporter.note)
 
 
 def _free_folder(out: str | Path | None, net: VeryDeep, data: DataSet) -> Path:

@@ -10,8 +10,6 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from braceexpand import braceexpand
-
 from verydeep.data.datasets import DataSet, make_data_set, natural_key
 from verydeep.data.foreign_shards import join_listings, split_of
 from verydeep.data.image_set import Progress, ignore_progress, read_ahead
@@ -94,6 +92,8 @@ def _refuse_unfinished(place: Place, folder: str) -> None:
 
 def _expand(pattern: str) -> list[str]:
     """Gives the files of a pattern with braces."""
+    from braceexpand import braceexpand  # a folder needs it not, and gpu.sh runs where it may be missing
+
     try:
         files = list(islice(braceexpand(pattern, escape=False), _MOST_SHARDS + 1))
     except ValueError as error:

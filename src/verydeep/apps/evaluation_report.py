@@ -1,0 +1,82 @@
+"""The report of ``verydeep evaluate``: its figures, joined with what the model knows of its training."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from verydeep.apps.report import Report, write_report
+from verydeep.apps.worst import worst_mistakes
+from verydeep.convnets.model_file import ModelCard, find_model_file, load, read_card
+from verydeep.data.datasets import describe, open_data
+from verydeep.evaluation.result import Result
+from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.records import environment, read_lines
+from verydeep.training.run import LOG_FILE
+
+
+def check_report_file(file: Path) -> None:
+    """Checks that a report can be written, before the work for it begins.
+
+    Raises:
+        MistakeError: its folder may not be written.
+        WrongUseError: it has no folder, or is one.
+    """
+    if file.is_dir():
+        raise WrongUseError(f"--report {file} is a folder: give the name of a file, such as {file / 'report.html'}")
+    if not file.parent.is_dir():
+        raise WrongUseError(f"--report {file}: there is no folder {file.parent}")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise MistakeError(f"--report {file} cannot be written: {file.parent} is no folder you may write to")
+
+
+def write_evaluation_report(file: Path, result: Result, model: str, data: str, command: str) -> Path:
+    """Writes the report of a test.
+
+    Args:
+        file: where.
+        result: of the test.
+        model: the model file or run folder that was tested.
+        data: what it was tested on.
+        command: that gave the result.
+
+    Raises:
+        MistakeError: the file cannot be written.
+    """
+    opened, net, card = open_data(data), load(model), read_card(model)
+    images = opened.split(result.split).without(result.skipped)
+    report = Report(
+        title=f"{net.geometry.title} on {opened.name}",
+        result=result,
+        selected_on=result.selected_on,
+        mistakes=worst_mistakes(result, images, net),
+        log=_log(model),
+        commands=[command],
+        facts={
+            "The data": {
+                "contents": describe(opened),
+                "validation": opened.validation,
+                "fingerprint": opened.fingerprint,
+            },
+            "The net": _net_facts(card, model),
+            "The recipe it was trained by": card.recipe or {},
+            "How it was computed": environment(),
+        },
+    )
+    try:
+        return write_report(file, report)
+    except OSError as error:
+        raise MistakeError(f"--report {file} cannot be written: {error.strerror or error}") from error
+
+
+def _net_facts(card: ModelCard, model: str) -> dict[str, Any]:
+    names = ("architecture", "batch_norm", "crop", "width", "train_scale", "mirror", "epochs", "licence", "source")
+    facts = {"model": model} | {name: getattr(card, name) for name in names}
+    trained_on = {"trained on": f"{card.data.num_train:,} images of {card.data.name}"} if card.data else {}
+    return {name: value for name, value in facts.items() if value is not None} | trained_on
+
+
+def _log(model: str) -> Sequence[dict[str, Any]]:
+    """The log of the training, where the model lies in its run folder."""
+    file = find_model_file(model).parent / LOG_FILE
+    return read_lines(file) if file.is_file() else []

@@ -1,0 +1,144 @@
+"""What ``verydeep train`` does with its options: plan, start several processes, go on, follow a chain, or train."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from verydeep.apps.carry_on import Trained
+from verydeep.apps.chain import CHAIN_FILE, resume_chain, train_chain
+from verydeep.apps.launch import launch
+from verydeep.apps.plan import plan
+from verydeep.apps.preparation import Execution
+from verydeep.apps.printed import print_plan
+from verydeep.apps.terminal import reporting
+from verydeep.apps.train import resume, train
+from verydeep.data.datasets import open_data
+from verydeep.device import find_device
+from verydeep.mistakes import WrongUseError
+from verydeep.training.chains import CHAINS
+from verydeep.training.recipes import RECIPES, find_recipe
+from verydeep.training.run import SETTINGS_FILE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The options of the verb.
+
+    Attributes:
+        data: what to train on; None with ``--resume`` alone.
+        out: the run folder.
+        recipe: name of a recipe or a chain, or a JSON file.
+        changes: new values of fields of the recipe.
+        resume: go on where there is a run already.
+        others: names of the options that were given and say what to train.
+        net: options of ``train`` that say what net to make, and of the seed.
+        execution: how it is computed.
+        skip_damaged: leave damaged images out.
+        command: that gives the run again.
+    """
+
+    data: str | None
+    out: Path | None
+    recipe: str
+    changes: dict[str, Any]
+    resume: bool
+    others: Sequence[str]
+    net: dict[str, Any]
+    execution: Execution
+    skip_damaged: bool
+    command: str
+
+    def check(self) -> None:
+        """Checks what can be checked before anything is read.
+
+        Raises:
+            WrongUseError: options that do not go together, or a value that cannot be right.
+        """
+        self.execution.check()
+        if self.resume and self.out is None:
+            raise WrongUseError("--resume: give the run folder with --out")
+        if not self.resume and self.data is None:
+            raise WrongUseError("which data? Give a folder, or a name such as digits, or --resume with --out")
+        if self.data is None and self.others:
+            raise WrongUseError(f"{self.others[0]} cannot change what a run began with: leave it out, or train anew")
+        if self.recipe not in CHAINS and self.recipe not in RECIPES and not self.recipe.endswith(".json"):
+            names = f"{', '.join(RECIPES)}; or a chain of them: {', '.join(CHAINS)}; or a .json file"
+            raise WrongUseError(f"unknown recipe {self.recipe!r}: choose one of {names}")
+        for recipe in self.recipes:
+            find_recipe(recipe, **self.changes)
+
+    @property
+    def recipes(self) -> list[str]:
+        """The recipes to train by, in their order."""
+        return [step.recipe for step in CHAINS[self.recipe].steps] if self.recipe in CHAINS else [self.recipe]
+
+    def goes_on_in(self, file: str) -> bool:
+        """Whether the folder holds what is to go on just as it began."""
+        return self.resume and not self.others and self.out is not None and (self.out / file).exists()
+
+
+def say_plan(asked: Asked, devices: int, *, as_json: bool) -> None:
+    """Says what each training would take."""
+    if asked.data is None:
+        raise WrongUseError("--plan: give the data and the options of the training that is to begin")
+    with reporting() as reporter:
+        plans = {
+            recipe: plan(
+                asked.data,
+                out=asked.out,
+                recipe=recipe,
+                changes=asked.changes,
+                execution=asked.execution,
+                devices=devices,
+                reporter=reporter,
+                **asked.net,
+            )
+            for recipe in asked.recipes
+        }
+    if as_json:
+        records = {recipe: made.as_record() for recipe, made in plans.items()}
+        print(json.dumps(records.get(asked.recipe, {"steps": records}), indent=2, allow_nan=False))
+    else:
+        for recipe, made in plans.items():
+            print_plan(recipe, made)
+
+
+def start_processes(asked: Asked, devices: int) -> int:
+    """Starts this same command in several processes, and gives its exit status."""
+    if asked.data is not None:
+        open_data(asked.data)  # a mistake is said once, by this process
+    given, kept = iter(sys.argv[1:]), []
+    for argument in given:
+        if argument == "--devices":
+            next(given)
+        elif not argument.startswith("--devices="):
+            kept.append(argument)
+    return launch(devices, kept, find_device(asked.execution.device))
+
+
+def run(asked: Asked) -> Trained:
+    """Trains, goes on with a training, or follows a chain."""
+    with reporting() as reporter:
+        if asked.data is None or asked.goes_on_in(SETTINGS_FILE) or asked.goes_on_in(CHAIN_FILE):
+            assert asked.out is not None
+            if (asked.out / CHAIN_FILE).exists():
+                return resume_chain(asked.out, reporter=reporter)
+            return resume(asked.out, data=asked.data, reporter=reporter)
+        options: dict[str, Any] = asked.net | {
+            "changes": asked.changes,
+            "execution": asked.execution,
+            "skip_damaged": asked.skip_damaged,
+            "command": asked.command,
+        }
+        if asked.recipe not in CHAINS:
+            return train(
+                asked.data, out=asked.out, recipe=asked.recipe, go_on=asked.resume, reporter=reporter, **options
+            )
+        if asked.out is None:
+            raise WrongUseError(
+                f"--recipe {asked.recipe} needs --out: the folder of its {len(asked.recipes)} trainings"
+            )
+        return train_chain(asked.recipe, asked.data, out=asked.out, go_on=asked.resume, reporter=reporter, **options)

@@ -96,6 +96,7 @@ def first_decides(decide: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             told = {"mistake": str(error), "wrong_use": isinstance(error, WrongUseError)}
     told = _broadcast(told)
     if "mistake" in told:
+        dist.barrier()  # the first process must not be gone before all have heard it
         mistake = (WrongUseError if told["wrong_use"] else MistakeError)(told["mistake"])
         mistake.is_told = not processes().is_first
         raise mistake

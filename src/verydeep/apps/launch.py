@@ -51,7 +51,7 @@ def launch(num_processes: int, arguments: Sequence[str], device: str) -> int:
     try:
         elastic_launch(config, sys.executable)("-m", "verydeep", *arguments)
     except ChildFailedError as error:
-        status = min(failure.exitcode for failure in error.failures.values())
+        status = max(failure.exitcode for failure in error.failures.values())
         return status if status > 0 else 1
     except SignalException:
         return 1

@@ -42,6 +42,7 @@ def joined(device: str) -> Iterator[Processes]:
     _meet("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     try:
         yield processes()
+        dist.barrier()  # none is gone while another still listens to it
     finally:
         dist.destroy_process_group()
 

@@ -4,6 +4,7 @@ import pytest
 
 from verydeep.apps.plan import plan
 from verydeep.apps.preparation import Execution
+from verydeep.apps.train_verb import Asked, make_plans
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import open_data
 
@@ -39,6 +40,26 @@ def test_activations_grow_with_the_images_computed_at_a_time(photos):
     whole = activations()
     assert activations(micro_batch=19) == pytest.approx(19 / len(open_data(photos).train) * whole, rel=0.01)
     assert activations(gradient_checkpointing=True) < whole
+
+
+def test_a_chain_is_planned_step_by_step_as_it_will_be_trained(photos):
+    asked = Asked(
+        data=str(photos),
+        out=None,
+        recipe="paper-chain-from-a",
+        changes={"epochs": 2},
+        resume=False,
+        others=(),
+        net={"architecture": "B", "batch_norm": False, "crop": 32, "width": 0.125, "seed": 0, "init_from": None},
+        execution=EXECUTION,
+        skip_damaged=False,
+        command="",
+    )
+    asked.check()
+    plans = make_plans(asked, 1)
+    assert list(plans) == ["paper-A", "paper", "paper-384", "paper-jitter"]
+    assert [made.net.split()[0] for made in plans.values()] == ["A", "B", "B", "B"]
+    assert {made.epochs for made in plans.values()} == {2}
 
 
 def test_what_will_not_fit(photos, monkeypatch):

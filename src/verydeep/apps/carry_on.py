@@ -13,7 +13,7 @@ from verydeep.apps.reporter import Reporter
 from verydeep.apps.signals import stop_on_signals
 from verydeep.apps.worst import worst_mistakes
 from verydeep.collectives import processes
-from verydeep.convnets.model_file import DataCard, ModelCard, load, make_card
+from verydeep.convnets.model_file import DataCard, ModelCard, load, make_card, selected_on
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.augment import TrainingView, principal_shifts
 from verydeep.data.datasets import DataSet, describe
@@ -163,7 +163,7 @@ def _report(run: Run, result: Result, data: DataSet, recipe: Recipe, net: VeryDe
     report = Report(
         title=f"{net.geometry.title} on {data.name}",
         result=result,
-        selected_on="val" if recipe.selects_on_validation() else None,
+        selected_on=selected_on(recipe.as_record()),
         mistakes=worst_mistakes(result, data.val, net),
         log=log,
         commands=[settings["command"], f"verydeep evaluate {run.folder} {shlex.quote(settings['data'])}"],

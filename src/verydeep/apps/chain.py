@@ -16,7 +16,7 @@ from verydeep.convnets.architecture import find_architecture
 from verydeep.device import find_device
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.training.chains import CHAINS, Chain, Step
-from verydeep.training.run import SETTINGS_FILE, check_free
+from verydeep.training.run import SETTINGS_FILE, check_asked_alike, check_free
 
 CHAIN_FILE = "chain.json"
 """Name of the file that says what a chain was asked for."""
@@ -55,9 +55,9 @@ def train_chain(
         first_decides(lambda: _begin(chain, data, out, go_on=go_on, asked=asked))
         before: Path | None = None
         trained: Trained | None = None
-        steps = _steps(chain, asked.get("architecture", "A"))
+        steps = steps_for(chain, asked.get("architecture", "A"))
         for number, step in enumerate(steps, start=1):
-            folder = out / "-".join([str(number), step.recipe, *([step.architecture] if step.architecture else [])])
+            folder = out / f"{number}-{step.title}"
             is_done = (folder / REPORT_FILE).exists()
             reporter.note(f"step {number} of {len(steps)}: {folder.name}" + (" (done)" if is_done else ""))
             if not is_done or number == len(steps):
@@ -69,7 +69,7 @@ def train_chain(
     return trained
 
 
-def _steps(chain: Chain, architecture: str) -> tuple[Step, ...]:
+def steps_for(chain: Chain, architecture: str) -> tuple[Step, ...]:
     """The steps for an architecture: nothing is grown into A itself."""
     row, _ = find_architecture(architecture)
     return tuple(
@@ -93,13 +93,8 @@ def _begin(chain: Chain, data: str, out: Path, *, go_on: bool, asked: dict[str, 
         return {}
     if not go_on:
         raise WrongUseError(f"--out {out} holds a chain already: go on with it by --resume, or give another folder")
-    began = _read(out)
-    for key, value in json.loads(json.dumps(record)).items():
-        if began.get(key) != value and key != "execution":
-            raise WrongUseError(
-                f"the chain in {out} began with {key} {began.get(key)}, not {value}: "
-                "give what it began with, nothing but --resume --out, or another --out"
-            )
+    record.pop("execution", None)
+    check_asked_alike(f"the chain in {out}", _read(out), record)
     return {}
 
 
@@ -128,9 +123,11 @@ def _train_step(
 ) -> Trained:
     if (folder / SETTINGS_FILE).exists():
         return resume(folder, reporter=reporter)
-    options = asked | {"recipe": step.recipe, "changes": {**step.changes, **(asked.get("changes") or {})}}
-    if step.architecture:
-        options["architecture"] = step.architecture
-    if before is not None:
-        options["init_from"] = before
+    options = step_options(step, asked) | ({} if before is None else {"init_from": before})
     return train(data, out=folder, reporter=reporter, **options)
+
+
+def step_options(step: Step, asked: dict[str, Any]) -> dict[str, Any]:
+    """The options of ``train`` for a step, of those that were asked for the chain."""
+    options = asked | {"recipe": step.recipe, "changes": {**step.changes, **(asked.get("changes") or {})}}
+    return options | ({"architecture": step.architecture} if step.architecture else {})

@@ -209,8 +209,8 @@ def train(
     _prepare_process()
 
     from verydeep.apps.preparation import Execution
-    from verydeep.apps.printed import print_trained
-    from verydeep.apps.train_verb import Asked, run, say_plan, start_processes
+    from verydeep.apps.printed import print_plan, print_trained
+    from verydeep.apps.train_verb import Asked, make_plans, run, start_processes
 
     net = {"architecture": architecture, "batch_norm": batch_norm, "crop": crop, "width": width, "seed": seed}
     asked = Asked(
@@ -234,7 +234,13 @@ def train(
     )
     asked.check()
     if plan:
-        say_plan(asked, devices, as_json=as_json)
+        plans = make_plans(asked, devices)
+        if as_json:
+            records = {title: made.as_record() for title, made in plans.items()}
+            _print_json(records[recipe] if len(records) == 1 else {"steps": records})
+        else:
+            for title, made in plans.items():
+                print_plan(title, made)
         return
     if devices != 1:
         raise typer.Exit(start_processes(asked, devices))
@@ -314,6 +320,7 @@ def evaluate(
     from verydeep.apps.terminal import reporting
     from verydeep.apps.tested import measure_all
     from verydeep.collectives import joined
+    from verydeep.data.image_set import describe_skipped
     from verydeep.device import find_device
 
     if report is not None:
@@ -334,7 +341,7 @@ def evaluate(
             note=reporter.note,
         )
         if skipped := tested.fused.skipped:
-            reporter.note(f"left out {len(skipped)} damaged images: {', '.join(skipped[:5])}")
+            reporter.note(describe_skipped(skipped))
     if not launched().is_first:
         return
     if report is not None:
@@ -372,26 +379,25 @@ def predict(
     from verydeep.apps.heatmap import HeatMapFolder, single_place_note
     from verydeep.apps.predict import Classifier, find_images, write_csv
     from verydeep.apps.printed import print_predictions
-    from verydeep.apps.terminal import Terminal
+    from verydeep.apps.terminal import reporting
 
     files = find_images(images)
-    terminal = Terminal()
     _prepare_process()
     classifier = Classifier(model)
     maps = None if heatmap is None else HeatMapFolder(heatmap, files, classifier.net, heatmap_scale)
     predictions, failed = [], 0
-    for done, file in enumerate(files, start=1):
-        try:
-            prediction = classifier.predict(file, top=top)
-            predictions.append(prediction if maps is None else maps.add_to(prediction, file))
-        except MistakeError as error:
-            failed += 1
-            print(f"verydeep: {error}", file=sys.stderr)
-        if len(files) > 1:
-            terminal.progress("predicting", done, len(files))
-    terminal.close()
-    if note := single_place_note(predictions, classifier.net):
-        terminal.note(note)
+    with reporting() as reporter:
+        for done, file in enumerate(files, start=1):
+            try:
+                prediction = classifier.predict(file, top=top)
+                predictions.append(prediction if maps is None else maps.add_to(prediction, file))
+            except MistakeError as error:
+                failed += 1
+                print(f"verydeep: {error}", file=sys.stderr)
+            if len(files) > 1:
+                reporter.progress("predicting", done, len(files))
+        if note := single_place_note(predictions, classifier.net):
+            reporter.note(note)
     if csv is not None and predictions:
         write_csv(predictions, csv)
     if as_json:
@@ -416,7 +422,7 @@ def fetch(
     Example: verydeep fetch cifar10
     """
     from verydeep.apps.printed import print_fetched, print_named_sets
-    from verydeep.apps.terminal import Terminal
+    from verydeep.apps.terminal import reporting
     from verydeep.data.catalogue import NAMED, known
     from verydeep.data.datasets import describe
     from verydeep.data.download import data_folder
@@ -424,11 +430,8 @@ def fetch(
 
     rows = [known(name) for name in names] if names else list(NAMED.values())
     for row in rows if names else ():
-        terminal = Terminal()
-        try:
-            data = fetch_one(row.name, progress=terminal.progress)
-        finally:
-            terminal.close()
+        with reporting() as reporter:
+            data = fetch_one(row.name, progress=reporter.progress)
         if not as_json:
             print_fetched(row, describe(data))
     if as_json:
@@ -452,16 +455,14 @@ def shards(
     skip_damaged = _skips_damaged(damaged)
 
     from verydeep.apps.printed import print_shards
-    from verydeep.apps.terminal import Terminal
+    from verydeep.apps.terminal import reporting
+    from verydeep.data.image_set import describe_skipped
     from verydeep.data.shard_writer import write_shards
 
-    terminal = Terminal()
-    try:
-        written = write_shards(data, out, size=size, skip_damaged=skip_damaged, progress=terminal.progress)
-    finally:
-        terminal.close()
-    if written.skipped:
-        terminal.note(f"left out {len(written.skipped)} damaged images: {', '.join(written.skipped[:5])}")
+    with reporting() as reporter:
+        written = write_shards(data, out, size=size, skip_damaged=skip_damaged, progress=reporter.progress)
+        if written.skipped:
+            reporter.note(describe_skipped(written.skipped))
     if as_json:
         _print_json(written.as_record())
     else:
@@ -477,14 +478,11 @@ def doctor(
 
     Example: verydeep doctor photos
     """
-    from verydeep.apps.terminal import Terminal
+    from verydeep.apps.terminal import reporting
     from verydeep.data.doctor import examine
 
-    terminal = Terminal()
-    try:
-        diagnosis = examine(data, terminal.progress)
-    finally:
-        terminal.close()
+    with reporting() as reporter:
+        diagnosis = examine(data, reporter.progress)
     if as_json:
         _print_json(diagnosis.as_record())
     else:

@@ -14,7 +14,6 @@ from verydeep.apps.memory import fitting_micro_batch, fixed_bytes, saved_bytes
 from verydeep.apps.preparation import Execution, choose_for, default_folder, default_workers
 from verydeep.apps.reporter import Reporter, Silent
 from verydeep.apps.train import make_net
-from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.augment import TrainingView
 from verydeep.data.image_set import ImageSet, memory_for_images
@@ -106,14 +105,13 @@ def plan(
     """
     reporter, execution = reporter or Silent(), execution or Execution()
     row = find_recipe(recipe, **(changes or {}))
-    source = load(init_from) if init_from else None
-    net, opened = make_net(
+    net, opened, _ = make_net(
         data,
         architecture,
         batch_norm=batch_norm,
         crop=crop,
         width=width,
-        source=source,
+        init_from=init_from,
         recipe=row,
         seed=seed,
         reporter=reporter,

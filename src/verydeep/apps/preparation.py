@@ -14,7 +14,7 @@ from verydeep.convnets.model_file import MODEL_FILE, read_card
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import DataSet
 from verydeep.data.doctor import examine_quickly
-from verydeep.data.image_set import ImageSet, memory_for_images
+from verydeep.data.image_set import ImageSet, describe_skipped, memory_for_images
 from verydeep.device import Choice, check_precision, choose, find_device
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.processes import num_local_processes
@@ -85,8 +85,7 @@ def check_images(data: DataSet, skip_damaged: bool, reporter: Reporter) -> tuple
             )
             skipped += damaged
     if skipped:
-        more = " ..." if len(skipped) > 5 else ""
-        reporter.note(f"left out {len(skipped)} damaged images: {', '.join(skipped[:5])}{more}")
+        reporter.note(describe_skipped(skipped))
     return replace(data, train=checked["train"], val=checked["val"], test=checked.get("test")), skipped
 
 

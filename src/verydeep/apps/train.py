@@ -31,7 +31,7 @@ from verydeep.evaluation.evaluate import check_classes
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.records import environment, now
 from verydeep.training.recipes import Recipe, find_recipe
-from verydeep.training.run import SETTINGS_FILE, Run, check_free
+from verydeep.training.run import SETTINGS_FILE, Run, check_asked_alike, check_free
 
 
 def train(
@@ -83,21 +83,25 @@ def train(
     with joined(find_device(execution.device)):
         if processes().size > 1 and out is None:
             raise WrongUseError("several processes need --out: the run folder that all of them can see")
-        source = load(init_from) if init_from else None
-        net, opened = make_net(
+        net, opened, source = make_net(
             data,
             architecture,
             batch_norm=batch_norm,
             crop=crop,
             width=width,
-            source=source,
+            init_from=init_from,
             recipe=row,
             seed=seed,
             reporter=reporter,
         )
         if go_on and out and (Path(out) / SETTINGS_FILE).exists():
-            _check_same(Run.open(Path(out)), net, row, seed)
-            return resume(out, data=data, reporter=reporter)
+            began = Run.open(Path(out)).settings
+            check_asked_alike(
+                f"the run in {out}",
+                {"net": began.get("net"), "seed": began["seed"]} | began["recipe"],
+                {"net": net.geometry.title, "seed": seed} | row.as_record(),
+            )
+            return resume(out, data=opened, data_source=str(data), reporter=reporter)
         origin = None
         if source:
             grown = grow(net, source)
@@ -127,13 +131,18 @@ def make_net(
     batch_norm: bool,
     crop: int | None,
     width: float,
-    source: VeryDeep | None,
+    init_from: str | Path | None,
     recipe: Recipe,
     seed: int,
     reporter: Reporter,
-) -> tuple[VeryDeep, DataSet]:
-    """Makes the net for a data set, its weights random, and opens the data; the arguments are those of ``train``."""
+) -> tuple[VeryDeep, DataSet, VeryDeep | None]:
+    """Makes the net for a data set, its weights random; the arguments are those of ``train``.
+
+    Returns:
+        The net, the data, and the net that weights are to be taken from, if any.
+    """
     find_architecture(architecture)
+    source = load(init_from) if init_from else None
     opened = open_data(data, reporter.progress)
     if crop is None:
         crop = source.geometry.crop if source else 32 if opened.train.decoded else 224
@@ -148,24 +157,7 @@ def make_net(
         generator=torch.Generator().manual_seed(seed),
     )
     net.classes = opened.classes
-    return net, opened
-
-
-def _check_same(run: Run, net: VeryDeep, recipe: Recipe, seed: int) -> None:
-    """Checks that a run was asked for as this training is."""
-    asked = {"net": net.geometry.title, "seed": seed} | _as_json(recipe)
-    began = {"net": run.settings.get("net"), "seed": run.settings["seed"]} | run.settings["recipe"]
-    for key, value in asked.items():
-        if began.get(key) != value:
-            raise WrongUseError(
-                f"the run in {run.folder} began with {key} {began.get(key)}, not {value}: "
-                "give what it began with, nothing but --resume --out, or another --out"
-            )
-
-
-def _as_json(recipe: Recipe) -> dict[str, Any]:
-    """The fields of a recipe as they come back from a file."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in recipe.as_record().items()}
+    return net, opened, source
 
 
 def fit(
@@ -273,13 +265,20 @@ def _describe_processes(net: VeryDeep, recipe: Recipe, choice: Choice) -> str:
     return said
 
 
-def resume(out: str | Path, *, data: str | Path | None = None, reporter: Reporter | None = None) -> Trained:
+def resume(
+    out: str | Path,
+    *,
+    data: str | Path | DataSet | None = None,
+    reporter: Reporter | None = None,
+    data_source: str | None = None,
+) -> Trained:
     """Goes on with a run that was interrupted, as if nothing had happened.
 
     Args:
         out: the run folder.
-        data: where its data lie now, if they were moved.
+        data: where its data lie now, if they were moved; or these data.
         reporter: is told how it goes.
+        data_source: where the data came from, if ``data`` is a data set.
 
     Raises:
         MistakeError: the folder holds no run, or its data have changed.
@@ -290,9 +289,10 @@ def resume(out: str | Path, *, data: str | Path | None = None, reporter: Reporte
     choice = Choice(**settings["choice"])
     find_device(choice.device)
     check_precision(choice.precision)
-    source = str(data or settings["data"])
+    opened = data if isinstance(data, DataSet) else None
+    source = data_source or str(settings["data"] if data is None or opened else data)
     with joined(choice.device) as members:
-        opened = open_data(source, reporter.progress)
+        opened = opened or open_data(source, reporter.progress)
         if opened.fingerprint != settings["fingerprint"]:
             raise MistakeError(f"the data in {source} are not those the run began with: restore them, or train anew")
         net, momentum, progress, problem = run.restore()

@@ -1,6 +1,5 @@
 """What ``verydeep train`` does with its options: plan, start several processes, go on, follow a chain, or train."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.apps.carry_on import Trained
-from verydeep.apps.chain import CHAIN_FILE, resume_chain, train_chain
+from verydeep.apps.chain import CHAIN_FILE, resume_chain, step_options, steps_for, train_chain
 from verydeep.apps.launch import launch
-from verydeep.apps.plan import plan
+from verydeep.apps.plan import Plan, plan
 from verydeep.apps.preparation import Execution
-from verydeep.apps.printed import print_plan
 from verydeep.apps.terminal import reporting
 from verydeep.apps.train import resume, train
 from verydeep.data.datasets import open_data
 from verydeep.device import find_device
 from verydeep.mistakes import WrongUseError
-from verydeep.training.chains import CHAINS
+from verydeep.training.chains import CHAINS, Step
 from verydeep.training.recipes import RECIPES, find_recipe
 from verydeep.training.run import SETTINGS_FILE
 
@@ -67,43 +65,31 @@ class Asked:
         if self.recipe not in CHAINS and self.recipe not in RECIPES and not self.recipe.endswith(".json"):
             names = f"{', '.join(RECIPES)}; or a chain of them: {', '.join(CHAINS)}; or a .json file"
             raise WrongUseError(f"unknown recipe {self.recipe!r}: choose one of {names}")
-        for recipe in self.recipes:
-            find_recipe(recipe, **self.changes)
+        for step in self.steps:
+            find_recipe(step.recipe, **step.changes | self.changes)
 
     @property
-    def recipes(self) -> list[str]:
-        """The recipes to train by, in their order."""
-        return [step.recipe for step in CHAINS[self.recipe].steps] if self.recipe in CHAINS else [self.recipe]
+    def steps(self) -> tuple[Step, ...]:
+        """The trainings asked for, in their order: those of a chain, or a single one."""
+        if self.recipe in CHAINS:
+            return steps_for(CHAINS[self.recipe], self.net["architecture"])
+        return (Step(self.recipe),)
 
     def goes_on_in(self, file: str) -> bool:
         """Whether the folder holds what is to go on just as it began."""
         return self.resume and not self.others and self.out is not None and (self.out / file).exists()
 
 
-def say_plan(asked: Asked, devices: int, *, as_json: bool) -> None:
-    """Says what each training would take."""
+def make_plans(asked: Asked, devices: int) -> dict[str, Plan]:
+    """Says what each training would take, by its recipe, and its architecture where the chain fixes it."""
     if asked.data is None:
         raise WrongUseError("--plan: give the data and the options of the training that is to begin")
+    options = asked.net | {"changes": asked.changes, "execution": asked.execution, "devices": devices}
     with reporting() as reporter:
-        plans = {
-            recipe: plan(
-                asked.data,
-                out=asked.out,
-                recipe=recipe,
-                changes=asked.changes,
-                execution=asked.execution,
-                devices=devices,
-                reporter=reporter,
-                **asked.net,
-            )
-            for recipe in asked.recipes
+        return {
+            step.title: plan(asked.data, out=asked.out, reporter=reporter, **step_options(step, options))
+            for step in asked.steps
         }
-    if as_json:
-        records = {recipe: made.as_record() for recipe, made in plans.items()}
-        print(json.dumps(records.get(asked.recipe, {"steps": records}), indent=2, allow_nan=False))
-    else:
-        for recipe, made in plans.items():
-            print_plan(recipe, made)
 
 
 def start_processes(asked: Asked, devices: int) -> int:
@@ -138,7 +124,5 @@ def run(asked: Asked) -> Trained:
                 asked.data, out=asked.out, recipe=asked.recipe, go_on=asked.resume, reporter=reporter, **options
             )
         if asked.out is None:
-            raise WrongUseError(
-                f"--recipe {asked.recipe} needs --out: the folder of its {len(asked.recipes)} trainings"
-            )
+            raise WrongUseError(f"--recipe {asked.recipe} needs --out: the folder of its {len(asked.steps)} trainings")
         return train_chain(asked.recipe, asked.data, out=asked.out, go_on=asked.resume, reporter=reporter, **options)

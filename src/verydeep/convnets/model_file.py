@@ -1,6 +1,7 @@
 """The model file: one safetensors file that describes itself."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,6 +92,12 @@ class ModelCard(BaseModel):
     licence: str | None = None
     source: str | None = None
     environment: dict[str, str | int] = {}
+
+
+def selected_on(recipe: Mapping[str, Any] | None) -> str | None:
+    """The split that had a say in the weights, by the fields of the recipe; None where none had."""
+    asks = (recipe or {}).get
+    return "val" if asks("schedule") == "plateau" or asks("keep") == "best" else None
 
 
 def make_card(net: VeryDeep, **known: Any) -> ModelCard:  # noqa: ANN401 - the fields of ModelCard

@@ -170,6 +170,12 @@ def read_ahead(read: Callable[[int], _T], indices: Iterable[int], parallel_reads
                 future.cancel()
 
 
+def describe_skipped(names: Sequence[str]) -> str:
+    """Says in one line which damaged images were left out."""
+    more = " ..." if len(names) > 5 else ""
+    return f"left out {len(names)} damaged images: {', '.join(names[:5])}{more}"
+
+
 def memory_for_images() -> int:
     """Bytes of decoded images worth holding: a quarter of the memory that is free."""
     return free_memory() // 4

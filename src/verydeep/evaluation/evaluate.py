@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from verydeep.convnets.model_file import load, read_card
+from verydeep.convnets.model_file import load, read_card, selected_on
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import DataSet, image_files, is_class_folder, open_data
 from verydeep.data.image_set import ImageSet, Progress, ignore_progress
@@ -191,15 +191,14 @@ class _Ready:
 
 
 def _prepare(model: Model, images: ImageSet, protocol: str, test_scales: Sequence[int] | None) -> _Ready:
-    row, selected_on = find_protocol(protocol), None
+    row = find_protocol(protocol)
     if isinstance(model, VeryDeep):
-        net, name = model, ""
+        net, name, recipe = model, "", None
     else:
-        net, name, recipe = load(model), str(model), read_card(model).recipe or {}
-        selected_on = "val" if recipe.get("schedule") == "plateau" or recipe.get("keep") == "best" else None
+        net, name, recipe = load(model), str(model), read_card(model).recipe
     check_classes(net, images)
     scales = row.test_scales(net) if test_scales is None else check_scales(net, test_scales)
-    return _Ready(net, name, selected_on, row, scales)
+    return _Ready(net, name, selected_on(recipe), row, scales)
 
 
 def check_classes(net: VeryDeep, images: ImageSet) -> None:

@@ -20,6 +20,11 @@ class Step:
     architecture: str | None = None
     changes: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def title(self) -> str:
+        """Such as ``paper-A``."""
+        return f"{self.recipe}-{self.architecture}" if self.architecture else self.recipe
+
 
 @dataclass(frozen=True)
 class Chain:

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from verydeep import paper
 from verydeep.convnets.architecture import scaled_length
 from verydeep.convnets.initialise import INITIALISATIONS
+from verydeep.convnets.model_file import selected_on
 from verydeep.mistakes import MistakeError, WrongUseError
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -96,7 +97,7 @@ class Recipe:
 
     def selects_on_validation(self) -> bool:
         """Whether the validation images had a say in the weights."""
-        return self.schedule == "plateau" or self.keep == "best"
+        return selected_on(self.as_record()) is not None
 
     def as_record(self) -> dict[str, Any]:
         """The fields, for JSON."""
@@ -105,49 +106,37 @@ class Recipe:
 
 assert set(INITIALISATIONS) == {"gaussian", "gaussian-variance", "glorot", "kaiming"}
 
-# Choice: the paper states no rate for the fine-tuning with jitter; it is that of the training at S = 384.
-_JITTER = Recipe(
-    name="paper-jitter",
+# The paper's own, section 3.1. Glorot's initialisation needs no net to grow from: the paper's later finding.
+_PAPER = Recipe(
+    name="paper",
     initialisation="glorot",
     epochs=paper.EPOCHS,
     batch_size=paper.BATCH_SIZE,
-    learning_rate=paper.FINE_TUNING_RATE,
+    learning_rate=paper.LEARNING_RATE,
     schedule="plateau",
-    drops=paper.LEARNING_RATE_DROPS - 1,
-    paper_scale=paper.JITTERED_TRAIN_SCALES,
     colour_shift=True,
     input_divisor="one",
 )
 
+# At S = 384 from the net of S = 256: verydeep train DATA --recipe paper-384 --init-from runs/s256
+_PAPER_384 = dataclasses.replace(
+    _PAPER,
+    name="paper-384",
+    learning_rate=paper.FINE_TUNING_RATE,
+    drops=paper.LEARNING_RATE_DROPS - 1,
+    paper_scale=(paper.LARGER_TRAIN_SCALE, paper.LARGER_TRAIN_SCALE),
+)
+
+# With scale jitter from the net of S = 384: verydeep train DATA --recipe paper-jitter --init-from runs/s384
+# Choice: the paper states no rate for this fine-tuning; it is that of the training at S = 384.
+_PAPER_JITTER = dataclasses.replace(_PAPER_384, name="paper-jitter", paper_scale=paper.JITTERED_TRAIN_SCALES)
+
 _ROWS = (
-    # The paper's own, section 3.1. Glorot's initialisation needs no net to grow from: the paper's later finding.
-    Recipe(
-        name="paper",
-        initialisation="glorot",
-        epochs=paper.EPOCHS,
-        batch_size=paper.BATCH_SIZE,
-        learning_rate=paper.LEARNING_RATE,
-        schedule="plateau",
-        colour_shift=True,
-        input_divisor="one",
-    ),
-    # At S = 384 from the net of S = 256: verydeep train DATA --recipe paper-384 --init-from runs/s256
-    Recipe(
-        name="paper-384",
-        initialisation="glorot",
-        epochs=paper.EPOCHS,
-        batch_size=paper.BATCH_SIZE,
-        learning_rate=paper.FINE_TUNING_RATE,
-        schedule="plateau",
-        drops=paper.LEARNING_RATE_DROPS - 1,
-        paper_scale=(paper.LARGER_TRAIN_SCALE, paper.LARGER_TRAIN_SCALE),
-        colour_shift=True,
-        input_divisor="one",
-    ),
-    # With scale jitter from the net of S = 384: verydeep train DATA --recipe paper-jitter --init-from runs/s384
-    _JITTER,
+    _PAPER,
+    _PAPER_384,
+    _PAPER_JITTER,
     # The same for the fully connected layers alone, as the multi-scale D of the submission (section 4.4)
-    dataclasses.replace(_JITTER, name="paper-jitter-fc", trainable="fc"),
+    dataclasses.replace(_PAPER_JITTER, name="paper-jitter-fc", trainable="fc"),
     # A small set in about a minute on two cores: verydeep train digits --recipe quick
     Recipe(
         name="quick",

@@ -6,7 +6,7 @@ written before it.
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -241,6 +241,25 @@ def _named(file: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise MistakeError(f"{file} cannot be written: {reason_of(error)}") from error
+
+
+def check_asked_alike(where: str, began: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Checks that what goes on was asked for as it is asked for now.
+
+    Args:
+        where: such as ``the run in runs/hands``.
+        began: what it began with, as JSON gives it.
+        asked: what is asked for now, to be compared key by key.
+
+    Raises:
+        WrongUseError: they differ; the message names the first key that does.
+    """
+    for key, value in json.loads(json.dumps(asked)).items():
+        if began.get(key) != value:
+            raise WrongUseError(
+                f"{where} began with {key} {began.get(key)}, not {value}: "
+                "give what it began with, nothing but --resume --out, or another --out"
+            )
 
 
 def check_free(folder: Path) -> None:

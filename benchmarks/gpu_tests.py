@@ -20,6 +20,7 @@ class Recorder:
     def __init__(self, results: Results) -> None:
         self.results = results
 
+    # pytest is not there when this is checked by hand on the device, so its types are not named
     def pytest_runtest_logreport(self, report) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
         """Records a test when it has run, or has failed or been skipped before."""
         if report.when == "call" or report.outcome != "passed":

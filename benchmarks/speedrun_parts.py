@@ -109,7 +109,7 @@ class FlatMuon(torch.optim.Muon):
             assert weight.data_ptr() == matrix.data_ptr(), "a copy would not change the net"
         super().__init__(self.matrices, momentum=momentum, weight_decay=weight_decay, nesterov=True)
 
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is taken here
         """Updates the weights by their gradients."""
         for weight, matrix in zip(self.weights, self.matrices, strict=True):
             assert weight.grad is not None

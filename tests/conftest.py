@@ -2,6 +2,8 @@
 
 import os
 import re
+import signal
+import sys
 import tarfile
 import threading
 import time
@@ -20,6 +22,9 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
 
+from verydeep.apps import cli  # noqa: E402
+from verydeep.apps.reporter import Silent  # noqa: E402
+
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 torch.set_num_threads(1)  # two threads wait for each other where the machine has other work
@@ -34,6 +39,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips the tests marked gpu where there is none."""
     if item.get_closest_marker("gpu") and gpu_device() == "cuda" and not torch.cuda.is_available():
         pytest.skip("this machine has no CUDA device")
+
+
+class StopAfter(Silent):
+    """Presses Ctrl-C after some updates."""
+
+    def __init__(self, updates: int) -> None:
+        self.left = updates
+
+    def step(self, progress: object, iterations: int, images_per_second: float) -> None:
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(signal.SIGINT)
 
 
 def picture(seed: int, width: int, height: int) -> Image.Image:
@@ -163,3 +180,20 @@ def serve() -> Iterator[Callable[..., FileServer]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def verydeep(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int | str | None, str, str]]:
+    """Runs the command line; gives its exit status, standard output and standard error."""
+    monkeypatch.setattr(cli, "_prepare_process", lambda: None)  # the allocator of the tests stays as it is
+
+    def run(*arguments: object) -> tuple[int | str | None, str, str]:
+        monkeypatch.setattr(sys, "argv", ["verydeep", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return run

@@ -59,6 +59,7 @@ def _meet(backend: str) -> None:
         dist.init_process_group(backend)
         return
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    # both are public, and their module only forgets to export them
     store = dist.TCPStore(address, port, is_master=False)  # type: ignore[attr-defined]
     names = dist.PrefixStore(f"attempt-{attempt}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=names, rank=members.rank, world_size=members.size)

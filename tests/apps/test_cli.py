@@ -37,20 +37,6 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def verydeep(monkeypatch, capsys):
-    """Runs the command line; gives its exit status, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["verydeep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
 def photos(make_folder):
     return make_folder("photos", {"dark": 24, "grey": 24, "bright": 24})
 

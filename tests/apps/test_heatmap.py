@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 from PIL import Image
 
 from conftest import picture
-from verydeep.apps import cli
 from verydeep.apps.heatmap import MOST_PIXELS, HeatMap, colour_table, heat_map
 from verydeep.convnets.model_file import save
 from verydeep.convnets.net import VeryDeep
@@ -27,20 +25,11 @@ def net():
 
 
 @pytest.fixture
-def verydeep(monkeypatch, capsys, tmp_path, net):
-    """Runs the command line in a folder with a model; gives its exit status, standard output and standard error."""
+def verydeep(verydeep, monkeypatch, tmp_path, net):
+    """Runs the command line in a folder with a model."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_prepare_process", lambda: None)
     save(net, Path("net.safetensors"))
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["verydeep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code, captured.out, captured.err
-
-    return run
+    return verydeep
 
 
 @pytest.mark.parametrize(("size", "scale", "step"), [((60, 90), 74, 8), ((130, 97), 112, 16), ((90, 60), 203, 32)])

@@ -5,7 +5,6 @@ import io
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix, recall_score
 
 from conftest import scene
-from verydeep.apps import cli
 from verydeep.apps.charts import chart, confusion
 from verydeep.apps.class_errors import class_errors, confusion_counts
 from verydeep.apps.report import Report, page, write_report
@@ -74,20 +72,6 @@ def model(tmp_path, photos):
     net.classes = open_data(photos).classes
     save(net, tmp_path / "net.safetensors")
     return tmp_path / "net.safetensors"
-
-
-@pytest.fixture
-def verydeep(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_prepare_process", lambda: None)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["verydeep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code, captured.out, captured.err
-
-    return run
 
 
 def test_errors_by_class_and_confusion_equal_scikit_learns():

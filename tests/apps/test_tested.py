@@ -1,7 +1,6 @@
 """Fusion, saved posteriors and comparisons as the command line gives them."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import torch
 from safetensors import safe_open
 
 from conftest import picture
-from verydeep.apps import cli
 from verydeep.convnets.model_file import save
 from verydeep.convnets.net import VeryDeep
 from verydeep.evaluation.saved import load_posteriors
@@ -21,19 +19,6 @@ NAMES = ("a", "b", "c")
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_prepare_process", lambda: None)
-
-
-@pytest.fixture
-def verydeep(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["verydeep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Shards are used like the folder they were made of: the same images, order, crops, splits and weights."""
 
 import pickle
-import signal
 import tarfile
 from dataclasses import replace
 
@@ -10,9 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import picture
+from conftest import StopAfter, picture
 from verydeep.apps.preparation import Execution
-from verydeep.apps.reporter import Silent
 from verydeep.apps.train import fit, resume
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.augment import TrainingView
@@ -157,18 +155,6 @@ def test_training_from_shards_gives_the_same_weights(workers, photos, out, serve
     by_folder, by_web = evaluate(trained.net, str(photos)), evaluate(trained.net, server.address)
     assert np.array_equal(by_folder.posteriors, by_web.posteriors)
     assert by_web.names == by_folder.names
-
-
-class StopAfter(Silent):
-    """Presses Ctrl-C after some updates."""
-
-    def __init__(self, updates):
-        self.left = updates
-
-    def step(self, progress, iterations, images_per_second):
-        self.left -= 1
-        if self.left == 0:
-            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("updates", [2, 5])

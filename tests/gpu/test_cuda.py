@@ -5,7 +5,6 @@ Without a GPU they are skipped; VERYDEEP_GPU_TESTS_ON=cpu runs them on the proce
 
 import json
 import os
-import signal
 import subprocess
 import sys
 
@@ -17,9 +16,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 import verydeep
-from conftest import gpu_device, picture
+from conftest import StopAfter, gpu_device, picture
 from verydeep import VeryDeep
-from verydeep.apps.reporter import Silent
 from verydeep.data.augment import TrainingView
 from verydeep.data.datasets import open_data
 from verydeep.data.resident import hold_on_device, resident_batches
@@ -160,18 +158,6 @@ def make_step(net, how):
 @pytest.fixture
 def photos(make_folder):
     return make_folder("photos", {"dark": 24, "grey": 24, "bright": 24})
-
-
-class StopAfter(Silent):
-    """Presses Ctrl-C after some updates."""
-
-    def __init__(self, updates):
-        self.left = updates
-
-    def step(self, progress, iterations, images_per_second):
-        self.left -= 1
-        if self.left == 0:
-            signal.raise_signal(signal.SIGINT)
 
 
 def test_resuming_is_as_if_nothing_had_happened(photos, tmp_path, monkeypatch):

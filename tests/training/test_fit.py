@@ -1,13 +1,13 @@
 """The loop: it learns, it resumes as if nothing had happened, it stops when asked, and it leaves nothing half done."""
 
 import json
-import signal
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from conftest import StopAfter
 from verydeep.apps.preparation import Execution
 from verydeep.apps.reporter import Silent
 from verydeep.apps.train import fit, resume, train
@@ -41,18 +41,6 @@ def fixed_choice(monkeypatch):
     """Two trainings compute alike only when neither measures which layout is faster."""
     choice = Choice(device="cpu", precision="fp32", channels_last=True, threads=1)
     monkeypatch.setattr("verydeep.apps.preparation.choose", lambda make_step, **asked: (choice, {}))
-
-
-class StopAfter(Silent):
-    """Presses Ctrl-C after some updates."""
-
-    def __init__(self, updates):
-        self.left = updates
-
-    def step(self, progress, iterations, images_per_second):
-        self.left -= 1
-        if self.left == 0:
-            signal.raise_signal(signal.SIGINT)
 
 
 class Notes(Silent):

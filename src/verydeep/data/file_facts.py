@@ -80,6 +80,7 @@ def look_at(file: Path) -> FileFacts:
 
 def read_header(image: Image.Image) -> dict[str, Any]:
     """Tells what the head of an open file says, as fields of ``FileFacts``; before its pixels are decoded."""
+    # an open file's image has the list of its tiles; Pillow's types know it of the subclass only
     raw = image.tile[0].args if image.tile else ""  # type: ignore[attr-defined]
     raw_mode = raw if isinstance(raw, str) else str(raw[0]) if raw else ""
     orientation = image.getexif().get(_ORIENTATION, 1)

@@ -193,7 +193,7 @@ def _members(stream: BufferedReader, file: str, size: int) -> Iterator[tarfile.T
     try:
         with tarfile.open(fileobj=stream, mode="r:") as tar:
             while (member := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]  # else it keeps all of them
+                tar.members.clear()  # type: ignore[attr-defined]  # not in the stubs; else it keeps all of them
                 if member.offset_data <= end or member.size < 0:
                     raise tarfile.ReadError("a header points backwards")
                 end = member.offset_data + (member.size if member.isreg() else 0)

@@ -34,6 +34,7 @@ class _Member(BaseModel):
     cost: dict[str, int | float | None] | None
 
     def member(self) -> Member:
+        # pydantic has checked that they are numbers; which are whole is Cost's own
         cost = Cost(**self.cost) if self.cost else None  # type: ignore[arg-type]
         return Member(**{**self.model_dump(), "cost": cost})
 

@@ -22,8 +22,8 @@ from verydeep.apps.charts import chart
 from verydeep.apps.cli import app
 from verydeep.convnets.architecture import Geometry, layers
 from verydeep.data.catalogue import NAMED
-from verydeep.data.download import shown_size
 from verydeep.data.findings import KINDS
+from verydeep.download import shown_size
 from verydeep.records import read_lines
 
 _MARKER = re.compile(r"^<!-- (table|help): (\S+) -->$", re.MULTILINE)

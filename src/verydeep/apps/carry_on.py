@@ -13,7 +13,8 @@ from verydeep.apps.reporter import Reporter
 from verydeep.apps.signals import stop_on_signals
 from verydeep.apps.worst import worst_mistakes
 from verydeep.collectives import processes
-from verydeep.convnets.model_file import DataCard, ModelCard, load, make_card, selected_on
+from verydeep.convnets.model_card import DataCard, ModelCard, make_card, selected_on
+from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.augment import TrainingView, principal_shifts
 from verydeep.data.datasets import DataSet, describe

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.data.download import shown_size
+from verydeep.download import shown_size
 from verydeep.evaluation.errors import interval95
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from verydeep.collectives import any_process, processes, sum_over_processes
 from verydeep.convnets.dropout import image_keys
-from verydeep.convnets.model_file import ModelCard
+from verydeep.convnets.model_card import ModelCard
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.augment import TrainingView
 from verydeep.data.batches import training_batches

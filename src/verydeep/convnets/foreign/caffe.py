@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -218,8 +217,6 @@ def _take_batch_norm(chain: Chain, layer: _Layer, scale: _Layer | None, file: Pa
     gain = 1 / factor.reshape(()) if factor.any() else torch.zeros(())
     settings = layer.settings(_BATCH_NORM)
     epsilon = settings.number(3, 1e-5) if settings else 1e-5
-    # the file has a float32, and 1e-5 as one is a little less than 1e-5
-    epsilon = 1e-5 if np.float32(epsilon) == np.float32(1e-5) else epsilon
     given = scale.weights(file) if scale else []
     shift = given[1] if len(given) > 1 else None
     chain.batch_norm(layer.name, given[0] if given else None, shift, mean * gain, variance * gain, epsilon)

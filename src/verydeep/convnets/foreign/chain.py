@@ -128,8 +128,16 @@ class Chain:
             if tensor.numel() != self._channels:
                 raise self._refused(name, f"has {tensor.numel()} numbers for {self._channels} channels")
             self.tensors[f"{ours}.{part}"] = tensor.reshape(-1).float()
-        if epsilon != _EPSILON:
+        # files have a float32, and 1e-5 as one is a little less than 1e-5
+        if np.float32(epsilon) != np.float32(_EPSILON):
             self.tensors[f"{ours}.running_var"] = (variance.reshape(-1).double() + (epsilon - _EPSILON)).float()
+
+    def add_bias(self, name: str, bias: Tensor) -> None:
+        """Takes a bias that stands in the file as an addition after its layer."""
+        last = next(reversed(self.tensors), "")
+        if self._last not in ("convolution", "fully connected layer") or bias.numel() not in (1, self._channels):
+            raise self._refused(name, f"adds {bias.numel()} numbers after {self._last}")
+        self.tensors[last] = self.tensors[last] + bias.reshape(-1).float()
 
     def relu(self, name: str, slope: float = 0) -> None:
         """Takes a ReLU; a leaky one is refused."""
@@ -146,6 +154,11 @@ class Chain:
             raise self._refused(name, f"pools with {found} where the paper has 2, 2 and 0")
         self._follow("pooling", name)
         self._block, self._index = self._block + 1, 0
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the three fully connected layers have come."""
+        return self._head_layers == len(_HEAD)
 
     def finish(self) -> bool:
         """Ends the chain.

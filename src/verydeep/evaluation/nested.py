@@ -1,0 +1,115 @@
+"""Differences of settings that were each trained with several seeds and tested on the same images."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+
+_RESAMPLES = 4999
+_AT_ONCE = 2**22
+"""Numbers of a batch of resamples."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One part of a contrast: errors of one setting, and how much they count.
+
+    Attributes:
+        weight: such as 1 for the second of two settings and -1 for the first.
+        errors: one row per seed, one column per image; for two tests of the same nets their differences.
+    """
+
+    weight: float
+    errors: Float[ndarray, "s n"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A difference of error rates over seeds and images.
+
+    Attributes:
+        difference: a fraction; below 0 where the second is better.
+        interval95: for other seeds and other images; where there is one seed, for other images alone.
+        p_value: two-sided, of a difference on the other side of the threshold.
+        num_seeds: the smallest number of seeds of a setting.
+        num_images: images tested on.
+    """
+
+    difference: float
+    interval95: tuple[float, float]
+    p_value: float
+    num_seeds: int
+    num_images: int
+
+    def as_record(self) -> dict[str, Any]:
+        """The figures, for JSON."""
+        return asdict(self) | {"interval95": list(self.interval95)}
+
+
+def contrast(first: Bool[ndarray, "s n"], second: Bool[ndarray, "t n"], *, same_nets: bool) -> list[Term]:
+    """The second setting against the first.
+
+    Args:
+        first: errors, one row per seed.
+        second: errors, one row per seed.
+        same_nets: whether both are tests of the same nets, row by row, so that a seed is drawn for both together.
+    """
+    one, other = first.astype(np.float64), second.astype(np.float64)
+    return [Term(1.0, other - one)] if same_nets else [Term(1.0, other), Term(-1.0, one)]
+
+
+def mean_contrast(contrasts: Sequence[Sequence[Term]]) -> list[Term]:
+    """The mean of several contrasts on the same images."""
+    return [Term(term.weight / len(contrasts), term.errors) for terms in contrasts for term in terms]
+
+
+def nested_difference(
+    terms: Sequence[Term], *, threshold: float = 0.0, resamples: int = _RESAMPLES, seed: int = 0
+) -> Difference:
+    """Measures a contrast with its interval: seeds and images are both drawn anew, the images for all terms together.
+
+    The draws of s seeds are widened by the square root of s / (s - 1), since so few seeds differ less from their own
+    mean than from that of all seeds.
+
+    Args:
+        terms: the contrast.
+        threshold: the difference that the p-value is for.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    num_images = terms[0].errors.shape[1]
+    generator = np.random.default_rng(seed)
+    drawn = []
+    while (left := resamples - sum(map(len, drawn))) > 0:
+        count = min(left, max(1, _AT_ONCE // num_images))
+        images = _shares(generator, count, num_images)
+        sums = np.zeros(count)
+        for term in terms:
+            seeds = _widened(_shares(generator, count, len(term.errors)))
+            sums += term.weight * ((images @ term.errors.T) * seeds).sum(1)
+        drawn.append(sums)
+    values = np.concatenate(drawn)
+    low, high = np.quantile(values, [0.025, 0.975])
+    beyond = min((values <= threshold).mean(), (values >= threshold).mean())
+    return Difference(
+        difference=float(sum(term.weight * term.errors.mean() for term in terms)),
+        interval95=(float(low), float(high)),
+        p_value=float(min(1.0, 2 * max(beyond, 1 / (resamples + 1)))),
+        num_seeds=min(len(term.errors) for term in terms),
+        num_images=num_images,
+    )
+
+
+def _shares(generator: np.random.Generator, count: int, number: int) -> Float[ndarray, "c m"]:
+    """How often each of ``number`` things is drawn in as many draws, as shares that sum to 1; ``count`` times."""
+    drawn = generator.integers(0, number, (count, number)) + number * np.arange(count)[:, None]
+    shares: ndarray = np.bincount(drawn.ravel(), minlength=count * number).reshape(count, number) / number
+    return shares
+
+
+def _widened(shares: Float[ndarray, "c m"]) -> Float[ndarray, "c m"]:
+    number = shares.shape[1]
+    return shares if number == 1 else 1 / number + (shares - 1 / number) * np.sqrt(number / (number - 1))

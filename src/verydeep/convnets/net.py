@@ -19,8 +19,6 @@ from verydeep.mistakes import MistakeError, WrongUseError
 IMAGENET_MEAN: Final = (123.68, 116.779, 103.939)
 """Mean RGB of ILSVRC-2012 in 0..255, as published with the authors' models."""
 
-_FIRST_OF_HEAD: Final = "fc6"
-
 
 class VeryDeep(nn.Module):
     """A net of the paper.
@@ -91,9 +89,7 @@ class VeryDeep(nn.Module):
         self.gradient_checkpointing = False
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN))
         self.register_buffer("divisor", torch.ones(3))
-        for layer in layers(self.geometry):
-            if features_only and layer.name == _FIRST_OF_HEAD:
-                break
+        for layer in layers(self.geometry, features_only=features_only):
             self.add_module(layer.name, make_module(layer, dropout))
         if initialisation is not None:
             self.initialise(initialisation, generator)
@@ -155,7 +151,7 @@ class VeryDeep(nn.Module):
 
     def _layers(self, *, head: bool) -> Iterator[tuple[str, nn.Module]]:
         names = list(self._modules)
-        first = len(names) if self.features_only else names.index(_FIRST_OF_HEAD)
+        first = len(names) if self.features_only else names.index("fc6")
         for name in names[first:] if head else names[:first]:
             yield name, self.get_submodule(name)
 

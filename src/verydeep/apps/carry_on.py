@@ -149,7 +149,7 @@ def carry_on(
         model=run.model_file if run.model_file.exists() else run.checkpoint_file,
         epochs=progress.epoch,
         finished=finished,
-        split="val",
+        split=data.val.split,
         top1_error=result.top1_error if result else None,
         top5_error=result.top5_error if result else None,
         num_images=len(data.val),

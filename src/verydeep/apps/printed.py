@@ -1,6 +1,5 @@
 """What the verbs print for a person, on standard output."""
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -19,10 +18,15 @@ if TYPE_CHECKING:
     from verydeep.apps.plan import Plan
     from verydeep.apps.predict import Prediction
     from verydeep.apps.tested import Evaluation, Pair
+    from verydeep.convnets.model_card import ModelCard
+    from verydeep.convnets.weights import PublishedWeights
     from verydeep.data.catalogue import NamedSet
     from verydeep.data.doctor import Diagnosis
     from verydeep.data.shard_writer import Written
     from verydeep.evaluation.result import Result
+
+
+_SPLITS = {"val": "validation", "test": "test", "train": "training"}
 
 
 def _print_table(table: Table) -> None:
@@ -41,9 +45,10 @@ def print_trained(trained: "Trained", data: str | None) -> None:
         print(f"  verydeep train --resume --out {trained.run}")
         return
     top5 = "" if trained.top5_error is None else f", top-5 error {_percent(trained.top5_error)}"
+    images = f"{trained.num_images:,} {_SPLITS[trained.split]} images"
     print(
-        f"{trained.model}: top-1 error {_percent(trained.top1_error)}{top5} on the {trained.num_images:,} validation "
-        f"images after {trained.epochs} epochs ({trained.images_per_second:,.0f} images/s)"
+        f"{trained.model}: top-1 error {_percent(trained.top1_error)}{top5} on {images} after"
+        f" {trained.epochs} epochs ({trained.images_per_second:,.0f} images/s)"
     )
     print(f"{trained.run / 'report.html'} shows the curves and the worst mistakes. Next:")
     print(f"  verydeep evaluate {trained.run} {shlex.quote(data) if data else 'DATA'}")
@@ -155,6 +160,36 @@ def print_named_sets(rows: Sequence["NamedSet"], folder: Path) -> None:
     print(f"in {folder} (set VERYDEEP_DATA for another folder); digits come with the package")
 
 
+def print_weights(rows: Sequence["PublishedWeights"], folder: Path) -> None:
+    """Lists the published weights, and says which of them are here."""
+    table = Table("name", "net", "top-1", "top-5 error", "file", "hash", "here")
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        measured = f"; errors: {row.errors.measured}" if row.errors else ""
+        note = f"{row.publisher}. Hash: {row.digest_source}{measured}. Licence: {row.licence}."
+        if note not in notes:
+            table.add_section()
+        notes.setdefault(note, []).append(row.name)
+        table.add_row(
+            row.name,
+            row.architecture
+            + (" with batch norm" if row.batch_norm else "")
+            + (", convolutions only" if row.features_only else ""),
+            _percent(row.errors.top1_error if row.errors else None),
+            _percent(row.errors.top5_error if row.errors else None),
+            shown_size(row.size),
+            f"{row.digest.algorithm} {row.digest.digits[:8]}" if row.digest else "none",
+            "yes" if row.is_here else "",
+        )
+    _print_table(table)
+    for note, names in notes.items():
+        print(f"{names[0]}{' ... ' + names[-1] if len(names) > 1 else ''}: {note}")
+    print(
+        "Errors are on the validation images of ILSVRC-2012, as published. A name stands where a MODEL does, and is "
+        f"fetched on first use into {folder} (VERYDEEP_CACHE sets another cache, VERYDEEP_OFFLINE=1 forbids it)."
+    )
+
+
 def print_fetched(row: "NamedSet", description: str) -> None:
     """Says what a fetched data set holds and what comes next."""
     print(f"{description}, in {row.folder}")
@@ -196,9 +231,9 @@ def print_diagnosis(diagnosis: "Diagnosis") -> None:
         print("Mend what is fatal before you train.")
 
 
-def print_inspection(record: dict[str, Any], title: str, card: dict[str, Any]) -> None:
-    """Prints the layers of a net and what they cost."""
-    from verydeep.apps.inspect import stacking_lines  # which needs torch
+def print_inspection(record: dict[str, Any], title: str, card: "ModelCard | None") -> None:
+    """Prints the layers of a net and what they cost, and what a model file says of itself."""
+    from verydeep.apps.inspect import stacking_lines
 
     table = Table("layer", "kernel", "output", "parameters", "MACs", "receptive field", title=title)
     for row in record["layers"]:
@@ -227,5 +262,18 @@ def print_inspection(record: dict[str, Any], title: str, card: dict[str, Any]) -
     )
     for line in stacking_lines():
         print(line)
-    for key in ("classes", "data", "errors", "recipe") if card else ():
-        print(f"{key}: {json.dumps(card[key])}")
+    if card is None:
+        return
+    from verydeep.apps.card import card_facts
+
+    facts = Table(show_header=False, box=None, title="The model card", title_justify="left")
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, fact in card_facts(card).items():
+        facts.add_row(name, escape(fact))
+    _print_table(facts)
+    if check := record.get("check"):
+        print(
+            f"{check['file']}: {check['num_bytes']:,} bytes, sha256 {check['sha256']}, "
+            f"{check['num_tensors']} tensors, {'NOT ' if check['not_finite'] else ''}all numbers finite"
+        )

@@ -13,6 +13,8 @@ from torch import Tensor
 from verydeep.atomic import written_whole
 from verydeep.convnets.model_card import ModelCard, make_card
 from verydeep.convnets.net import VeryDeep
+from verydeep.convnets.shipped import SHIPPED, shipped_file
+from verydeep.convnets.weights import find_published
 from verydeep.mistakes import MistakeError, WrongUseError
 
 MODEL_FILE = "model.safetensors"
@@ -95,10 +97,12 @@ def reason_of(error: OSError | SafetensorError) -> str:
 
 
 def find_model_file(model: str | Path) -> Path:
-    """Finds the file of a MODEL: a model file, or a run folder that holds one.
+    """Finds the file of a MODEL: a model file, a run folder that holds one, or a name.
+
+    Published weights are fetched and made a model file when they are first asked for.
 
     Raises:
-        MistakeError: there is none.
+        MistakeError: there is none, or published weights cannot be had.
     """
     path = Path(model)
     if path.is_file():
@@ -108,7 +112,16 @@ def find_model_file(model: str | Path) -> Path:
             if (path / name).is_file():
                 return path / name
         raise MistakeError(f"{path} holds no {MODEL_FILE}: give the run folder of a training that has begun")
-    raise MistakeError(f"no model {str(model)!r}: give a model file (.safetensors) or a run folder made by train")
+    if str(model) == SHIPPED:
+        return shipped_file()
+    if row := find_published(str(model)):
+        from verydeep.convnets.weights_cache import fetch_weights  # which writes model files
+
+        return fetch_weights(row.name)
+    raise MistakeError(
+        f"no model {str(model)!r}: give a model file (.safetensors), a run folder made by train, or a published name "
+        "(verydeep weights list)"
+    )
 
 
 class Opened:

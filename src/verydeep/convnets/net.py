@@ -19,8 +19,6 @@ from verydeep.mistakes import MistakeError, WrongUseError
 IMAGENET_MEAN: Final = (123.68, 116.779, 103.939)
 """Mean RGB of ILSVRC-2012 in 0..255, as published with the authors' models."""
 
-_FIRST_OF_HEAD: Final = "fc6"
-
 
 class VeryDeep(nn.Module):
     """A net of the paper.
@@ -91,9 +89,7 @@ class VeryDeep(nn.Module):
         self.gradient_checkpointing = False
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN))
         self.register_buffer("divisor", torch.ones(3))
-        for layer in layers(self.geometry):
-            if features_only and layer.name == _FIRST_OF_HEAD:
-                break
+        for layer in layers(self.geometry, features_only=features_only):
             self.add_module(layer.name, make_module(layer, dropout))
         if initialisation is not None:
             self.initialise(initialisation, generator)
@@ -155,7 +151,7 @@ class VeryDeep(nn.Module):
 
     def _layers(self, *, head: bool) -> Iterator[tuple[str, nn.Module]]:
         names = list(self._modules)
-        first = len(names) if self.features_only else names.index(_FIRST_OF_HEAD)
+        first = len(names) if self.features_only else names.index("fc6")
         for name in names[first:] if head else names[:first]:
             yield name, self.get_submodule(name)
 
@@ -274,6 +270,19 @@ class VeryDeep(nn.Module):
             if name in wanted:
                 outputs[name] = x
         return {name: outputs[name] for name in names}
+
+    def as_torchvision(self) -> nn.Module:
+        """Gives a VGG of torchvision with these weights, shared: ``features.*``, ``classifier.*`` and its input.
+
+        Its input is RGB in 0..1 less (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225), whatever this net
+        subtracts. Like every VGG of torchvision it squeezes larger images into one place, and is not dense.
+
+        Raises:
+            WrongUseError: torchvision has no such net: A-LRN, C, B-5x5, other widths or crops.
+        """
+        from verydeep.convnets.foreign.twin import torchvision_twin
+
+        return torchvision_twin(self)
 
     def set_input(self, mean: Iterable[float], divisor: Iterable[float] = (1, 1, 1)) -> None:
         """Sets what is subtracted from the pixels and what divides them, one number per channel, RGB in 0..255."""

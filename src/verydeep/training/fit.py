@@ -207,6 +207,7 @@ def _end_epoch(t: Training, optimiser: torch.optim.SGD, progress: Progress) -> P
         "learning_rate": optimiser.param_groups[0]["lr"],
         "loss": progress.loss / progress.seen,
         "train_error": progress.wrong / progress.seen,
+        "split": errors.get("split", "val"),
         "val_top1_error": error,
         "val_top5_error": errors.get("top5_error"),
         "images_per_second": progress.seen / progress.seconds,

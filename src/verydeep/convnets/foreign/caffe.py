@@ -38,6 +38,7 @@ _LAYERS: Final = {2: _V1, 100: _TODAY}
 """The fields of NetParameter that hold layers: V1LayerParameter, as the authors' files have it, and LayerParameter."""
 
 _BATCH_NORM: Final = 139
+_MOST_LAYERS: Final = 1000
 _NET_FIELDS: Final = {1, 2, 3, 4, 5, 6, 7, 8, 100}
 
 _V1_TYPES: Final = {
@@ -132,9 +133,13 @@ def read(file: Path) -> ForeignWeights:
 
 
 def _layers(file: Path) -> Iterator[_Layer]:
+    count = 0
     for number, value in fields(map_file(file)):
         if number not in _LAYERS or not isinstance(value, memoryview):
             continue
+        count += 1
+        if count > _MOST_LAYERS:
+            raise WireError(f"more than {_MOST_LAYERS} layers")
         schema, message = _LAYERS[number], Message(value)
         if schema is _V1 and 1 in message:
             raise WireError("its layers are those of Caffe before 2014; upgrade_net_proto_binary of Caffe renews them")

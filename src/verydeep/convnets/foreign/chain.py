@@ -130,13 +130,19 @@ class Chain:
             self.tensors[f"{ours}.{part}"] = tensor.reshape(-1).float()
         # files have a float32, and 1e-5 as one is a little less than 1e-5
         if np.float32(epsilon) != np.float32(_EPSILON):
-            self.tensors[f"{ours}.running_var"] = (variance.reshape(-1).double() + (epsilon - _EPSILON)).float()
+            self._change_epsilon(ours, scale.double(), variance.reshape(-1).double() + epsilon)
+
+    def _change_epsilon(self, ours: str, scale: Tensor, total: Tensor) -> None:
+        """Writes variance plus the other program's epsilon as a variance for ours, exactly; none is below zero."""
+        kept = total.clamp_min(_EPSILON)
+        self.tensors[f"{ours}.weight"] = (scale.reshape(-1) * (kept / total).sqrt()).float()
+        self.tensors[f"{ours}.running_var"] = (kept - _EPSILON).float()
 
     def add_bias(self, name: str, bias: Tensor) -> None:
         """Takes a bias that stands in the file as an addition after its layer."""
         last = next(reversed(self.tensors), "")
         if self._last not in ("convolution", "fully connected layer") or bias.numel() not in (1, self._channels):
-            raise self._refused(name, f"adds {bias.numel()} numbers after {self._last}")
+            raise self._refused(name, f"adds {bias.numel()} numbers after a {self._last}")
         self.tensors[last] = self.tensors[last] + bias.reshape(-1).float()
 
     def relu(self, name: str, slope: float = 0) -> None:
@@ -190,7 +196,8 @@ class Chain:
             due = _MAY_FOLLOW[self._last]
         if kind not in due:
             expected = " or a ".join(due) or "soft-max"
-            raise self._refused(name, f"is a {kind} after {self._last}, where a VGG net has a {expected}")
+            before = self._last if self._last == "the image" else f"a {self._last}"
+            raise self._refused(name, f"is a {kind} after {before}, where a VGG net has a {expected}")
         self._last = kind
 
     def _keep(self, name: str, ours: str, weight: Tensor, bias: Tensor | None) -> None:

@@ -8,7 +8,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,9 @@ _TEXTS: Final = {1: "utf-8", 2: "utf-8", 4: "utf-16", 16: "utf-8", 17: "utf-16",
 _CELL, _STRUCT, _CHAR = 1, 2, 4
 _NUMERIC_CLASSES: Final = range(6, 16)
 
-Value = NDArray[np.generic] | str | list["Value"] | dict[str, "Value"] | None
-"""An array, a text, a cell or an array of structs (column by column), one struct, or what is passed over."""
+Value = NDArray[np.generic] | str | list[Any] | dict[str, Any] | None
+"""An array, a text, a cell or an array of structs (column by column), one struct, or what is passed over; cells and
+structs hold values of the same kinds."""
 
 
 class MatError(ValueError):

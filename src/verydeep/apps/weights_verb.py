@@ -1,6 +1,5 @@
 """Weights of other programs made into model files, and model files into weights of other programs."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +14,7 @@ from verydeep.convnets.foreign.targets import Preprocessing, export, find_target
 from verydeep.convnets.model_card import make_card
 from verydeep.convnets.model_file import load, save
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.images import open_image
+from verydeep.data.images import read_image
 from verydeep.download import digest_of
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.progress import Progress, ignore_progress
@@ -157,7 +156,7 @@ def _verify(asked: Asked, foreign: ForeignWeights, net: VeryDeep) -> Agreement:
 def _photographs(folder: Path) -> list[Image.Image]:
     from verydeep.apps.predict import find_images
 
-    return [open_image(file) for file in find_images([str(folder)])[:_MOST_IMAGES]]
+    return [read_image(file) for file in find_images([str(folder)])[:_MOST_IMAGES]]
 
 
 def drawn_pictures() -> list[Image.Image]:
@@ -275,8 +274,3 @@ def print_exported(exported: Exported) -> None:
     """Prints what was written and what the other program has to do to an image."""
     print(f"{exported.file} is written for {exported.target}: {exported.load}")
     print(f"input there: {exported.preprocessing}")
-
-
-def record_text(record: dict[str, Any]) -> str:
-    """The JSON of a verb."""
-    return json.dumps(record, indent=2, allow_nan=False)

@@ -146,7 +146,11 @@ def main() -> None:
         for ours, theirs in zip(stored_again.state_dict().values(), stored.state_dict().values(), strict=True)
     )
     rows = [
-        figures(after) | {"top1_error_fp32": before.top1_error, "changed": int((before.posteriors.argmax(1) != after.posteriors.argmax(1)).sum())}
+        figures(after)
+        | {
+            "top1_error_fp32": before.top1_error,
+            "changed": int((before.posteriors.argmax(1) != after.posteriors.argmax(1)).sum()),
+        }
         for before, after in zip(whole, rounded, strict=True)
     ]
     summary = {

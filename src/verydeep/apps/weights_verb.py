@@ -212,14 +212,14 @@ class Exported:
         target: the program.
         file: what was written.
         preprocessing: what that program has to do to an image.
-        load: how the file is loaded there.
+        calls: how the net is made and the file loaded there.
     """
 
     model: str
     target: str
     file: Path
     preprocessing: Preprocessing
-    load: str
+    calls: tuple[str, str]
 
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
@@ -228,7 +228,7 @@ class Exported:
             "to": self.target,
             "file": str(self.file),
             "preprocessing": asdict(self.preprocessing),
-            "load": self.load,
+            "calls": list(self.calls),
         }
 
 
@@ -245,9 +245,10 @@ def export_weights(model: str, to: str, out: Path) -> Exported:
         WrongUseError: the program cannot hold this net.
     """
     target = find_target(to)
-    preprocessing = export(load(model), target, out)
-    load_call = target.load.format(file=str(out))
-    return Exported(model=model, target=to, file=out, preprocessing=preprocessing, load=load_call)
+    net = load(model)
+    preprocessing = export(net, target, out)
+    calls = (f"model = {target.make(net)}", target.load.format(file=str(out)))
+    return Exported(model=model, target=to, file=out, preprocessing=preprocessing, calls=calls)
 
 
 def print_imported(imported: Imported) -> None:
@@ -272,5 +273,7 @@ def print_imported(imported: Imported) -> None:
 
 def print_exported(exported: Exported) -> None:
     """Prints what was written and what the other program has to do to an image."""
-    print(f"{exported.file} is written for {exported.target}: {exported.load}")
+    print(f"{exported.file} is written for {exported.target}. Load it there with:")
+    for call in exported.calls:
+        print(f"  {call}")
     print(f"input there: {exported.preprocessing}")

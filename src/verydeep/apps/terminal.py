@@ -65,7 +65,9 @@ class Terminal:
         """Says how an epoch went."""
         self._told = time.monotonic()
         whole = f"/{self.epochs}" if self.epochs else ""
-        measured = "validation error" if record.get("split", "val") == "val" else "error of training images, central crop"
+        measured = (
+            "validation error" if record.get("split", "val") == "val" else "error of training images, central crop"
+        )
         self.note(
             f"epoch {record['epoch']}{whole}: loss {record['loss']:.3f}, "
             f"training error {100 * record['train_error']:.2f}%, "

@@ -26,7 +26,6 @@ _SQUEEZED_BELOW = range(paper.TOTAL_STRIDE, paper.CROP, paper.TOTAL_STRIDE)
 _FEATURE = re.compile(r"(?:features|net)\.(\d+)\.(\w+)")
 _CLASSIFIER = re.compile(r"classifier\.(\d+)\.(weight|bias)")
 _TIMM_HEAD = {"pre_logits.fc1": "fc6", "pre_logits.fc2": "fc7", "head.fc": "fc8"}
-# what DataParallel, torch.compile and training programs put before the names
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.")
 
 
@@ -42,7 +41,7 @@ def from_state_dict(state: Mapping[str, Tensor]) -> ForeignWeights:
     Raises:
         MistakeError: a name is of none of them.
     """
-    state = _without_prefixes(state)
+    state = without_prefixes(state)
     if any(name.startswith("conv1_1.") for name in state):
         raise MistakeError("the names are those of verydeep, but it is no model file: its card is missing")
     tensors: dict[str, Tensor] = {}
@@ -77,7 +76,9 @@ def from_state_dict(state: Mapping[str, Tensor]) -> ForeignWeights:
     )
 
 
-def _without_prefixes(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Takes off what DataParallel, torch.compile and training programs put before all names."""
+    state = dict(state)
     while state:
         for prefix in _PREFIXES:
             if all(name.startswith(prefix) for name in state):

@@ -40,6 +40,15 @@ def read(file: Path) -> ForeignWeights:
     Raises:
         MistakeError: the file would run code, is damaged, or holds no state dict of a VGG.
     """
+    return from_state_dict(load_state(file))
+
+
+def load_state(file: Path) -> dict[str, Tensor]:
+    """Reads the tensors of a state dict by the names they have in the file.
+
+    Raises:
+        MistakeError: as read.
+    """
     zipped = zipfile.is_zipfile(file)
     if zipped:
         _check_archive(file)
@@ -57,7 +66,7 @@ def read(file: Path) -> ForeignWeights:
     except Exception as error:  # whatever a made-up file sets off
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MistakeError(f"{file} is a damaged file of PyTorch ({reason}): download it again") from error
-    return from_state_dict(_state_dict(file, loaded))
+    return _state_dict(file, loaded)
 
 
 def _check_archive(file: Path) -> None:

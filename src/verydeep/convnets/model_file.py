@@ -227,9 +227,7 @@ def load(model: str | Path, *, features_only: bool = False, precision: str = "fp
     expected = net.state_dict()
     known = stored_names(card.geometry, whole.state_dict(), card.names)
     stored = {name: known[name] for name in expected if name in known}
-    opened.check(
-        {stored[name]: stored_shape(name, expected[name], card.names) for name in stored}, set(known.values())
-    )
+    opened.check({stored[name]: stored_shape(name, expected[name], card.names) for name in stored}, set(known.values()))
     weights = {"mean": torch.tensor(card.mean), "divisor": torch.tensor(card.divisor)}
     for name, theirs in stored.items():
         like, tensor = expected[name], opened.tensors.get_tensor(theirs)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from verydeep.apps.predict import Prediction
     from verydeep.apps.tested import Evaluation, Pair
     from verydeep.convnets.model_card import ModelCard
-    from verydeep.convnets.weights import PublishedWeights
     from verydeep.data.catalogue import NamedSet
     from verydeep.data.doctor import Diagnosis
     from verydeep.data.shard_writer import Written
@@ -35,7 +34,8 @@ def print_table(table: Table) -> None:
     Console(width=None if terminal else 120, soft_wrap=not terminal).print(table)
 
 
-def _percent(fraction: float | None) -> str:
+def percent(fraction: float | None) -> str:
+    """Writes an error rate for a person; a dash where there is none."""
     return "-" if fraction is None else f"{100 * fraction:.2f}%"
 
 
@@ -45,10 +45,10 @@ def print_trained(trained: "Trained", data: str | None) -> None:
         print(f"stopped in epoch {trained.epochs + 1}; everything is saved. Go on with:")
         print(f"  verydeep train --resume --out {trained.run}")
         return
-    top5 = "" if trained.top5_error is None else f", top-5 error {_percent(trained.top5_error)}"
+    top5 = "" if trained.top5_error is None else f", top-5 error {percent(trained.top5_error)}"
     images = f"{trained.num_images:,} {_SPLITS[trained.split]} images"
     print(
-        f"{trained.model}: top-1 error {_percent(trained.top1_error)}{top5} on {images} after"
+        f"{trained.model}: top-1 error {percent(trained.top1_error)}{top5} on {images} after"
         f" {trained.epochs} epochs ({trained.images_per_second:,.0f} images/s)"
     )
     print(f"{trained.run / 'report.html'} shows the curves and the worst mistakes. Next:")
@@ -102,7 +102,7 @@ def print_evaluation(tested: "Evaluation", *, per_class: bool = False) -> None:
         classes = Table("class", "images", "top-1 error")
         counts = tested.fused.class_counts()
         for name, error in tested.fused.class_errors().items():
-            classes.add_row(escape(name), f"{counts[name]:,}", _percent(error))
+            classes.add_row(escape(name), f"{counts[name]:,}", percent(error))
         print_table(classes)
 
 
@@ -115,9 +115,9 @@ def _add_result(table: Table, result: "Result", net: str) -> None:
         ",".join(str(scale) for scale in result.test_scales),
         result.split,
         f"{len(result.labels):,}",
-        _percent(result.top1_error),
+        percent(result.top1_error),
         f"{100 * low:.2f} to {100 * high:.2f}%",
-        _percent(result.top5_error),
+        percent(result.top5_error),
         "-" if seconds is None else f"{seconds:.3g}",
     )
 
@@ -159,36 +159,6 @@ def print_named_sets(rows: Sequence["NamedSet"], folder: Path) -> None:
         )
     print_table(table)
     print(f"in {folder} (set VERYDEEP_DATA for another folder); digits come with the package")
-
-
-def print_weights(rows: Sequence["PublishedWeights"], folder: Path) -> None:
-    """Lists the published weights, and says which of them are here."""
-    table = Table("name", "net", "top-1", "top-5 error", "file", "hash", "here")
-    notes: dict[str, list[str]] = {}
-    for row in rows:
-        measured = f"; errors: {row.errors.measured}" if row.errors else ""
-        note = f"{row.publisher}. Hash: {row.digest_source}{measured}. Licence: {row.licence}."
-        if note not in notes:
-            table.add_section()
-        notes.setdefault(note, []).append(row.name)
-        table.add_row(
-            row.name,
-            row.architecture
-            + (" with batch norm" if row.batch_norm else "")
-            + (", convolutions only" if row.features_only else ""),
-            _percent(row.errors.top1_error if row.errors else None),
-            _percent(row.errors.top5_error if row.errors else None),
-            shown_size(row.size),
-            f"{row.digest.algorithm} {row.digest.digits[:8]}" if row.digest else "none",
-            "yes" if row.is_here else "",
-        )
-    print_table(table)
-    for note, names in notes.items():
-        print(f"{names[0]}{' ... ' + names[-1] if len(names) > 1 else ''}: {note}")
-    print(
-        "Errors are on the validation images of ILSVRC-2012, as published. A name stands where a MODEL does, and is "
-        f"fetched on first use into {folder} (VERYDEEP_CACHE sets another cache, VERYDEEP_OFFLINE=1 forbids it)."
-    )
 
 
 def print_fetched(row: "NamedSet", description: str) -> None:

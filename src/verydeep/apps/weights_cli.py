@@ -21,8 +21,7 @@ def list_(as_json: _JsonOption = False) -> None:
 
     Example: verydeep weights list
     """
-    from verydeep.apps.printed import print_weights
-    from verydeep.apps.weights_list import weights_record
+    from verydeep.apps.weights_list import print_weights, weights_record
     from verydeep.convnets.weights import PUBLISHED, weights_folder
 
     if as_json:

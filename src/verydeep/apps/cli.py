@@ -450,6 +450,7 @@ def tables(
         skip_damaged=skip_damaged,
         command=shlex.join(["verydeep", *sys.argv[1:]]),
     )
+    _fetch_weights(*asked.models)
     if plan:
         plan_and_print(asked, as_json=as_json)
     elif not run(asked, as_json=as_json):

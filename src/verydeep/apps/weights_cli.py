@@ -4,6 +4,7 @@ torch is imported inside the verbs that need it, as in the command line itself.
 """
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -54,3 +55,28 @@ def fetch(
         fetch_shown(row.name, accept_hash)
     if as_json:
         print(json.dumps({"weights": [row.as_record() for row in rows]}, indent=2))
+
+
+@weights_app.command()
+def card(
+    model: Annotated[str, typer.Argument(help="A model file, a run folder or a published name.")],
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+    as_json: _JsonOption = False,
+) -> None:
+    """Write a folder that the Hugging Face hub takes as it is: README.md, config.json and the weights.
+
+    Example: verydeep weights card runs/digits --out digits-net
+    """
+    from verydeep.apps.model_folder import write_model_folder
+    from verydeep.apps.weights_list import fetch_shown, is_to_fetch
+
+    if is_to_fetch(model):
+        fetch_shown(model)
+    folder = write_model_folder(model, out)
+    files = [str(file) for file in sorted(folder.iterdir())]
+    if as_json:
+        print(json.dumps({"folder": str(folder), "files": files}, indent=2))
+    else:
+        print(f"{', '.join(files)} are written. Next:")
+        upload = f"upload_folder(repo_id='OWNER/NAME', folder_path='{folder}')"
+        print(f'  python -c "import huggingface_hub as hub; hub.{upload}"')

@@ -169,13 +169,13 @@ def test_training_without_validation(verydeep):
 
 def test_a_folder_for_the_hub(verydeep, tmp_path):
     save(VeryDeep("A", num_classes=3, crop=32, width=0.125), "net.safetensors", precision="bf16")
-    status, out, _ = verydeep("weights", "card", "net.safetensors", "--out", "my-net", "--json")
+    status, out, _ = verydeep("weights", "export", "net.safetensors", "--to", "hub", "--out", "my-net", "--json")
     assert status == 0
     assert json.loads(out)["files"] == ["my-net/README.md", "my-net/config.json", "my-net/model.safetensors"]
     assert verydeep("predict", "my-net", "photo.png")[0] == 0
-    status, _, err = verydeep("weights", "card", "net.safetensors", "--out", "my-net")
+    status, _, err = verydeep("weights", "export", "net.safetensors", "--to", "hub", "--out", "my-net")
     assert status == 2
     assert "my-net holds something already" in err
-    status, out, _ = verydeep("weights", "card", "net.safetensors", "--out", "other")
+    status, out, _ = verydeep("weights", "export", "net.safetensors", "--to", "hub", "--out", "other")
     assert status == 0
     assert "upload_folder(repo_id='OWNER/NAME', folder_path='other')" in out

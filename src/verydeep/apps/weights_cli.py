@@ -27,8 +27,7 @@ def list_(as_json: _JsonOption = False) -> None:
 
     Example: verydeep weights list
     """
-    from verydeep.apps.printed import print_weights
-    from verydeep.apps.weights_list import weights_record
+    from verydeep.apps.weights_list import print_weights, weights_record
     from verydeep.convnets.weights import PUBLISHED, weights_folder
 
     if as_json:
@@ -120,26 +119,48 @@ def import_(
 @weights_app.command()
 def export(
     model: Annotated[str, typer.Argument(help="A model file, a run folder or a published name.")],
-    to: Annotated[str, typer.Option(help="torchvision, timm or keras.")],
+    to: Annotated[str, typer.Option(help="torchvision, timm or keras; or hub: a folder for the Hugging Face hub.")],
     out: Annotated[
-        Path, typer.Option(help="The file to write: .pth, .safetensors, or .weights.h5 (.h5 for old Keras).")
+        Path,
+        typer.Option(
+            help="The file to write: .pth, .safetensors, or .weights.h5 (.h5 for old Keras); for hub a new folder."
+        ),
     ],
     as_json: _JsonOption = False,
 ) -> None:
     """Write weights for another program, and say what it has to do to an image before them.
 
+    With --to hub a folder with README.md, config.json and the weights, which huggingface_hub uploads as it is.
+
     Example: verydeep weights export vgg16.safetensors --to torchvision --out vgg16.pth
     """
     from verydeep.apps.weights_list import fetch_shown, is_to_fetch
-    from verydeep.apps.weights_verb import export_weights, print_exported
 
     if is_to_fetch(model):
         fetch_shown(model)
+    if to == "hub":
+        _export_to_hub(model, out, as_json)
+        return
+    from verydeep.apps.weights_verb import export_weights, print_exported
+
     exported = export_weights(model, to, out)
     if as_json:
         print(json.dumps(exported.as_record(), indent=2))
     else:
         print_exported(exported)
+
+
+def _export_to_hub(model: str, out: Path, as_json: bool) -> None:
+    from verydeep.apps.model_folder import write_model_folder
+
+    folder = write_model_folder(model, out)
+    files = [str(file) for file in sorted(folder.iterdir())]
+    if as_json:
+        print(json.dumps({"model": model, "to": "hub", "folder": str(folder), "files": files}, indent=2))
+        return
+    print(f"{', '.join(files)} are written. Next:")
+    upload = f"upload_folder(repo_id='OWNER/NAME', folder_path='{folder}')"
+    print(f'  python -c "import huggingface_hub as hub; hub.{upload}"')
 
 
 def _read_triple(text: str | None, option: str) -> tuple[float, float, float] | None:

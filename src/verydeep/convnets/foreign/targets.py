@@ -208,7 +208,7 @@ def find_target(name: str) -> Target:
         WrongUseError: an unknown name.
     """
     if name not in TARGETS:
-        raise WrongUseError(f"unknown program {name!r}: choose one of {', '.join(TARGETS)}")
+        raise WrongUseError(f"unknown program {name!r}: choose one of {', '.join(TARGETS)}, or hub for a folder")
     return TARGETS[name]
 
 

@@ -27,6 +27,7 @@ from verydeep.convnets.model_file import load, read_card, save
 from verydeep.convnets.net import VeryDeep
 from verydeep.convnets.shipped import SHIPPED_FILE
 from verydeep.data.datasets import DataSet, hold_out, open_data
+from verydeep.data.image_set import ImageSet
 from verydeep.evaluation.evaluate import Result, evaluate
 from verydeep.training.recipes import Recipe, find_recipe
 
@@ -40,12 +41,12 @@ LICENCE = (
 
 def some_of(data: DataSet, count: int) -> DataSet:
     """Takes about so many training images of each split, alike from each class, to try things."""
-    parts = {
-        split: hold_out(images, min(1.0, count / len(data.train)), split)[1]
-        for split, images in (("train", data.train), ("val", data.val), ("test", data.test))
-        if images is not None
-    }
-    return replace(data, **parts)
+    share = min(1.0, count / len(data.train))
+
+    def part(images: ImageSet) -> ImageSet:
+        return hold_out(images, share, images.split)[1]
+
+    return replace(data, train=part(data.train), val=part(data.val), test=part(data.test) if data.test else None)
 
 
 def make_net(options: argparse.Namespace, data: DataSet, recipe: Recipe) -> VeryDeep:

@@ -21,6 +21,7 @@ from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
 from verydeep.apps.charts import chart
 from verydeep.apps.cli import app
 from verydeep.convnets.architecture import Geometry, layers
+from verydeep.convnets.weights import PUBLISHED
 from verydeep.data.catalogue import NAMED
 from verydeep.data.findings import KINDS
 from verydeep.download import shown_size
@@ -136,6 +137,24 @@ def _data_sets() -> str:
     return _table(["name", "classes", "images", "download", "licence", "source"], rows)
 
 
+def _weights() -> str:
+    rows = [
+        [
+            f"`{row.name}`",
+            row.architecture
+            + (" with batch norm" if row.batch_norm else "")
+            + (", convolutions only" if row.features_only else ""),
+            row.publisher,
+            f"{100 * row.errors.top1_error:.2f}%, {100 * row.errors.top5_error:.2f}%" if row.errors else "-",
+            row.errors.measured if row.errors else "-",
+            shown_size(row.size),
+            f"{row.digest.algorithm} `{row.digest.digits[:8]}`" if row.digest else "none published",
+        ]
+        for row in PUBLISHED.values()
+    ]
+    return _table(["name", "net", "publisher", "top-1, top-5 error", "measured by", "file", "hash"], rows)
+
+
 def _findings() -> str:
     return _table(["kind", "severity", "what it means"], [[f"`{kind}`", *row] for kind, row in KINDS.items()])
 
@@ -169,6 +188,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "recipes": _recipes,
     "protocols": _protocols,
     "data-sets": _data_sets,
+    "weights": _weights,
     "names": _names,
     "growing": _growing,
     "findings": _findings,
@@ -177,7 +197,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def _help(verb: str) -> str:
-    result = CliRunner().invoke(app, [verb, "--help"], prog_name="verydeep")
+    result = CliRunner().invoke(app, [*verb.split("-"), "--help"], prog_name="verydeep")
     if result.exit_code:
         raise PluginError(f"verydeep {verb} --help fails: {result.output}")
     return f"```text\n{result.output.strip()}\n```"

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from verydeep.apps.predict import Classifier
 from verydeep.convnets.model_card import make_card
 from verydeep.convnets.model_file import find_model_file, load, load_checkpoint, read_card, save
 from verydeep.convnets.net import VeryDeep
@@ -308,9 +309,9 @@ def test_features_only_leaves_the_rest_on_the_disk(net, tmp_path):
         assert torch.equal(features.features(images), net.features(images))
         ours, theirs = (n.activations(images, ["relu3_2", "pool5"]) for n in (features, net))
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-        for ask in (features, features.score_map):
+        for ask in (features, features.score_map, Classifier):
             with pytest.raises(MistakeError, match=r"convolutions only, and so no scores: take its features"):
-                ask(images)
+                ask(features if ask is Classifier else images)
     with pytest.raises(WrongUseError, match="no layer 'fc7'"):
         features.activations(images, ["fc7"])
 

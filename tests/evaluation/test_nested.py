@@ -17,7 +17,7 @@ def alone(errors, **options):
     return nested_difference([Term(1.0, errors.astype(float))], **options)
 
 
-@pytest.mark.parametrize("seeds", [3, 8])
+@pytest.mark.parametrize("seeds", [2, 3, 8])
 def test_intervals_hold_the_truth_about_as_often_as_they_say(seeds):
     truth = simulate(np.random.default_rng(0), 3000, 2000).mean()
     held = 0
@@ -26,7 +26,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(seeds):
         found = alone(errors, resamples=400, seed=trial)
         assert found.difference == pytest.approx(errors.mean())
         held += found.interval95[0] <= truth <= found.interval95[1]
-    assert 0.85 <= held / 150 <= 1.0
+    assert 0.9 <= held / 150 <= 1.0
 
 
 def test_intervals_over_seeds_are_wider_than_over_images_alone():
@@ -61,7 +61,7 @@ def test_the_same_nets_tested_twice_differ_more_surely_than_other_nets_would():
     paired = nested_difference(contrast(first, second, same_nets=True), resamples=1000)
     apart = nested_difference(contrast(first, second, same_nets=False), resamples=1000)
     assert paired.difference == pytest.approx(apart.difference)
-    assert paired.p_value < 0.01 < apart.p_value
+    assert paired.p_value < 0.05 < apart.p_value
 
 
 def test_the_p_value_is_for_the_threshold_and_the_mean_of_contrasts_is_their_mean():
@@ -71,7 +71,8 @@ def test_the_p_value_is_for_the_threshold_and_the_mean_of_contrasts_is_their_mea
     terms = contrast(first, second, same_nets=True)
     found = nested_difference(terms, resamples=1000)
     at_it = nested_difference(terms, threshold=found.difference, resamples=1000)
-    assert at_it.p_value > 0.8 > 0.01 > found.p_value
+    assert at_it.p_value > 0.8 > 0.05 > found.p_value
+    assert nested_difference([Term(1.0, term.errors[:2]) for term in terms], resamples=1000).p_value > found.p_value
     both = mean_contrast([terms, contrast(first, first, same_nets=True)])
     assert nested_difference(both, resamples=500).difference == pytest.approx(found.difference / 2)
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from verydeep.apps.predict import Prediction
     from verydeep.apps.tested import Evaluation, Pair
     from verydeep.convnets.model_card import ModelCard
-    from verydeep.convnets.weights import PublishedWeights
     from verydeep.data.catalogue import NamedSet
     from verydeep.data.doctor import Diagnosis
     from verydeep.data.shard_writer import Written
@@ -29,12 +28,14 @@ if TYPE_CHECKING:
 _SPLITS = {"val": "validation", "test": "test", "train": "training"}
 
 
-def _print_table(table: Table) -> None:
+def print_table(table: Table) -> None:
+    """Prints a table as wide as the terminal; elsewhere no line is broken at its edge."""
     terminal = sys.stdout.isatty()
     Console(width=None if terminal else 120, soft_wrap=not terminal).print(table)
 
 
-def _percent(fraction: float | None) -> str:
+def percent(fraction: float | None) -> str:
+    """Writes an error rate for a person; a dash where there is none."""
     return "-" if fraction is None else f"{100 * fraction:.2f}%"
 
 
@@ -44,10 +45,10 @@ def print_trained(trained: "Trained", data: str | None) -> None:
         print(f"stopped in epoch {trained.epochs + 1}; everything is saved. Go on with:")
         print(f"  verydeep train --resume --out {trained.run}")
         return
-    top5 = "" if trained.top5_error is None else f", top-5 error {_percent(trained.top5_error)}"
+    top5 = "" if trained.top5_error is None else f", top-5 error {percent(trained.top5_error)}"
     images = f"{trained.num_images:,} {_SPLITS[trained.split]} images"
     print(
-        f"{trained.model}: top-1 error {_percent(trained.top1_error)}{top5} on {images} after"
+        f"{trained.model}: top-1 error {percent(trained.top1_error)}{top5} on {images} after"
         f" {trained.epochs} epochs ({trained.images_per_second:,.0f} images/s)"
     )
     print(f"{trained.run / 'report.html'} shows the curves and the worst mistakes. Next:")
@@ -79,7 +80,7 @@ def print_plan(recipe: str, plan: "Plan") -> None:
     }
     for name, value in rows.items():
         table.add_row(name, value)
-    _print_table(table)
+    print_table(table)
     for warning in plan.warnings:
         print(f"warning: {warning}")
 
@@ -92,7 +93,7 @@ def print_evaluation(tested: "Evaluation", *, per_class: bool = False) -> None:
         _add_result(table, result, ", ".join(member.architecture for member in result.members))
     if len(tested.results) > 1:
         _add_result(table, tested.fused, "fused")
-    _print_table(table)
+    print_table(table)
     for split in {result.split for result in (*tested.results, tested.fused) if result.selected_on == result.split}:
         print(f"The weights were selected on {split}: this error is lower than on new images.")
     if tested.pairs:
@@ -101,8 +102,8 @@ def print_evaluation(tested: "Evaluation", *, per_class: bool = False) -> None:
         classes = Table("class", "images", "top-1 error")
         counts = tested.fused.class_counts()
         for name, error in tested.fused.class_errors().items():
-            classes.add_row(escape(name), f"{counts[name]:,}", _percent(error))
-        _print_table(classes)
+            classes.add_row(escape(name), f"{counts[name]:,}", percent(error))
+        print_table(classes)
 
 
 def _add_result(table: Table, result: "Result", net: str) -> None:
@@ -114,9 +115,9 @@ def _add_result(table: Table, result: "Result", net: str) -> None:
         ",".join(str(scale) for scale in result.test_scales),
         result.split,
         f"{len(result.labels):,}",
-        _percent(result.top1_error),
+        percent(result.top1_error),
         f"{100 * low:.2f} to {100 * high:.2f}%",
-        _percent(result.top5_error),
+        percent(result.top5_error),
         "-" if seconds is None else f"{seconds:.3g}",
     )
 
@@ -140,7 +141,7 @@ def print_predictions(predictions: Sequence["Prediction"]) -> None:
     for prediction in predictions:
         for rank, ranked in enumerate(prediction.classes):
             table.add_row("" if rank else escape(prediction.file), escape(ranked.name), f"{ranked.posterior:.4f}")
-    _print_table(table)
+    print_table(table)
 
 
 def print_named_sets(rows: Sequence["NamedSet"], folder: Path) -> None:
@@ -156,38 +157,8 @@ def print_named_sets(rows: Sequence["NamedSet"], folder: Path) -> None:
             "yes" if row.is_here else "" if row.is_free else "by hand",
             f"{row.homepage}\n{escape(row.licence)}",
         )
-    _print_table(table)
+    print_table(table)
     print(f"in {folder} (set VERYDEEP_DATA for another folder); digits come with the package")
-
-
-def print_weights(rows: Sequence["PublishedWeights"], folder: Path) -> None:
-    """Lists the published weights, and says which of them are here."""
-    table = Table("name", "net", "top-1", "top-5 error", "file", "hash", "here")
-    notes: dict[str, list[str]] = {}
-    for row in rows:
-        measured = f"; errors: {row.errors.measured}" if row.errors else ""
-        note = f"{row.publisher}. Hash: {row.digest_source}{measured}. Licence: {row.licence}."
-        if note not in notes:
-            table.add_section()
-        notes.setdefault(note, []).append(row.name)
-        table.add_row(
-            row.name,
-            row.architecture
-            + (" with batch norm" if row.batch_norm else "")
-            + (", convolutions only" if row.features_only else ""),
-            _percent(row.errors.top1_error if row.errors else None),
-            _percent(row.errors.top5_error if row.errors else None),
-            shown_size(row.size),
-            f"{row.digest.algorithm} {row.digest.digits[:8]}" if row.digest else "none",
-            "yes" if row.is_here else "",
-        )
-    _print_table(table)
-    for note, names in notes.items():
-        print(f"{names[0]}{' ... ' + names[-1] if len(names) > 1 else ''}: {note}")
-    print(
-        "Errors are on the validation images of ILSVRC-2012, as published. A name stands where a MODEL does, and is "
-        f"fetched on first use into {folder} (VERYDEEP_CACHE sets another cache, VERYDEEP_OFFLINE=1 forbids it)."
-    )
 
 
 def print_fetched(row: "NamedSet", description: str) -> None:
@@ -226,7 +197,7 @@ def print_diagnosis(diagnosis: "Diagnosis") -> None:
         text = [f"{finding.message}.", *([few] if few else []), f"Remedy: {finding.remedy}."]
         number = f"{len(finding.files):,}" if finding.files else "-"
         table.add_row(finding.severity, finding.kind, number, escape("\n".join(_printable(line) for line in text)))
-    _print_table(table)
+    print_table(table)
     if diagnosis.is_fatal:
         print("Mend what is fatal before you train.")
 
@@ -252,7 +223,7 @@ def print_inspection(record: dict[str, Any], title: str, card: "ModelCard | None
             f"{row['macs']:,}" if row["macs"] else "",
             f"{row['receptive_field']} px",
         )
-    _print_table(table)
+    print_table(table)
     print(
         f"{record['weight_layers']} weight layers, {record['parameters']:,} parameters, {record['macs']:,} MACs a crop"
     )
@@ -271,7 +242,7 @@ def print_inspection(record: dict[str, Any], title: str, card: "ModelCard | None
     facts.add_column(overflow="fold")
     for name, fact in card_facts(card).items():
         facts.add_row(name, escape(fact))
-    _print_table(facts)
+    print_table(facts)
     if check := record.get("check"):
         print(
             f"{check['file']}: {check['num_bytes']:,} bytes, sha256 {check['sha256']}, "

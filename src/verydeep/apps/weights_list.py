@@ -1,11 +1,15 @@
 """Published weights: fetched with what a person sees meanwhile, and listed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
+from verydeep.apps.printed import percent, print_table
 from verydeep.apps.terminal import reporting
 from verydeep.convnets.shipped import SHIPPED, SHIPPED_FILE
-from verydeep.convnets.weights import PUBLISHED, find_published, known_weights, weights_folder
+from verydeep.convnets.weights import PUBLISHED, PublishedWeights, find_published, known_weights, weights_folder
 from verydeep.download import shown_size
 
 
@@ -41,3 +45,33 @@ def weights_record() -> dict[str, Any]:
         "weights": [row.as_record() for row in PUBLISHED.values()],
         "shipped": {"name": SHIPPED, "file": str(SHIPPED_FILE), "here": SHIPPED_FILE.is_file()},
     }
+
+
+def print_weights(rows: Sequence[PublishedWeights], folder: Path) -> None:
+    """Lists the published weights, and says which of them are here."""
+    table = Table("name", "net", "top-1", "top-5 error", "file", "hash", "here")
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        measured = f"; errors: {row.errors.measured}" if row.errors else ""
+        note = f"{row.publisher}. Hash: {row.digest_source}{measured}. Licence: {row.licence}."
+        if note not in notes:
+            table.add_section()
+        notes.setdefault(note, []).append(row.name)
+        table.add_row(
+            row.name,
+            row.architecture
+            + (" with batch norm" if row.batch_norm else "")
+            + (", convolutions only" if row.features_only else ""),
+            percent(row.errors.top1_error if row.errors else None),
+            percent(row.errors.top5_error if row.errors else None),
+            shown_size(row.size),
+            f"{row.digest.algorithm} {row.digest.digits[:8]}" if row.digest else "none",
+            "yes" if row.is_here else "",
+        )
+    print_table(table)
+    for note, names in notes.items():
+        print(f"{names[0]}{' ... ' + names[-1] if len(names) > 1 else ''}: {note}")
+    print(
+        "Errors are on the validation images of ILSVRC-2012, as published. A name stands where a MODEL does, and is "
+        f"fetched on first use into {folder} (VERYDEEP_CACHE sets another cache, VERYDEEP_OFFLINE=1 forbids it)."
+    )

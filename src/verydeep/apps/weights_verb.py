@@ -1,6 +1,5 @@
 """Weights of other programs made into model files, and model files into weights of other programs."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +14,7 @@ from verydeep.convnets.foreign.targets import Preprocessing, export, find_target
 from verydeep.convnets.model_card import make_card
 from verydeep.convnets.model_file import load, save
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.images import open_image
+from verydeep.data.images import read_image
 from verydeep.download import digest_of
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.progress import Progress, ignore_progress
@@ -157,7 +156,7 @@ def _verify(asked: Asked, foreign: ForeignWeights, net: VeryDeep) -> Agreement:
 def _photographs(folder: Path) -> list[Image.Image]:
     from verydeep.apps.predict import find_images
 
-    return [open_image(file) for file in find_images([str(folder)])[:_MOST_IMAGES]]
+    return [read_image(file) for file in find_images([str(folder)])[:_MOST_IMAGES]]
 
 
 def drawn_pictures() -> list[Image.Image]:
@@ -213,14 +212,14 @@ class Exported:
         target: the program.
         file: what was written.
         preprocessing: what that program has to do to an image.
-        load: how the file is loaded there.
+        calls: how the net is made and the file loaded there.
     """
 
     model: str
     target: str
     file: Path
     preprocessing: Preprocessing
-    load: str
+    calls: tuple[str, str]
 
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
@@ -229,7 +228,7 @@ class Exported:
             "to": self.target,
             "file": str(self.file),
             "preprocessing": asdict(self.preprocessing),
-            "load": self.load,
+            "calls": list(self.calls),
         }
 
 
@@ -246,9 +245,10 @@ def export_weights(model: str, to: str, out: Path) -> Exported:
         WrongUseError: the program cannot hold this net.
     """
     target = find_target(to)
-    preprocessing = export(load(model), target, out)
-    load_call = target.load.format(file=str(out))
-    return Exported(model=model, target=to, file=out, preprocessing=preprocessing, load=load_call)
+    net = load(model)
+    preprocessing = export(net, target, out)
+    calls = (f"model = {target.make(net)}", target.load.format(file=str(out)))
+    return Exported(model=model, target=to, file=out, preprocessing=preprocessing, calls=calls)
 
 
 def print_imported(imported: Imported) -> None:
@@ -273,10 +273,7 @@ def print_imported(imported: Imported) -> None:
 
 def print_exported(exported: Exported) -> None:
     """Prints what was written and what the other program has to do to an image."""
-    print(f"{exported.file} is written for {exported.target}: {exported.load}")
+    print(f"{exported.file} is written for {exported.target}. Load it there with:")
+    for call in exported.calls:
+        print(f"  {call}")
     print(f"input there: {exported.preprocessing}")
-
-
-def record_text(record: dict[str, Any]) -> str:
-    """The JSON of a verb."""
-    return json.dumps(record, indent=2, allow_nan=False)

@@ -47,6 +47,7 @@ class ModelCard(BaseModel):
         crop: side of the training crop, pixels.
         width: factor on the channels.
         features_only: whether the fully connected layers are missing.
+        names: whose names the tensors have: verydeep's, or timm's in a file that timm reads too.
         precision: in which the weights are stored: fp32, bf16 or fp16; biases, statistics, mean and divisor are fp32.
         classes: names of the classes in the order of the scores, where known.
         mirror: whether a mirrored image still shows its class.
@@ -74,6 +75,7 @@ class ModelCard(BaseModel):
     crop: Pixels
     width: Finite
     features_only: bool = False
+    names: Literal["verydeep", "timm"] = "verydeep"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     classes: tuple[str, ...] | None
     mirror: bool

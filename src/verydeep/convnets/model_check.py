@@ -39,9 +39,9 @@ class Checked:
             MistakeError: one is not.
         """
         for name, count in self.not_finite.items():
-            others = f" and {len(self.not_finite) - 1} more tensors have such" if len(self.not_finite) > 1 else ""
+            others = f" and {len(self.not_finite) - 1} more tensors have them" if len(self.not_finite) > 1 else ""
             raise MistakeError(
-                f"{self.file}: tensor {name} has {count:,} numbers that are NaN or infinite{others}: fetch or train "
+                f"{self.file}: tensor {name} has NaN or infinity in {count:,} of its numbers{others}: fetch or train "
                 "it again"
             )
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from verydeep.atomic import written_whole
 from verydeep.convnets.model_card import ModelCard, make_card
 from verydeep.convnets.net import VeryDeep
 from verydeep.convnets.shipped import SHIPPED, shipped_file
+from verydeep.convnets.stored_names import INPUT_NAMES, stored_names, stored_shape
 from verydeep.convnets.weights import find_published
 from verydeep.mistakes import MistakeError, WrongUseError
 
@@ -30,7 +31,6 @@ STORED: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16,
 """Precisions in which weights can be stored."""
 
 _DTYPES = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}
-_INPUT = ("mean", "divisor")
 _METADATA_KEY = "verydeep"
 _STATE_PREFIX = "training."
 
@@ -41,6 +41,7 @@ def save(
     *,
     card: ModelCard | None = None,
     precision: str = "fp32",
+    names: Literal["verydeep", "timm"] = "verydeep",
     state: dict[str, Tensor] | None = None,
     progress: dict[str, Any] | None = None,
 ) -> None:
@@ -52,6 +53,7 @@ def save(
         card: what it says of itself, by default what the net knows.
         precision: of the weights: fp32, or bf16 or fp16 in half the bytes. Biases, statistics of batch norm, mean and
             divisor stay fp32.
+        names: whose names the tensors have; a file with timm's can be read by timm too.
         state: tensors of the training, for a checkpoint.
         progress: numbers of the training, for a checkpoint.
 
@@ -61,9 +63,13 @@ def save(
         WrongUseError: an unknown precision.
     """
     dtype = _find_precision(precision)
-    tensors = {name: _stored(name, tensor.detach(), dtype) for name, tensor in net.state_dict().items()}
+    ours = net.state_dict()
+    tensors = {
+        stored: stored_shape(name, _stored(name, ours[name].detach(), dtype), names)
+        for name, stored in stored_names(net.geometry, ours, names).items()
+    }
     tensors |= {_STATE_PREFIX + name: tensor.contiguous() for name, tensor in (state or {}).items()}
-    described = (card or make_card(net)).model_copy(update={"precision": precision})
+    described = (card or make_card(net)).model_copy(update={"precision": precision, "names": names})
     metadata = {"format": "pt", _METADATA_KEY: described.model_dump_json()}
     if progress is not None:
         metadata["progress"] = json.dumps(progress)
@@ -219,12 +225,14 @@ def load(model: str | Path, *, features_only: bool = False, precision: str = "fp
     net = _empty_net(card, features_only=features_only or card.features_only)
     whole = _empty_net(card, features_only=card.features_only)
     expected = net.state_dict()
-    opened.check(expected, set(whole.state_dict()))
-    weights = {}
-    for name, like in expected.items():
-        tensor = opened.tensors.get_tensor(name)
-        casts = like.is_floating_point() and name not in _INPUT
-        weights[name] = tensor.to(dtype if casts else like.dtype)
+    known = stored_names(card.geometry, whole.state_dict(), card.names)
+    stored = {name: known[name] for name in expected if name in known}
+    opened.check({stored[name]: stored_shape(name, expected[name], card.names) for name in stored}, set(known.values()))
+    weights = {"mean": torch.tensor(card.mean), "divisor": torch.tensor(card.divisor)}
+    for name, theirs in stored.items():
+        like, tensor = expected[name], opened.tensors.get_tensor(theirs)
+        casts = like.is_floating_point() and name not in INPUT_NAMES
+        weights[name] = tensor.reshape(like.shape).to(dtype if casts else like.dtype)
     net.load_state_dict(weights, assign=True)
     net.classes, net.mirror, net.train_scale = card.classes, card.mirror, card.train_scale
     net.input_is_set = True

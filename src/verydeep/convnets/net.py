@@ -196,7 +196,7 @@ class VeryDeep(nn.Module):
 
         Paper: section 3.2.
         """
-        self._check_head()
+        self.require_scores()
         for _, layer in self._layers(head=True):
             map_ = layer(map_)
         return map_
@@ -215,7 +215,7 @@ class VeryDeep(nn.Module):
 
         Paper: section 3.2.
         """
-        self._check_head()
+        self.require_scores()
         if min(images.shape[-2:]) < self.geometry.crop:
             size = "x".join(str(side) for side in images.shape[-2:])
             raise MistakeError(
@@ -224,7 +224,12 @@ class VeryDeep(nn.Module):
             )
         return self.head(self.features(images))
 
-    def _check_head(self) -> None:
+    def require_scores(self) -> None:
+        """Checks that the net gives scores.
+
+        Raises:
+            MistakeError: it has its convolutions only.
+        """
         if self.features_only:
             raise MistakeError(
                 f"this net of {self.geometry.title} has its convolutions only, and so no scores: take its features or "

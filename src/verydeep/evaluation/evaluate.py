@@ -205,8 +205,9 @@ def check_classes(net: VeryDeep, images: ImageSet) -> None:
     """Checks that the scores of a net mean the classes of the images.
 
     Raises:
-        MistakeError: they do not; the message names a class that differs.
+        MistakeError: they do not; the message names a class that differs. Or the net gives no scores.
     """
+    net.require_scores()
     if net.geometry.num_classes != len(images.classes):
         raise MistakeError(
             f"the net has {net.geometry.num_classes} classes and the data {len(images.classes)}: "

@@ -62,17 +62,30 @@ def contrast(first: Bool[ndarray, "s n"], second: Bool[ndarray, "t n"], *, same_
 
 
 def mean_contrast(contrasts: Sequence[Sequence[Term]]) -> list[Term]:
-    """The mean of several contrasts on the same images."""
-    return [Term(term.weight / len(contrasts), term.errors) for terms in contrasts for term in terms]
+    """The mean of several contrasts on the same images; what stands in several of them is drawn once for all."""
+    merged: list[Term] = []
+    for term in (term for terms in contrasts for term in terms):
+        weight = term.weight / len(contrasts)
+        known = next((number for number, one in enumerate(merged) if _same(one.errors, term.errors)), None)
+        if known is None:
+            merged.append(Term(weight, term.errors))
+        else:
+            merged[known] = Term(merged[known].weight + weight, term.errors)
+    return [term for term in merged if abs(term.weight) > 1e-12] or merged[:1]
+
+
+def _same(first: Float[ndarray, "s n"], second: Float[ndarray, "t n"]) -> bool:
+    return first is second or np.array_equal(first, second)
 
 
 def nested_difference(
     terms: Sequence[Term], *, threshold: float = 0.0, resamples: int = _RESAMPLES, seed: int = 0
 ) -> Difference:
-    """Measures a contrast with its interval: seeds and images are both drawn anew, the images for all terms together.
+    """Measures a contrast with its interval, for other images and other seeds.
 
-    The draws of s seeds are widened by the square root of s / (s - 1), since so few seeds differ less from their own
-    mean than from that of all seeds.
+    Images are drawn anew by the bootstrap, the same for all terms. A few seeds cannot stand for all by being drawn
+    again: their mean moves by Student's t of s - 1 degrees of freedom times its standard error, so that two seeds prove
+    little and five much.
 
     Args:
         terms: the contrast.
@@ -82,14 +95,13 @@ def nested_difference(
     """
     num_images = terms[0].errors.shape[1]
     generator = np.random.default_rng(seed)
-    drawn = []
-    while (left := resamples - sum(map(len, drawn))) > 0:
+    drawn: list[ndarray] = []
+    while (left := resamples - sum(len(part) for part in drawn)) > 0:
         count = min(left, max(1, _AT_ONCE // num_images))
         images = _shares(generator, count, num_images)
         sums = np.zeros(count)
         for term in terms:
-            seeds = _widened(_shares(generator, count, len(term.errors)))
-            sums += term.weight * ((images @ term.errors.T) * seeds).sum(1)
+            sums += term.weight * _moved(images @ term.errors.T, generator)
         drawn.append(sums)
     values = np.concatenate(drawn)
     low, high = np.quantile(values, [0.025, 0.975])
@@ -110,6 +122,11 @@ def _shares(generator: np.random.Generator, count: int, number: int) -> Float[nd
     return shares
 
 
-def _widened(shares: Float[ndarray, "c m"]) -> Float[ndarray, "c m"]:
-    number = shares.shape[1]
-    return shares if number == 1 else 1 / number + (shares - 1 / number) * np.sqrt(number / (number - 1))
+def _moved(of_seeds: Float[ndarray, "c s"], generator: np.random.Generator) -> Float[ndarray, "c"]:
+    """The mean over seeds, moved as that of other seeds would be."""
+    count, seeds = of_seeds.shape
+    means: ndarray = of_seeds.mean(1)
+    if seeds == 1:
+        return means
+    moved: ndarray = means + generator.standard_t(seeds - 1, count) * of_seeds.std(1, ddof=1) / np.sqrt(seeds)
+    return moved

@@ -57,7 +57,8 @@ class Target:
         features_only: whether it takes convolutions alone.
         write: writes the file.
         expects: gives the preprocessing.
-        load: how the file is loaded there, with the name of the file in braces.
+        make: gives the call that makes the net there.
+        load: the call that loads the file into it, with the name of the file in braces.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Target:
     features_only: bool
     write: Callable[[VeryDeep, Path], None]
     expects: Callable[[VeryDeep], Preprocessing]
+    make: Callable[[VeryDeep], str]
     load: str
 
     def check(self, net: VeryDeep) -> None:
@@ -149,6 +151,16 @@ def _numbers(values: tuple[float, ...]) -> str:
     return f"numpy.array([{', '.join(f'{value:.9g}' for value in values)}])"
 
 
+def _vgg(net: VeryDeep) -> str:
+    return f"vgg{net.geometry.architecture.weight_layers}{'_bn' if net.geometry.batch_norm else ''}"
+
+
+def _make_keras(net: VeryDeep) -> str:
+    top = f"classes={net.geometry.num_classes}, classifier_activation=None"
+    options = "include_top=False" if net.features_only else top
+    return f"keras.applications.VGG{net.geometry.architecture.weight_layers}(weights=None, {options})"
+
+
 _ROWS = (
     Target(
         name="torchvision",
@@ -158,6 +170,7 @@ _ROWS = (
         features_only=False,
         write=_write_torchvision,
         expects=lambda net: _torch_preprocessing(net, "transforms.v2.Normalize(mean, std) after division by 255"),
+        make=lambda net: f"torchvision.models.{_vgg(net)}(num_classes={net.geometry.num_classes})",
         load="model.load_state_dict(torch.load({file!r}, weights_only=True), strict=True)",
     ),
     Target(
@@ -168,6 +181,7 @@ _ROWS = (
         features_only=False,
         write=_write_timm,
         expects=lambda net: _torch_preprocessing(net, "timm.data.create_transform(mean=mean, std=std)"),
+        make=lambda net: f"timm.create_model({_vgg(net)!r}, num_classes={net.geometry.num_classes})",
         load="model.load_state_dict(safetensors.torch.load_file({file!r}), strict=True)",
     ),
     Target(
@@ -178,6 +192,7 @@ _ROWS = (
         features_only=True,
         write=write_keras,
         expects=_expected_by_keras,
+        make=_make_keras,
         load="model.load_weights({file!r})",
     ),
 )
@@ -193,7 +208,7 @@ def find_target(name: str) -> Target:
         WrongUseError: an unknown name.
     """
     if name not in TARGETS:
-        raise WrongUseError(f"unknown program {name!r}: choose one of {', '.join(TARGETS)}")
+        raise WrongUseError(f"unknown program {name!r}: choose one of {', '.join(TARGETS)}, or hub for a folder")
     return TARGETS[name]
 
 

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -12,8 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torchvision.models.vgg import VGG, cfgs, make_layers
 
+from conftest import picture
 from foreign_nets import damage_many, images, make_net
-from verydeep.convnets.foreign.onnx_file import read, recognises
+from verydeep.convnets.foreign.onnx_file import find_input, read, recognises
+from verydeep.convnets.foreign.peers import compare
 from verydeep.convnets.foreign.readers import assemble, find_reader
 from verydeep.convnets.net import VeryDeep
 from verydeep.mistakes import MistakeError
@@ -201,6 +204,24 @@ def test_a_net_over_channels_last(half, tmp_path, record_property):
     largest = difference(file, pixels.permute(0, 2, 3, 1).float().contiguous(), pixels)
     record_property("relative_difference", f"{largest:.1e}")
     assert largest < 1e-5
+
+
+def test_verified_by_onnx_runtime(tmp_path):
+    """What is compared sees the input that each graph wants: bare, with its own mean, and channels last."""
+    bare, last = tmp_path / "bare.onnx", tmp_path / "last.onnx"
+    export(vgg("A"), bare, 224, dynamo=False)
+    onnx.save(tensorflow_style(make_net("D", crop=64)), last)
+    pictures = [picture(seed, 80, 90) for seed in range(3)]
+    for file, expected in ((bare, ("nchw", 2, None)), (last, ("nhwc", -1, 255))):
+        wanted = find_input(file)
+        assert (wanted.axes, wanted.batch, wanted.largest) == expected
+        found = read(file)
+        agreement = compare(file, found, assemble(found), pictures)
+        assert agreement.package.startswith("onnxruntime ")
+        assert agreement.largest_difference < 1e-5
+        shifted = replace(found, mean=(0, 0, 0)) if file == last else replace(found, tensors=found.tensors | {
+            "conv1_1.weight": found.tensors["conv1_1.weight"].flip(1)})  # fmt: skip
+        assert compare(file, found, assemble(shifted), pictures).largest_difference > 1e-3
 
 
 def small_model():

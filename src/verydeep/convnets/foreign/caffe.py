@@ -12,7 +12,7 @@ from torch import Tensor
 
 from verydeep.convnets.foreign.chain import Chain, as_tensor
 from verydeep.convnets.foreign.found import ForeignWeights
-from verydeep.convnets.foreign.wire import Message, WireError, fields, map_file
+from verydeep.convnets.foreign.wire import MOST_LAYERS, MOST_SETTINGS, Message, WireError, fields, map_file
 from verydeep.convnets.net import IMAGENET_MEAN
 from verydeep.mistakes import MistakeError
 
@@ -38,7 +38,6 @@ _LAYERS: Final = {2: _V1, 100: _TODAY}
 """The fields of NetParameter that hold layers: V1LayerParameter, as the authors' files have it, and LayerParameter."""
 
 _BATCH_NORM: Final = 139
-_MOST_LAYERS: Final = 1000
 _NET_FIELDS: Final = {1, 2, 3, 4, 5, 6, 7, 8, 100}
 
 _V1_TYPES: Final = {
@@ -90,7 +89,7 @@ def recognises(file: Path) -> bool:
         for number, value in fields(map_file(file)):
             if number in _LAYERS and isinstance(value, memoryview):
                 schema = _LAYERS[number]
-                layer = Message(value)
+                layer = Message(value, MOST_SETTINGS)
                 return schema.type in layer and bool(layer.text(schema.name))
             if number not in _NET_FIELDS or (number == 1 and isinstance(value, int)):
                 return False
@@ -138,9 +137,9 @@ def _layers(file: Path) -> Iterator[_Layer]:
         if number not in _LAYERS or not isinstance(value, memoryview):
             continue
         count += 1
-        if count > _MOST_LAYERS:
-            raise WireError(f"more than {_MOST_LAYERS} layers")
-        schema, message = _LAYERS[number], Message(value)
+        if count > MOST_LAYERS:
+            raise WireError(f"more than {MOST_LAYERS} layers")
+        schema, message = _LAYERS[number], Message(value, MOST_SETTINGS)
         if schema is _V1 and 1 in message:
             raise WireError("its layers are those of Caffe before 2014; upgrade_net_proto_binary of Caffe renews them")
         if schema is _V1:

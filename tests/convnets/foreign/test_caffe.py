@@ -1,5 +1,6 @@
 """Caffe's files: made with protobuf from the published schema, compared with an independent forward pass."""
 
+from dataclasses import replace
 from functools import cache
 
 import cv2
@@ -8,8 +9,10 @@ import pytest
 import torch
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from conftest import picture
 from foreign_nets import damage_many, images, make_net, relative_difference
 from verydeep.convnets.foreign.caffe import read, recognises
+from verydeep.convnets.foreign.peers import compare
 from verydeep.convnets.foreign.readers import READERS, assemble, find_reader
 from verydeep.mistakes import MistakeError
 
@@ -190,6 +193,21 @@ def test_opencv_reads_the_same_net(architecture, kind, tmp_path, record_property
     difference = relative_difference(read(file), pixels, torch.from_numpy(np.concatenate(scores)).double())
     record_property("relative_difference", f"{difference:.1e}")
     assert difference < 1e-5
+
+
+@pytest.mark.parametrize(
+    "made", [{}, {"v1": False}, {"only_weights": True}, {"transform": ((90, 100, 110), 1 / 64)}], ids=str
+)
+def test_verified_by_opencv(made, tmp_path):
+    file = tmp_path / "net.caffemodel"
+    file.write_bytes(caffemodel(make_net("D", crop=64, batch_norm=made == {"v1": False}, epsilon=1e-3), **made))
+    found = read(file)
+    pictures = [picture(seed, 80, 90) for seed in range(3)]
+    agreement = compare(file, found, assemble(found), pictures)
+    assert agreement.package.startswith("opencv-python")
+    assert agreement.largest_difference < 1e-5
+    turned = replace(found, tensors=found.tensors | {"conv1_1.weight": found.tensors["conv1_1.weight"].flip(1)})
+    assert compare(file, found, assemble(turned), pictures).largest_difference > 1e-3
 
 
 @pytest.mark.parametrize("variant", [{"only_weights": True}, {"settings": False}, {"double": True}], ids=str)

@@ -1,8 +1,8 @@
 """The matrix of readers: each program's VGGs with random weights, saved by itself, imported, and its scores compared.
 
 Prints a table in Markdown: the largest difference of a score, relative to the largest score of the same photograph, and
-whether the weights come back bit by bit where we can write them for that program. Needs timm, keras and h5py, 5 GB of
-memory and 1.5 GB of disk.
+whether the weights come back bit by bit where we can write them for that program. Needs timm, keras, h5py, onnx and
+onnxruntime, 5 GB of memory and 1.5 GB of disk.
 
     python benchmarks/weights_matrix.py photos/ --images 4
 """
@@ -12,6 +12,7 @@ import gc
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,16 @@ def write_timm(net: str, file: Path) -> None:
     save_file(randomised(timm.create_model(_CALLS[net])).state_dict(), file)
 
 
+def write_onnx(net: str, file: Path) -> None:
+    import torchvision
+
+    with torch.device("meta"):
+        made: nn.Module = getattr(torchvision.models, _CALLS[net])(init_weights=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        torch.onnx.export(randomised(made.to_empty(device="cpu")), (torch.rand(1, 3, 224, 224),), file, verbose=False)
+
+
 def write_keras(net: str, file: Path) -> None:
     import keras
 
@@ -148,6 +159,7 @@ WAYS = (
     Way("Keras `.keras`", ("D", "E"), write_keras, ".keras", ("keras", ".weights.h5"), same_keras),
     Way("Keras `.weights.h5`", ("D", "E"), write_keras, ".weights.h5", ("keras", ".weights.h5"), same_keras),
     Way("Keras `.h5`", ("D", "E"), write_keras, ".h5", ("keras", ".h5"), same_keras),
+    Way("ONNX, of torchvision by torch's exporter", NETS, write_onnx, ".onnx", None, same_torch),
 )
 
 
@@ -171,10 +183,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", help="a folder of photographs")
     parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--only", default="", help="ways whose title holds this")
     options = parser.parse_args()
     images = [read_image(file) for file in find_images([options.photos])[: options.images]]
     lines = [f"| | {' | '.join(NETS)} | there and back |", "| --- " * (len(NETS) + 2) + "|"]
-    for way in WAYS:
+    for way in (way for way in WAYS if options.only in way.title):
         cells, backs = [], []
         for net in NETS:
             if net not in way.nets:

@@ -231,6 +231,7 @@ def test_what_cannot_be_imported_is_one_line_and_runs_nothing(verydeep, theirs, 
     [
         (("--out", "a.pth"), "a model file ends in .safetensors", 2),
         (("--out", "a.safetensors", "--images", "."), "give --verify too", 2),
+        (("--out", "a.safetensors", "--verify", "--bgr"), "and --bgr is another", 2),
         (("--out", "a.safetensors", "--mean", "1,2"), "--mean 1,2: give three numbers", 2),
         (("--out", "a.safetensors", "--mean", "1,2,nan"), "three finite numbers", 2),
         (("--out", "a.safetensors", "--divisor", "1,2,0"), "--divisor: give numbers above 0", 2),

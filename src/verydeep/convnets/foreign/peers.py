@@ -27,6 +27,7 @@ from verydeep.convnets.foreign.torch_file import load_state
 from verydeep.convnets.net import IMAGENET_MEAN, VeryDeep
 from verydeep.mistakes import MistakeError
 
+_MOST_REASON: Final = 300
 Forward = Callable[[Sequence[Image.Image]], Tensor]
 """Gives the scores n,k of images of the size of the crop; without fully connected layers the last map n,c,y,x."""
 
@@ -240,7 +241,7 @@ def compare(file: Path, foreign: ForeignWeights, net: VeryDeep, images: Sequence
     except MistakeError:
         raise
     except Exception as error:  # whatever the other program raises
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())[:_MOST_REASON]
         raise MistakeError(f"{peer.package} does not take {file}: {reason}") from error
     pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in scaled])
     with torch.inference_mode():

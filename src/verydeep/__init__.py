@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from verydeep.convnets.model_file import read_card as read_card
     from verydeep.convnets.model_file import save as save
     from verydeep.convnets.net import VeryDeep as VeryDeep
+    from verydeep.convnets.weights_cache import fetch_weights as fetch_weights
     from verydeep.data.datasets import open_data as open_data
     from verydeep.data.named import fetch as fetch
     from verydeep.evaluation.evaluate import evaluate as evaluate
@@ -40,6 +41,7 @@ _HOMES = {
     "VeryDeep": "convnets.net",
     "evaluate": "evaluation.evaluate",
     "fetch": "data.named",
+    "fetch_weights": "convnets.weights_cache",
     "fit": "apps.train",
     "load": "convnets.model_file",
     "open_data": "data.datasets",

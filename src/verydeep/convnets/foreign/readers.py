@@ -8,7 +8,7 @@ from typing import Final
 import torch
 
 from verydeep.convnets.architecture import Geometry
-from verydeep.convnets.foreign import keras_file, safetensors_file, torch_file
+from verydeep.convnets.foreign import caffe, keras_file, matconvnet, onnx_file, safetensors_file, torch_file
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.shapes import COUNTER, check_numbers, expected_shapes, infer_geometry
 from verydeep.convnets.foreign.squeeze import fold_pooling
@@ -51,6 +51,24 @@ _ROWS = (
         remark=".pth, .pt and .bin: torchvision's and timm's names, and the seed class's net.* and classifier.*",
         recognises=torch_file.recognises,
         read=torch_file.read,
+    ),
+    Reader(
+        name="MatConvNet",
+        remark=".mat, such as imagenet-vgg-verydeep-16",
+        recognises=matconvnet.recognises,
+        read=matconvnet.read,
+    ),
+    Reader(
+        name="ONNX",
+        remark=".onnx with its weights inside or beside it",
+        recognises=onnx_file.recognises,
+        read=onnx_file.read,
+    ),
+    Reader(
+        name="Caffe",
+        remark=".caffemodel, such as the authors' VGG_ILSVRC_16_layers",
+        recognises=caffe.recognises,
+        read=caffe.read,
     ),
 )
 

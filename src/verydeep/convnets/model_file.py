@@ -27,6 +27,9 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 PREVIOUS_CHECKPOINT_FILE = "checkpoint-previous.safetensors"
 """Name of the checkpoint before that one."""
 
+Names = Literal["verydeep", "timm"]
+"""Whose names the tensors of a model file have."""
+
 STORED: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions in which weights can be stored."""
 
@@ -41,7 +44,7 @@ def save(
     *,
     card: ModelCard | None = None,
     precision: str = "fp32",
-    names: Literal["verydeep", "timm"] = "verydeep",
+    names: Names = "verydeep",
     state: dict[str, Tensor] | None = None,
     progress: dict[str, Any] | None = None,
 ) -> None:

@@ -226,7 +226,7 @@ def load(model: str | Path, *, features_only: bool = False, precision: str = "fp
     opened = Opened(find_model_file(model))
     card = opened.card
     net = _empty_net(card, features_only=features_only or card.features_only)
-    whole = _empty_net(card, features_only=card.features_only)
+    whole = net if net.features_only == card.features_only else _empty_net(card, features_only=False)
     expected = net.state_dict()
     known = stored_names(card.geometry, whole.state_dict(), card.names)
     stored = {name: known[name] for name in expected if name in known}

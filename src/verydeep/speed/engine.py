@@ -39,8 +39,8 @@ class Engine:
         self.kernel = kernel
         self._mean, self._divisor = net.mean.detach().clone(), net.divisor.detach().clone()
         self._stages = [_stage(net, kernel, *names) for names in _stage_names(net)]
-        self._head = [(layer.weight.detach(), layer.bias.detach()) for layer in (net.fc6, net.fc7, net.fc8)]
-        self._channels = len(net.get_submodule(_stage_names(net)[-1][0]).weight)
+        self._head = [_fully_connected(net, name) for name in ("fc6", "fc7", "fc8")]
+        self._channels = self._head[0][0].shape[1]  # of the last map
         self._maps, self._work, self._rows = (Buffer(), Buffer()), Buffer(), (Buffer(), Buffer())
 
     def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
@@ -78,7 +78,7 @@ class Engine:
         n, c, y, x = map_.shape
         i, j = y - kernel + 1, x - kernel + 1
         scores = torch.empty(n, i, j, len(self._head[-1][0]))
-        at_once = max(1, _WINDOW_FLOATS // (i * j * c * kernel**2))
+        at_once = max(1, _WINDOW_FLOATS // max(1, i * j * c * kernel**2))
         for first in range(0, n, at_once):
             part = windows(map_[first : first + at_once].permute(0, 2, 3, 1), kernel).permute(0, 1, 2, 5, 3, 4)
             here, there = self._rows
@@ -106,6 +106,13 @@ def _stage_names(net: VeryDeep) -> list[tuple[str, str | None, bool, bool]]:
             case "max-pool":
                 names[-1] = (*names[-1][:3], True)
     return names
+
+
+def _fully_connected(net: VeryDeep, name: str) -> tuple[Tensor, Tensor]:
+    layer = net.get_submodule(name)
+    assert isinstance(layer, nn.Conv2d)
+    assert layer.bias is not None
+    return layer.weight.detach().contiguous(), layer.bias.detach()
 
 
 def _stage(net: VeryDeep, kernel: Kernel, name: str, norm_name: str | None, normalise: bool, pool: bool) -> _Stage:

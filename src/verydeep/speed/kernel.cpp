@@ -13,17 +13,14 @@
 
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
-#define INSTRUCTIONS "AVX-512"
 constexpr int MOST_ROWS = 14;  // 14 rows of 2 vectors, 2 more for the weights and one for a pixel fill 32 registers
 constexpr int FC_WEIGHTS = 4, FC_ROWS = 6;
 #elif defined(__AVX2__) && defined(__FMA__)
 #define VECTOR_BYTES 32
-#define INSTRUCTIONS "AVX2"
 constexpr int MOST_ROWS = 6;
 constexpr int FC_WEIGHTS = 4, FC_ROWS = 2;
 #else
 #define VECTOR_BYTES 16
-#define INSTRUCTIONS "plain"
 constexpr int MOST_ROWS = 6;
 constexpr int FC_WEIGHTS = 4, FC_ROWS = 2;
 #endif
@@ -39,7 +36,7 @@ constexpr int CHANNEL_MULTIPLE = 16;
 constexpr int SKEW = 16;  // floats between matrices, so that they do not fall into the same lines of the cache
 constexpr int POINTS = 36;  // a 6x6 tile
 constexpr int MOST_SHARED_TILES = 196;
-alignas(64) const float ZEROS[8192] = {};  // a place outside the image; more channels than any layer has
+alignas(64) const float ZEROS[8192] = {};  // what lies outside the map; no layer has more channels
 
 inline Vector load(const float* from) { return *reinterpret_cast<const Anywhere*>(from); }
 inline void store(float* to, Vector value) { *reinterpret_cast<Anywhere*>(to) = value; }
@@ -346,9 +343,11 @@ void convolve_directly(const Source& source, int n, int out, int kernel, const f
 // ---- fully connected -------------------------------------------------------------------------------------------------
 
 inline float total(Vector v) {
-  float sum = 0;
-  for (int i = 0; i < LANES; i++) sum += v[i];
-  return sum;
+  float lane[LANES];
+  store(lane, v);
+  for (int half = LANES / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) lane[i] += lane[i + half];
+  return lane[0];
 }
 
 // sums of ROWS rows with WEIGHTS rows of the weight matrix, both as they lie
@@ -359,7 +358,10 @@ void inner_products(const float* rows, const float* weights, size_t stride, long
   for (; i + LANES <= length; i += LANES) {
     Vector weight[WEIGHTS];
 #pragma GCC unroll 4
-    for (int w = 0; w < WEIGHTS; w++) weight[w] = load(weights + w * stride + i);
+    for (int w = 0; w < WEIGHTS; w++) {
+      weight[w] = load(weights + w * stride + i);
+      __builtin_prefetch(weights + w * stride + i + 64);
+    }
 #pragma GCC unroll 6
     for (int r = 0; r < ROWS; r++) {
       const Vector value = load(rows + r * stride + i);
@@ -394,7 +396,6 @@ void inner_products_of(int count, const float* rows, const float* weights, int n
 extern "C" {
 
 const char* verydeep_source() { return VERYDEEP_SOURCE; }  // the fingerprint of this file, from setup.py
-const char* verydeep_instructions() { return INSTRUCTIONS; }
 int verydeep_channels(int channels) { return (channels + CHANNEL_MULTIPLE - 1) / CHANNEL_MULTIPLE * CHANNEL_MULTIPLE; }
 
 // weights k,c,3,3, times a factor for each k -> 36, then panels of output channels: c, channels of the panel
@@ -507,7 +508,7 @@ void verydeep_normalise_and_pool(const float* map, int n, int height, int width,
 // rows x weights transposed, with bias, and ReLU where asked for; the weights lie as PyTorch has them: out,length
 void verydeep_fully_connected(const float* rows, long count, long length, int out, const float* weights,
                               const float* bias, int rectify, float* result, int threads) {
-  const long piece = count <= FC_ROWS ? length : 1024;  // many rows: a piece of them stays in the cache
+  const long piece = count <= FC_ROWS ? length : 2048;  // many rows: a piece of them stays in the cache
   const int group = 4 * FC_WEIGHTS;
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
   for (int first = 0; first < out; first += group) {

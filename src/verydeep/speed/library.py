@@ -145,7 +145,7 @@ class Kernel:
         pool: bool,
         result: Buffer,
         work: Buffer,
-    ) -> Float[Tensor, "n y x k"]:
+    ) -> Float[Tensor, "n i j k"]:
         """Subtracts the mean from images, divides, convolves, adds the bias and rectifies.
 
         Args:
@@ -182,7 +182,7 @@ class Kernel:
 
     def convolve(
         self, map_: Float[Tensor, "n y x c"], packed: Packed, *, pool: bool, result: Buffer, work: Buffer
-    ) -> Float[Tensor, "n y x k"]:
+    ) -> Float[Tensor, "n i j k"]:
         """Convolves with stride 1 so that the resolution stays, adds the bias and rectifies.
 
         Args:

@@ -10,9 +10,9 @@ _HUGE = 2**21
 
 
 def huge_pages(floats: int) -> Float[Tensor, "floats"]:
-    """Takes zeroed memory: above 2 MiB in huge pages, because these nets wander through more of it than small pages reach.
+    """Takes zeroed memory, above 2 MiB in huge pages: these nets wander through more of it than small pages reach.
 
-    Given back when the tensor and all views of it are gone.
+    It is given back when the tensor and all views of it are gone.
     """
     if floats * 4 < _HUGE:
         return torch.zeros(floats)

@@ -164,7 +164,10 @@ void transform_input(const Convolution& c, long number, float* to, size_t matrix
     Vector half[POINTS], line[6];
     for (int j = 0; j < 6; j++) {
 #pragma GCC unroll 6
-      for (int i = 0; i < 6; i++) line[i] = load(place[i * 6 + j] + channel);
+      for (int i = 0; i < 6; i++) {
+        line[i] = load(place[i * 6 + j] + channel);
+        __builtin_prefetch(place[i * 6 + j] + 4 * c.in + channel);
+      }
       input_line(line, half + j, 6);
     }
     for (int i = 0; i < 6; i++) {

@@ -2,8 +2,8 @@
 
     python benchmarks/clothing_thirds.py .cache/clothing/clothing .cache/clothing-thirds
 
-The third of each class of train/ whose names have the smallest hashes becomes test/, the rest stays train/, and validation/
-stays what it was: the split that recipes were tuned on. Files are linked, not copied.
+The third of each class of train/ whose names have the smallest hashes becomes test/, the rest stays train/, and
+validation/ stays what it was: the split that recipes were tuned on. Files are linked, not copied.
 """
 
 import argparse

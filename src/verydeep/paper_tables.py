@@ -216,15 +216,17 @@ def paper_row(
     return None
 
 
-def fusion_row(models: Sequence[MeasuredNet], protocol: str) -> FusionRow | None:
-    """Finds what the paper has for several nets fused, in any order.
+def fusion_row(models: Sequence[tuple[str, Scales]], protocol: str) -> FusionRow | None:
+    """Finds what the paper has for several nets fused, in any order, each at the test scales of its training scale.
 
     Args:
-        models: the nets.
+        models: architecture and training scale of each.
         protocol: how each was tested.
 
     Returns:
         The row of Table 6; None where the paper has none.
     """
     found = (row for row in TABLE_6 if row.protocol == protocol and len(row.models) == len(models))
-    return next((row for row in found if set(row.models) == set(models)), None)
+    return next(
+        (row for row in found if {(net.architecture, net.train_scale) for net in row.models} == set(models)), None
+    )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from verydeep.evaluation.comparison import compare, holm, nested_difference, nested_error
+from verydeep.evaluation.comparison import compare, holm
 
 
 def test_mcnemar_by_the_sum_of_binomial_chances():
@@ -39,40 +39,3 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []
-
-
-def simulate(generator, seeds, images, seed_spread=0.4):
-    """Errors that depend on the image, the seed and chance; their true mean is that of many draws."""
-    hardness = generator.normal(-1, 1, images)
-    skill = generator.normal(0, seed_spread, (seeds, 1))
-    return generator.random((seeds, images)) < 1 / (1 + np.exp(-hardness - skill))
-
-
-def test_nested_intervals_hold_the_truth_about_as_often_as_they_say():
-    truth = simulate(np.random.default_rng(0), 3000, 2000).mean()
-    held = 0
-    for trial in range(150):
-        errors = simulate(np.random.default_rng([1, trial]), 8, 200)
-        mean, low, high = nested_error(errors, resamples=400, seed=trial)
-        assert mean == pytest.approx(errors.mean())
-        held += low <= truth <= high
-    assert 0.85 <= held / 150 <= 1.0
-
-
-def test_intervals_over_seeds_are_wider_than_over_images_alone():
-    errors = simulate(np.random.default_rng(3), 6, 400, seed_spread=1.0)
-    _, low, high = nested_error(errors, resamples=2000)
-    _, low_of_images, high_of_images = nested_error(errors.mean(0, keepdims=True), resamples=2000)
-    assert high - low > 1.5 * (high_of_images - low_of_images)
-
-
-def test_a_difference_on_the_same_images_is_surer_than_on_others():
-    generator = np.random.default_rng(4)
-    hard = generator.random(500) < 0.4
-    first = np.stack([hard ^ (generator.random(500) < 0.02) for _ in range(5)])
-    second = np.stack([(hard & (np.arange(500) % 5 > 0)) ^ (generator.random(500) < 0.02) for _ in range(4)])
-    difference, low, high = nested_difference(first, second, resamples=2000)
-    assert difference == pytest.approx(second.mean() - first.mean())
-    assert low < difference < high < 0
-    _, low_of_second, high_of_second = nested_error(second, resamples=2000)
-    assert high - low < high_of_second - low_of_second

@@ -9,13 +9,17 @@ from html import escape
 
 from numpy import ndarray
 
-_WIDTH, _HEIGHT = 520, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 14, 44
-_LEGEND_LINE = 20
+WIDTH, HEIGHT = 520, 230
+LEFT, RIGHT, TOP, _BOTTOM = 56, 16, 14, 44
+LEGEND_LINE = 20
+"""Of a drawing: its size without legend, its margins, the height of a line of the legend."""
+
 _LEGEND_COLUMNS = 2
-_COLOURS = (
+COLOURS = (
     "#3b7dc4", "#d9702b", "#3a9a63", "#a8569f", "#c2932a", "#7d858c", "#d24b3d", "#2f9a98", "#8269c9"
 )  # fmt: skip
+"""Of the series, in their order."""
+
 RIGHT_COLOUR, WRONG_COLOUR = "#3a9a63", "#d9702b"
 """Of what the net got right and wrong."""
 
@@ -28,27 +32,29 @@ def chart(title: str, unit: str, series: Mapping[str, Sequence[float]]) -> str:
         unit: of the values, such as ``%``.
         series: up to nine curves by name, one value an epoch; what is not finite is left out.
     """
-    ticks = _ticks(max((value for values in series.values() for value in values if math.isfinite(value)), default=1.0))
+    ticks = round_ticks(
+        max((value for values in series.values() for value in values if math.isfinite(value)), default=1.0)
+    )
     count = max(len(values) for values in series.values())
-    top = _TOP + _LEGEND_LINE * math.ceil(len(series) / _LEGEND_COLUMNS)
-    height = top + _HEIGHT + _BOTTOM
+    top = TOP + LEGEND_LINE * math.ceil(len(series) / _LEGEND_COLUMNS)
+    height = top + HEIGHT + _BOTTOM
 
     def place(epoch: int, value: float) -> tuple[float, float]:
-        x = _LEFT + (_WIDTH - _LEFT - _RIGHT) * (epoch / (count - 1) if count > 1 else 0.5)
-        return x, top + _HEIGHT * (1 - value / ticks[-1])
+        x = LEFT + (WIDTH - LEFT - RIGHT) * (epoch / (count - 1) if count > 1 else 0.5)
+        return x, top + HEIGHT * (1 - value / ticks[-1])
 
-    parts = [f'<svg class="chart" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(title)}">']
+    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">']
     for tick in ticks:
         y = place(0, tick)[1]
         parts.append(
-            f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{_WIDTH - _RIGHT}" y2="{y:.1f}" stroke="currentColor" '
-            f'stroke-opacity="{0.35 if tick == 0 else 0.12}"/>' + _words(f"{tick:g}{unit}", _LEFT - 8, y + 4, "end")
+            f'<line x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="currentColor" '
+            f'stroke-opacity="{0.35 if tick == 0 else 0.12}"/>' + words(f"{tick:g}{unit}", LEFT - 8, y + 4, "end")
         )
     marks = sorted({round(fraction * (count - 1)) for fraction in (0, 0.25, 0.5, 0.75, 1)})
-    parts += [_words(str(epoch + 1), place(epoch, 0)[0], top + _HEIGHT + 18, "middle") for epoch in marks]
-    parts.append(_words("epoch", _WIDTH / 2, height - 5, "middle"))
-    for number, ((name, values), colour) in enumerate(zip(series.items(), _COLOURS, strict=False)):
-        parts.append(_legend(number, name, colour))
+    parts += [words(str(epoch + 1), place(epoch, 0)[0], top + HEIGHT + 18, "middle") for epoch in marks]
+    parts.append(words("epoch", WIDTH / 2, height - 5, "middle"))
+    for number, ((name, values), colour) in enumerate(zip(series.items(), COLOURS, strict=False)):
+        parts.append(legend(number, name, colour))
         points = [(epoch, value, *place(epoch, value)) for epoch, value in enumerate(values) if math.isfinite(value)]
         line = " ".join(f"{x:.1f},{y:.1f}" for _, _, x, y in points)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
@@ -60,20 +66,22 @@ def chart(title: str, unit: str, series: Mapping[str, Sequence[float]]) -> str:
     return "\n".join(parts) + "\n</svg>"
 
 
-def _legend(number: int, name: str, colour: str) -> str:
+def legend(number: int, name: str, colour: str) -> str:
+    """Draws a name of the legend beside its colour, in its place above the drawing."""
     column, row = number % _LEGEND_COLUMNS, number // _LEGEND_COLUMNS
-    x, y = _LEFT + (_WIDTH - _LEFT) / _LEGEND_COLUMNS * column, _TOP + _LEGEND_LINE * row
+    x, y = LEFT + (WIDTH - LEFT) / _LEGEND_COLUMNS * column, TOP + LEGEND_LINE * row
     line = f'<line x1="{x}" y1="{y - 4}" x2="{x + 16}" y2="{y - 4}" stroke="{colour}" stroke-width="3"/>'
-    return line + _words(name, x + 22, y, "start")
+    return line + words(name, x + 22, y, "start")
 
 
-def _words(text: str, x: float, y: float, anchor: str, size: float = 13.5) -> str:
+def words(text: str, x: float, y: float, anchor: str, size: float = 13.5) -> str:
+    """Writes words; ``anchor`` says which end of them is at x: start, middle or end."""
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
     return f'<text {place} font-size="{size}" fill="currentColor" pointer-events="none">{escape(text)}</text>'
 
 
-def _ticks(highest: float) -> list[float]:
-    """Round numbers from 0 to above the highest value, four to six of them."""
+def round_ticks(highest: float) -> list[float]:
+    """Gives round numbers from 0 to above the highest value, four to six of them."""
     if highest <= 0:
         return [0.0, 1.0]
     step = next(
@@ -128,7 +136,7 @@ def confusion(rows: Sequence[str], columns: Sequence[str], counts: ndarray) -> s
         )
     for i, (name, line) in enumerate(zip(rows, counts.tolist(), strict=True)):
         y, total = above + cell * i, max(1, sum(line))
-        parts.append(_words(_short(name), left - 6, y + cell / 2 + 4, "end", 12))
+        parts.append(words(_short(name), left - 6, y + cell / 2 + 4, "end", 12))
         for j, count in enumerate(line):
             x, tip = left + cell * j, f"{name} taken for {columns[j]}: {count} of {total} ({count / total:.0%})"
             colour, opacity = RIGHT_COLOUR if i == j else WRONG_COLOUR, 0.12 + 0.78 * count / total
@@ -139,7 +147,7 @@ def confusion(rows: Sequence[str], columns: Sequence[str], counts: ndarray) -> s
                 f'fill-opacity="{opacity:.2f}"><title>{escape(tip)}</title></rect>'
             )
             if count:
-                parts.append(_words(str(count), x + (cell - 1) / 2, y + cell / 2 + 4, "middle", 11))
+                parts.append(words(str(count), x + (cell - 1) / 2, y + cell / 2 + 4, "middle", 11))
     return "\n".join(parts) + "\n</svg>"
 
 

@@ -356,6 +356,86 @@ def evaluate(
 
 
 @app.command()
+def tables(
+    data: Annotated[str | None, typer.Argument(help=DATA_HELP)] = None,
+    architectures: Annotated[
+        str, typer.Option(help="Columns of Table 1, such as A,A-LRN,B,C,D,E; B-5x5 too.")
+    ] = "A,A-LRN,B,C,D,E",
+    models: Annotated[str | None, typer.Option(help="Test these models, MODEL,MODEL,..., and train nothing.")] = None,
+    results: Annotated[
+        Path | None, typer.Option("--from", help="Only print what is in these results (a file, or its folder).")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each net.")] = 1,
+    batch_norm: Annotated[bool, typer.Option("--batch-norm", help="A batch norm after every convolution.")] = False,
+    width: Annotated[float, typer.Option(help="Factor on the channels of every layer.")] = 1.0,
+    crop: Annotated[
+        int | None, typer.Option(help="Side of the training crop. [32 for digits and cifar, else 224]")
+    ] = None,
+    train_scale: Annotated[
+        list[str] | None,
+        typer.Option(help="S, or Smin,Smax, for every net; repeatable. [those of the paper's Table 3, x crop / 224]"),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images. [the recipe's]")] = None,
+    recipe: Annotated[
+        str, typer.Option(help="paper, small-images, quick ... or a JSON file; the same for every net.")
+    ] = "small-images",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a field of the recipe: key=value.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test. [test where there is one, else val]")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of everything. [runs/tables-DATA]")] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say how long it would take; measured for a moment.")
+    ] = False,
+    device: DeviceOption = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16, of the trainings. [the faster]")] = None,
+    damaged: DamagedOption = "fail",
+    as_json: JsonOption = False,
+) -> None:
+    """Train what is missing and print the paper's Tables 3 to 6 for a data set, beside the paper's numbers.
+
+    The same command goes on where it was interrupted, and does nothing twice.
+
+    Example: verydeep tables digits --architectures A,B --seeds 2 --width 0.25 --epochs 2 --out runs/tables
+    """
+    changes = _read_changes(set_ or []) | ({"epochs": epochs} if epochs is not None else {})
+    scales = [_read_scales(text, "--train-scale") for text in train_scale or []]
+    skip_damaged = _skips_damaged(damaged)
+    _prepare_process()
+
+    from verydeep.apps.preparation import Execution
+    from verydeep.apps.table_grid import Asked, named_list, scale_bounds
+    from verydeep.apps.table_verb import plan_and_print, run, show
+
+    if results is not None:
+        if data is not None or models is not None:
+            raise WrongUseError("--from prints results that are there: give neither data nor models with it")
+        show(results, out, as_json=as_json)
+        return
+    if data is None:
+        raise WrongUseError("which data? Give a folder, or a name such as digits, or --from with results")
+    asked = Asked(
+        data=data,
+        out=out or Path("runs") / f"tables-{Path(data).name}",
+        models=named_list(models, "--models") if models is not None else (),
+        architectures=named_list(architectures, "--architectures"),
+        train_scales=tuple(scale_bounds(scale) for scale in scales),
+        seeds=seeds,
+        batch_norm=batch_norm,
+        width=width,
+        crop=crop,
+        recipe=recipe,
+        changes=changes,
+        split=split,
+        execution=Execution(device=device, precision=precision),
+        skip_damaged=skip_damaged,
+        command=shlex.join(["verydeep", *sys.argv[1:]]),
+    )
+    if plan:
+        plan_and_print(asked, as_json=as_json)
+    elif not run(asked, as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="A model file or a run folder.")],
     images: Annotated[list[str], typer.Argument(help="Files, folders or patterns.")],

@@ -16,6 +16,7 @@ from verydeep.apps.reporter import Reporter, Silent
 from verydeep.apps.train import make_net
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.augment import TrainingView
+from verydeep.data.datasets import DataSet
 from verydeep.data.image_set import ImageSet, memory_for_images
 from verydeep.device import Choice, free_bytes
 from verydeep.training.recipes import Recipe, find_recipe
@@ -79,7 +80,7 @@ class Plan:
 
 
 def plan(
-    data: str | Path,
+    data: str | Path | DataSet,
     *,
     out: str | Path | None = None,
     architecture: str = "A",

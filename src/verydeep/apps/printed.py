@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from verydeep.evaluation.result import Result
 
 
-def _print_table(table: Table) -> None:
+def print_table(table: Table) -> None:
+    """Prints a table as wide as the terminal; elsewhere no line is broken at its edge."""
     terminal = sys.stdout.isatty()
     Console(width=None if terminal else 120, soft_wrap=not terminal).print(table)
 
@@ -74,7 +75,7 @@ def print_plan(recipe: str, plan: "Plan") -> None:
     }
     for name, value in rows.items():
         table.add_row(name, value)
-    _print_table(table)
+    print_table(table)
     for warning in plan.warnings:
         print(f"warning: {warning}")
 
@@ -87,7 +88,7 @@ def print_evaluation(tested: "Evaluation", *, per_class: bool = False) -> None:
         _add_result(table, result, ", ".join(member.architecture for member in result.members))
     if len(tested.results) > 1:
         _add_result(table, tested.fused, "fused")
-    _print_table(table)
+    print_table(table)
     for split in {result.split for result in (*tested.results, tested.fused) if result.selected_on == result.split}:
         print(f"The weights were selected on {split}: this error is lower than on new images.")
     if tested.pairs:
@@ -97,7 +98,7 @@ def print_evaluation(tested: "Evaluation", *, per_class: bool = False) -> None:
         counts = tested.fused.class_counts()
         for name, error in tested.fused.class_errors().items():
             classes.add_row(escape(name), f"{counts[name]:,}", _percent(error))
-        _print_table(classes)
+        print_table(classes)
 
 
 def _add_result(table: Table, result: "Result", net: str) -> None:
@@ -135,7 +136,7 @@ def print_predictions(predictions: Sequence["Prediction"]) -> None:
     for prediction in predictions:
         for rank, ranked in enumerate(prediction.classes):
             table.add_row("" if rank else escape(prediction.file), escape(ranked.name), f"{ranked.posterior:.4f}")
-    _print_table(table)
+    print_table(table)
 
 
 def print_named_sets(rows: Sequence["NamedSet"], folder: Path) -> None:
@@ -151,7 +152,7 @@ def print_named_sets(rows: Sequence["NamedSet"], folder: Path) -> None:
             "yes" if row.is_here else "" if row.is_free else "by hand",
             f"{row.homepage}\n{escape(row.licence)}",
         )
-    _print_table(table)
+    print_table(table)
     print(f"in {folder} (set VERYDEEP_DATA for another folder); digits come with the package")
 
 
@@ -191,7 +192,7 @@ def print_diagnosis(diagnosis: "Diagnosis") -> None:
         text = [f"{finding.message}.", *([few] if few else []), f"Remedy: {finding.remedy}."]
         number = f"{len(finding.files):,}" if finding.files else "-"
         table.add_row(finding.severity, finding.kind, number, escape("\n".join(_printable(line) for line in text)))
-    _print_table(table)
+    print_table(table)
     if diagnosis.is_fatal:
         print("Mend what is fatal before you train.")
 
@@ -217,7 +218,7 @@ def print_inspection(record: dict[str, Any], title: str, card: dict[str, Any]) -
             f"{row['macs']:,}" if row["macs"] else "",
             f"{row['receptive_field']} px",
         )
-    _print_table(table)
+    print_table(table)
     print(
         f"{record['weight_layers']} weight layers, {record['parameters']:,} parameters, {record['macs']:,} MACs a crop"
     )

@@ -1,6 +1,7 @@
 """A test as one page: its errors, the worst mistakes, the curves and recipe of the training. No network is needed."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -63,37 +64,56 @@ def write_report(file: Path, report: Report) -> Path:
 
 def page(report: Report) -> str:
     """Writes the page of a report: one HTML document that loads nothing."""
-    sections = {
-        "Learning curves": _curves(report.log),
-        "What the training ran into": _findings(report.log),
-        "Errors by class": errors_by_class(report.result),
-        "Confusion matrix": confusion_matrix(report.result),
-        "The worst mistakes": pictures(report.mistakes),
-        "The commands": f"<pre>{escape(chr(10).join(report.commands))}</pre>" if report.commands else "",
-        **{title: _facts(table) for title, table in report.facts.items() if table},
-    }
-    kept = {title: text for title, text in sections.items() if text}
-    anchors = {title: title.lower().replace(" ", "-") for title in kept}
-    links = "".join(f'<a href="#{anchors[title]}">{escape(title)}</a>' for title in kept)
-    body = "\n".join(
-        f'<section id="{anchors[title]}"><h2>{escape(title)}</h2>\n{text}</section>' for title, text in kept.items()
+    return document(
+        report.title,
+        _summary(report),
+        {
+            "Learning curves": _curves(report.log),
+            "What the training ran into": _findings(report.log),
+            "Errors by class": errors_by_class(report.result),
+            "Confusion matrix": confusion_matrix(report.result),
+            "The worst mistakes": pictures(report.mistakes),
+            "The commands": commands(report.commands),
+            **{title: facts(table) for title, table in report.facts.items() if table},
+        },
+        "Errors are shares of the images, in per cent; intervals hold the error on many more such images with 95% "
+        "confidence (Wilson).",
     )
-    footer = (
-        f"Written by verydeep on {escape(now())}. Errors are shares of the images, in per cent; intervals hold the "
-        "error on many more such images with 95% confidence (Wilson)."
+
+
+def document(title: str, summary: str, sections: Mapping[str, str], footer: str) -> str:
+    """Writes an HTML document that loads nothing.
+
+    Args:
+        title: of the page.
+        summary: HTML, at its top.
+        sections: HTML by heading; empty ones are left out.
+        footer: HTML, at its foot.
+    """
+    kept = {heading: text for heading, text in sections.items() if text}
+    anchors = {heading: re.sub("[^a-z0-9]+", "-", heading.lower()) for heading in kept}
+    links = "".join(f'<a href="#{anchors[heading]}">{escape(heading)}</a>' for heading in kept)
+    body = "\n".join(
+        f'<section id="{anchors[heading]}"><h2>{escape(heading)}</h2>\n{text}</section>'
+        for heading, text in kept.items()
     )
     style = files("verydeep.apps").joinpath("report.css").read_text(encoding="utf-8")
-    title = escape(report.title)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><link rel="icon" href="data:,">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>\n{style}</style></head>\n'
-        f"<body>\n<header><h1>{title}</h1>\n{_summary(report)}\n<nav>{links}</nav></header>\n{body}\n"
-        f"<footer>{footer}</footer>\n</body></html>\n"
+        f"<body>\n<header><h1>{escape(title)}</h1>\n{summary}\n<nav>{links}</nav></header>\n{body}\n"
+        f"<footer>Written by verydeep on {escape(now())}. {footer}</footer>\n</body></html>\n"
     )
 
 
-def _card(what: str, number: str, below: str) -> str:
+def commands(lines: Sequence[str]) -> str:
+    """Commands, to be copied; empty where there are none."""
+    return f"<pre>{escape(chr(10).join(lines))}</pre>" if lines else ""
+
+
+def card(what: str, number: str, below: str) -> str:
+    """A number that stands out, with what it is above it and more of it below."""
     return (
         f'<div class="card"><div class="what">{escape(what)}</div><div class="number">{escape(number)}</div>'
         f'<div class="what">{escape(below)}</div></div>'
@@ -109,10 +129,10 @@ def _summary(report: Report) -> str:
         if record[name] is not None:
             low, high = interval95(record[name], count)
             below = f"95% interval {100 * low:.2f} to {percent(high)}"
-            cards.append(_card(f"top-{name[3]} error", percent(record[name]), below))
+            cards.append(card(f"top-{name[3]} error", percent(record[name]), below))
     scales = ", ".join(map(str, record["test_scales"]))
-    cards.append(_card(f"{result.split} images", f"{count:,}", f"of {len(result.classes):,} classes"))
-    cards.append(_card("protocol", record["protocol"], f"test scale Q {scales} pixels; {result.seconds:.1f} seconds"))
+    cards.append(card(f"{result.split} images", f"{count:,}", f"of {len(result.classes):,} classes"))
+    cards.append(card("protocol", record["protocol"], f"test scale Q {scales} pixels; {result.seconds:.1f} seconds"))
     own = (
         f"The weights were selected on {escape(report.selected_on)} images"
         + (": on new images expect a higher error." if report.selected_on == result.split else ".")
@@ -168,7 +188,8 @@ def _sentence(text: str) -> str:
     return escape(f"{text[:1].upper()}{text[1:]}.")
 
 
-def _facts(rows: Mapping[str, Any]) -> str:
+def facts(rows: Mapping[str, Any]) -> str:
+    """Names and values in columns."""
     pairs = "".join(
         f"<div><dt>{escape(str(name).replace('_', ' '))}</dt><dd>{escape(_shown(value))}</dd></div>"
         for name, value in rows.items()

@@ -29,13 +29,14 @@ from verydeep.data.pixels import measure_pixels
 from verydeep.device import Choice, check_precision, find_device
 from verydeep.evaluation.evaluate import check_classes
 from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.paper import CROP
 from verydeep.records import environment, now
 from verydeep.training.recipes import Recipe, find_recipe
 from verydeep.training.run import SETTINGS_FILE, Run, check_asked_alike, check_free
 
 
 def train(
-    data: str | Path,
+    data: str | Path | DataSet,
     *,
     out: str | Path | None = None,
     architecture: str = "A",
@@ -51,11 +52,12 @@ def train(
     go_on: bool = False,
     reporter: Reporter | None = None,
     command: str | None = None,
+    data_source: str | None = None,
 ) -> Trained:
     """Makes a net for a data set and trains it.
 
     Args:
-        data: a built-in name or a folder.
+        data: a built-in name or a folder; or a data set that is open.
         out: the run folder; by default a new one under runs/.
         architecture: a name of a column of Table 1.
         batch_norm: a batch norm after every convolution.
@@ -70,6 +72,7 @@ def train(
         go_on: go on with the run in ``out`` where there is one already that was asked for alike.
         reporter: is told how it goes.
         command: that gives the run again, for its report.
+        data_source: where the data came from, if ``data`` is a data set.
 
     Returns:
         The trained net, its run folder and its errors on the validation images.
@@ -101,7 +104,7 @@ def train(
                 {"net": began.get("net"), "seed": began["seed"]} | began["recipe"],
                 {"net": net.geometry.title, "seed": seed} | row.as_record(),
             )
-            return resume(out, data=opened, data_source=str(data), reporter=reporter)
+            return resume(out, data=opened, data_source=data_source or str(data), reporter=reporter)
         origin = None
         if source:
             grown = grow(net, source)
@@ -118,14 +121,14 @@ def train(
             execution=execution,
             skip_damaged=skip_damaged,
             reporter=reporter,
-            data_source=str(data),
+            data_source=data_source or str(data),
             origin=origin,
             command=command,
         )
 
 
 def make_net(
-    data: str | Path,
+    data: str | Path | DataSet,
     architecture: str,
     *,
     batch_norm: bool,
@@ -143,9 +146,9 @@ def make_net(
     """
     find_architecture(architecture)
     source = load(init_from) if init_from else None
-    opened = open_data(data, reporter.progress)
+    opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
     if crop is None:
-        crop = source.geometry.crop if source else 32 if opened.train.decoded else 224
+        crop = source.geometry.crop if source else default_crop(opened)
     net = VeryDeep(
         architecture,
         num_classes=len(opened.classes),
@@ -158,6 +161,11 @@ def make_net(
     )
     net.classes = opened.classes
     return net, opened, source
+
+
+def default_crop(data: DataSet) -> int:
+    """The crop for a data set where none is given: 32 for the sets of small images, else the paper's."""
+    return 32 if data.train.decoded else CROP
 
 
 def fit(

@@ -1,0 +1,132 @@
+"""Differences of settings that were each trained with several seeds and tested on the same images."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+
+_RESAMPLES = 4999
+_AT_ONCE = 2**22
+"""Numbers of a batch of resamples."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One part of a contrast: errors of one setting, and how much they count.
+
+    Attributes:
+        weight: such as 1 for the second of two settings and -1 for the first.
+        errors: one row per seed, one column per image; for two tests of the same nets their differences.
+    """
+
+    weight: float
+    errors: Float[ndarray, "s n"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A difference of error rates over seeds and images.
+
+    Attributes:
+        difference: a fraction; below 0 where the second is better.
+        interval95: for other seeds and other images; where there is one seed, for other images alone.
+        p_value: two-sided, of a difference on the other side of the threshold.
+        num_seeds: the smallest number of seeds of a setting.
+        num_images: images tested on.
+    """
+
+    difference: float
+    interval95: tuple[float, float]
+    p_value: float
+    num_seeds: int
+    num_images: int
+
+    def as_record(self) -> dict[str, Any]:
+        """The figures, for JSON."""
+        return asdict(self) | {"interval95": list(self.interval95)}
+
+
+def contrast(first: Bool[ndarray, "s n"], second: Bool[ndarray, "t n"], *, same_nets: bool) -> list[Term]:
+    """The second setting against the first.
+
+    Args:
+        first: errors, one row per seed.
+        second: errors, one row per seed.
+        same_nets: whether both are tests of the same nets, row by row, so that a seed is drawn for both together.
+    """
+    one, other = first.astype(np.float64), second.astype(np.float64)
+    return [Term(1.0, other - one)] if same_nets else [Term(1.0, other), Term(-1.0, one)]
+
+
+def mean_contrast(contrasts: Sequence[Sequence[Term]]) -> list[Term]:
+    """The mean of several contrasts on the same images; what stands in several of them is drawn once for all."""
+    merged: list[Term] = []
+    for term in (term for terms in contrasts for term in terms):
+        weight = term.weight / len(contrasts)
+        known = next((number for number, one in enumerate(merged) if _same(one.errors, term.errors)), None)
+        if known is None:
+            merged.append(Term(weight, term.errors))
+        else:
+            merged[known] = Term(merged[known].weight + weight, term.errors)
+    return [term for term in merged if abs(term.weight) > 1e-12] or merged[:1]
+
+
+def _same(first: Float[ndarray, "s n"], second: Float[ndarray, "t n"]) -> bool:
+    return first is second or np.array_equal(first, second)
+
+
+def nested_difference(
+    terms: Sequence[Term], *, threshold: float = 0.0, resamples: int = _RESAMPLES, seed: int = 0
+) -> Difference:
+    """Measures a contrast with its interval, for other images and other seeds.
+
+    Images are drawn anew by the bootstrap, the same for all terms. A few seeds cannot stand for all by being drawn
+    again: their mean moves by Student's t of s - 1 degrees of freedom times its standard error, so that two seeds prove
+    little and five much.
+
+    Args:
+        terms: the contrast.
+        threshold: the difference that the p-value is for.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    num_images = terms[0].errors.shape[1]
+    generator = np.random.default_rng(seed)
+    drawn: list[ndarray] = []
+    while (left := resamples - sum(len(part) for part in drawn)) > 0:
+        count = min(left, max(1, _AT_ONCE // num_images))
+        images = _shares(generator, count, num_images)
+        sums = np.zeros(count)
+        for term in terms:
+            sums += term.weight * _moved(images @ term.errors.T, generator)
+        drawn.append(sums)
+    values = np.concatenate(drawn)
+    low, high = np.quantile(values, [0.025, 0.975])
+    beyond = min((values <= threshold).mean(), (values >= threshold).mean())
+    return Difference(
+        difference=float(sum(term.weight * term.errors.mean() for term in terms)),
+        interval95=(float(low), float(high)),
+        p_value=float(min(1.0, 2 * max(beyond, 1 / (resamples + 1)))),
+        num_seeds=min(len(term.errors) for term in terms),
+        num_images=num_images,
+    )
+
+
+def _shares(generator: np.random.Generator, count: int, number: int) -> Float[ndarray, "c m"]:
+    """How often each of ``number`` things is drawn in as many draws, as shares that sum to 1; ``count`` times."""
+    drawn = generator.integers(0, number, (count, number)) + number * np.arange(count)[:, None]
+    shares: ndarray = np.bincount(drawn.ravel(), minlength=count * number).reshape(count, number) / number
+    return shares
+
+
+def _moved(of_seeds: Float[ndarray, "c s"], generator: np.random.Generator) -> Float[ndarray, "c"]:
+    """The mean over seeds, moved as that of other seeds would be."""
+    count, seeds = of_seeds.shape
+    means: ndarray = of_seeds.mean(1)
+    if seeds == 1:
+        return means
+    moved: ndarray = means + generator.standard_t(seeds - 1, count) * of_seeds.std(1, ddof=1) / np.sqrt(seeds)
+    return moved

@@ -1,0 +1,84 @@
+"""Intervals over seeds and images, against simulated experiments whose truth is known."""
+
+import numpy as np
+import pytest
+
+from verydeep.evaluation.nested import Term, contrast, mean_contrast, nested_difference
+
+
+def simulate(generator, seeds, images, seed_spread=0.4):
+    """Errors that depend on the image, the seed and chance; their true mean is that of many draws."""
+    hardness = generator.normal(-1, 1, images)
+    skill = generator.normal(0, seed_spread, (seeds, 1))
+    return generator.random((seeds, images)) < 1 / (1 + np.exp(-hardness - skill))
+
+
+def alone(errors, **options):
+    return nested_difference([Term(1.0, errors.astype(float))], **options)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 8])
+def test_intervals_hold_the_truth_about_as_often_as_they_say(seeds):
+    truth = simulate(np.random.default_rng(0), 3000, 2000).mean()
+    held = 0
+    for trial in range(150):
+        errors = simulate(np.random.default_rng([1, trial]), seeds, 200)
+        found = alone(errors, resamples=400, seed=trial)
+        assert found.difference == pytest.approx(errors.mean())
+        held += found.interval95[0] <= truth <= found.interval95[1]
+    assert 0.9 <= held / 150 <= 1.0
+
+
+def test_intervals_over_seeds_are_wider_than_over_images_alone():
+    errors = simulate(np.random.default_rng(3), 6, 400, seed_spread=1.0)
+    low, high = alone(errors, resamples=2000).interval95
+    low_of_images, high_of_images = alone(errors.mean(0, keepdims=True), resamples=2000).interval95
+    assert high - low > 1.5 * (high_of_images - low_of_images)
+
+
+def flipped(generator, errors, share, seeds):
+    return np.stack([errors ^ (generator.random(len(errors)) < share) for _ in range(seeds)])
+
+
+def test_a_difference_on_the_same_images_is_surer_than_on_others():
+    generator = np.random.default_rng(4)
+    hard = generator.random(500) < 0.4
+    first = flipped(generator, hard, 0.02, 5)
+    second = flipped(generator, hard & (np.arange(500) % 5 > 0), 0.02, 4)
+    found = nested_difference(contrast(first, second, same_nets=False), resamples=2000)
+    assert found.difference == pytest.approx(second.mean() - first.mean())
+    assert found.interval95[0] < found.difference < found.interval95[1] < 0
+    assert (found.num_seeds, found.num_images) == (4, 500)
+    assert found.p_value < 0.01
+    of_second = alone(second, resamples=2000).interval95
+    assert found.interval95[1] - found.interval95[0] < of_second[1] - of_second[0]
+
+
+def test_the_same_nets_tested_twice_differ_more_surely_than_other_nets_would():
+    generator = np.random.default_rng(5)
+    first = simulate(generator, 5, 300, seed_spread=1.5)
+    second = first & (generator.random(first.shape) < 0.85)
+    paired = nested_difference(contrast(first, second, same_nets=True), resamples=1000)
+    apart = nested_difference(contrast(first, second, same_nets=False), resamples=1000)
+    assert paired.difference == pytest.approx(apart.difference)
+    assert np.diff(paired.interval95) < np.diff(apart.interval95) / 3
+    assert paired.p_value < apart.p_value
+
+
+def test_the_p_value_is_for_the_threshold_and_the_mean_of_contrasts_is_their_mean():
+    generator = np.random.default_rng(6)
+    first = simulate(generator, 4, 400)
+    second = first & (generator.random(first.shape) < 0.9)
+    terms = contrast(first, second, same_nets=True)
+    found = nested_difference(terms, resamples=1000)
+    at_it = nested_difference(terms, threshold=found.difference, resamples=1000)
+    assert at_it.p_value > 0.8 > 0.05 > found.p_value
+    assert nested_difference([Term(1.0, term.errors[:2]) for term in terms], resamples=1000).p_value > found.p_value
+    both = mean_contrast([terms, contrast(first, first, same_nets=True)])
+    assert nested_difference(both, resamples=500).difference == pytest.approx(found.difference / 2)
+
+
+def test_one_seed_alone_is_drawn_over_images():
+    errors = np.arange(100)[None] % 4 == 0
+    low, high = alone(errors, resamples=2000).interval95
+    assert (low, high) == (pytest.approx(0.25 - 1.96 * 0.0433, abs=0.02), pytest.approx(0.25 + 1.96 * 0.0433, abs=0.02))

@@ -1,7 +1,7 @@
 // The layers of the nets on a processor, in float32.
 //
-// One source, compiled once for each kind of vector: with AVX-512, with AVX2 and FMA, and with neither (16-byte vectors,
-// which every processor has). setup.py makes the libraries, library.py chooses among them.
+// One source, compiled once for each kind of vector: with AVX-512, with AVX2 and FMA, and with neither (16-byte
+// vectors, which every processor has). setup.py makes the libraries, library.py chooses among them.
 //
 // Activations lie channels last, n,y,x,c, with c rounded up to a multiple of 16; the channels that are not there are
 // zero, and stay so. Nothing here allocates, keeps state or throws: the caller owns all memory, work space included.
@@ -35,13 +35,16 @@ constexpr int PANEL = 2 * LANES;  // output channels computed together
 constexpr int CHANNEL_MULTIPLE = 16;
 constexpr int SKEW = 16;  // floats between matrices, so that they do not fall into the same lines of the cache
 constexpr int POINTS = 36;  // a 6x6 tile
-constexpr int MOST_SHARED_TILES = 196;
+constexpr int MOST_SHARED_TILES = 196;  // of a block that all threads share
+constexpr int CHANNELS_AT_ONCE = 64;  // output channels of a thread's own block
 alignas(64) const float ZEROS[8192] = {};  // what lies outside the map; no layer has more channels
 
 inline Vector load(const float* from) { return *reinterpret_cast<const Anywhere*>(from); }
 inline void store(float* to, Vector value) { *reinterpret_cast<Anywhere*>(to) = value; }
 inline Vector larger(Vector a, Vector b) { return a > b ? a : b; }
 inline Vector rectified(Vector a) { return a < Vector{} ? Vector{} : a; }  // NaN stays NaN
+
+inline long at_most(long most, long value) { return value < most ? value : most; }
 
 struct Span {
   long first, last;
@@ -107,7 +110,7 @@ void panel_product(Left left, long rows, const float* right, int width, float* o
   }
 }
 
-inline int panel_width(int channels, int first) { return channels - first < PANEL ? channels - first : PANEL; }
+inline int panel_width(int channels, int first) { return at_most(PANEL, channels - first); }
 
 // ---- Winograd's F(4x4,3x3): Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015 ---------------
 
@@ -213,10 +216,8 @@ inline const float* panel_of(const Convolution& c, int point, int channel) {
 // weights for where there are many channels, and then the threads share a larger block.
 int tiles_at_once(int in, long cache) {
   const long fit = cache / 2 / ((long)POINTS * in * sizeof(float));
-  return fit >= 112 ? 112 : fit - fit % 14;
+  return at_most(112, fit - fit % 14);
 }
-
-constexpr int CHANNELS_AT_ONCE = 64;  // output channels of a block of tiles in mode one
 
 struct Plan {
   bool shared;
@@ -229,10 +230,9 @@ Plan plan(long tiles, int in, int out, int threads, long cache) {
   Plan p;
   const int own = tiles_at_once(in, cache);
   p.shared = own == 0 || tiles < (long)own * threads;
-  p.most = p.shared ? MOST_SHARED_TILES : own;
-  if (p.most > tiles) p.most = tiles;
+  p.most = at_most(tiles, p.shared ? MOST_SHARED_TILES : own);
   p.input = p.most * in + SKEW;
-  p.output = p.most * (p.shared || out < CHANNELS_AT_ONCE ? out : CHANNELS_AT_ONCE) + SKEW;
+  p.output = p.most * (p.shared ? out : at_most(CHANNELS_AT_ONCE, out)) + SKEW;
   p.floats = POINTS * (p.input + p.output) * (p.shared ? 1 : threads);
   return p;
 }
@@ -242,7 +242,7 @@ void convolve_own(const Convolution& c, const Plan& p, Span span, float* work) {
   const long count = span.last - span.first;
   for (long t = 0; t < count; t++) transform_input(c, span.first + t, in + t * c.in, p.input, 0, c.in);
   for (int begin = 0; begin < c.out; begin += CHANNELS_AT_ONCE) {
-    const int end = c.out - begin < CHANNELS_AT_ONCE ? c.out : begin + CHANNELS_AT_ONCE, channels = end - begin;
+    const int channels = at_most(CHANNELS_AT_ONCE, c.out - begin), end = begin + channels;
     for (int point = 0; point < POINTS; point++)
       for (int k = begin; k < end; k += PANEL)
         panel_product({in + point * p.input, (size_t)c.in, 0, 1, c.in}, count, panel_of(c, point, k),
@@ -258,7 +258,7 @@ void convolve_shared(const Convolution& c, const Plan& p, Span span, float* work
   const int parts_in = (c.in + 63) / 64, parts_out = (c.out + 63) / 64, panels = (c.out + PANEL - 1) / PANEL;
 #pragma omp for schedule(static)
   for (long i = 0; i < count * parts_in; i++) {
-    const long t = i / parts_in, first = i % parts_in * 64, last = first + 64 < c.in ? first + 64 : c.in;
+    const long t = i / parts_in, first = i % parts_in * 64, last = at_most(c.in, first + 64);
     transform_input(c, span.first + t, in + t * c.in, p.input, first, last);
   }
 #pragma omp for schedule(dynamic, 2)
@@ -269,12 +269,12 @@ void convolve_shared(const Convolution& c, const Plan& p, Span span, float* work
   }
 #pragma omp for schedule(static)
   for (long i = 0; i < count * parts_out; i++) {
-    const long t = i / parts_out, first = i % parts_out * 64, last = first + 64 < c.out ? first + 64 : c.out;
+    const long t = i / parts_out, first = i % parts_out * 64, last = at_most(c.out, first + 64);
     transform_output(c, span.first + t, out + t * c.out + first, p.output, first, last);
   }
 }
 
-// ---- direct convolutions: the first layer, 5x5 and 1x1 ---------------------------------------------------------------
+// ---- direct convolutions: the first layer, 5x5 and 1x1 -------------------------------------------------------------
 
 struct Activations {
   const float* data;
@@ -309,7 +309,8 @@ void finish_row(const float* sums, int width, int channels, const float* bias, b
       const size_t at = (size_t)x * step * channels + k;
       Vector value = load(sums + at);
       if (pool)
-        value = larger(larger(value, load(sums + at + channels)), larger(load(below + at), load(below + at + channels)));
+        value = larger(larger(value, load(sums + at + channels)),
+                       larger(load(below + at), load(below + at + channels)));
       store(to + (size_t)x * channels + k, rectified(value + load(bias + k)));
     }
 }
@@ -343,7 +344,7 @@ void convolve_directly(const Source& source, int n, int out, int kernel, const f
   }
 }
 
-// ---- fully connected -------------------------------------------------------------------------------------------------
+// ---- fully connected ----------------------------------------------------------------------------------------------
 
 inline float total(Vector v) {
   float lane[LANES];
@@ -355,7 +356,8 @@ inline float total(Vector v) {
 
 // sums of ROWS rows with WEIGHTS rows of the weight matrix, both as they lie
 template <int ROWS, int WEIGHTS>
-void inner_products(const float* rows, const float* weights, size_t stride, long length, float* out, size_t out_stride) {
+void inner_products(const float* rows, const float* weights, size_t stride, long length, float* out,
+                    size_t out_stride) {
   Vector sum[ROWS][WEIGHTS] = {};
   long i = 0;
   for (; i + LANES <= length; i += LANES) {
@@ -387,7 +389,8 @@ void inner_products_of(int count, const float* rows, const float* weights, int n
     if (count < ROWS)
       return inner_products_of<ROWS - 1>(count, rows, weights, num_weights, stride, length, out, out_stride);
   }
-  if (num_weights == FC_WEIGHTS) return inner_products<ROWS, FC_WEIGHTS>(rows, weights, stride, length, out, out_stride);
+  if (num_weights == FC_WEIGHTS)
+    return inner_products<ROWS, FC_WEIGHTS>(rows, weights, stride, length, out, out_stride);
   for (int w = 0; w < num_weights; w++)
     inner_products<ROWS, 1>(rows, weights + w * stride, stride, length, out + w, out_stride);
 }
@@ -409,20 +412,22 @@ void verydeep_pack_winograd(const float* weights, const double* factor, int k, i
 #pragma omp parallel for num_threads(threads)
   for (int first = 0; first < out; first += PANEL) {
     const int width = panel_width(out, first);
-    for (int channel = 0; channel < in; channel++)
-      for (int lane = 0; lane < width; lane++) {
-        const int o = first + lane;
-        double half[6][3] = {};
-        const bool there = o < k && channel < c;
-        const float* w = weights + ((size_t)o * c + channel) * 9;
-        if (there)
-          for (int i = 0; i < 6; i++)
-            for (int x = 0; x < 3; x++) half[i][x] = factor[o] * (G[i][0] * w[x] + G[i][1] * w[3 + x] + G[i][2] * w[6 + x]);
-        for (int i = 0; i < 6; i++)
-          for (int j = 0; j < 6; j++)
-            to[((size_t)(i * 6 + j) * out + first) * in + (size_t)channel * width + lane] =
-                (float)(half[i][0] * G[j][0] + half[i][1] * G[j][1] + half[i][2] * G[j][2]);
-      }
+    for (int channel = 0; channel < in; channel++) {
+      double w[3][3][PANEL] = {}, half[6][3][PANEL];
+      for (int lane = 0; lane < width && first + lane < k && channel < c; lane++)
+        for (int i = 0; i < 9; i++)
+          w[i / 3][i % 3][lane] = factor[first + lane] * weights[((size_t)(first + lane) * c + channel) * 9 + i];
+      for (int i = 0; i < 6; i++)
+        for (int x = 0; x < 3; x++)
+          for (int lane = 0; lane < PANEL; lane++)
+            half[i][x][lane] = G[i][0] * w[0][x][lane] + G[i][1] * w[1][x][lane] + G[i][2] * w[2][x][lane];
+      for (int i = 0; i < 6; i++)
+        for (int j = 0; j < 6; j++) {
+          float* point = to + ((size_t)(i * 6 + j) * out + first) * in + (size_t)channel * width;
+          for (int lane = 0; lane < width; lane++)
+            point[lane] = (float)(half[i][0][lane] * G[j][0] + half[i][1][lane] * G[j][1] + half[i][2][lane] * G[j][2]);
+        }
+    }
   }
 }
 
@@ -451,11 +456,12 @@ void verydeep_winograd(const float* map, int n, int height, int width, int in, i
   const Convolution c = {map, n, height, width, in, out, weights, bias, pool != 0, result};
   const long tiles = c.tiles();
   const Plan p = plan(tiles, in, out, threads, cache);
-  const long blocks = tiles ? (tiles + p.most - 1) / p.most : 0;
+  long blocks = tiles ? (tiles + p.most - 1) / p.most : 0;
   if (p.shared) {
 #pragma omp parallel num_threads(threads)
     for (long block = 0; block < blocks; block++) convolve_shared(c, p, share(tiles, block, blocks), work);
   } else {
+    blocks = (blocks + threads - 1) / threads * threads;  // or a thread would wait for another's last block
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (long block = 0; block < blocks; block++)
       convolve_own(c, p, share(tiles, block, blocks), work + omp_get_thread_num() * POINTS * (p.input + p.output));
@@ -515,14 +521,14 @@ void verydeep_fully_connected(const float* rows, long count, long length, int ou
   const int group = 4 * FC_WEIGHTS;
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
   for (int first = 0; first < out; first += group) {
-    const int last = first + group < out ? first + group : out;
+    const int last = at_most(out, first + group);
     for (long r = 0; r < count; r++) memcpy(result + r * out + first, bias + first, sizeof(float) * (last - first));
     for (long begin = 0; begin < length; begin += piece)
       for (int k = first; k < last; k += FC_WEIGHTS)
         for (long r = 0; r < count; r += FC_ROWS)
-          inner_products_of<FC_ROWS>(count - r < FC_ROWS ? count - r : FC_ROWS, rows + r * length + begin,
-                                     weights + (size_t)k * length + begin, last - k < FC_WEIGHTS ? last - k : FC_WEIGHTS,
-                                     length, length - begin < piece ? length - begin : piece, result + r * out + k, out);
+          inner_products_of<FC_ROWS>(at_most(FC_ROWS, count - r), rows + r * length + begin,
+                                     weights + (size_t)k * length + begin, at_most(FC_WEIGHTS, last - k), length,
+                                     at_most(piece, length - begin), result + r * out + k, out);
     for (long r = 0; rectify && r < count; r++)
       for (int k = first; k < last; k++)
         if (result[r * out + k] < 0) result[r * out + k] = 0;

@@ -160,7 +160,7 @@ def test_local_response_normalisation_is_torch_s(kernel, shape):
     assert_close(result, F.max_pool2d(reference, 2), 1e-6)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 5, 6, 7, 9, 13, 60])
+@pytest.mark.parametrize("rows", [1, 2, 5, 6, 7, 13, 60, 128, 129, 300])
 @pytest.mark.parametrize(("length", "k"), [(25, 1), (72, 7), (2500, 19), (5000, 64)])
 def test_fully_connected_layers(kernel, rows, length, k):
     generator = torch.Generator().manual_seed(rows)
@@ -168,9 +168,9 @@ def test_fully_connected_layers(kernel, rows, length, k):
     bias = torch.randn(k, generator=generator)
     reference = left.double() @ weight.double().T + bias
     tolerance = 2e-7 * (left.abs() @ weight.abs().T)
-    result = kernel.fully_connected(left, weight, bias, rectify=False, result=Buffer())
+    result = kernel.fully_connected(left, weight, bias, rectify=False, result=Buffer(), work=Buffer())
     assert ((result - reference).abs() <= tolerance).all()
-    result = kernel.fully_connected(left, weight, bias, rectify=True, result=Buffer())
+    result = kernel.fully_connected(left, weight, bias, rectify=True, result=Buffer(), work=Buffer())
     assert ((result - reference.relu()).abs() <= tolerance).all()
 
 
@@ -189,7 +189,9 @@ def results_of_all_layers(kernel: Kernel) -> list[Tensor]:
     calls.append(lambda: kernel.normalise_and_pool(laid_out(kernel, map_), 1e-4, 2, Buffer()))
     weight = torch.randn(100, 5000, generator=generator)
     rows = torch.randn(9, 5000, generator=generator)
-    calls.append(lambda: kernel.fully_connected(rows, weight, torch.zeros(100), rectify=False, result=Buffer()))
+    calls.append(
+        lambda: kernel.fully_connected(rows, weight, torch.zeros(100), rectify=False, result=Buffer(), work=Buffer())
+    )
     return [call() for call in calls]
 
 

@@ -86,7 +86,7 @@ class Engine:
             for number, (weight, bias) in enumerate(self._head, start=6):
                 here, there = there, here
                 rows = self.kernel.fully_connected(
-                    rows, weight.reshape(len(weight), -1), bias, rectify=number < 8, result=here
+                    rows, weight.reshape(len(weight), -1), bias, rectify=number < 8, result=here, work=self._work
                 )
             scores[first : first + at_once] = rows.view(len(part), i, j, -1)
         return scores.permute(0, 3, 1, 2)

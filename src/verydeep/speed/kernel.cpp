@@ -354,10 +354,12 @@ inline float total(Vector v) {
   return lane[0];
 }
 
-// sums of ROWS rows with WEIGHTS rows of the weight matrix, both as they lie
+constexpr int GROUP = 4 * FC_WEIGHTS;  // rows of the weight matrix that a thread takes at once
+constexpr long MOST_FC_ROWS = 128;  // of the other one, which are then read again and again
+
+// Adds to sums, a vector for each pair, the products of ROWS rows with WEIGHTS rows of the weight matrix as they lie.
 template <int ROWS, int WEIGHTS>
-void inner_products(const float* rows, const float* weights, size_t stride, long length, float* out,
-                    size_t out_stride) {
+void inner_products(const float* rows, const float* weights, size_t stride, long length, float* sums, bool first) {
   Vector sum[ROWS][WEIGHTS] = {};
   long i = 0;
   for (; i + LANES <= length; i += LANES) {
@@ -376,23 +378,23 @@ void inner_products(const float* rows, const float* weights, size_t stride, long
   }
   for (int r = 0; r < ROWS; r++)
     for (int w = 0; w < WEIGHTS; w++) {
-      float rest = total(sum[r][w]);
-      for (long j = i; j < length; j++) rest += rows[r * stride + j] * weights[w * stride + j];
-      out[r * out_stride + w] += rest;
+      float* to = sums + (r * GROUP + w) * LANES;
+      store(to, first ? sum[r][w] : load(to) + sum[r][w]);
+      for (long j = i; j < length; j++) *to += rows[r * stride + j] * weights[w * stride + j];
     }
 }
 
 template <int ROWS>
 void inner_products_of(int count, const float* rows, const float* weights, int num_weights, size_t stride, long length,
-                       float* out, size_t out_stride) {
+                       float* sums, bool first) {
   if constexpr (ROWS > 1) {
     if (count < ROWS)
-      return inner_products_of<ROWS - 1>(count, rows, weights, num_weights, stride, length, out, out_stride);
+      return inner_products_of<ROWS - 1>(count, rows, weights, num_weights, stride, length, sums, first);
   }
   if (num_weights == FC_WEIGHTS)
-    return inner_products<ROWS, FC_WEIGHTS>(rows, weights, stride, length, out, out_stride);
+    return inner_products<ROWS, FC_WEIGHTS>(rows, weights, stride, length, sums, first);
   for (int w = 0; w < num_weights; w++)
-    inner_products<ROWS, 1>(rows, weights + w * stride, stride, length, out + w, out_stride);
+    inner_products<ROWS, 1>(rows, weights + w * stride, stride, length, sums + w * LANES, first);
 }
 
 }  // namespace
@@ -514,24 +516,33 @@ void verydeep_normalise_and_pool(const float* map, int n, int height, int width,
   }
 }
 
+size_t verydeep_fully_connected_floats(long count, int threads) {
+  return threads * at_most(MOST_FC_ROWS, count) * GROUP * LANES;
+}
+
 // rows x weights transposed, with bias, and ReLU where asked for; the weights lie as PyTorch has them: out,length
 void verydeep_fully_connected(const float* rows, long count, long length, int out, const float* weights,
-                              const float* bias, int rectify, float* result, int threads) {
-  const long piece = count <= FC_ROWS ? length : 2048;  // many rows: a piece of them stays in the cache
-  const int group = 4 * FC_WEIGHTS;
+                              const float* bias, int rectify, float* result, float* work, int threads) {
+  const long piece = count <= FC_ROWS ? length : 2048, blocks = (count + MOST_FC_ROWS - 1) / MOST_FC_ROWS;
+  for (long block = 0; block < blocks; block++) {
+    const Span span = share(count, block, blocks);
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
-  for (int first = 0; first < out; first += group) {
-    const int last = at_most(out, first + group);
-    for (long r = 0; r < count; r++) memcpy(result + r * out + first, bias + first, sizeof(float) * (last - first));
-    for (long begin = 0; begin < length; begin += piece)
-      for (int k = first; k < last; k += FC_WEIGHTS)
-        for (long r = 0; r < count; r += FC_ROWS)
-          inner_products_of<FC_ROWS>(at_most(FC_ROWS, count - r), rows + r * length + begin,
-                                     weights + (size_t)k * length + begin, at_most(FC_WEIGHTS, last - k), length,
-                                     at_most(piece, length - begin), result + r * out + k, out);
-    for (long r = 0; rectify && r < count; r++)
-      for (int k = first; k < last; k++)
-        if (result[r * out + k] < 0) result[r * out + k] = 0;
+    for (int first = 0; first < out; first += GROUP) {
+      float* sums = work + omp_get_thread_num() * (span.last - span.first) * GROUP * LANES;
+      const auto sum_of = [&](long r, int k) { return sums + ((r - span.first) * GROUP + k - first) * LANES; };
+      const int last = at_most(out, first + GROUP);
+      for (long begin = 0; begin < length; begin += piece)
+        for (long r = span.first; r < span.last; r += FC_ROWS)
+          for (int k = first; k < last; k += FC_WEIGHTS)
+            inner_products_of<FC_ROWS>(at_most(FC_ROWS, span.last - r), rows + r * length + begin,
+                                       weights + (size_t)k * length + begin, at_most(FC_WEIGHTS, last - k), length,
+                                       at_most(piece, length - begin), sum_of(r, k), begin == 0);
+      for (long r = span.first; r < span.last; r++)
+        for (int k = first; k < last; k++) {
+          const float value = total(load(sum_of(r, k))) + bias[k];
+          result[r * out + k] = rectify && value < 0 ? 0 : value;
+        }
+    }
   }
 }
 

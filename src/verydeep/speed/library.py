@@ -43,7 +43,8 @@ _FUNCTIONS: dict[str, tuple[type | None, list[type]]] = {
         [c_void_p, c_int, *[c_void_p] * 3, *[c_int] * 5, c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_int],
     ),
     "normalise_and_pool": (None, [c_void_p, *[c_int] * 4, c_float, c_float, c_void_p, c_int]),
-    "fully_connected": (None, [c_void_p, c_long, c_long, c_int, c_void_p, c_void_p, c_int, c_void_p, c_int]),
+    "fully_connected_floats": (c_size_t, [c_long, c_int]),
+    "fully_connected": (None, [c_void_p, c_long, c_long, c_int, c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_int]),
 }
 
 
@@ -233,6 +234,7 @@ class Kernel:
         *,
         rectify: bool,
         result: Buffer,
+        work: Buffer,
     ) -> Float[Tensor, "r k"]:
         """Multiplies rows with weights as PyTorch has them, adds the bias, and rectifies where asked for.
 
@@ -242,9 +244,11 @@ class Kernel:
             bias: contiguous.
             rectify: whether to.
             result: where the rows go.
+            work: overwritten.
         """
-        (count, length), out = rows.shape, len(weight)
+        (count, length), out, threads = rows.shape, len(weight), torch.get_num_threads()
         to = result.take(count, out)
+        space = work.take(self._call["fully_connected_floats"](count, threads))
         self._call["fully_connected"](
             rows.data_ptr(),
             count,
@@ -254,7 +258,8 @@ class Kernel:
             bias.data_ptr(),
             rectify,
             to.data_ptr(),
-            torch.get_num_threads(),
+            space.data_ptr(),
+            threads,
         )
         return to
 

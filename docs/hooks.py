@@ -23,6 +23,8 @@ from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
 from verydeep.apps.charts import chart
 from verydeep.apps.cli import app
 from verydeep.convnets.architecture import Geometry, layers
+from verydeep.convnets.foreign.readers import READERS
+from verydeep.convnets.foreign.targets import TARGETS
 from verydeep.convnets.weights import PUBLISHED
 from verydeep.data.catalogue import NAMED
 from verydeep.data.findings import KINDS
@@ -111,6 +113,24 @@ def _architectures() -> str:
     return _table(head, rows)
 
 
+def _readers() -> str:
+    return _table(["kind", "files"], ([row.name, row.remark] for row in READERS.values()))
+
+
+def _targets() -> str:
+    rows = (
+        [
+            f"`--to {row.name}`",
+            ", ".join(f"`{suffix}`" for suffix in row.suffixes),
+            ", ".join(row.architectures),
+            _shown(row.batch_norm),
+            _shown(row.features_only),
+        ]
+        for row in TARGETS.values()
+    )
+    return _table(["", "files", "architectures", "batch norm", "convolutions only"], rows)
+
+
 def _recipes() -> str:
     columns = [row.as_record() for row in RECIPES.values()]
     fields = [field for field in columns[0] if field != "name"]
@@ -193,6 +213,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "protocols": _protocols,
     "data-sets": _data_sets,
     "weights": _weights,
+    "readers": _readers,
+    "targets": _targets,
     "names": _names,
     "growing": _growing,
     "findings": _findings,

@@ -69,6 +69,8 @@ class Asked:
             raise WrongUseError(f"--out {self.out}: a model file ends in .safetensors")
         if self.images is not None and not self.verify:
             raise WrongUseError("--images are what --verify compares on: give --verify too")
+        if self.verify and self.bgr:
+            raise WrongUseError("--verify runs the usual preprocessing of the other program, and --bgr is another")
         if self.divisor is not None and not all(number > 0 for number in self.divisor):
             raise WrongUseError("--divisor: give numbers above 0")
 

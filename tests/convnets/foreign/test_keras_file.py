@@ -66,6 +66,39 @@ def test_scores_are_those_of_keras(theirs, files, form, tmp_path):
     assert largest_difference(scores, keras_scores(theirs, PICTURES)) < 1e-5
 
 
+@pytest.mark.parametrize("pattern", ["{layer}_{short}_1:0", "{layer}/{long}:0"])
+def test_names_of_keras_1_and_2(theirs, files, pattern, tmp_path):
+    """keras.applications' own files are of Keras 1."""
+    with h5py.File(files["legacy.h5"]) as source, h5py.File(tmp_path / "a.h5", "w") as copy:
+        copy.attrs["layer_names"] = source.attrs["layer_names"]
+        for layer in source.attrs["layer_names"].astype(str):
+            group = copy.create_group(layer)
+            names = [pattern.format(layer=layer, short=part[0].upper(), long=part) for part in ("kernel", "bias")]
+            given = source[layer].attrs["weight_names"].astype(str)
+            group.attrs["weight_names"] = [name.encode() for name in names[: len(given)]]
+            for name, stored in zip(names, given, strict=False):
+                group[name] = source[layer][stored][()]
+    ours = assemble(read_foreign(tmp_path / "a.h5"))
+    with torch.inference_mode():
+        assert largest_difference(ours(as_pixels(PICTURES)), keras_scores(theirs, PICTURES)) < 1e-5
+
+
+def test_kernels_of_theano_are_refused(files, tmp_path):
+    shutil.copy(files["legacy.h5"], tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as opened:
+        opened.attrs["backend"] = b"theano"
+    with pytest.raises(MistakeError, match="whose kernels are flipped"):
+        read_foreign(tmp_path / "a.h5")
+
+
+def test_the_state_of_a_training_is_passed_over(tmp_path):
+    net = keras_net("A")
+    net.compile("adam", "mse")
+    net.optimizer.build(net.trainable_variables)
+    net.save(tmp_path / "a.keras")
+    assert assemble(read_foreign(tmp_path / "a.keras")).geometry.architecture.name == "A"
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_convolutions_alone(form, tmp_path):
     theirs = keras_net("E", top=False)

@@ -67,7 +67,7 @@ def matconvnet_layers(net, *, old):
 def matconvnet(net, *, layout="new", image=RGB_MEAN, classes=None, compress=False, more=()):
     """A .mat with the layers of a net, its first convolution over RGB."""
     normalization = {"imageSize": [32.0, 32.0, 3.0], "averageImage": np.asarray(image, np.float32)} | dict(more)
-    names = {"name": cell([f"n{i:08}" for i in range(5)]), "description": cell(classes)} if classes else {}
+    names = {"name": cell([f"n{i:08}" for i in range(len(classes))]), "description": cell(classes)} if classes else {}
     meta = {"normalization": normalization, "classes": names or {"name": cell([])}}
     variables = {"layers": matconvnet_layers(net, old=layout == "old")}
     if layout == "dag":
@@ -139,7 +139,7 @@ def test_mean_image_becomes_its_mean_pixel_and_says_so(tmp_path):
     constant = np.broadcast_to(RGB_MEAN, (32, 32, 3))
     varying = constant + np.linspace(-8, 8, 32)[:, None, None]
     file = tmp_path / "net.mat"
-    for image, words in ((constant, "mean image"), (varying, "varies by up to 16")):
+    for image, words in ((constant, "RGB in 0..255 minus the file's mean image"), (varying, "varies by up to 16 grey")):
         file.write_bytes(matconvnet(net, image=image))
         found = read(file)
         assert words in found.convention
@@ -159,7 +159,9 @@ def test_nets_that_were_pytorchs(tmp_path):
     file.write_bytes(matconvnet(net, image=mean, more={"imageStd": deviation}.items()))
     pixels = images(32)
     x = (pixels.double() / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(deviation)[:, None, None]
-    assert relative_difference(read(file), pixels, net.scores(x)) < 1e-5
+    found = read(file)
+    assert "0..1 minus" in found.convention
+    assert relative_difference(found, pixels, net.scores(x)) < 1e-5
 
 
 @pytest.mark.parametrize("compress", [False, True])

@@ -82,6 +82,15 @@ def test_another_convention_can_be_given(net):
     assert "--mean" in foreign.convention
 
 
+@pytest.mark.parametrize(
+    "convention",
+    [{"divisor": (1.0, 0.0, 1.0)}, {"divisor": (1.0, -1.0, 1.0)}, {"mean": (0.0, float("nan"), 0.0)}],
+)
+def test_a_mean_or_divisor_that_is_none_is_told(net, convention):
+    with pytest.raises(MistakeError, match="with --mean and --divisor"):
+        assemble(foreign_of(net, **convention))
+
+
 def test_names_of_classes_are_as_many_as_the_scores(net):
     assert assemble(foreign_of(net), classes=["a", "b", "a"]).classes == ("a", "b", "a")
     assert assemble(foreign_of(net, classes=("x", "y", "z"))).classes == ("x", "y", "z")

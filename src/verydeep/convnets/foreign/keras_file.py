@@ -156,6 +156,8 @@ def _layers_of(hdf5: "h5py.File", name: str) -> list[_Layer]:
     root = "model_weights" if "model_weights" in found.groups else ""
     if not any(name in found.groups[root].attrs for name in ("layer_names", "layer_names0")):
         raise MistakeError(f"{name} is an HDF5 file, but no weights of Keras are in it")
+    if _text(found.groups[root].attrs.get("backend", "")) == "theano":
+        raise MistakeError(f"{name} was written by Keras on Theano, whose kernels are flipped: it is not read")
     if "model_config" in hdf5.attrs:
         try:
             config = json.loads(_text(hdf5.attrs["model_config"]))

@@ -207,9 +207,9 @@ def _find_input(
         whole = 255.0
     if not np.isfinite([mean, divisor]).all() or not (divisor > 0).all():
         raise MistakeError(f"{file}: its averageImage or imageStd has no usable numbers")
-    words = f"RGB in 0..{whole:g} minus the file's mean" + (" image" if len(pixels) > 1 else "")
-    if spread > 0.5 / 255 * whole:
-        words += f" (its mean pixel here; it varies by up to {spread:.3g} over the image)"
+    words = f"RGB in 0..{255 / whole:g} minus the file's mean" + (" image" if len(pixels) > 1 else "")
+    if spread * whole > 0.5:
+        words += f" (its mean pixel here; it varies by up to {spread * whole:.3g} grey levels over the image)"
     if divisor.tolist() != [1, 1, 1]:
         words += ", divided by its deviation"
     return _triple(mean * whole), _triple(divisor * whole), words

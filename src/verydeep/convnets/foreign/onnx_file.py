@@ -1,5 +1,6 @@
 """Reads the .onnx files that exporters make of VGG nets, without ONNX's own code."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,6 +19,21 @@ _MODEL_FIELDS: Final = {1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26}
 _TORCHVISION_MEAN: Final = (123.675, 116.28, 103.53)
 _TORCHVISION_DIVISOR: Final = (58.395, 57.12, 57.375)
 _SAYS_OTHERWISE: Final = "--mean, --divisor and --bgr say otherwise"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphInput:
+    """What a graph wants to be fed with.
+
+    Attributes:
+        axes: ``nchw`` or ``nhwc``.
+        batch: its number of images, -1 where any number goes.
+        largest: of a pixel: 255, or 1, for a graph that normalises by itself; None for one that wants it done.
+    """
+
+    axes: str
+    batch: int
+    largest: float | None
 
 
 def recognises(file: Path) -> bool:
@@ -48,12 +64,7 @@ def read(file: Path) -> ForeignWeights:
 
     Paper: section 2.1, Table 1.
     """
-    try:
-        walk = _Walk(file, Graph(file))
-        walk.go()
-        features_only = walk.chain.finish()
-    except (WireError, OSError) as error:
-        raise MistakeError(f"{file} is no net of ONNX, or is damaged ({error}): {_REMEDY}") from error
+    walk, features_only = _walked(file)
     mean, divisor, convention = walk.input_convention()
     if not any(name.startswith("bn") for name in walk.chain.tensors):
         convention += "; no batch norm: if the net had it, its exporter folded it into the convolutions"
@@ -65,6 +76,30 @@ def read(file: Path) -> ForeignWeights:
         convention=convention,
         features_only=features_only,
     )
+
+
+def find_input(file: Path) -> GraphInput:
+    """Finds what the graph of a file that ``read`` takes wants to be fed with.
+
+    Raises:
+        MistakeError: as ``read``.
+    """
+    walk, _ = _walked(file)
+    return walk.graph_input()
+
+
+def _walked(file: Path) -> tuple["_Walk", bool]:
+    """The walk through a whole graph, and whether it has convolutions alone."""
+    try:
+        walk = _Walk(file, Graph(file))
+        walk.go()
+        return walk, walk.chain.finish()
+    except (WireError, OSError) as error:
+        raise MistakeError(f"{file} is no net of ONNX, or is damaged ({error}): {_REMEDY}") from error
+
+
+def _axes_of(sizes: list[int]) -> str:
+    return "nhwc" if len(sizes) == 4 and sizes[3] == 3 and sizes[1] != 3 else "nchw"
 
 
 class _Walk:
@@ -81,8 +116,8 @@ class _Walk:
         if len(graph.inputs) != 1:
             names = ", ".join(repr(name[:40]) for name in list(graph.inputs)[:4]) or "none"
             raise MistakeError(f"{file}: a net has one input, the image, and this graph has {names}")
-        self._value, sizes = next(iter(graph.inputs.items()))
-        self.axes = "nhwc" if len(sizes) == 4 and sizes[3] == 3 and sizes[1] != 3 else "nchw"
+        self._value, self._sizes = next(iter(graph.inputs.items()))
+        self.axes = self._image_axes = _axes_of(self._sizes)
         self._order: Literal["cyx", "yxc"] = "cyx"
         # what happens to the pixels before the first convolution: factor * pixel + offset
         self._factor, self._offset = np.ones(3), np.zeros(3)
@@ -226,18 +261,32 @@ class _Walk:
     def _refused(self, node: Node, what: str) -> MistakeError:
         return MistakeError(f"{self._file}: node {node.name[:80]!r} of type {node.type[:40]!r} {what}")
 
+    def graph_input(self) -> GraphInput:
+        """What the graph wants to be fed with."""
+        batch = self._sizes[0] if self._sizes else -1
+        return GraphInput(
+            axes=self._image_axes, batch=batch, largest=None if self._is_bare() else self._normalised()[2]
+        )
+
     def input_convention(self) -> tuple[tuple[float, float, float], tuple[float, float, float], str]:
         """The mean and divisor, RGB in 0..255, from the graph, or torchvision's where it says nothing."""
-        if (self._factor == 1).all() and (self._offset == 0).all():
+        if self._is_bare():
             words = f"RGB in 0..1, torchvision's mean and deviation: a guess, the file does not say ({_SAYS_OTHERWISE})"
             return _TORCHVISION_MEAN, _TORCHVISION_DIVISOR, words
+        mean, divisor, largest = self._normalised()
+        words = f"RGB in 0..{largest:g}, mean and divisor of the graph's own first nodes; the range is a guess"
+        return _triple(mean * 255 / largest), _triple(divisor * 255 / largest), f"{words} ({_SAYS_OTHERWISE})"
+
+    def _is_bare(self) -> bool:
+        return bool((self._factor == 1).all() and (self._offset == 0).all())
+
+    def _normalised(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """The mean and divisor in the range of the graph's input, and that range: 0..1 where both are that small."""
         with np.errstate(all="ignore"):
             mean, divisor = -self._offset / self._factor, 1 / self._factor
         if not np.isfinite([mean, divisor]).all() or not (divisor > 0).all():
             raise MistakeError(f"{self._file}: what its graph does to the pixels has no usable mean and divisor")
-        whole = 255.0 if mean.max() <= 1 and divisor.max() <= 1 else 1.0
-        words = f"RGB in 0..{255 / whole:g}, mean and divisor of the graph's own first nodes; the range is a guess"
-        return _triple(mean * whole), _triple(divisor * whole), f"{words} ({_SAYS_OTHERWISE})"
+        return mean, divisor, 1.0 if mean.max() <= 1 and divisor.max() <= 1 else 255.0
 
 
 def _triple(numbers: NDArray[np.float64]) -> tuple[float, float, float]:

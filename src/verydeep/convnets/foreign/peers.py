@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from verydeep.convnets.architecture import Geometry
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.names import without_prefixes
+from verydeep.convnets.foreign.onnx_file import find_input
 from verydeep.convnets.foreign.safetensors_file import recognises as is_safetensors
 from verydeep.convnets.foreign.torch_file import load_state
 from verydeep.convnets.net import IMAGENET_MEAN, VeryDeep
 from verydeep.mistakes import MistakeError
 
+_MOST_REASON: Final = 300
 Forward = Callable[[Sequence[Image.Image]], Tensor]
 """Gives the scores n,k of images of the size of the crop; without fully connected layers the last map n,c,y,x."""
 
@@ -149,6 +151,26 @@ def _keras_suffix(file: Path) -> str:
         return ".weights.h5" if "layers" in hdf5 else ".h5"
 
 
+def _onnx_runtime(file: Path, foreign: ForeignWeights, geometry: Geometry) -> Forward:
+    runtime = _import("onnxruntime")
+    wanted = find_input(file)
+    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    mean, divisor = (np.array(numbers, np.float32) for numbers in (foreign.mean, foreign.divisor))
+
+    def run(images: Sequence[Image.Image]) -> Tensor:
+        scores = []
+        for image in images:
+            pixels = np.asarray(image, np.float32)
+            x = (pixels - mean) / divisor if wanted.largest is None else pixels * np.float32(wanted.largest / 255)
+            x = x if wanted.axes == "nhwc" else x.transpose(2, 0, 1)
+            batch = np.repeat(x[None], max(1, wanted.batch), axis=0)  # a graph may have been exported for several
+            scores.append(session.run(None, {name: batch})[0][0])
+        return torch.from_numpy(np.stack(scores))
+
+    return run
+
+
 def _import_keras() -> Any:  # noqa: ANN401 - a module of another program
     # Keras asks for TensorFlow unless it is told otherwise, and torch is always here
     os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -168,6 +190,7 @@ PEERS: Final[dict[str, Peer]] = {
     "seed class": Peer(package="torchvision", make=_torchvision),
     "timm": Peer(package="timm", make=_timm),
     "Keras": Peer(package="keras", make=_keras),
+    "ONNX": Peer(package="onnxruntime", make=_onnx_runtime),
 }
 """By the kind of what was read."""
 
@@ -194,7 +217,7 @@ def compare(file: Path, foreign: ForeignWeights, net: VeryDeep, images: Sequence
     except MistakeError:
         raise
     except Exception as error:  # whatever the other program raises
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())[:_MOST_REASON]
         raise MistakeError(f"{peer.package} does not take {file}: {reason}") from error
     pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in scaled])
     with torch.inference_mode():

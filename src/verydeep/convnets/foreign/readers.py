@@ -1,5 +1,6 @@
 """Every kind of foreign file as a row, and the net that its weights make."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,14 +132,15 @@ def assemble(foreign: ForeignWeights, *, crop: int | None = None, classes: Seque
         The net in evaluation mode, its mean and divisor set.
 
     Raises:
-        MistakeError: the tensors are no net of Table 1, a weight is NaN or infinite, or the names are not as many as
-            the scores.
+        MistakeError: the tensors are no net of Table 1, a weight is NaN or infinite, the mean or divisor is none, or
+            the names are not as many as the scores.
         WrongUseError: a crop that the weights cannot have.
 
     Paper: section 2.1, Table 1.
     """
     geometry = infer_geometry(foreign.tensors, features_only=foreign.features_only)
     check_numbers(foreign.tensors)
+    _check_input(foreign)
     tensors = dict(foreign.tensors)
     if crop is not None and crop != geometry.crop:
         geometry = _with_crop(geometry, foreign, crop)
@@ -171,6 +173,14 @@ def _with_crop(geometry: Geometry, foreign: ForeignWeights, crop: int) -> Geomet
     if not foreign.features_only and crop not in foreign.squeezed_crops:
         raise WrongUseError(f"crop {crop}: fc6 of these weights of {foreign.kind} is of crop {geometry.crop}")
     return changed
+
+
+def _check_input(foreign: ForeignWeights) -> None:
+    if not all(math.isfinite(number) for number in (*foreign.mean, *foreign.divisor)) or min(foreign.divisor) <= 0:
+        raise MistakeError(
+            f"its pixels are less {foreign.mean} and divided by {foreign.divisor}: no net can be used so; say what it "
+            "was trained on with --mean and --divisor"
+        )
 
 
 def _check_classes(

@@ -26,7 +26,13 @@ CHANNELS = sorted({scaled_channels(c, width, 8) for c in paper.BLOCK_CHANNELS[:3
 
 def compiles(tmp_path) -> bool:
     (tmp_path / "empty.cpp").write_text("int main() { return 0; }\n")
-    command = [*shlex.split(os.environ.get("CXX", "c++")), str(tmp_path / "empty.cpp"), "-o", str(tmp_path / "empty")]
+    command = [
+        *shlex.split(os.environ.get("CXX", "c++")),
+        "-fopenmp",
+        str(tmp_path / "empty.cpp"),
+        "-o",
+        str(tmp_path / "empty"),
+    ]
     try:
         return subprocess.run(command, capture_output=True).returncode == 0
     except OSError:

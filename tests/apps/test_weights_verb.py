@@ -117,7 +117,7 @@ def test_without_the_other_program_verify_says_so(verydeep, tmp_path, monkeypatc
         "weights", "import", tmp_path / "a.keras", "--out", tmp_path / "a.safetensors", "--verify"
     )
     assert status == 1
-    assert error.strip().endswith("keras is not installed, and only it can run its files: pip install keras")
+    assert error.strip().endswith("keras is not installed, and only it can run its files: pip install 'keras'")
 
 
 def test_export_says_how_to_load_it_and_what_it_expects(verydeep, tmp_path):

@@ -1,7 +1,8 @@
 """Fills the pages from the package when they are built, so that no table can go stale.
 
 ``<!-- table: NAME -->`` becomes a table of the rows of the package, ``<!-- help: VERB -->`` what the verb prints with
-``--help``. Every file of src/verydeep or tests that a page names is checked.
+``--help``, and ``<!-- results: NAME -->`` the tables of results/NAME.jsonl. Every file of src/verydeep or tests that a
+page names is checked.
 """
 
 import re
@@ -14,6 +15,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 from paper_pages import PAPER_TABLES
+from result_pages import result_tables
 from typer.testing import CliRunner
 
 import verydeep
@@ -29,7 +31,7 @@ from verydeep.data.findings import KINDS
 from verydeep.download import shown_size
 from verydeep.records import read_lines
 
-_MARKER = re.compile(r"^<!-- (table|help): (\S+) -->$", re.MULTILINE)
+_MARKER = re.compile(r"^<!-- (table|help|results): (\S+) -->$", re.MULTILINE)
 _SOURCE = re.compile(r"`(?!tests/|benchmarks/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")
 _ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)?test_[a-z0-9_]+\.py|benchmarks/[a-z0-9_]+\.(?:py|sh))`")
 
@@ -57,6 +59,8 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 def _filled(kind: str, name: str, page: str) -> str:
     if kind == "help":
         return _help(name)
+    if kind == "results":
+        return result_tables(name)
     if name in PAPER_TABLES:
         return _table(*PAPER_TABLES[name]())
     if name not in TABLES:

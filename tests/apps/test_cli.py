@@ -323,6 +323,26 @@ def wrong(kind, root, make_folder, model):
             return 2, ["evaluate", model, good, "--test-scales", 20], "below the net's crop"
         case "no model at all":
             return 2, ["evaluate", good], "give a model and then the data"
+        case "tables without data":
+            return 2, ["tables"], "which data"
+        case "tables of nothing":
+            return 1, ["tables", "--from", "nowhere"], "--from nowhere cannot be read"
+        case "tables from and data":
+            return 2, ["tables", good, "--from", "nowhere"], "give neither data nor models"
+        case "tables of no architecture":
+            return 2, ["tables", good, "--architectures", "A,,B"], "give names between commas"
+        case "tables of an unknown architecture":
+            return 2, ["tables", good, "--crop", 32, "--architectures", "A,F"], "unknown architecture 'F'"
+        case "tables of a scale in words":
+            return 2, ["tables", good, "--train-scale", "37,40,50"], "give S, or Smin,Smax"
+        case "tables of no model":
+            return 1, ["tables", good, "--models", "nothing"], "no model 'nothing'"
+        case "tables in a file":
+            return (
+                1,
+                ["tables", good, "--crop", 32, *QUICK[2:], "--width", 0.125, "--out", model / "x"],
+                "cannot be written",
+            )
         case "scale given twice":
             return 2, ["evaluate", model, good, "--test-scales", "40,40"], "40 is given twice"
         case "images without labels":
@@ -416,7 +436,10 @@ class Payload:
         "unknown field", "set without value", "unknown device", "unknown precision", "scale below the crop",
         "scale in words", "negative workers", "half a model", "pickle", "init from a pickle", "no model",
         "other classes", "unknown protocol", "no such split", "test scale below the crop", "no model at all",
-        "scale given twice", "images without labels", "an image as data", "class the model has not",
+        "tables without data", "tables of nothing", "tables from and data",
+        "tables of no architecture", "tables of an unknown architecture", "tables of a scale in words",
+        "tables of no model",
+        "tables in a file", "scale given twice", "images without labels", "an image as data", "class the model has not",
         "two models with different classes", "image of 1x10000 pixels", "save into no folder", "save over a model",
         "compare one", "shards without quotes", "damaged what", "no image",
         "no match", "empty folder", "csv nowhere", "top 0", "inspect nothing", "inspect a model with a crop",
@@ -453,7 +476,7 @@ def test_help_needs_no_torch_and_shows_an_example_that_works():
         "assert not {'torch', 'numpy', 'PIL', 'rich'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    for verb in ("train", "evaluate", "predict", "fetch", "shards", "doctor", "inspect"):
+    for verb in ("train", "evaluate", "tables", "predict", "fetch", "shards", "doctor", "inspect"):
         status, out, _ = run_apart([verb, "--help"])
         assert status == 0
         assert "Example: verydeep" in out

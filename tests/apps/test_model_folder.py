@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from conftest import picture
+from verydeep.apps.card import card_facts
 from verydeep.apps.model_folder import write_model_folder
 from verydeep.convnets.model_card import DataCard, make_card
 from verydeep.convnets.model_file import load, read_card, save
@@ -100,6 +101,7 @@ def test_verydeep_loads_the_folder(net, tmp_path):
 
 def test_storage_stays_as_it_was(tmp_path):
     save(make_net(), tmp_path / "net.safetensors", precision="bf16")
+    assert "stored as bf16" in card_facts(read_card(tmp_path / "net.safetensors"))["weights"]
     folder = write_model_folder(tmp_path / "net.safetensors", tmp_path / "my-net")
     assert read_card(folder).precision == "bf16"
     assert (folder / "model.safetensors").stat().st_size == (tmp_path / "net.safetensors").stat().st_size

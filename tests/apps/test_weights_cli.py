@@ -55,7 +55,16 @@ def published(serve, tmp_path, monkeypatch):
 def test_list(verydeep):
     status, out, _ = verydeep("weights", "list")
     assert status == 0
-    for text in ("imagenet-D-bn", "26.64%", "8.48%", "sha256 6c64b313", "554 MB", "authors-E", "VERYDEEP_CACHE"):
+    for text in (
+        "imagenet-D-bn",
+        "26.64%",
+        "8.48%",
+        "sha256 6c64b313",
+        "554 MB",
+        "authors-E",
+        "VERYDEEP_CACHE",
+        "verydeep-cifar10 comes",
+    ):
         assert text in out
     status, out, _ = verydeep("weights", "list", "--json")
     record = json.loads(out)

@@ -9,7 +9,7 @@ from verydeep.apps.card import card_facts
 from verydeep.atomic import written_whole
 from verydeep.convnets.foreign.targets import TARGETS
 from verydeep.convnets.model_card import ModelCard
-from verydeep.convnets.model_file import MODEL_FILE, load, read_card, save
+from verydeep.convnets.model_file import MODEL_FILE, Names, load, read_card, save
 from verydeep.convnets.net import VeryDeep
 from verydeep.evaluation.protocols import find_protocol
 from verydeep.mistakes import MistakeError, WrongUseError
@@ -42,15 +42,14 @@ def write_model_folder(model: str | Path, folder: str | Path) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise WrongUseError(f"--out {folder} holds something already: give a new folder")
     net, card = load(model), read_card(model)
-    in_timm = timm_holds(net)
+    names: Names = "timm" if timm_holds(net) else "verydeep"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / CONFIG_FILE, json.dumps(hub_config(net, card), indent=2, ensure_ascii=False) + "\n")
         _write(folder / README_FILE, readme(folder.resolve().name, net, card))
     except OSError as error:
         raise MistakeError(f"{folder} cannot be written: {error.strerror or error}") from error
-    names, precision = ("timm", "fp32") if in_timm else ("verydeep", card.precision)
-    save(net, folder / MODEL_FILE, card=card, precision=precision, names=names)  # type: ignore[arg-type]
+    save(net, folder / MODEL_FILE, card=card, precision=card.precision, names=names)
     return folder
 
 

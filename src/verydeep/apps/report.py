@@ -1,6 +1,7 @@
 """A test as one page: its errors, the worst mistakes, the curves and recipe of the training. No network is needed."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -90,7 +91,7 @@ def document(title: str, summary: str, sections: Mapping[str, str], footer: str)
         footer: HTML, at its foot.
     """
     kept = {heading: text for heading, text in sections.items() if text}
-    anchors = {heading: heading.lower().replace(" ", "-") for heading in kept}
+    anchors = {heading: re.sub("[^a-z0-9]+", "-", heading.lower()) for heading in kept}
     links = "".join(f'<a href="#{anchors[heading]}">{escape(heading)}</a>' for heading in kept)
     body = "\n".join(
         f'<section id="{anchors[heading]}"><h2>{escape(heading)}</h2>\n{text}</section>'

@@ -99,8 +99,8 @@ def _error_cells(setting: Setting, *, judge: bool) -> tuple[str, ...]:
 
 
 def _judged(setting: Setting, paper: tuple[float, float]) -> list[str]:
-    ours = (statistics.mean(setting.errors()), statistics.mean(setting.errors("top5_error")))
-    differences = [mine - theirs for mine, theirs in zip(ours, paper, strict=True)]
+    ours = [setting.errors(), setting.errors("top5_error")]
+    differences = [statistics.mean(mine) - theirs for mine, theirs in zip(ours, paper, strict=True) if mine]
     # the paper rounds to a tenth of a point
     passes = all(abs(round(difference, 6)) <= _PASS + 0.0005 for difference in differences)
     return [" / ".join(f"{100 * difference:+.2f}" for difference in differences), "PASS" if passes else "differs"]

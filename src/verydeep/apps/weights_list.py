@@ -75,3 +75,5 @@ def print_weights(rows: Sequence[PublishedWeights], folder: Path) -> None:
         "Errors are on the validation images of ILSVRC-2012, as published. A name stands where a MODEL does, and is "
         f"fetched on first use into {folder} (VERYDEEP_CACHE sets another cache, VERYDEEP_OFFLINE=1 forbids it)."
     )
+    missing = "" if SHIPPED_FILE.is_file() else ", though not with this copy of it"
+    print(f"{SHIPPED} comes with the package{missing}.")

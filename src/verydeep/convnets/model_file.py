@@ -27,6 +27,9 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 PREVIOUS_CHECKPOINT_FILE = "checkpoint-previous.safetensors"
 """Name of the checkpoint before that one."""
 
+Names = Literal["verydeep", "timm"]
+"""Whose names the tensors of a model file have."""
+
 STORED: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions in which weights can be stored."""
 
@@ -41,7 +44,7 @@ def save(
     *,
     card: ModelCard | None = None,
     precision: str = "fp32",
-    names: Literal["verydeep", "timm"] = "verydeep",
+    names: Names = "verydeep",
     state: dict[str, Tensor] | None = None,
     progress: dict[str, Any] | None = None,
 ) -> None:
@@ -223,7 +226,7 @@ def load(model: str | Path, *, features_only: bool = False, precision: str = "fp
     opened = Opened(find_model_file(model))
     card = opened.card
     net = _empty_net(card, features_only=features_only or card.features_only)
-    whole = _empty_net(card, features_only=card.features_only)
+    whole = net if net.features_only == card.features_only else _empty_net(card, features_only=False)
     expected = net.state_dict()
     known = stored_names(card.geometry, whole.state_dict(), card.names)
     stored = {name: known[name] for name in expected if name in known}

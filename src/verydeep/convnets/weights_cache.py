@@ -1,6 +1,6 @@
 """Published weights are fetched on first use, checked, and made a model file once.
 
-Choice: a file that nobody gives a hash for is used only by somebody who has seen its sha256 and says so.
+A file that nobody gives a hash for is used only by somebody who has seen its sha256 and says so.
 """
 
 from collections.abc import Iterator

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from verydeep.convnets.foreign.chain import Chain, as_tensor
 from verydeep.convnets.foreign.found import ForeignWeights
-from verydeep.convnets.foreign.wire import Message, WireError, fields, map_file
+from verydeep.convnets.foreign.wire import MOST_LAYERS, MOST_SETTINGS, Message, WireError, fields, map_file
 from verydeep.convnets.net import IMAGENET_MEAN
 from verydeep.mistakes import MistakeError
 
@@ -38,7 +38,6 @@ _LAYERS: Final = {2: _V1, 100: _TODAY}
 """The fields of NetParameter that hold layers: V1LayerParameter, as the authors' files have it, and LayerParameter."""
 
 _BATCH_NORM: Final = 139
-_MOST_LAYERS: Final = 1000
 _NET_FIELDS: Final = {1, 2, 3, 4, 5, 6, 7, 8, 100}
 
 _V1_TYPES: Final = {
@@ -66,8 +65,15 @@ _WITHOUT_EFFECT: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Layer:
-    """A layer of the file: its settings stay a message, its numbers stay in the file."""
+class CaffeLayer:
+    """A layer of the file: its settings stay a message, its numbers stay in the file.
+
+    Attributes:
+        name: in the file.
+        type: as LayerParameter has it, also for layers of V1LayerParameter.
+        message: the whole layer.
+        schema: the numbers of its fields.
+    """
 
     name: str
     type: str
@@ -83,6 +89,16 @@ class _Layer:
         found = self.message.messages(number)
         return found[-1] if found else None
 
+    def padding(self) -> int | None:
+        """Of a convolution, where the file says it."""
+        settings = self.settings(self.schema.convolution)
+        return (settings.integers(3) or [0])[0] if settings else None
+
+    def epsilon(self) -> float:
+        """What a batch norm adds to the variance."""
+        settings = self.settings(_BATCH_NORM)
+        return settings.number(3, 1e-5) if settings else 1e-5
+
 
 def recognises(file: Path) -> bool:
     """Whether a file begins as a NetParameter of Caffe does."""
@@ -90,7 +106,7 @@ def recognises(file: Path) -> bool:
         for number, value in fields(map_file(file)):
             if number in _LAYERS and isinstance(value, memoryview):
                 schema = _LAYERS[number]
-                layer = Message(value)
+                layer = Message(value, MOST_SETTINGS)
                 return schema.type in layer and bool(layer.text(schema.name))
             if number not in _NET_FIELDS or (number == 1 and isinstance(value, int)):
                 return False
@@ -113,7 +129,7 @@ def read(file: Path) -> ForeignWeights:
     Paper: section 2.1, Table 1.
     """
     try:
-        layers = list(_layers(file))
+        layers = read_layers(file)
         chain = Chain(file)
         _take(chain, layers, file)
         mean, divisor, origin = _find_input(layers)
@@ -132,15 +148,28 @@ def read(file: Path) -> ForeignWeights:
     )
 
 
-def _layers(file: Path) -> Iterator[_Layer]:
+def read_layers(file: Path) -> list[CaffeLayer]:
+    """Reads the layers in their order; to a file of weights alone the ReLUs and poolings are added.
+
+    Raises:
+        WireError: it is damaged or cut short.
+        MistakeError: it has weights alone, and their names do not say where they are.
+    """
+    layers = list(_layers(file))
+    if any(layer.type == "Pooling" for layer in layers):
+        return layers
+    return list(_with_steps_between(layers, file))
+
+
+def _layers(file: Path) -> Iterator[CaffeLayer]:
     count = 0
     for number, value in fields(map_file(file)):
         if number not in _LAYERS or not isinstance(value, memoryview):
             continue
         count += 1
-        if count > _MOST_LAYERS:
-            raise WireError(f"more than {_MOST_LAYERS} layers")
-        schema, message = _LAYERS[number], Message(value)
+        if count > MOST_LAYERS:
+            raise WireError(f"more than {MOST_LAYERS} layers")
+        schema, message = _LAYERS[number], Message(value, MOST_SETTINGS)
         if schema is _V1 and 1 in message:
             raise WireError("its layers are those of Caffe before 2014; upgrade_net_proto_binary of Caffe renews them")
         if schema is _V1:
@@ -148,12 +177,10 @@ def _layers(file: Path) -> Iterator[_Layer]:
             kind = _V1_TYPES.get(type_number, f"number {type_number}")
         else:
             kind = message.text(schema.type)
-        yield _Layer(name=message.text(schema.name), type=kind, message=message, schema=schema)
+        yield CaffeLayer(name=message.text(schema.name), type=kind, message=message, schema=schema)
 
 
-def _take(chain: Chain, layers: list[_Layer], file: Path) -> None:
-    if not any(layer.type == "Pooling" for layer in layers):
-        layers = list(_with_steps_between(layers, file))
+def _take(chain: Chain, layers: list[CaffeLayer], file: Path) -> None:
     scales = {index: layer for index, layer in enumerate(layers) if layer.type == "Scale"}
     for index, layer in enumerate(layers):
         match layer.type:
@@ -173,7 +200,7 @@ def _take(chain: Chain, layers: list[_Layer], file: Path) -> None:
                 raise MistakeError(f"{file}: layer {layer.name!r} is of type {kind!r}, which no net of Table 1 has")
 
 
-def _with_steps_between(layers: list[_Layer], file: Path) -> Iterator[_Layer]:
+def _with_steps_between(layers: list[CaffeLayer], file: Path) -> Iterator[CaffeLayer]:
     """Adds the ReLUs and poolings to a file of weights alone, whose names must then say where they are."""
     empty, block = Message(memoryview(b"")), "1"
     weighted = [layer for layer in layers if layer.type not in _WITHOUT_EFFECT | {"ReLU"}]
@@ -182,27 +209,24 @@ def _with_steps_between(layers: list[_Layer], file: Path) -> Iterator[_Layer]:
         if not found:
             raise MistakeError(f"{file} has no poolings, and the name {layer.name!r} does not say where its layer is")
         if (found[1] or "6") != block:
-            yield _Layer(name=f"pool{block}", type="Pooling", message=empty, schema=layer.schema)
+            yield CaffeLayer(name=f"pool{block}", type="Pooling", message=empty, schema=layer.schema)
             block = found[1] or "6"
         yield layer
         following = weighted[index + 1].type if index + 1 < len(weighted) else ""
         if following not in ("BatchNorm", "Scale", ""):
-            yield _Layer(name=f"relu of {layer.name}", type="ReLU", message=empty, schema=layer.schema)
+            yield CaffeLayer(name=f"relu of {layer.name}", type="ReLU", message=empty, schema=layer.schema)
     if block == "5":
-        yield _Layer(name="relu", type="ReLU", message=empty, schema=_V1)
+        yield CaffeLayer(name="relu", type="ReLU", message=empty, schema=_V1)
 
 
-def _take_convolution(chain: Chain, layer: _Layer, file: Path) -> None:
+def _take_convolution(chain: Chain, layer: CaffeLayer, file: Path) -> None:
     weight, bias = _weight_and_bias(layer, file)
     settings = layer.settings(layer.schema.convolution)
-    padding = stride = None
-    if settings:
-        padding = (settings.integers(3) or [0])[0]
-        stride = (settings.integers(6) or [1])[0]
-    chain.convolution(layer.name, weight, bias, padding=padding, stride=stride or 1)
+    stride = (settings.integers(6) or [1])[0] if settings else 1
+    chain.convolution(layer.name, weight, bias, padding=layer.padding(), stride=stride)
 
 
-def _take_pooling(chain: Chain, layer: _Layer) -> None:
+def _take_pooling(chain: Chain, layer: CaffeLayer) -> None:
     settings = layer.settings(layer.schema.pooling)
     kernel = stride = 2
     padding = method = 0
@@ -213,21 +237,19 @@ def _take_pooling(chain: Chain, layer: _Layer) -> None:
     chain.pooling(layer.name, kernel=kernel, stride=stride, padding=padding, maximum=method == 0)
 
 
-def _take_batch_norm(chain: Chain, layer: _Layer, scale: _Layer | None, file: Path) -> None:
+def _take_batch_norm(chain: Chain, layer: CaffeLayer, scale: CaffeLayer | None, file: Path) -> None:
     """Takes Caffe's BatchNorm, which only normalises, with the Scale that follows it."""
     blobs = layer.weights(file)
     if len(blobs) != 3 or blobs[2].numel() != 1:
         raise MistakeError(f"{file}: batch norm {layer.name!r} has no mean, variance and their common factor")
     mean, variance, factor = blobs
     gain = 1 / factor.reshape(()) if factor.any() else torch.zeros(())
-    settings = layer.settings(_BATCH_NORM)
-    epsilon = settings.number(3, 1e-5) if settings else 1e-5
     given = scale.weights(file) if scale else []
     shift = given[1] if len(given) > 1 else None
-    chain.batch_norm(layer.name, given[0] if given else None, shift, mean * gain, variance * gain, epsilon)
+    chain.batch_norm(layer.name, given[0] if given else None, shift, mean * gain, variance * gain, layer.epsilon())
 
 
-def _weight_and_bias(layer: _Layer, file: Path) -> tuple[Tensor, Tensor | None]:
+def _weight_and_bias(layer: CaffeLayer, file: Path) -> tuple[Tensor, Tensor | None]:
     blobs = layer.weights(file)
     if len(blobs) not in (1, 2) or blobs[0].ndim < 2:
         shapes = ", ".join(str(tuple(blob.shape)) for blob in blobs) or "none"
@@ -251,7 +273,7 @@ def _read_blob(file: Path, name: str, blob: Message) -> Tensor:
     return as_tensor(numbers.reshape(shape)).float()
 
 
-def _find_input(layers: list[_Layer]) -> tuple[tuple[float, float, float], tuple[float, float, float], str]:
+def _find_input(layers: list[CaffeLayer]) -> tuple[tuple[float, float, float], tuple[float, float, float], str]:
     """The mean and divisor, RGB: of the data layer that the net was trained with, or as published."""
     for layer in layers:
         settings = layer.settings(layer.schema.data_transform)

@@ -83,10 +83,10 @@ class Graph:
     def __init__(self, file: Path) -> None:
         self._folder = file.parent
         self._outside: dict[Path, memoryview] = {}
-        graphs = Message(map_file(file)).messages(7)
+        graphs = Message(map_file(file)).parts(7)
         if not graphs:
             raise WireError("it has no graph")
-        graph = graphs[-1]
+        graph = Message(graphs[-1])
         self.nodes = [_read_node(message) for message in graph.messages(1)]
         self._tensors = {tensor.text(8): tensor for tensor in graph.messages(5)}
         self._makers = {output: node for node in self.nodes for output in node.outputs}
@@ -114,7 +114,8 @@ class Graph:
         if change is None or value is None:
             return None
         try:
-            return change(value, node, self.constant(node.input(1), depth + 1) if node.input(1) else None)
+            sizes = self.constant(node.input(1), depth + 1) if node.type == "Reshape" else None
+            return change(value, node, sizes)
         except (ValueError, TypeError, IndexError) as error:
             raise WireError(f"node {node.name!r} does not fit its constant: {error}") from error
 

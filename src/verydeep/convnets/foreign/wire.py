@@ -11,8 +11,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-_MOST_FIELDS: Final = 100_000
+_MOST_FIELDS: Final = 10_000
 """Most fields of one message: a net has hundreds, and more could only fill the memory."""
+
+MOST_SETTINGS: Final = 200
+"""Most fields of a layer, a node or a tensor, of which there are many."""
+
+MOST_LAYERS: Final = 2000
+"""Most layers, nodes or tensors of a file: a net has less than a hundred."""
 
 _VARINT: Final = 0
 _EIGHT_BYTES: Final = 1
@@ -92,16 +98,17 @@ class Message:
 
     Args:
         message: its bytes.
+        most: fields.
 
     Raises:
         WireError: the bytes are no message, or have too many fields.
     """
 
-    def __init__(self, message: memoryview) -> None:
+    def __init__(self, message: memoryview, most: int = _MOST_FIELDS) -> None:
         self._values: dict[int, list[Value]] = {}
         for count, (number, value) in enumerate(fields(message)):
-            if count >= _MOST_FIELDS:
-                raise WireError(f"more than {_MOST_FIELDS} fields in one message")
+            if count >= most:
+                raise WireError(f"more than {most} fields in one message")
             self._values.setdefault(number, []).append(value)
 
     def __contains__(self, number: int) -> bool:
@@ -116,8 +123,11 @@ class Message:
         return parts
 
     def messages(self, number: int) -> list["Message"]:
-        """The messages of a field."""
-        return [Message(part) for part in self.parts(number)]
+        """The messages of a field, each with up to as many fields as a layer has."""
+        parts = self.parts(number)
+        if len(parts) > MOST_LAYERS:
+            raise WireError(f"more than {MOST_LAYERS} messages in field {number}")
+        return [Message(part, MOST_SETTINGS) for part in parts]
 
     def texts(self, number: int) -> list[str]:
         """The texts of a field, each up to 1000 bytes; what is no UTF-8 is marked."""

@@ -4,6 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+KERNEL := src/verydeep/speed/kernel.cpp
 export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: help demo test lint docs clean
@@ -18,12 +19,12 @@ help:
 	@echo "setting up .venv with $(PYTHON)"
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "python's venv module is missing: on Debian install python3-venv"; exit 1; }
 
-.venv/.installed: pyproject.toml | .venv/bin/python
+.venv/.installed: pyproject.toml setup.py $(KERNEL) | .venv/bin/python
 	@echo "installing verydeep and what it needs into .venv (PyTorch is large: a few minutes)"
 	@$(PIP) install -e .
 	@touch $@
 
-.venv/.installed-dev: pyproject.toml | .venv/bin/python
+.venv/.installed-dev: pyproject.toml setup.py $(KERNEL) | .venv/bin/python
 	@echo "installing verydeep and the tools that check it into .venv (PyTorch is large: a few minutes)"
 	@$(PIP) install -e '.[dev]'
 	@touch .venv/.installed $@
@@ -46,4 +47,4 @@ test: .venv/.installed-dev
 	@echo "tests"; $(BIN)/python -m pytest -q
 
 clean:
-	rm -rf .venv site build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv site build dist src/*.egg-info src/verydeep/speed/*.so .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

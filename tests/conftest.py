@@ -15,7 +15,7 @@ from jaxtyping import install_import_hook
 
 # an int is a float, as PEP 484 has it
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-install_import_hook(["verydeep.convnets", "verydeep.data", "verydeep.evaluation"], _CHECKER)
+install_import_hook(["verydeep.convnets", "verydeep.data", "verydeep.evaluation", "verydeep.speed"], _CHECKER)
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from verydeep.evaluation.measure import posterior as posterior
     from verydeep.evaluation.protocols import PROTOCOLS as PROTOCOLS
     from verydeep.mistakes import MistakeError as MistakeError
+    from verydeep.speed.accelerate import accelerate as accelerate
     from verydeep.speed.allocator import tune_allocator as tune_allocator
     from verydeep.training.recipes import RECIPES as RECIPES
 
@@ -39,6 +40,7 @@ _HOMES = {
     "PROTOCOLS": "evaluation.protocols",
     "RECIPES": "training.recipes",
     "VeryDeep": "convnets.net",
+    "accelerate": "speed.accelerate",
     "evaluate": "evaluation.evaluate",
     "fetch": "data.named",
     "fetch_weights": "convnets.weights_cache",

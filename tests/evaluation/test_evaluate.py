@@ -13,9 +13,11 @@ from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import open_data
 from verydeep.data.images import centre_crop, rescale
 from verydeep.evaluation.evaluate import evaluate
-from verydeep.evaluation.measure import posterior
+from verydeep.evaluation.measure import measure_posteriors, posterior
 from verydeep.evaluation.protocols import PROTOCOLS
 from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.speed.accelerate import Accelerated, accelerate, fastest
+from verydeep.speed.library import NoKernelError, find_kernel
 
 
 @pytest.fixture
@@ -208,3 +210,46 @@ def test_other_classes_are_refused_by_name(net, data):
     three = VeryDeep("A", num_classes=3, crop=32, width=0.125)
     with pytest.raises(MistakeError, match="3 classes and the data 2"):
         evaluate(three, data.val)
+
+
+def has_kernel():
+    try:
+        return bool(find_kernel())
+    except NoKernelError:
+        return False
+
+
+needs_kernel = pytest.mark.skipif(not has_kernel(), reason="the kernel was not built")
+
+
+@needs_kernel
+@pytest.mark.parametrize("protocol", list(PROTOCOLS))
+def test_the_kernel_gives_the_posteriors_of_the_net(monkeypatch, net, data, protocol):
+    computed = []
+
+    def measure(computing, *others):
+        computed.append(computing)
+        return measure_posteriors(computing, *others)
+
+    monkeypatch.setattr("verydeep.evaluation.evaluate.measure_posteriors", measure)
+    fast = evaluate(net, data, protocol=protocol).posteriors
+    monkeypatch.setenv("VERYDEEP_KERNEL", "none")
+    plain = evaluate(net.train(), data, protocol=protocol).posteriors
+    assert net.training
+    assert isinstance(computed[0], Accelerated)
+    assert computed[1] is net
+    np.testing.assert_allclose(fast, plain, atol=1e-6)
+
+
+@needs_kernel
+def test_an_accelerated_net_tests_one_image(net):
+    image, fast = picture(3, 90, 70), accelerate(net)
+    posteriors = posterior(fast, image, protocol="multi-scale", test_scales=(40, 64))
+    expected = posterior(net, image, protocol="multi-scale", test_scales=(40, 64))
+    np.testing.assert_allclose(posteriors, expected, atol=1e-6)
+    with pytest.raises(WrongUseError, match="test scale 20 is below"):
+        posterior(fast, image, test_scales=(20,))
+
+
+def test_a_net_that_the_kernel_cannot_take_is_tested_all_the_same(net):
+    assert fastest(net.bfloat16()) is net

@@ -19,6 +19,7 @@ from verydeep.data.datasets import natural_key
 from verydeep.data.images import is_image_file
 from verydeep.evaluation.evaluate import posterior
 from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.speed.accelerate import Computing, fastest
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Classifier:
         self.net = model if isinstance(model, VeryDeep) else load(model)
         self.net.require_scores()
         count = self.net.geometry.num_classes
+        self._computing: Computing | None = None
         self.classes = self.net.classes or tuple(str(index) for index in range(count))
 
     def predict(self, image: str | Path | Image.Image, *, top: int = 5) -> Prediction:
@@ -86,7 +88,9 @@ class Classifier:
         if top < 1:
             raise WrongUseError(f"top {top}: name at least one class")
         name = "image" if isinstance(image, Image.Image) else str(image)
-        return self._ranked(name, posterior(self.net, image), top)
+        if self._computing is None:
+            self._computing = fastest(self.net)
+        return self._ranked(name, posterior(self._computing, image), top)
 
     def _ranked(self, file: str, posteriors: Float[ndarray, "k"], top: int) -> Prediction:
         order = np.argsort(-posteriors, kind="stable")[:top].tolist()

@@ -161,10 +161,7 @@ class VeryDeep(nn.Module):
         Raises:
             MistakeError: the images have no three channels, or are floats that are plainly not in 0..255.
         """
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise MistakeError(f"images of shape {tuple(images.shape)}: give n,3,h,w, RGB in 0..255")
-        if images.is_floating_point() and not torch.compiler.is_compiling():
-            _check_range(images)
+        check_images(images)
         x = (images.float() - self.mean[:, None, None]) / self.divisor[:, None, None]
         return x.to(next(self.parameters()).dtype)
 
@@ -216,12 +213,7 @@ class VeryDeep(nn.Module):
         Paper: section 3.2.
         """
         self.require_scores()
-        if min(images.shape[-2:]) < self.geometry.crop:
-            size = "x".join(str(side) for side in images.shape[-2:])
-            raise MistakeError(
-                f"images of {size} pixels are smaller than this net's crop of {self.geometry.crop}: "
-                f"rescale their shorter side to at least {self.geometry.crop}"
-            )
+        check_size(images, self.geometry.crop)
         return self.head(self.features(images))
 
     def require_scores(self) -> None:
@@ -294,6 +286,32 @@ class VeryDeep(nn.Module):
         self.mean.copy_(torch.tensor(list(mean)))
         self.divisor.copy_(torch.tensor(list(divisor)))
         self.input_is_set = True
+
+
+def check_images(images: Num[Tensor, "..."]) -> None:
+    """Checks that images are n,3,h,w, and not plainly something else than RGB in 0..255.
+
+    Raises:
+        MistakeError: they have no three channels, or are floats that have been normalised or are 0..1.
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise MistakeError(f"images of shape {tuple(images.shape)}: give n,3,h,w, RGB in 0..255")
+    if images.is_floating_point() and not torch.compiler.is_compiling():
+        _check_range(images)
+
+
+def check_size(images: Num[Tensor, "n 3 h w"], crop: int) -> None:
+    """Checks that images are as large as a net's crop.
+
+    Raises:
+        MistakeError: they are smaller.
+    """
+    if min(images.shape[-2:]) < crop:
+        size = "x".join(str(side) for side in images.shape[-2:])
+        raise MistakeError(
+            f"images of {size} pixels are smaller than this net's crop of {crop}: "
+            f"rescale their shorter side to at least {crop}"
+        )
 
 
 def _check_range(images: Tensor) -> None:

@@ -20,6 +20,7 @@ from verydeep.evaluation.result import LabelledImages, Member, check_alike, fuse
 from verydeep.evaluation.result import Result as Result
 from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors
 from verydeep.mistakes import MistakeError
+from verydeep.speed.accelerate import fastest
 
 Model = VeryDeep | str | Path
 """A net, a model file, a run folder or a file of saved posteriors."""
@@ -173,7 +174,8 @@ class _Ready:
     scales: tuple[int, ...]
 
     def test(self, opened: _Opened, choice: Choice, progress: Progress, note: Note | None) -> Result:
-        measured = measure_posteriors(self.net, opened.images, self.protocol, self.scales, choice, progress, note)
+        computing = fastest(self.net) if choice.device == "cpu" else self.net
+        measured = measure_posteriors(computing, opened.images, self.protocol, self.scales, choice, progress, note)
         member = Member(
             model=self.name,
             architecture=self.net.geometry.architecture.name,

@@ -21,6 +21,7 @@ from verydeep.data.stores import FolderStore
 from verydeep.device import Choice, synchronise
 from verydeep.evaluation.cost import Cost, macs_of_part, plan_cost
 from verydeep.evaluation.protocols import Protocol, check_scales, find_protocol
+from verydeep.speed.accelerate import Accelerated, Computing
 
 BATCH_PIXELS = 16 * 224 * 224
 """Pixels of a batch at most: the first block of the net takes 512 bytes of activations for each."""
@@ -49,7 +50,7 @@ class Measured:
 
 
 def measure_posteriors(
-    net: VeryDeep,
+    computing: Computing,
     images: ImageSet,
     protocol: Protocol,
     scales: Sequence[int],
@@ -62,7 +63,7 @@ def measure_posteriors(
     Several processes share the images, each image in exactly one of them, and all get all posteriors.
 
     Args:
-        net: is put into evaluation mode, and back.
+        computing: a net, or an accelerated one; the net is put into evaluation mode, and back.
         images: the images; each is decoded once.
         protocol: how to test.
         scales: test scales Q, pixels.
@@ -74,6 +75,7 @@ def measure_posteriors(
         MistakeError: an image cannot be used.
     """
     start = time.perf_counter()
+    net = computing.net if isinstance(computing, Accelerated) else computing
     mine = list(processes().share(len(images)))
     share = images.subset(mine)
     told = _Told(net, images, protocol, scales, note) if note is not None and len(images) else None
@@ -88,9 +90,9 @@ def measure_posteriors(
         for number, indices, batch in batches:
             method = protocol.methods[number]
             (batch,) = choice.move(batch)
-            posteriors = method.posteriors(net, batch)
+            posteriors = method.posteriors(computing, batch)
             if flips == 2:
-                posteriors = (posteriors + method.posteriors(net, batch.flip(3))) / 2
+                posteriors = (posteriors + method.posteriors(computing, batch.flip(3))) / 2
             weight = 1 / (len(protocol.methods) * len(scales) * method.parts)
             np.add.at(sums, [mine[index] for index in indices], weight * posteriors.float().cpu().numpy())
             macs += flips * len(indices) * macs_of_part(net, method, *batch.shape[-2:])
@@ -167,7 +169,7 @@ def shown_time(seconds: float) -> str:
 
 
 def posterior(
-    net: VeryDeep,
+    net: Computing,
     image: Image.Image | str | Path,
     *,
     protocol: str = "single",
@@ -176,7 +178,7 @@ def posterior(
     """Computes the class posteriors of one image by a protocol.
 
     Args:
-        net: the net; it stays where it is.
+        net: the net, which stays where it is, or an accelerated one.
         image: an image of any mode, or a file.
         protocol: a name in ``PROTOCOLS``, such as ``multi-scale``.
         test_scales: Q, pixels; by default what the protocol says for the net's training scale.
@@ -189,7 +191,8 @@ def posterior(
         WrongUseError: an unknown protocol or a scale below the crop.
     """
     row = find_protocol(protocol)
-    scales = row.test_scales(net) if test_scales is None else check_scales(net, test_scales)
+    plain = net.net if isinstance(net, Accelerated) else net
+    scales = row.test_scales(plain) if test_scales is None else check_scales(plain, test_scales)
     held = {} if isinstance(image, str | Path) else {0: to_rgb(image)}
     images = ImageSet(
         split="image",
@@ -200,7 +203,10 @@ def posterior(
         decoded=held,
     )
     choice = Choice(
-        device=next(net.parameters()).device.type, precision="fp32", channels_last=True, threads=torch.get_num_threads()
+        device=next(plain.parameters()).device.type,
+        precision="fp32",
+        channels_last=True,
+        threads=torch.get_num_threads(),
     )
     only: ndarray = measure_posteriors(net, images, row, scales, choice).posteriors[0]
     return only

@@ -8,21 +8,22 @@ from jaxtyping import Float, Num
 from numpy import ndarray
 from torch import Tensor, nn
 
-from verydeep.convnets.net import VeryDeep
 from verydeep.evaluation.tiling import MOST_AT_ONCE, mean_scores, tiled_map, tiles
+from verydeep.speed.accelerate import Accelerated, Computing
 
 
-def features_with_ceiling(net: VeryDeep, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
+def features_with_ceiling(net: Computing, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
     """Computes the map after the last pooling with pooling that rounds sizes up, as Caffe's does."""
-    x = net.normalise(images)
-    for block in net.blocks():
+    plain = net.net if isinstance(net, Accelerated) else net  # the kernel rounds down
+    x = plain.normalise(images)
+    for block in plain.blocks():
         for layer in block:
             x = F.max_pool2d(x, 2, ceil_mode=True) if isinstance(layer, nn.MaxPool2d) else layer(x)
     return x
 
 
 def last_map(
-    net: VeryDeep, images: Num[Tensor, "n 3 h w"], *, ceil: bool = False, most: int = MOST_AT_ONCE
+    net: Computing, images: Num[Tensor, "n 3 h w"], *, ceil: bool = False, most: int = MOST_AT_ONCE
 ) -> Float[Tensor, "n c y x"]:
     """Computes the map after the last pooling, of large images tile by tile.
 
@@ -40,7 +41,7 @@ def last_map(
 
 
 def dense_scores(
-    net: VeryDeep, images: Num[Tensor, "n 3 h w"], *, ceil: bool = False, most: int = MOST_AT_ONCE
+    net: Computing, images: Num[Tensor, "n 3 h w"], *, ceil: bool = False, most: int = MOST_AT_ONCE
 ) -> Float[Tensor, "n k"]:
     """Computes the mean over the places of the class score map, of images of any size in bounded memory.
 
@@ -55,7 +56,7 @@ def dense_scores(
     return mean_scores(net, last_map(net, images, ceil=ceil, most=most))
 
 
-def of_scores(net: VeryDeep, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+def of_scores(net: Computing, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
     """Soft-max of the scores averaged over the places of the score map: of crops, which have one, or of whole images.
 
     Choice: the mean over places is taken of the scores, and then the soft-max.
@@ -65,7 +66,7 @@ def of_scores(net: VeryDeep, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n
     return dense_scores(net, images).float().softmax(1)
 
 
-def of_ceiling_scores(net: VeryDeep, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+def of_ceiling_scores(net: Computing, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
     """The same with pooling that rounds sizes up, so that the last rows and columns count too: Caffe's.
 
     Paper: section 3.2.
@@ -73,7 +74,7 @@ def of_ceiling_scores(net: VeryDeep, images: Num[Tensor, "n 3 h w"]) -> Float[Te
     return dense_scores(net, images, ceil=True).float().softmax(1)
 
 
-def of_adaptive_scores(net: VeryDeep, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+def of_adaptive_scores(net: Computing, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
     """Soft-max of the scores of the last map pooled to fc6's size: not the paper's, but what torchvision computes."""
     side = net.geometry.fc6_kernel
     pooled = F.adaptive_avg_pool2d(last_map(net, images), (side, side))

@@ -10,6 +10,7 @@ from verydeep.convnets.architecture import scaled_length
 from verydeep.convnets.net import VeryDeep
 from verydeep.evaluation import posteriors, views
 from verydeep.mistakes import WrongUseError
+from verydeep.speed.accelerate import Computing
 
 _SCALE_STEP = 32
 """Distance of the test scales of a net trained at one S, pixels at crop 224 (section 4.2)."""
@@ -29,7 +30,7 @@ class Method:
 
     view: views.View
     parts: int
-    posteriors: Callable[[VeryDeep, Tensor], Float[Tensor, "n k"]]
+    posteriors: Callable[[Computing, Tensor], Float[Tensor, "n k"]]
     ceil: bool = False
     is_dense: bool = False
 

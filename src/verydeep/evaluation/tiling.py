@@ -16,8 +16,8 @@ from torch import Tensor
 
 from verydeep import paper
 from verydeep.convnets.architecture import Geometry, layers
-from verydeep.convnets.net import VeryDeep
 from verydeep.convnets.work import feature_macs, map_side
+from verydeep.speed.accelerate import Computing
 
 MOST_AT_ONCE = 2**21
 """Pixels that the convolutions take at once: the first block needs 512 bytes of activations for each."""
@@ -124,7 +124,7 @@ def tiled_map(
     return torch.cat(strips, 2)
 
 
-def mean_scores(net: VeryDeep, map_: Float[Tensor, "n c y x"], most: int = MOST_WINDOW_FLOATS) -> Float[Tensor, "n k"]:
+def mean_scores(net: Computing, map_: Float[Tensor, "n c y x"], most: int = MOST_WINDOW_FLOATS) -> Float[Tensor, "n k"]:
     """Computes the mean over the places of the class score map, a part of the places at a time.
 
     Args:

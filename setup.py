@@ -1,0 +1,46 @@
+"""Builds the kernel of verydeep.speed, once for each kind of vector; what the compiler cannot build is left out.
+
+Everything else about the package is in pyproject.toml. After a change of the kernel: ``pip install -e .`` again, or
+``python setup.py build_ext --inplace``, which takes ten seconds.
+"""
+
+import hashlib
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+SOURCE = "src/verydeep/speed/kernel.cpp"
+VARIANTS = {
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
+    "avx2": ["-mavx2", "-mfma"],
+    "plain": [],
+}
+
+
+class BuildKernels(build_ext):
+    """Names the libraries as they are: no module of Python, the same for every Python."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """The path of a library, such as ``verydeep/speed/_kernel_avx2.so``."""
+        return fullname.replace(".", "/") + ".so"
+
+
+def extension(variant: str, flags: list[str]) -> Extension:
+    """The kernel for one kind of vector."""
+    fingerprint = hashlib.sha256(Path(SOURCE).read_bytes()).hexdigest()[:16]
+    return Extension(
+        f"verydeep.speed._kernel_{variant}",
+        [SOURCE],
+        define_macros=[("VERYDEEP_SOURCE", f'"{fingerprint}"')],
+        extra_compile_args=["-std=c++17", "-O3", "-fno-math-errno", "-fopenmp", *flags],
+        extra_link_args=["-fopenmp"],
+        language="c++",
+        optional=True,
+    )
+
+
+setup(
+    ext_modules=[extension(variant, flags) for variant, flags in VARIANTS.items()],
+    cmdclass={"build_ext": BuildKernels},
+)

@@ -1,0 +1,304 @@
+"""The compiled kernel: found, chosen for this processor, and called.
+
+``kernel.cpp`` is built once for each kind of vector, and the best that the processor has is loaded. The environment
+variable ``VERYDEEP_KERNEL`` names another: avx512, avx2 or plain, or none to compute without.
+"""
+
+import ctypes
+import hashlib
+import os
+from ctypes import c_char_p, c_float, c_int, c_long, c_size_t, c_void_p
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch  # its OpenMP is loaded first: the kernel then shares it, threads and all
+from jaxtyping import Float, Float64, Num
+from torch import Tensor
+
+from verydeep.mistakes import WrongUseError
+from verydeep.speed.memory import Buffer, huge_pages
+
+KERNELS = {
+    "avx512": ("avx512_f", "avx512_bw", "avx512_dq", "avx512_vl"),
+    "avx2": ("avx2", "fma3"),
+    "plain": (),
+}
+"""The kernels, the fastest first, with what the processor must have for each."""
+
+VARIABLE = "VERYDEEP_KERNEL"
+_HERE = Path(__file__).parent
+
+_FUNCTIONS: dict[str, tuple[type | None, list[type]]] = {
+    "source": (c_char_p, []),
+    "channels": (c_int, [c_int]),
+    "pack_winograd": (None, [c_void_p, c_void_p, c_int, c_int, c_void_p, c_int]),
+    "pack_direct": (None, [c_void_p, c_void_p, c_int, c_int, c_int, c_int, c_void_p]),
+    "winograd_floats": (c_size_t, [c_long, c_int, c_int, c_int, c_long]),
+    "winograd": (None, [c_void_p, *[c_int] * 5, c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_int, c_long]),
+    "direct_floats": (c_size_t, [c_int] * 5),
+    "direct": (None, [c_void_p, *[c_int] * 6, c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_int]),
+    "first": (
+        None,
+        [c_void_p, c_int, *[c_void_p] * 3, *[c_int] * 5, c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_int],
+    ),
+    "normalise_and_pool": (None, [c_void_p, *[c_int] * 4, c_float, c_float, c_void_p, c_int]),
+    "fully_connected_floats": (c_size_t, [c_long, c_int]),
+    "fully_connected": (None, [c_void_p, c_long, c_long, c_int, c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_int]),
+}
+
+
+class NoKernelError(Exception):
+    """There is no kernel to compute with: the message says why, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The weights of one convolution, laid out for the kernel.
+
+    Attributes:
+        kernel: its side.
+        weights: transformed for Winograd's algorithm where the side is 3, else in panels.
+        bias: one number per output channel, padded.
+        is_winograd: which of the two.
+    """
+
+    kernel: int
+    weights: Float[Tensor, "floats"]
+    bias: Float[Tensor, "k"]
+    is_winograd: bool
+
+
+class Kernel:
+    """One of the libraries, loaded.
+
+    Maps are n,y,x,c with the channels rounded up to ``channels``; those that are not there are zero. Every method
+    computes with as many threads as torch does, and gives a view of the buffer it was given.
+
+    Args:
+        name: a key of ``KERNELS``.
+
+    Raises:
+        NoKernelError: it was not built, or from another source.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        file = _HERE / f"_kernel_{name}.so"
+        if not file.exists():
+            raise NoKernelError(f"the kernel {name} was not built: install a C++ compiler, then verydeep again")
+        try:
+            library = ctypes.CDLL(str(file))
+        except OSError as error:
+            raise NoKernelError(f"the kernel {name} cannot be loaded ({error}): install verydeep again") from error
+        self._call = {}
+        for function, (result, arguments) in _FUNCTIONS.items():
+            call = getattr(library, f"verydeep_{function}")
+            call.restype, call.argtypes = result, arguments
+            self._call[function] = call
+        if self._call["source"]().decode() != _fingerprint():
+            raise NoKernelError(f"the kernel {name} was built from another kernel.cpp: install verydeep again")
+        self._cache = torch.cpu.get_capabilities().get("l2_cache_size") or 2**20
+
+    def channels(self, count: int) -> int:
+        """Rounds a number of channels up to what maps have."""
+        rounded: int = self._call["channels"](count)
+        return rounded
+
+    def pack(
+        self,
+        weight: Float[Tensor, "k c s s"],
+        bias: Float64[Tensor, "k"],
+        factor: Float64[Tensor, "k"],
+        *,
+        padded: bool = True,
+    ) -> Packed:
+        """Lays out the weights of a convolution.
+
+        Args:
+            weight: of an odd side.
+            bias: one number per output channel.
+            factor: multiplies the weights of each output channel.
+            padded: whether the channels of the input are rounded up, as those of maps are and of images are not.
+        """
+        k, c, side, _ = weight.shape
+        given, out = self.channels(c) if padded else c, self.channels(k)
+        weight, factor = weight.detach().contiguous(), factor.contiguous()
+        padded_bias = torch.zeros(out)
+        padded_bias[:k] = bias
+        is_winograd = side == 3 and padded
+        packed = huge_pages(given * out * (36 if is_winograd else side * side))
+        if is_winograd:
+            self._call["pack_winograd"](
+                weight.data_ptr(), factor.data_ptr(), k, c, packed.data_ptr(), torch.get_num_threads()
+            )
+        else:
+            self._call["pack_direct"](weight.data_ptr(), factor.data_ptr(), k, c, given, side, packed.data_ptr())
+        return Packed(kernel=side, weights=packed, bias=padded_bias, is_winograd=is_winograd)
+
+    def first(
+        self,
+        images: Num[Tensor, "n 3 h w"],
+        mean: Float[Tensor, "3"],
+        divisor: Float[Tensor, "3"],
+        packed: Packed,
+        *,
+        pool: bool,
+        result: Buffer,
+        work: Buffer,
+    ) -> Float[Tensor, "n i j k"]:
+        """Subtracts the mean from images, divides, convolves, adds the bias and rectifies.
+
+        Args:
+            images: uint8 or float32, of any memory layout.
+            mean: one number per channel.
+            divisor: one number per channel.
+            packed: the weights, of three input channels that are not padded.
+            pool: whether to pool the largest of 2x2 places.
+            result: where the map goes.
+            work: overwritten.
+        """
+        (n, _, height, width), out, threads = images.shape, len(packed.bias), torch.get_num_threads()
+        to = result.take(n, *_pooled(height, width, pool), out)
+        space = work.take(self._call["direct_floats"](width, 3, out, packed.kernel, threads))
+        self._call["first"](
+            images.data_ptr(),
+            images.dtype == torch.uint8,
+            (c_long * 4)(*images.stride()),
+            mean.data_ptr(),
+            divisor.data_ptr(),
+            n,
+            height,
+            width,
+            out,
+            packed.kernel,
+            packed.weights.data_ptr(),
+            packed.bias.data_ptr(),
+            pool,
+            to.data_ptr(),
+            space.data_ptr(),
+            threads,
+        )
+        return to
+
+    def convolve(
+        self, map_: Float[Tensor, "n y x c"], packed: Packed, *, pool: bool, result: Buffer, work: Buffer
+    ) -> Float[Tensor, "n i j k"]:
+        """Convolves with stride 1 so that the resolution stays, adds the bias and rectifies.
+
+        Args:
+            map_: the input.
+            packed: the weights.
+            pool: whether to pool the largest of 2x2 places.
+            result: where the map goes.
+            work: overwritten.
+        """
+        (n, height, width, c), out, threads = map_.shape, len(packed.bias), torch.get_num_threads()
+        to = result.take(n, *_pooled(height, width, pool), out)
+        sizes = [n, height, width, c, out]
+        weights = [packed.weights.data_ptr(), packed.bias.data_ptr(), pool, to.data_ptr()]
+        if packed.is_winograd:
+            tiles = n * -(-height // 4) * -(-width // 4)
+            space = work.take(self._call["winograd_floats"](tiles, c, out, threads, self._cache))
+            self._call["winograd"](map_.data_ptr(), *sizes, *weights, space.data_ptr(), threads, self._cache)
+        else:
+            space = work.take(self._call["direct_floats"](width, c, out, packed.kernel, threads))
+            self._call["direct"](map_.data_ptr(), *sizes, packed.kernel, *weights, space.data_ptr(), threads)
+        return to
+
+    def normalise_and_pool(
+        self, map_: Float[Tensor, "n y x c"], alpha: float, k: float, result: Buffer
+    ) -> Float[Tensor, "n i j c"]:
+        """Local response normalisation over five channels with beta 0.75, then the largest of 2x2 places.
+
+        Args:
+            map_: the input.
+            alpha: on the plain sum of squares.
+            k: added to it.
+            result: where the map goes.
+
+        Paper: section 2.1.
+        """
+        n, height, width, channels = map_.shape
+        to = result.take(n, height // 2, width // 2, channels)
+        self._call["normalise_and_pool"](
+            map_.data_ptr(), n, height, width, channels, alpha, k, to.data_ptr(), torch.get_num_threads()
+        )
+        return to
+
+    def fully_connected(
+        self,
+        rows: Float[Tensor, "r c"],
+        weight: Float[Tensor, "k c"],
+        bias: Float[Tensor, "k"],
+        *,
+        rectify: bool,
+        result: Buffer,
+        work: Buffer,
+    ) -> Float[Tensor, "r k"]:
+        """Multiplies rows with weights as PyTorch has them, adds the bias, and rectifies where asked for.
+
+        Args:
+            rows: contiguous.
+            weight: contiguous.
+            bias: contiguous.
+            rectify: whether to.
+            result: where the rows go.
+            work: overwritten.
+        """
+        (count, length), out, threads = rows.shape, len(weight), torch.get_num_threads()
+        to = result.take(count, out)
+        space = work.take(self._call["fully_connected_floats"](count, threads))
+        self._call["fully_connected"](
+            rows.data_ptr(),
+            count,
+            length,
+            out,
+            weight.data_ptr(),
+            bias.data_ptr(),
+            rectify,
+            to.data_ptr(),
+            space.data_ptr(),
+            threads,
+        )
+        return to
+
+
+def find_kernel() -> Kernel:
+    """Finds the fastest kernel that was built and that this processor can run, or the one that was asked for.
+
+    Raises:
+        NoKernelError: there is none, or none is wanted.
+        WrongUseError: the environment asks for one that there is not.
+    """
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted == "none":
+        raise NoKernelError(f"{VARIABLE}=none asks for it")
+    if wanted and wanted not in KERNELS:
+        raise WrongUseError(f"{VARIABLE}={wanted}: choose one of {', '.join(KERNELS)} or none")
+    runnable = [name for name, needs in KERNELS.items() if all(map(torch.cpu.get_capabilities().get, needs))]
+    if wanted:
+        if wanted not in runnable:
+            raise WrongUseError(f"{VARIABLE}={wanted}: this processor can run {', '.join(runnable)}")
+        return _loaded(wanted)
+    reasons = []
+    for name in runnable:
+        try:
+            return _loaded(name)
+        except NoKernelError as error:
+            reasons.append(error)
+    raise reasons[0]
+
+
+@cache
+def _loaded(name: str) -> Kernel:
+    return Kernel(name)
+
+
+@cache
+def _fingerprint() -> str:
+    return hashlib.sha256((_HERE / "kernel.cpp").read_bytes()).hexdigest()[:16]
+
+
+def _pooled(height: int, width: int, pool: bool) -> tuple[int, int]:
+    return (height // 2, width // 2) if pool else (height, width)

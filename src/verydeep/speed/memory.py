@@ -1,0 +1,43 @@
+"""Memory that is taken once and used again, in huge pages where the system has them."""
+
+import mmap
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_HUGE = 2**21
+
+
+def huge_pages(floats: int) -> Float[Tensor, "floats"]:
+    """Takes zeroed memory, above 2 MiB in huge pages: these nets wander through more of it than small pages reach.
+
+    It is given back when the tensor and all views of it are gone.
+    """
+    if floats * 4 < _HUGE:
+        return torch.zeros(floats)
+    memory = mmap.mmap(-1, (floats * 4 + _HUGE - 1) // _HUGE * _HUGE)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.float32, count=floats)
+
+
+class Buffer:
+    """Memory that grows to the largest tensor ever asked of it, and is then never allocated again."""
+
+    def __init__(self) -> None:
+        self._floats = huge_pages(0)
+
+    def take(self, *shape: int) -> Float[Tensor, "..."]:
+        """Gives an uninitialised tensor in place of the one before it.
+
+        Args:
+            shape: of the tensor.
+        """
+        count = 1
+        for side in shape:
+            count *= side
+        if count > len(self._floats):
+            self._floats = huge_pages(0)  # the old memory goes before the new comes
+            self._floats = huge_pages(count)
+        return self._floats[:count].view(shape)

@@ -1,0 +1,258 @@
+"""An accelerated net gives what the net gives."""
+
+import gc
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import verydeep
+from conftest import scene
+from verydeep import ARCHITECTURES, VeryDeep, accelerate
+from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.speed import accelerate as module
+from verydeep.speed.library import KERNELS, NoKernelError, find_kernel
+
+
+def kernels() -> list[str]:
+    return [name for name, needs in KERNELS.items() if all(map(torch.cpu.get_capabilities().get, needs))]
+
+
+@pytest.fixture(autouse=True)
+def kernel_is_there(request: pytest.FixtureRequest) -> None:
+    if "without_kernel" not in request.fixturenames:
+        try:
+            find_kernel()
+        except NoKernelError as error:
+            pytest.skip(str(error))
+
+
+@pytest.fixture
+def without_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise NoKernelError("the kernel plain was not built: install a C++ compiler, then verydeep again")
+
+    monkeypatch.setattr(module, "find_kernel", missing)
+
+
+def make_net(name: str = "A", *, seed: int = 0, batch_norm: bool = False, crop: int = 32, **kinds) -> VeryDeep:
+    generator = torch.Generator().manual_seed(seed)
+    kinds = {"width": 0.125, "num_classes": 7} | kinds
+    net = VeryDeep(name, batch_norm=batch_norm, crop=crop, generator=generator, **kinds).eval()
+    for layer in net.children():
+        if isinstance(layer, nn.BatchNorm2d):
+            for tensor, low, high in ((layer.running_mean, -1, 1), (layer.running_var, 0.5, 2), (layer.weight, -1, 2)):
+                assert tensor is not None
+                tensor.data.uniform_(low, high, generator=generator)
+        elif isinstance(layer, nn.Conv2d):
+            assert layer.bias is not None
+            layer.bias.data.uniform_(-0.1, 0.1, generator=generator)
+    return net
+
+
+def photos(height: int, width: int, count: int = 2) -> Tensor:
+    pictures = [np.asarray(scene(seed, width, height)) for seed in range(count)]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def difference(result: Tensor, reference: Tensor) -> float:
+    assert result.shape == reference.shape
+    return float((result.double() - reference.double()).norm() / reference.double().norm())
+
+
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(65, 97), (131, 79)])
+def test_every_architecture_gives_the_same_scores(name, batch_norm, height, width):
+    net, images = make_net(name, batch_norm=batch_norm, crop=64), photos(height, width)
+    fast = accelerate(net)
+    with torch.inference_mode():
+        assert difference(fast.score_map(images), net.score_map(images)) < 1e-5
+        assert difference(fast.features(images), net.features(images)) < 1e-5
+        exact = net.double()(images)
+    net.float()
+    assert difference(fast(images), exact) < 5e-6
+
+
+@pytest.mark.parametrize("name", kernels())
+def test_every_kernel_gives_the_same_scores(monkeypatch, name):
+    monkeypatch.setenv("VERYDEEP_KERNEL", name)
+    net, images = make_net("D", batch_norm=True, width=0.25), photos(67, 45, 5)
+    fast = accelerate(net)
+    assert name in fast.engine
+    with torch.inference_mode():
+        assert difference(fast(images), net(images)) < 1e-5
+
+
+def test_photographs_at_full_width(shared_photos):
+    net = make_net("D", crop=224, width=1, num_classes=1000)
+    images = torch.stack([_centre(file) for file in shared_photos[:1]])
+    fast = accelerate(net)(images)
+    with torch.inference_mode():
+        exact = net.double()(images)
+    assert difference(fast, exact) < 5e-6
+
+
+def _centre(file: Path) -> Tensor:
+    with Image.open(file) as image:
+        return torch.from_numpy(np.array(image.convert("RGB").resize((224, 224)))).permute(2, 0, 1)
+
+
+def test_the_net_s_own_facts_are_there():
+    net = make_net("vgg16_bn")
+    net.classes, net.mirror, net.train_scale = ("a", "b", "c", "d", "e", "f", "g"), False, (37, 73)
+    fast = accelerate(net, precision="auto")
+    assert (fast.geometry, fast.classes, fast.mirror, fast.train_scale) == (net.geometry, net.classes, False, (37, 73))
+    assert repr(fast).startswith("Accelerated(D (VGG-16) with batch norm, crop 32, width 0.125, verydeep's kernel (")
+    assert repr(fast).endswith("), fp32)")
+
+
+def test_pixels_of_every_kind_give_the_same_bits():
+    fast, images = accelerate(make_net()), photos(45, 33)
+    scores = fast(images)
+    for same in (images.contiguous(), images.float(), images.double(), images.to(torch.int64)):
+        assert torch.equal(fast(same), scores)
+    assert torch.equal(fast(images.flip(3).flip(3)), scores)
+    assert torch.equal(fast(torch.nn.functional.pad(images, (1, 2, 3, 4))[:, :, 3:-4, 1:-2]), scores)
+
+
+def test_images_of_other_sizes_between_change_nothing():
+    fast = accelerate(make_net())
+    small, large = photos(33, 40), photos(90, 120, 3)
+    before, features = fast(small), fast.features(small)
+    fast(large)
+    assert torch.equal(fast(small), before)
+    assert torch.equal(fast.features(small), features)  # a tensor of its own, not the buffer
+
+
+def test_the_head_takes_parts_of_maps(monkeypatch):
+    net, images = make_net(crop=64, width=0.3), photos(160, 130, 3)
+    fast = accelerate(net)
+    with torch.inference_mode():
+        map_ = net.features(images)[:, :, 1:, :3]
+        assert difference(fast.head(map_), net.head(map_)) < 1e-5
+        whole = fast.score_map(images)
+        monkeypatch.setattr("verydeep.speed.engine._WINDOW_FLOATS", 1)
+        assert difference(fast.score_map(images), whole) < 1e-6
+
+
+def test_changed_weights_are_seen():
+    net, other, images = make_net(seed=0), make_net(seed=1), photos(33, 40)
+    fast = accelerate(net)
+    fast(images)
+    for change in (
+        lambda: net.load_state_dict(other.state_dict()),
+        lambda: net.initialise("glorot", torch.Generator().manual_seed(3)),
+        lambda: net.set_input((1, 2, 3), (50, 60, 70)),
+        lambda: setattr(net, "conv1_1", other.conv1_1),
+    ):
+        change()
+        with torch.inference_mode():
+            assert difference(fast(images), net(images)) < 1e-5
+
+
+def test_a_net_in_training_is_computed_as_in_evaluation_and_goes_on_training():
+    net, images = make_net(batch_norm=True), photos(33, 40)
+    with torch.inference_mode():
+        expected = net(images)
+    net.train()
+    scores = accelerate(net)(images)
+    assert net.training
+    assert difference(scores, expected) < 1e-5
+    assert not scores.requires_grad
+
+
+def test_inference_mode_may_come_and_go():
+    fast, images = accelerate(make_net()), photos(33, 40)
+    with torch.inference_mode():
+        inside = fast(images.clone())
+    outside = fast(images)
+    assert torch.equal(inside, outside)
+    outside += 1
+
+
+def test_no_images_give_no_scores():
+    assert accelerate(make_net())(torch.zeros(0, 3, 40, 33)).shape == (0, 7)
+
+
+def test_threads_take_turns_and_nets_do_not_disturb_each_other():
+    fasts = [accelerate(make_net(seed=seed, width=0.25)) for seed in (0, 1)]
+    images = photos(70, 50, 3)
+    expected = [fast(images) for fast in fasts]
+    wrong = []
+
+    def compute(number: int) -> None:
+        wrong.extend(number for _ in range(10) if not torch.equal(fasts[number](images), expected[number]))
+
+    workers = [threading.Thread(target=compute, args=(number,)) for number in (0, 1, 0, 1)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_the_memory_goes_with_the_net():
+    def resident() -> int:
+        gc.collect()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    net = make_net("D", width=0.5)
+    packed = 4 * 4 * sum(p.numel() for name, p in net.named_parameters() if p.ndim == 4 and name.startswith("conv"))
+    before = resident()
+    fast = accelerate(net)
+    fast(photos(64, 64))
+    assert resident() - before > 0.9 * packed
+    del fast
+    assert resident() - before < 0.3 * packed
+
+
+def test_images_that_cannot_be_are_refused():
+    fast = accelerate(make_net(crop=64))
+    with pytest.raises(MistakeError, match="images of 40x70 pixels are smaller than this net's crop of 64"):
+        fast(torch.zeros(1, 3, 40, 70))
+    with pytest.raises(MistakeError, match=r"look like 0\.\.1"):
+        fast(torch.rand(1, 3, 64, 64))
+    with pytest.raises(MistakeError, match="smaller than this net's crop of 32"):
+        fast.features(torch.zeros(1, 3, 31, 70))
+    with pytest.raises(MistakeError, match="these images are on meta"):
+        fast(torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device="meta"))
+
+
+def test_nets_that_cannot_be_are_refused():
+    with pytest.raises(WrongUseError, match="Linear is no net of this package"):
+        accelerate(nn.Linear(2, 2))
+    with pytest.raises(WrongUseError, match="unknown precision 'int4': choose one of fp32, auto"):
+        accelerate(make_net(), precision="int4")
+    with pytest.raises(MistakeError, match=r"this net is in bfloat16: make it net\.float\(\) first"):
+        accelerate(make_net().bfloat16())
+    with pytest.raises(MistakeError, match=r"this net is on meta: move it with net\.cpu\(\) first"):
+        accelerate(make_net().to("meta"))
+    net = make_net()
+    fast = accelerate(net)
+    net.bfloat16()
+    with pytest.raises(MistakeError, match="this net is in bfloat16"):
+        fast(photos(33, 40))
+
+
+def test_without_a_kernel_the_net_itself_computes_and_says_so(without_kernel):
+    net, images = make_net(batch_norm=True).train(), photos(45, 33)
+    with pytest.warns(UserWarning, match="computing with torch instead of verydeep's kernel: the kernel plain was not"):
+        fast = accelerate(net)
+    assert fast.engine.startswith("torch, channels last, fp32: the kernel plain was not built")
+    scores = fast(images)
+    assert net.training
+    with torch.inference_mode():
+        assert torch.equal(scores, net.eval()(images))
+    assert not scores.requires_grad
+
+
+def test_a_kernel_that_nobody_wants_is_no_warning(monkeypatch):
+    monkeypatch.setenv("VERYDEEP_KERNEL", "none")
+    assert "VERYDEEP_KERNEL=none asks for it" in verydeep.accelerate(make_net()).engine

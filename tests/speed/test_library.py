@@ -1,0 +1,261 @@
+"""The kernels against float64, one layer at a time. benchmarks/kernel_sanitised.sh runs this file under sanitizers."""
+
+import os
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from verydeep import paper
+from verydeep.convnets.architecture import scaled_channels
+from verydeep.mistakes import WrongUseError
+from verydeep.speed import library
+from verydeep.speed.library import KERNELS, Kernel, NoKernelError, Packed, find_kernel
+from verydeep.speed.memory import Buffer
+
+RUNNABLE = [name for name, needs in KERNELS.items() if all(map(torch.cpu.get_capabilities().get, needs))]
+WIDTHS = (0.125, 0.25, 0.3, 0.5, 1)
+CHANNELS = sorted({scaled_channels(c, width, 8) for c in paper.BLOCK_CHANNELS[:3] for width in WIDTHS} | {5, 33})
+
+
+def compiles(tmp_path) -> bool:
+    (tmp_path / "empty.cpp").write_text("int main() { return 0; }\n")
+    command = [
+        *shlex.split(os.environ.get("CXX", "c++")),
+        "-fopenmp",
+        str(tmp_path / "empty.cpp"),
+        "-o",
+        str(tmp_path / "empty"),
+    ]
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.fixture(params=RUNNABLE)
+def kernel(request: pytest.FixtureRequest) -> Kernel:
+    try:
+        return Kernel(request.param)
+    except NoKernelError as error:
+        pytest.skip(str(error))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def pack(kernel: Kernel, weight: Tensor, bias: Tensor, *, padded: bool = True) -> Packed:
+    return kernel.pack(weight, bias.double(), torch.ones(len(bias), dtype=torch.float64), padded=padded)
+
+
+def laid_out(kernel: Kernel, map_: Tensor) -> Tensor:
+    """The map n,c,y,x as the kernels have it: n,y,x,c, padded with zeros."""
+    extra = kernel.channels(map_.shape[1]) - map_.shape[1]
+    return F.pad(map_, (0, 0, 0, 0, 0, extra)).permute(0, 2, 3, 1).contiguous()
+
+
+def expected(map_: Tensor, weight: Tensor, bias: Tensor, pool: bool) -> Tensor:
+    result = F.conv2d(map_.double(), weight.double(), bias.double(), padding=weight.shape[2] // 2).relu()
+    return F.max_pool2d(result, 2) if pool else result
+
+
+def assert_close(result: Tensor, reference: Tensor, tolerance: float = 4e-6) -> None:
+    """The kernel's n,y,x,c against n,c,y,x; what pads the channels is zero."""
+    channels = reference.shape[1]
+    assert result[..., channels:].count_nonzero() == 0
+    difference = result[..., :channels].permute(0, 3, 1, 2).double() - reference
+    assert difference.norm() <= tolerance * reference.norm()
+    assert difference.abs().max() <= 20 * tolerance * reference.abs().max()
+
+
+def random_case(seed: int, most_side: int) -> tuple[Tensor, int, bool]:
+    """A map of a random shape, a number of output channels, and whether to pool."""
+    generator = np.random.default_rng(seed)
+    n = int(generator.integers(1, 10))
+    pool = bool(generator.random() < 0.5)
+    y, x = (int(side) for side in generator.integers(1 + pool, 1 + most_side, 2))
+    c, k = (int(count) for count in generator.choice(CHANNELS, 2))
+    while n * y * x * c * k > 4e7:  # a second for float64
+        n, c, k = max(1, n // 2), max(5, c // 2), max(5, k // 2)
+    return torch.from_numpy(generator.standard_normal((n, c, y, x), dtype=np.float32)), k, pool
+
+
+def weights_for(channels: int, k: int, side: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(channels * 1000 + k)
+    weight = torch.randn(k, channels, side, side, generator=generator) / (side * channels**0.5)
+    return weight, torch.randn(k, generator=generator)
+
+
+def test_kernels_were_built_where_a_compiler_is(tmp_path):
+    if not compiles(tmp_path):
+        pytest.skip("no C++ compiler")
+    for name in RUNNABLE:
+        Kernel(name)
+
+
+@pytest.mark.parametrize("side", [3, 1, 5])
+@pytest.mark.parametrize("seed", range(12))
+def test_convolutions_are_those_of_float64_whatever_the_shape(kernel, seed, side):
+    map_, k, pool = random_case(seed, 70 if side == 3 else 24)
+    weight, bias = weights_for(map_.shape[1], k, side)
+    result = kernel.convolve(
+        laid_out(kernel, map_), pack(kernel, weight, bias), pool=pool, result=Buffer(), work=Buffer()
+    )
+    assert_close(result, expected(map_, weight, bias, pool))
+
+
+@pytest.mark.parametrize("shape", [(1, 512, 7, 7), (2, 256, 30, 29), (1, 512, 14, 15)])
+def test_many_channels(kernel, shape):
+    map_ = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    weight, bias = weights_for(shape[1], 512, 3)
+    result = kernel.convolve(
+        laid_out(kernel, map_), pack(kernel, weight, bias), pool=True, result=Buffer(), work=Buffer()
+    )
+    assert_close(result, expected(map_, weight, bias, True))
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 70), (3, 2), (33, 47)])
+@pytest.mark.parametrize("side", [3, 5])
+@pytest.mark.parametrize("k", [8, 64])
+def test_first_layer_takes_images_of_every_layout_and_pads_after_the_mean(kernel, sizes, side, k):
+    generator = torch.Generator().manual_seed(side)
+    images = torch.randint(0, 256, (2, 3, *sizes), dtype=torch.uint8, generator=generator)
+    weight, bias = weights_for(3, k, side)
+    mean, divisor = torch.tensor([120.0, 110.0, 100.0]), torch.tensor([60.0, 61.0, 62.0])
+    reference = expected((images - mean[:, None, None]) / divisor[:, None, None], weight, bias, False)
+    packed = pack(kernel, weight, bias, padded=False)
+    wide = torch.zeros(2, 5, sizes[0], sizes[1] + 2, dtype=torch.uint8)
+    wide[:, 1:4, :, 1:-1] = images
+    for given in (images, images.float(), images.to(memory_format=torch.channels_last), wide[:, 1:4, :, 1:-1]):
+        result = kernel.first(given, mean, divisor, packed, pool=False, result=Buffer(), work=Buffer())
+        assert_close(result, reference)
+    if min(sizes) > 1:
+        result = kernel.first(images, mean, divisor, packed, pool=True, result=Buffer(), work=Buffer())
+        assert_close(result, F.max_pool2d(reference, 2))
+
+
+def test_factors_multiply_the_weights_of_an_output_channel(kernel):
+    map_ = torch.randn(1, 16, 9, 9, generator=torch.Generator().manual_seed(0))
+    factor = torch.linspace(-2, 2, 24, dtype=torch.float64)
+    for side in (1, 3):
+        weight, bias = weights_for(16, 24, side)
+        packed = kernel.pack(weight, bias.double(), factor)
+        result = kernel.convolve(laid_out(kernel, map_), packed, pool=False, result=Buffer(), work=Buffer())
+        assert_close(result, expected(map_, weight.double() * factor[:, None, None, None], bias, False))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 2, 2), (3, 64, 9, 12), (2, 24, 33, 5)])
+def test_local_response_normalisation_is_torch_s(kernel, shape):
+    map_ = 30 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    alpha, k = paper.LRN_ALPHA, paper.LRN_K
+    result = kernel.normalise_and_pool(laid_out(kernel, map_), alpha, k, Buffer())
+    reference = F.local_response_norm(map_.double(), 5, alpha=5 * alpha, beta=paper.LRN_BETA, k=k)
+    assert_close(result, F.max_pool2d(reference, 2), 1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 6, 7, 13, 60, 128, 129, 300])
+@pytest.mark.parametrize(("length", "k"), [(25, 1), (72, 7), (2500, 19), (5000, 64)])
+def test_fully_connected_layers(kernel, rows, length, k):
+    generator = torch.Generator().manual_seed(rows)
+    left, weight = torch.randn(rows, length, generator=generator), torch.randn(k, length, generator=generator)
+    bias = torch.randn(k, generator=generator)
+    reference = left.double() @ weight.double().T + bias
+    tolerance = 2e-7 * (left.abs() @ weight.abs().T)
+    result = kernel.fully_connected(left, weight, bias, rectify=False, result=Buffer(), work=Buffer())
+    assert ((result - reference).abs() <= tolerance).all()
+    result = kernel.fully_connected(left, weight, bias, rectify=True, result=Buffer(), work=Buffer())
+    assert ((result - reference.relu()).abs() <= tolerance).all()
+
+
+def results_of_all_layers(kernel: Kernel) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    map_ = torch.randn(3, 64, 45, 38, generator=generator)
+    small = torch.randn(1, 256, 9, 9, generator=generator)
+    calls: list[Callable[[], Tensor]] = []
+    for given, side in ((map_, 3), (map_, 1), (map_, 5), (small, 3)):
+        packed = pack(kernel, *weights_for(given.shape[1], 72, side))
+        calls.append(
+            lambda given=given, packed=packed: kernel.convolve(
+                laid_out(kernel, given), packed, pool=True, result=Buffer(), work=Buffer()
+            )
+        )
+    calls.append(lambda: kernel.normalise_and_pool(laid_out(kernel, map_), 1e-4, 2, Buffer()))
+    weight = torch.randn(100, 5000, generator=generator)
+    rows = torch.randn(9, 5000, generator=generator)
+    calls.append(
+        lambda: kernel.fully_connected(rows, weight, torch.zeros(100), rectify=False, result=Buffer(), work=Buffer())
+    )
+    return [call() for call in calls]
+
+
+def test_any_number_of_threads_gives_the_same_bits(kernel):
+    with threads(1):
+        alone = results_of_all_layers(kernel)
+    for count in (2, 3):
+        with threads(count):
+            for result, reference in zip(results_of_all_layers(kernel), alone, strict=True):
+                assert torch.equal(result, reference)
+
+
+def test_no_images_give_no_maps(kernel):
+    weight, bias = weights_for(16, 16, 3)
+    result = kernel.convolve(
+        torch.zeros(0, 9, 9, 16), pack(kernel, weight, bias), pool=True, result=Buffer(), work=Buffer()
+    )
+    assert result.shape == (0, 4, 4, 16)
+
+
+def test_nan_is_not_rectified_away(kernel):
+    map_ = torch.full((1, 16, 4, 4), float("nan"))
+    for side in (1, 3):
+        packed = pack(kernel, *weights_for(16, 16, side))
+        result = kernel.convolve(laid_out(kernel, map_), packed, pool=False, result=Buffer(), work=Buffer())
+        assert result.isnan().all()
+
+
+def test_the_environment_names_a_kernel(monkeypatch, kernel):
+    monkeypatch.setenv("VERYDEEP_KERNEL", kernel.name)
+    assert find_kernel().name == kernel.name
+
+
+def test_the_fastest_kernel_is_found(monkeypatch, kernel):
+    monkeypatch.delenv("VERYDEEP_KERNEL", raising=False)
+    assert find_kernel().name == RUNNABLE[0]
+
+
+def test_a_kernel_that_cannot_be_is_a_mistake(monkeypatch):
+    monkeypatch.setenv("VERYDEEP_KERNEL", "fast")
+    with pytest.raises(WrongUseError, match="choose one of avx512, avx2, plain or none"):
+        find_kernel()
+    monkeypatch.setenv("VERYDEEP_KERNEL", "avx512")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "fma3": True})
+    with pytest.raises(WrongUseError, match="this processor can run avx2, plain"):
+        find_kernel()
+
+
+def test_a_kernel_of_another_source_is_not_used(monkeypatch, kernel):
+    monkeypatch.setattr(library, "_fingerprint", lambda: "another")
+    with pytest.raises(NoKernelError, match=r"built from another kernel\.cpp: install verydeep again"):
+        Kernel(kernel.name)
+
+
+def test_a_file_that_is_no_library_is_not_used(monkeypatch, tmp_path):
+    monkeypatch.setattr(library, "_HERE", tmp_path)
+    with pytest.raises(NoKernelError, match="plain was not built: install a C"):
+        Kernel("plain")
+    (tmp_path / "_kernel_plain.so").write_text("no library")
+    with pytest.raises(NoKernelError, match="plain cannot be loaded"):
+        Kernel("plain")

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from conftest import scene
 from peer_nets import as_pixels, keras_net, randomise, torchvision_net, torchvision_scores
-from verydeep.apps.weights_verb import drawn_pictures, read_classes
+from verydeep.apps.weights_verb import read_classes
 from verydeep.convnets.foreign import peers
 from verydeep.convnets.foreign.peers import largest_difference
 from verydeep.convnets.model_file import load, read_card, save
@@ -267,9 +267,3 @@ def test_names_of_classes(tmp_path):
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(MistakeError, match="no text in UTF-8"):
         read_classes(str(tmp_path / "b.txt"))
-
-
-def test_the_drawn_pictures_are_always_the_same_and_differ():
-    first, second = drawn_pictures(), drawn_pictures()
-    assert [picture.tobytes() for picture in first] == [picture.tobytes() for picture in second]
-    assert len({picture.tobytes() for picture in first}) == len(first)

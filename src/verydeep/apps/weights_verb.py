@@ -4,9 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from PIL import Image, ImageDraw
-
+from verydeep.apps.pictures import drawn_pictures, photographs
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.peers import Agreement, compare
 from verydeep.convnets.foreign.readers import assemble, read_foreign
@@ -14,7 +12,6 @@ from verydeep.convnets.foreign.targets import Preprocessing, export, find_target
 from verydeep.convnets.model_card import make_card
 from verydeep.convnets.model_file import load, save
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.images import read_image
 from verydeep.download import digest_of
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.progress import Progress, ignore_progress
@@ -22,8 +19,6 @@ from verydeep.progress import Progress, ignore_progress
 MOST_DIFFERENCE: Final = 1e-3
 """Largest relative difference of scores that is rounding: float32 gives 1e-5 or less, TF32 and half precision more."""
 
-_NUM_PICTURES = 4
-_MOST_IMAGES = 16
 Triple = tuple[float, float, float]
 
 
@@ -145,7 +140,7 @@ def import_weights(asked: Asked, progress: Progress = ignore_progress) -> Import
 
 
 def _verify(asked: Asked, foreign: ForeignWeights, net: VeryDeep) -> Agreement:
-    images = drawn_pictures() if asked.images is None else _photographs(asked.images)
+    images = drawn_pictures() if asked.images is None else photographs(asked.images)
     agreement = compare(asked.file, foreign, net, images)
     if not agreement.largest_difference <= MOST_DIFFERENCE:
         raise MistakeError(
@@ -153,31 +148,6 @@ def _verify(asked: Asked, foreign: ForeignWeights, net: VeryDeep) -> Agreement:
             f"of the largest, and rounding gives {MOST_DIFFERENCE:g} at most: nothing was written"
         )
     return agreement
-
-
-def _photographs(folder: Path) -> list[Image.Image]:
-    from verydeep.apps.predict import find_images
-
-    return [read_image(file) for file in find_images([str(folder)])[:_MOST_IMAGES]]
-
-
-def drawn_pictures() -> list[Image.Image]:
-    """A few pictures with edges, areas and noise, always the same."""
-    pictures = []
-    for seed in range(_NUM_PICTURES):
-        random = np.random.default_rng(seed)
-        coarse = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8))
-        picture = coarse.resize((320, 240), Image.Resampling.BICUBIC)
-        draw = ImageDraw.Draw(picture)
-        for _ in range(30):
-            left, top = (int(number) for number in random.integers(0, (300, 220)))
-            width, height = (int(number) for number in random.integers(5, 90, 2))
-            colour = tuple(int(number) for number in random.integers(0, 256, 3))
-            shape = draw.rectangle if random.random() < 0.5 else draw.ellipse
-            shape((left, top, left + width, top + height), fill=colour)
-        noise = random.normal(0, 8, (240, 320, 3))
-        pictures.append(Image.fromarray(np.clip(np.asarray(picture) + noise, 0, 255).astype(np.uint8)))
-    return pictures
 
 
 def read_classes(names: str) -> tuple[str, ...]:

@@ -28,9 +28,12 @@ def state():
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("key", [None, "state_dict", "model"])
-def test_tensors_come_bit_by_bit_whatever_holds_them(state, zipped, key, tmp_path):
-    file = tmp_path / "weights.h5"  # the name says nothing
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [(None, "a.pth"), ("state_dict", "a.h5"), ("model", "a.safetensors")],  # the names say nothing
+)
+def test_tensors_come_bit_by_bit_whatever_holds_them(state, zipped, key, name, tmp_path):
+    file = tmp_path / name
     torch.save(state if key is None else {"epoch": 3, key: state}, file, _use_new_zipfile_serialization=zipped)
     assert find_reader(file).name == "PyTorch"
     net = assemble(read_foreign(file))

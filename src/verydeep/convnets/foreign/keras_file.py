@@ -4,7 +4,6 @@ import json
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -13,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from verydeep.convnets.architecture import ARCHITECTURES
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.hdf5 import MAGIC, MOST_EXPANSION, Contents, contents, opened, read_array
+from verydeep.convnets.foreign.keras_config import check_layers, configured_layers
 from verydeep.convnets.foreign.names import names_in_order
 from verydeep.convnets.net import IMAGENET_MEAN
 from verydeep.mistakes import MistakeError
@@ -27,7 +26,6 @@ WEIGHTS_MEMBER: Final = "model.weights.h5"
 _CONFIG_MEMBER = "config.json"
 _LARGEST_CONFIG = 2**24
 _KERAS3_ARRAY = re.compile(r"(.*/)?layers/(?P<kind>conv2d|dense)(_(?P<number>\d+))?/vars/(?P<array>[01])")
-_CONVOLUTION = {"strides": [1, 1], "padding": "same", "dilation_rate": [1, 1], "groups": 1, "activation": "relu"}
 
 
 @dataclass
@@ -105,48 +103,7 @@ def _check_config(archive: zipfile.ZipFile, file: Path) -> None:
             config = json.loads(unpacked.read())
         except (ValueError, RecursionError) as error:
             raise MistakeError(f"{file}: {_CONFIG_MEMBER} is no JSON ({error}): download it again") from error
-    check_layers(_configured_layers(config), str(file))
-
-
-def _configured_layers(config: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - whatever the JSON holds
-    """Gives class and settings of every layer in the order of the configuration, those of nested models in place."""
-    found: list[dict[str, Any]] = []
-    waiting = [config]
-    while waiting:
-        item = waiting.pop()
-        settings = item.get("config") if isinstance(item, dict) else None
-        nested = settings.get("layers") if isinstance(settings, dict) else None
-        if isinstance(nested, list):
-            waiting.extend(reversed(nested))
-        elif isinstance(settings, dict):
-            found.append({"class": item.get("class_name"), **settings})
-    return found
-
-
-def check_layers(layers: Iterable[dict[str, Any]], name: str) -> None:
-    """Checks strides, padding, activations, layout and poolings of a model, where its file tells them.
-
-    Raises:
-        MistakeError: one is none of a VGG.
-    """
-    blocks = [0]
-    for layer in layers:
-        what = f"{name}: layer {layer.get('name')}"
-        if layer.get("data_format") == "channels_first":
-            raise MistakeError(f"{what} is channels_first, and only channels_last files are read")
-        if layer["class"] in ("Conv2D", "Convolution2D"):
-            blocks[-1] += 1
-            for key, value in _CONVOLUTION.items():
-                if layer.get(key, value) != value:
-                    raise MistakeError(f"{what} has {key} {layer[key]}, and a VGG has {value}")
-        elif layer["class"] == "MaxPooling2D":
-            blocks.append(0)
-            if layer.get("pool_size", [2, 2]) != [2, 2]:
-                raise MistakeError(f"{what} pools {layer['pool_size']}, and a VGG [2, 2]")
-    if blocks[:-1] not in [[len(block) for block in row.blocks] for row in ARCHITECTURES.values()] or blocks[-1]:
-        raise MistakeError(
-            f"{name}: its {sum(blocks)} convolutions and {len(blocks) - 1} poolings are no VGG's in order"
-        )
+    check_layers(configured_layers(config), str(file))
 
 
 def _layers_of(hdf5: "h5py.File", name: str) -> list[_Layer]:
@@ -163,7 +120,7 @@ def _layers_of(hdf5: "h5py.File", name: str) -> list[_Layer]:
             config = json.loads(_text(hdf5.attrs["model_config"]))
         except (ValueError, RecursionError) as error:
             raise MistakeError(f"{name}: its model_config is no JSON ({error})") from error
-        check_layers(_configured_layers(config), name)
+        check_layers(configured_layers(config), name)
     return _by_layer_names(root, found, name)
 
 

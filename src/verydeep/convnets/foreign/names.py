@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from torch import Tensor
@@ -56,23 +56,29 @@ def from_state_dict(state: Mapping[str, Tensor]) -> ForeignWeights:
             raise MistakeError(
                 f"{name}, of shape {tuple(state[name].shape)}, is no name of a VGG of torchvision or timm"
             )
-    mean, divisor = pixels(TORCHVISION_MEAN), pixels(TORCHVISION_STD)
-    convention = "RGB in 0..1, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225)"
     head = sorted((name for name in tensors if name.startswith("fc")), key=lambda name: tensors[name].numel())
-    features_only = not head or all(bool(tensors[name].isnan().all()) for name in head)
-    if head and features_only:
-        # torchvision's IMAGENET1K_FEATURES: Caffe's convolutions, and NaN for what SSD did not keep
-        mean, divisor = pixels(CAFFE_MEAN_OF_SSD), (1.0, 1.0, 1.0)
-        convention = "RGB in 0..1, minus (0.48235, 0.45882, 0.40784), divided by 1/255"
-        tensors = {name: tensor for name, tensor in tensors.items() if name not in head}
-    return ForeignWeights(
+    foreign = ForeignWeights(
         kind="seed class" if seed else style,
         tensors=tensors,
-        mean=mean,
-        divisor=divisor,
-        convention=convention,
-        features_only=features_only,
+        mean=pixels(TORCHVISION_MEAN),
+        divisor=pixels(TORCHVISION_STD),
+        convention="RGB in 0..1, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225)",
+        features_only=not head,
         squeezed_crops=_SQUEEZED_BELOW if style == "timm" else _SQUEEZED_ALWAYS,
+    )
+    without_numbers = bool(head) and all(bool(tensors[name].isnan().all()) for name in head)
+    return _convolutions_of_ssd(foreign, head) if without_numbers else foreign
+
+
+def _convolutions_of_ssd(foreign: ForeignWeights, head: Sequence[str]) -> ForeignWeights:
+    """Torchvision's IMAGENET1K_FEATURES: Caffe's convolutions, and NaN for what SSD did not keep."""
+    return replace(
+        foreign,
+        tensors={name: tensor for name, tensor in foreign.tensors.items() if name not in head},
+        mean=pixels(CAFFE_MEAN_OF_SSD),
+        divisor=(1.0, 1.0, 1.0),
+        convention="RGB in 0..1, minus (0.48235, 0.45882, 0.40784), divided by 1/255",
+        features_only=True,
     )
 
 

@@ -52,10 +52,12 @@ def load_state(file: Path) -> dict[str, Tensor]:
     zipped = zipfile.is_zipfile(file)
     if zipped:
         _check_archive(file)
+    # torch goes by the ending, and we by the content; only files with a name can be mapped
+    mapped = zipped and file.suffix != ".safetensors"
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), file.open("rb") as opened:
             warnings.simplefilter("ignore")
-            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+            loaded = torch.load(file if mapped else opened, map_location="cpu", weights_only=True, mmap=mapped)
     except UnpicklingError as error:
         forbidden = _FORBIDDEN.search(str(error))
         what = f"asks to run {forbidden[1]}" if forbidden else "holds more than tensors"

@@ -46,7 +46,7 @@ def scatter(
         unit: of the height, such as ``%``.
         across: what is drawn across.
         series: points by name, from left to right; the same nine colours come again after nine series.
-        marks: names of places across.
+        marks: names of places across; where the points go beyond them, so does the drawing.
         logarithmic: equal steps across are equal ratios.
     """
     points = [point for line in series.values() for point in line]
@@ -54,7 +54,8 @@ def scatter(
     top = TOP + LEGEND_LINE * math.ceil(len(series) / _LEGEND_COLUMNS)
     height = top + HEIGHT + _BOTTOM
     scale = math.log if logarithmic else float
-    left, right = min(map(scale, marks)), max(map(scale, marks))
+    places = [scale(x) for x in (*marks, *(point.x for point in points))]
+    left, right = min(places), max(places)
 
     def across_at(x: float) -> float:
         share = (scale(x) - left) / (right - left) if right > left else 0.5

@@ -9,7 +9,7 @@ from verydeep.apps.reporter import Reporter
 if TYPE_CHECKING:
     from verydeep.training.run import Progress
 
-_STEPS = 10_000
+_STEPS = 100
 
 
 class Whole:
@@ -61,4 +61,4 @@ class Whole:
     def _show(self, what: str, fraction: float) -> None:
         self._fraction = max(self._fraction, fraction)
         done = (self._done + self._fraction * self._works.get(self._name, 0.0)) / self._total
-        self._below.progress(f"{self._name}: {what}", min(_STEPS - 1, int(_STEPS * done)), _STEPS)
+        self._below.progress(f"{self._name}: {what}; per cent of all", min(_STEPS - 1, int(_STEPS * done)), _STEPS)

@@ -23,9 +23,12 @@ from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
 from verydeep.apps.charts import chart
 from verydeep.apps.cli import app
 from verydeep.convnets.architecture import Geometry, layers
+from verydeep.convnets.foreign.readers import READERS
+from verydeep.convnets.foreign.targets import TARGETS
+from verydeep.convnets.weights import PUBLISHED
 from verydeep.data.catalogue import NAMED
-from verydeep.data.download import shown_size
 from verydeep.data.findings import KINDS
+from verydeep.download import shown_size
 from verydeep.records import read_lines
 
 _MARKER = re.compile(r"^<!-- (table|help|results): (\S+) -->$", re.MULTILINE)
@@ -110,6 +113,24 @@ def _architectures() -> str:
     return _table(head, rows)
 
 
+def _readers() -> str:
+    return _table(["kind", "files"], ([row.name, row.remark] for row in READERS.values()))
+
+
+def _targets() -> str:
+    rows = (
+        [
+            f"`--to {row.name}`",
+            ", ".join(f"`{suffix}`" for suffix in row.suffixes),
+            ", ".join(row.architectures),
+            _shown(row.batch_norm),
+            _shown(row.features_only),
+        ]
+        for row in TARGETS.values()
+    )
+    return _table(["", "files", "architectures", "batch norm", "convolutions only"], rows)
+
+
 def _recipes() -> str:
     columns = [row.as_record() for row in RECIPES.values()]
     fields = [field for field in columns[0] if field != "name"]
@@ -138,6 +159,24 @@ def _data_sets() -> str:
         for row in NAMED.values()
     ]
     return _table(["name", "classes", "images", "download", "licence", "source"], rows)
+
+
+def _weights() -> str:
+    rows = [
+        [
+            f"`{row.name}`",
+            row.architecture
+            + (" with batch norm" if row.batch_norm else "")
+            + (", convolutions only" if row.features_only else ""),
+            row.publisher,
+            f"{100 * row.errors.top1_error:.2f}%, {100 * row.errors.top5_error:.2f}%" if row.errors else "-",
+            row.errors.measured if row.errors else "-",
+            shown_size(row.size),
+            f"{row.digest.algorithm} `{row.digest.digits[:8]}`" if row.digest else "none published",
+        ]
+        for row in PUBLISHED.values()
+    ]
+    return _table(["name", "net", "publisher", "top-1, top-5 error", "measured by", "file", "hash"], rows)
 
 
 def _findings() -> str:
@@ -173,6 +212,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "recipes": _recipes,
     "protocols": _protocols,
     "data-sets": _data_sets,
+    "weights": _weights,
+    "readers": _readers,
+    "targets": _targets,
     "names": _names,
     "growing": _growing,
     "findings": _findings,
@@ -181,7 +223,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def _help(verb: str) -> str:
-    result = CliRunner().invoke(app, [verb, "--help"], prog_name="verydeep")
+    result = CliRunner().invoke(app, [*verb.split("-"), "--help"], prog_name="verydeep")
     if result.exit_code:
         raise PluginError(f"verydeep {verb} --help fails: {result.output}")
     return f"```text\n{result.output.strip()}\n```"

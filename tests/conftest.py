@@ -151,17 +151,18 @@ class _Answer(BaseHTTPRequestHandler):
         file = server.folder / path.lstrip("/")
         status = 503 if failure == "503" else 200 if file.is_file() else 404
         data = file.read_bytes() if status == 200 else b"no"
-        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         total = len(data)
-        if asked and server.ranges and status == 200:
-            first, last = int(asked[1]), min(int(asked[2]), total - 1)
+        tag = f'"{file.stat().st_mtime_ns}"' if file.is_file() else ""
+        if asked and server.ranges and status == 200 and self.headers.get("If-Range", tag) == tag:
+            first, last = int(asked[1]), min(int(asked[2] or total), total - 1)
             status, data = (206, data[first : last + 1]) if first < total else (416, b"")
         self.send_response(status)
         if status == 206:
             self.send_header("Content-Range", f"bytes {first}-{last}/{total}")
         self.send_header("Content-Length", str(len(data)))
-        if file.is_file():
-            self.send_header("ETag", f'"{file.stat().st_mtime_ns}"')
+        if tag:
+            self.send_header("ETag", tag)
         self.end_headers()
         self.wfile.write(data[: len(data) // 2] if failure == "cut" else data)
         self.close_connection |= failure == "cut"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from verydeep.convnets.model_file import read_card as read_card
     from verydeep.convnets.model_file import save as save
     from verydeep.convnets.net import VeryDeep as VeryDeep
+    from verydeep.convnets.weights_cache import fetch_weights as fetch_weights
     from verydeep.data.datasets import open_data as open_data
     from verydeep.data.named import fetch as fetch
     from verydeep.evaluation.evaluate import evaluate as evaluate
@@ -42,6 +43,7 @@ _HOMES = {
     "accelerate": "speed.accelerate",
     "evaluate": "evaluation.evaluate",
     "fetch": "data.named",
+    "fetch_weights": "convnets.weights_cache",
     "fit": "apps.train",
     "load": "convnets.model_file",
     "open_data": "data.datasets",

@@ -201,6 +201,14 @@ def test_models_are_tested_and_nothing_is_trained(done, photos, tmp_path):
             assert own[row.nets[0].architecture, row.protocol].record["top1_error"] == row.record["top1_error"]
 
 
+def test_models_of_other_classes_are_refused_before_any_is_tested(done, photos, tmp_path, make_folder):
+    fitting = str(done.out / "nets/A-S37-seed0")
+    other = make_folder("other", {"a": 12, "b": 12}, side=60)
+    with pytest.raises(MistakeError, match="3 classes and the data 2"):
+        Tables(Asked(data=str(other), out=tmp_path / "models", models=(fitting,)))
+    assert not (tmp_path / "models").exists()
+
+
 def test_cells_of_imagenet_are_judged(done, tmp_path):
     asked = done
     lines = (asked.out / "results.jsonl").read_text().splitlines()

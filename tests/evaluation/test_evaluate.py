@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from conftest import picture
-from verydeep.convnets.model_file import make_card, save
+from verydeep.convnets.model_card import make_card
+from verydeep.convnets.model_file import save
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import open_data
 from verydeep.data.images import centre_crop, rescale

@@ -13,7 +13,8 @@ from verydeep.apps.reporter import Reporter
 from verydeep.apps.signals import stop_on_signals
 from verydeep.apps.worst import worst_mistakes
 from verydeep.collectives import processes
-from verydeep.convnets.model_file import DataCard, ModelCard, load, make_card, selected_on
+from verydeep.convnets.model_card import DataCard, ModelCard, make_card, selected_on
+from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.augment import TrainingView, principal_shifts
 from verydeep.data.datasets import DataSet, describe
@@ -148,7 +149,7 @@ def carry_on(
         model=run.model_file if run.model_file.exists() else run.checkpoint_file,
         epochs=progress.epoch,
         finished=finished,
-        split="val",
+        split=data.val.split,
         top1_error=result.top1_error if result else None,
         top5_error=result.top5_error if result else None,
         num_images=len(data.val),

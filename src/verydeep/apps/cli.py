@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from verydeep.apps.weights_cli import weights_app
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.processes import launched
 
@@ -24,6 +25,8 @@ app = typer.Typer(
     help="Very deep convolutional networks (VGG): train, evaluate and use the nets of the paper on your own images.",
     epilog="Begin with: verydeep train digits --recipe quick --batch-norm",
 )
+
+app.add_typer(weights_app, name="weights")
 
 # what the parser raises for any wrong use; typer exports only this one subclass of it
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -163,7 +166,9 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images. [the recipe's]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per update. [the recipe's]")] = None,
-    init_from: Annotated[str | None, typer.Option(help="Take weights from a model file or run folder.")] = None,
+    init_from: Annotated[
+        str | None, typer.Option(help="Take weights from a model file, run folder or published name.")
+    ] = None,
     initialise: Annotated[
         str | None, typer.Option(help="gaussian, gaussian-variance, glorot or kaiming. [the recipe's]")
     ] = None,
@@ -193,6 +198,9 @@ def train(
         bool, typer.Option("--plan", help="Only say what it would take: time, memory, disk; measured for a moment.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the weights, the order, the crops and the dropout.")] = 0,
+    no_validation: Annotated[
+        bool, typer.Option("--no-validation", help="Train on the validation images too, once the recipe is settled.")
+    ] = False,
     damaged: DamagedOption = "fail",
     as_json: JsonOption = False,
 ) -> None:
@@ -213,6 +221,8 @@ def train(
     from verydeep.apps.train_verb import Asked, make_plans, run, start_processes
 
     net = {"architecture": architecture, "batch_norm": batch_norm, "crop": crop, "width": width, "seed": seed}
+    if no_validation:
+        net["hold_out"] = False
     asked = Asked(
         data=data,
         out=out,
@@ -233,6 +243,7 @@ def train(
         command=shlex.join(["verydeep", *sys.argv[1:]]),
     )
     asked.check()
+    _fetch_weights(init_from)
     if plan:
         plans = make_plans(asked, devices)
         if as_json:
@@ -267,6 +278,15 @@ def _options_given(context: typer.Context) -> list[str]:
     ]
 
 
+def _fetch_weights(*models: str | None) -> None:
+    """Fetches those of the models that are published names and not here yet, and shows how far that is."""
+    from verydeep.apps.weights_list import fetch_shown, is_to_fetch
+
+    for model in filter(None, models):
+        if is_to_fetch(model):
+            fetch_shown(model)
+
+
 def _prepare_process() -> None:
     from verydeep.speed.allocator import tune_allocator, use_huge_pages
 
@@ -280,8 +300,8 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="MODEL... DATA",
-            help="Model files, run folders or saved posteriors, several of which are fused; then the data: "
-            f"{DATA_HELP[0].lower()}{DATA_HELP[1:]} Saved posteriors alone need no data.",
+            help="Model files, run folders, published names or saved posteriors, several of which are fused; then the "
+            f"data: {DATA_HELP[0].lower()}{DATA_HELP[1:]} Saved posteriors alone need no data.",
         ),
     ],
     protocol: Annotated[
@@ -327,6 +347,7 @@ def evaluate(
         if len(arguments) != 2:
             raise WrongUseError("--report: give one model and the data")
         check_report_file(report)
+    _fetch_weights(*arguments[:-1])
     with reporting() as reporter, joined(find_device(device)):
         tested = measure_all(
             arguments,
@@ -429,6 +450,7 @@ def tables(
         skip_damaged=skip_damaged,
         command=shlex.join(["verydeep", *sys.argv[1:]]),
     )
+    _fetch_weights(*asked.models)
     if plan:
         plan_and_print(asked, as_json=as_json)
     elif not run(asked, as_json=as_json):
@@ -437,7 +459,7 @@ def tables(
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Argument(help="A model file or a run folder.")],
+    model: Annotated[str, typer.Argument(help="A model file, a run folder or a published name.")],
     images: Annotated[list[str], typer.Argument(help="Files, folders or patterns.")],
     top: Annotated[int, typer.Option(min=1, help="Number of classes to name.")] = 5,
     csv: Annotated[Path | None, typer.Option(help="Write a table, one line per image and rank, to this file.")] = None,
@@ -463,6 +485,7 @@ def predict(
 
     files = find_images(images)
     _prepare_process()
+    _fetch_weights(model)
     classifier = Classifier(model)
     maps = None if heatmap is None else HeatMapFolder(heatmap, files, classifier.net, heatmap_scale)
     predictions, failed = [], 0
@@ -576,24 +599,42 @@ def doctor(
 @app.command()
 def inspect(
     name: Annotated[
-        str, typer.Argument(metavar="ARCHITECTURE|MODEL", help="A column of Table 1, a model file or a run folder.")
+        str,
+        typer.Argument(
+            metavar="ARCHITECTURE|MODEL", help="A column of Table 1, a model file, a run folder or a name of weights."
+        ),
     ],
     crop: Annotated[int | None, typer.Option(help="Side of the crop, a multiple of 32. [224]")] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes. [1000]")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read the model file through: its hash, and whether each number is finite.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print layers, shapes, parameters, work, receptive field and memory of a net.
+    """Print layers, shapes, parameters, work, receptive field and memory of a net, and a model file's card.
 
     Example: verydeep inspect D
     """
-    from verydeep.apps.inspect import find_geometry, inspection
+    from verydeep.apps.inspect import find_geometry, inspection, is_model
 
+    if check and not is_model(name):
+        raise WrongUseError(f"--check reads a model file, and {name} is no file, run folder or name of weights")
+    _fetch_weights(name)
     geometry, card = find_geometry(name, crop=crop, classes=classes)
     record = inspection(geometry, card)
+    checked = None
+    if check:
+        from verydeep.apps.terminal import reporting
+        from verydeep.convnets.model_check import check_model
+
+        with reporting() as reporter:
+            checked = check_model(name, reporter.progress)
+        record["check"] = checked.as_record()
     if as_json:
         _print_json(record)
-        return
+    else:
+        from verydeep.apps.printed import print_inspection
 
-    from verydeep.apps.printed import print_inspection
-
-    print_inspection(record, geometry.title, card)
+        print_inspection(record, geometry.title, card)
+    if checked is not None:
+        checked.refuse_not_finite()

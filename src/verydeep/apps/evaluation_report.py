@@ -7,7 +7,8 @@ from typing import Any
 
 from verydeep.apps.report import Report, write_report
 from verydeep.apps.worst import worst_mistakes
-from verydeep.convnets.model_file import ModelCard, find_model_file, load, read_card
+from verydeep.convnets.model_card import ModelCard
+from verydeep.convnets.model_file import find_model_file, load, read_card
 from verydeep.data.datasets import describe, open_data
 from verydeep.evaluation.result import Result
 from verydeep.mistakes import MistakeError, WrongUseError

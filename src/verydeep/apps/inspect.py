@@ -2,44 +2,43 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from verydeep import paper
 from verydeep.convnets.architecture import Geometry, find_architecture, layers
+from verydeep.convnets.shipped import SHIPPED
+from verydeep.convnets.weights import find_published
 from verydeep.mistakes import WrongUseError
+
+if TYPE_CHECKING:
+    from verydeep.convnets.model_card import ModelCard
 
 _BYTES = 4
 
 
-def find_geometry(name: str, *, crop: int | None = None, classes: int | None = None) -> tuple[Geometry, dict[str, Any]]:
+def find_geometry(
+    name: str, *, crop: int | None = None, classes: int | None = None
+) -> tuple[Geometry, "ModelCard | None"]:
     """Finds the shapes of an architecture or of a model file.
 
     Args:
-        name: of an architecture, or a model file or run folder.
+        name: of an architecture, or a model file, run folder or name of weights.
         crop: side of the crop, for an architecture.
         classes: number of classes, for an architecture.
 
     Returns:
-        The shapes, and the card of the model file; for an architecture an empty one.
+        The shapes, and the card of the model file; for an architecture none.
 
     Raises:
         WrongUseError: no such architecture, or a crop or number of classes for a model that has its own.
     """
-    if Path(name).exists():
+    if is_model(name):
         from verydeep.convnets.model_file import read_card
 
         if crop or classes:
             raise WrongUseError(f"{name} has its own crop and classes: --crop and --classes are for architectures")
         card = read_card(name)
-        row, _ = find_architecture(card.architecture)
-        geometry = Geometry(
-            architecture=row,
-            batch_norm=card.batch_norm,
-            num_classes=card.num_classes,
-            crop=card.crop,
-            width=card.width,
-        )
-        return geometry, card.model_dump(mode="json")
+        return card.geometry, card
     row, batch_norm = find_architecture(name)
     geometry = Geometry(
         architecture=row,
@@ -47,17 +46,22 @@ def find_geometry(name: str, *, crop: int | None = None, classes: int | None = N
         num_classes=1000 if classes is None else classes,
         crop=paper.CROP if crop is None else crop,
     )
-    return geometry, {}
+    return geometry, None
 
 
-def inspection(geometry: Geometry, card: dict[str, Any]) -> dict[str, Any]:
+def is_model(name: str) -> bool:
+    """Whether a name is of a file or folder, or of weights, and not of an architecture."""
+    return Path(name).exists() or name == SHIPPED or find_published(name) is not None
+
+
+def inspection(geometry: Geometry, card: "ModelCard | None") -> dict[str, Any]:
     """Collects the figures of a net.
 
     Returns:
         For JSON: ``parameters``, ``weight_layers``, ``macs`` (of one crop), bytes of the weights and of the activations
         of one crop (float32), ``layers``, and for a model file its ``card``.
     """
-    rows = layers(geometry)
+    rows = layers(geometry, features_only=card is not None and card.features_only)
     parameters = sum(row.parameters for row in rows)
     return {
         "architecture": geometry.architecture.name,
@@ -72,7 +76,7 @@ def inspection(geometry: Geometry, card: dict[str, Any]) -> dict[str, Any]:
         "weight_bytes": _BYTES * parameters,
         "activation_bytes": _BYTES * sum(row.channels * row.side**2 for row in rows),
         "layers": [asdict(row) for row in rows],
-    } | ({"card": card} if card else {})
+    } | ({"card": card.model_dump(mode="json")} if card else {})
 
 
 def stacking_lines() -> list[str]:

@@ -15,6 +15,7 @@ from verydeep.apps.preparation import Execution, choose_for, default_folder, def
 from verydeep.apps.reporter import Reporter, Silent
 from verydeep.apps.train import make_net
 from verydeep.convnets.net import VeryDeep
+from verydeep.data.all_images import train_on_all
 from verydeep.data.augment import TrainingView
 from verydeep.data.datasets import DataSet
 from verydeep.data.image_set import ImageSet, memory_for_images
@@ -91,6 +92,7 @@ def plan(
     recipe: str = "small-images",
     changes: dict[str, Any] | None = None,
     seed: int = 0,
+    hold_out: bool = True,
     execution: Execution | None = None,
     devices: int = 1,
     reporter: Reporter | None = None,
@@ -117,6 +119,8 @@ def plan(
         seed=seed,
         reporter=reporter,
     )
+    if not hold_out:
+        opened = train_on_all(opened)
     choice, computed = choose_for(net, row, execution, reporter)
     computed *= devices if choice.device == "cuda" else 1
     held = opened.train.decoded_bytes() + opened.val.decoded_bytes()

@@ -61,14 +61,15 @@ class Classifier:
     """Tells what images show, by the paper's dense evaluation at one test scale.
 
     Args:
-        model: a net, a model file or a run folder.
+        model: a net, a model file, a run folder or a published name.
 
     Raises:
-        MistakeError: there is no such model.
+        MistakeError: there is no such model, or it has convolutions only.
     """
 
     def __init__(self, model: VeryDeep | str | Path) -> None:
         self.net = model if isinstance(model, VeryDeep) else load(model)
+        self.net.require_scores()
         count = self.net.geometry.num_classes
         self._computing: Computing | None = None
         self.classes = self.net.classes or tuple(str(index) for index in range(count))

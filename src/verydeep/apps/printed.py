@@ -1,6 +1,5 @@
 """What the verbs print for a person, on standard output."""
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.data.download import shown_size
+from verydeep.download import shown_size
 from verydeep.evaluation.errors import interval95
 
 if TYPE_CHECKING:
@@ -19,10 +18,14 @@ if TYPE_CHECKING:
     from verydeep.apps.plan import Plan
     from verydeep.apps.predict import Prediction
     from verydeep.apps.tested import Evaluation, Pair
+    from verydeep.convnets.model_card import ModelCard
     from verydeep.data.catalogue import NamedSet
     from verydeep.data.doctor import Diagnosis
     from verydeep.data.shard_writer import Written
     from verydeep.evaluation.result import Result
+
+
+_SPLITS = {"val": "validation", "test": "test", "train": "training"}
 
 
 def print_table(table: Table) -> None:
@@ -31,7 +34,8 @@ def print_table(table: Table) -> None:
     Console(width=None if terminal else 120, soft_wrap=not terminal).print(table)
 
 
-def _percent(fraction: float | None) -> str:
+def percent(fraction: float | None) -> str:
+    """Writes an error rate for a person; a dash where there is none."""
     return "-" if fraction is None else f"{100 * fraction:.2f}%"
 
 
@@ -41,10 +45,11 @@ def print_trained(trained: "Trained", data: str | None) -> None:
         print(f"stopped in epoch {trained.epochs + 1}; everything is saved. Go on with:")
         print(f"  verydeep train --resume --out {trained.run}")
         return
-    top5 = "" if trained.top5_error is None else f", top-5 error {_percent(trained.top5_error)}"
+    top5 = "" if trained.top5_error is None else f", top-5 error {percent(trained.top5_error)}"
+    images = f"{trained.num_images:,} {_SPLITS[trained.split]} images"
     print(
-        f"{trained.model}: top-1 error {_percent(trained.top1_error)}{top5} on the {trained.num_images:,} validation "
-        f"images after {trained.epochs} epochs ({trained.images_per_second:,.0f} images/s)"
+        f"{trained.model}: top-1 error {percent(trained.top1_error)}{top5} on {images} after"
+        f" {trained.epochs} epochs ({trained.images_per_second:,.0f} images/s)"
     )
     print(f"{trained.run / 'report.html'} shows the curves and the worst mistakes. Next:")
     print(f"  verydeep evaluate {trained.run} {shlex.quote(data) if data else 'DATA'}")
@@ -97,7 +102,7 @@ def print_evaluation(tested: "Evaluation", *, per_class: bool = False) -> None:
         classes = Table("class", "images", "top-1 error")
         counts = tested.fused.class_counts()
         for name, error in tested.fused.class_errors().items():
-            classes.add_row(escape(name), f"{counts[name]:,}", _percent(error))
+            classes.add_row(escape(name), f"{counts[name]:,}", percent(error))
         print_table(classes)
 
 
@@ -110,9 +115,9 @@ def _add_result(table: Table, result: "Result", net: str) -> None:
         ",".join(str(scale) for scale in result.test_scales),
         result.split,
         f"{len(result.labels):,}",
-        _percent(result.top1_error),
+        percent(result.top1_error),
         f"{100 * low:.2f} to {100 * high:.2f}%",
-        _percent(result.top5_error),
+        percent(result.top5_error),
         "-" if seconds is None else f"{seconds:.3g}",
     )
 
@@ -197,9 +202,9 @@ def print_diagnosis(diagnosis: "Diagnosis") -> None:
         print("Mend what is fatal before you train.")
 
 
-def print_inspection(record: dict[str, Any], title: str, card: dict[str, Any]) -> None:
-    """Prints the layers of a net and what they cost."""
-    from verydeep.apps.inspect import stacking_lines  # which needs torch
+def print_inspection(record: dict[str, Any], title: str, card: "ModelCard | None") -> None:
+    """Prints the layers of a net and what they cost, and what a model file says of itself."""
+    from verydeep.apps.inspect import stacking_lines
 
     table = Table("layer", "kernel", "output", "parameters", "MACs", "receptive field", title=title)
     for row in record["layers"]:
@@ -228,5 +233,18 @@ def print_inspection(record: dict[str, Any], title: str, card: dict[str, Any]) -
     )
     for line in stacking_lines():
         print(line)
-    for key in ("classes", "data", "errors", "recipe") if card else ():
-        print(f"{key}: {json.dumps(card[key])}")
+    if card is None:
+        return
+    from verydeep.apps.card import card_facts
+
+    facts = Table(show_header=False, box=None, title="The model card", title_justify="left")
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, fact in card_facts(card).items():
+        facts.add_row(name, escape(fact))
+    print_table(facts)
+    if check := record.get("check"):
+        print(
+            f"{check['file']}: {check['num_bytes']:,} bytes, sha256 {check['sha256']}, "
+            f"{check['num_tensors']} tensors, {'NOT ' if check['not_finite'] else ''}all numbers finite"
+        )

@@ -152,9 +152,10 @@ def _summary(report: Report) -> str:
 def _curves(log: Sequence[Mapping[str, Any]]) -> str:
     if not log:
         return ""
+    measured = "validation" if log[0].get("split", "val") == "val" else "some of these images"
     errors = {
         "training": [100 * line["train_error"] for line in log],
-        "validation, central crop": [100 * line["val_top1_error"] for line in log],
+        f"{measured}, central crop": [100 * line["val_top1_error"] for line in log],
     }
     loss = chart("Training loss", "", {"loss": [line["loss"] for line in log]})
     return (

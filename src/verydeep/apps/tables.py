@@ -21,9 +21,9 @@ from verydeep.apps.table_results import RESULTS_FILE, Results, read_results, wri
 from verydeep.apps.train import default_crop, train
 from verydeep.apps.whole import Whole
 from verydeep.convnets.architecture import layers
-from verydeep.convnets.model_file import MODEL_FILE
+from verydeep.convnets.model_file import MODEL_FILE, load
 from verydeep.data.datasets import DataSet, describe, open_data
-from verydeep.evaluation.evaluate import evaluate
+from verydeep.evaluation.evaluate import check_classes, evaluate
 from verydeep.evaluation.result import Member, Result, check_alike, fuse
 from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors, save_posteriors
 from verydeep.evaluation.table_rows import TableNet, TableRow, row_of
@@ -58,6 +58,8 @@ class Tables:
         opened = open_data(asked.data, reporter.progress)
         self.asked, self.reporter = asked, reporter
         self.planned = planned = asked.nets(asked.crop or default_crop(opened))
+        for model in asked.models:
+            check_classes(load(model), opened.split(asked.split))
         self.file = asked.out / RESULTS_FILE
         self.results, self.opened = self._begin(opened), opened
         missing = [training for training in planned if self.is_missing(training)]

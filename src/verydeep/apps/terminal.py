@@ -65,10 +65,13 @@ class Terminal:
         """Says how an epoch went."""
         self._told = time.monotonic()
         whole = f"/{self.epochs}" if self.epochs else ""
+        measured = (
+            "validation error" if record.get("split", "val") == "val" else "error of training images, central crop"
+        )
         self.note(
             f"epoch {record['epoch']}{whole}: loss {record['loss']:.3f}, "
             f"training error {100 * record['train_error']:.2f}%, "
-            f"validation error {100 * record['val_top1_error']:.2f}%, "
+            f"{measured} {100 * record['val_top1_error']:.2f}%, "
             f"rate {record['learning_rate']:.2g}, {record['images_per_second']:,.0f} images/s"
         )
 

@@ -24,6 +24,7 @@ from verydeep.convnets.architecture import find_architecture
 from verydeep.convnets.grow import grow
 from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep
+from verydeep.data.all_images import train_on_all
 from verydeep.data.datasets import DataSet, describe, open_data
 from verydeep.data.pixels import measure_pixels
 from verydeep.device import Choice, check_precision, find_device
@@ -48,6 +49,7 @@ def train(
     changes: dict[str, Any] | None = None,
     seed: int = 0,
     execution: Execution | None = None,
+    hold_out: bool = True,
     skip_damaged: bool = False,
     go_on: bool = False,
     reporter: Reporter | None = None,
@@ -68,6 +70,7 @@ def train(
         changes: new values of fields of the recipe.
         seed: of the weights, the order, the crops and the dropout.
         execution: device, precision and the like; by default the fastest there is.
+        hold_out: keep the validation images for validation; without it they are trained on too.
         skip_damaged: leave damaged images out and name them, instead of failing.
         go_on: go on with the run in ``out`` where there is one already that was asked for alike.
         reporter: is told how it goes.
@@ -101,8 +104,9 @@ def train(
             began = Run.open(Path(out)).settings
             check_asked_alike(
                 f"the run in {out}",
-                {"net": began.get("net"), "seed": began["seed"]} | began["recipe"],
-                {"net": net.geometry.title, "seed": seed} | row.as_record(),
+                {"net": began.get("net"), "seed": began["seed"], "hold_out": began.get("hold_out", True)}
+                | began["recipe"],
+                {"net": net.geometry.title, "seed": seed, "hold_out": hold_out} | row.as_record(),
             )
             return resume(out, data=opened, data_source=data_source or str(data), reporter=reporter)
         origin = None
@@ -119,6 +123,7 @@ def train(
             out=out,
             seed=seed,
             execution=execution,
+            hold_out=hold_out,
             skip_damaged=skip_damaged,
             reporter=reporter,
             data_source=data_source or str(data),
@@ -176,6 +181,7 @@ def fit(
     out: str | Path | None = None,
     seed: int = 0,
     execution: Execution | None = None,
+    hold_out: bool = True,
     skip_damaged: bool = False,
     reporter: Reporter | None = None,
     data_source: str | None = None,
@@ -194,6 +200,8 @@ def fit(
         out: the run folder; by default a new one under runs/.
         seed: of the order, the crops and the dropout.
         execution: device, precision and the like; by default the fastest there is.
+        hold_out: keep the validation images for validation; without it they are trained on too, and the errors at the
+            end are of images that were trained on.
         skip_damaged: leave damaged images out and name them, instead of failing.
         reporter: is told how it goes.
         data_source: where the data came from, if ``data`` is a data set.
@@ -210,8 +218,15 @@ def fit(
     reporter, execution = reporter or Silent(), execution or Execution()
     row = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
     execution.check()
+    if not hold_out and row.selects_on_validation():
+        raise WrongUseError(
+            f"--no-validation: the recipe {row.name} chooses by the validation error (schedule {row.schedule}, keep "
+            f"{row.keep}): give one with the schedule cosine or constant that keeps the last weights"
+        )
     with joined(find_device(execution.device)) as members:
         opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
+        if not hold_out:
+            opened = train_on_all(opened)
         net.train_scale = row.scales(net.geometry.crop)
         net.mirror = row.mirror and opened.mirror
         net.classes = net.classes or opened.classes
@@ -241,6 +256,7 @@ def fit(
             "seed": seed,
             "workers": default_workers(execution.workers, choice),
             "checkpoint_seconds": execution.checkpoint_seconds,
+            "hold_out": hold_out,
             "skip_damaged": skip_damaged,
             "skipped": skipped,
             "colours": colours,
@@ -301,6 +317,8 @@ def resume(
     source = data_source or str(settings["data"] if data is None or opened else data)
     with joined(choice.device) as members:
         opened = opened or open_data(source, reporter.progress)
+        if not settings.get("hold_out", True):
+            opened = train_on_all(opened)
         if opened.fingerprint != settings["fingerprint"]:
             raise MistakeError(f"the data in {source} are not those the run began with: restore them, or train anew")
         net, momentum, progress, problem = run.restore()

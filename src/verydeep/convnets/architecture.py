@@ -210,8 +210,12 @@ class Layer:
     receptive_field: int
 
 
-def layers(geometry: Geometry) -> list[Layer]:
+def layers(geometry: Geometry, *, features_only: bool = False) -> list[Layer]:
     """Lists the layers from the image to the scores.
+
+    Args:
+        geometry: what fixes the shapes.
+        features_only: stop after the last pooling.
 
     Paper: section 2.1, Table 1. Choice: 1x1 convolutions are not padded; dropout stands after the ReLUs of fc6 and fc7.
     """
@@ -252,6 +256,8 @@ def layers(geometry: Geometry) -> list[Layer]:
         side, field, step = side // 2, field + step, step * 2
         add(f"pool{block}", "max-pool", kernel=2)
 
+    if features_only:
+        return rows
     hidden = scaled_channels(paper.FC_CHANNELS, geometry.width, 32)
     field += (geometry.fc6_kernel - 1) * step
     side = 1

@@ -1,21 +1,22 @@
 """The model file: one safetensors file that describes itself."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from verydeep.atomic import written_whole
-from verydeep.convnets.architecture import find_architecture
+from verydeep.convnets.model_card import ModelCard, make_card
 from verydeep.convnets.net import VeryDeep
-from verydeep.mistakes import MistakeError
-from verydeep.records import environment
+from verydeep.convnets.shipped import SHIPPED, shipped_file
+from verydeep.convnets.stored_names import INPUT_NAMES, stored_names, stored_shape
+from verydeep.convnets.weights import find_published
+from verydeep.mistakes import MistakeError, WrongUseError
 
 MODEL_FILE = "model.safetensors"
 """Name of the model file in a run folder."""
@@ -26,96 +27,15 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 PREVIOUS_CHECKPOINT_FILE = "checkpoint-previous.safetensors"
 """Name of the checkpoint before that one."""
 
+Names = Literal["verydeep", "timm"]
+"""Whose names the tensors of a model file have."""
+
+STORED: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precisions in which weights can be stored."""
+
+_DTYPES = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}
 _METADATA_KEY = "verydeep"
 _STATE_PREFIX = "training."
-
-
-class DataCard(BaseModel):
-    """What a net was trained on.
-
-    Attributes:
-        name: name of the data set.
-        fingerprint: hash of its file names, sizes and splits.
-        num_train: number of training images.
-        validation: where the validation images come from.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    fingerprint: str
-    num_train: int
-    validation: str
-
-
-class ModelCard(BaseModel):
-    """What a model file says of itself.
-
-    Attributes:
-        format_version: raised when an older reader would go wrong.
-        architecture: the paper's name.
-        batch_norm: whether a batch norm follows each convolution.
-        num_classes: number of classes.
-        crop: side of the training crop, pixels.
-        width: factor on the channels.
-        classes: names of the classes in the order of the scores, where known.
-        mirror: whether a mirrored image still shows its class.
-        train_scale: smallest and largest training scale S, pixels.
-        mean: subtracted from the pixels, RGB in 0..255.
-        divisor: divides them afterwards.
-        recipe: all fields of the recipe.
-        data: what it was trained on.
-        epochs: epochs trained.
-        errors: error rates measured when training ended, as fractions, with their split.
-        licence: licence of the weights.
-        source: where the weights come from.
-        environment: the software and machine that made it.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    format_version: Literal[1] = 1
-    architecture: str
-    batch_norm: bool
-    num_classes: int
-    crop: int
-    width: float
-    classes: tuple[str, ...] | None
-    mirror: bool
-    train_scale: tuple[int, int]
-    mean: tuple[float, float, float]
-    divisor: tuple[float, float, float]
-    recipe: dict[str, Any] | None = None
-    data: DataCard | None = None
-    epochs: int | None = None
-    errors: dict[str, Any] | None = None
-    licence: str | None = None
-    source: str | None = None
-    environment: dict[str, str | int] = {}
-
-
-def selected_on(recipe: Mapping[str, Any] | None) -> str | None:
-    """The split that had a say in the weights, by the fields of the recipe; None where none had."""
-    asks = (recipe or {}).get
-    return "val" if asks("schedule") == "plateau" or asks("keep") == "best" else None
-
-
-def make_card(net: VeryDeep, **known: Any) -> ModelCard:  # noqa: ANN401 - the fields of ModelCard
-    """Writes the card of a net; what the net itself does not know is given as fields of ModelCard."""
-    return ModelCard(
-        architecture=net.geometry.architecture.name,
-        batch_norm=net.geometry.batch_norm,
-        num_classes=net.geometry.num_classes,
-        crop=net.geometry.crop,
-        width=net.geometry.width,
-        classes=net.classes,
-        mirror=net.mirror,
-        train_scale=net.train_scale,
-        mean=tuple(net.mean.tolist()),
-        divisor=tuple(net.divisor.tolist()),
-        environment=environment(),
-        **known,
-    )
 
 
 def save(
@@ -123,6 +43,8 @@ def save(
     file: str | Path,
     *,
     card: ModelCard | None = None,
+    precision: str = "fp32",
+    names: Names = "verydeep",
     state: dict[str, Tensor] | None = None,
     progress: dict[str, Any] | None = None,
 ) -> None:
@@ -132,15 +54,26 @@ def save(
         net: the net.
         file: such as ``hands.safetensors``.
         card: what it says of itself, by default what the net knows.
+        precision: of the weights: fp32, or bf16 or fp16 in half the bytes. Biases, statistics of batch norm, mean and
+            divisor stay fp32.
+        names: whose names the tensors have; a file with timm's can be read by timm too.
         state: tensors of the training, for a checkpoint.
         progress: numbers of the training, for a checkpoint.
 
     Raises:
-        MistakeError: the file cannot be written, because the disk is full for instance.
+        MistakeError: the file cannot be written, because the disk is full for instance; or a weight is too large for
+            fp16.
+        WrongUseError: an unknown precision.
     """
-    tensors = {name: tensor.detach().contiguous() for name, tensor in net.state_dict().items()}
+    dtype = _find_precision(precision)
+    ours = net.state_dict()
+    tensors = {
+        stored: stored_shape(name, _stored(name, ours[name].detach(), dtype), names)
+        for name, stored in stored_names(net.geometry, ours, names).items()
+    }
     tensors |= {_STATE_PREFIX + name: tensor.contiguous() for name, tensor in (state or {}).items()}
-    metadata = {"format": "pt", _METADATA_KEY: (card or make_card(net)).model_dump_json()}
+    described = (card or make_card(net)).model_copy(update={"precision": precision, "names": names})
+    metadata = {"format": "pt", _METADATA_KEY: described.model_dump_json()}
     if progress is not None:
         metadata["progress"] = json.dumps(progress)
     try:
@@ -150,6 +83,22 @@ def save(
         raise MistakeError(f"{file} cannot be written: {reason_of(error)}") from error
 
 
+def _find_precision(name: str) -> torch.dtype:
+    if name not in STORED:
+        raise WrongUseError(f"unknown precision {name!r}: choose one of {', '.join(STORED)}")
+    return STORED[name]
+
+
+def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor as it is written: what has one dimension costs nothing, and rounding it costs most."""
+    if not tensor.is_floating_point():
+        return tensor.contiguous()
+    rounded = tensor.to(dtype if tensor.ndim > 1 else torch.float32)
+    if dtype == torch.float16 and rounded.isinf().any() and not tensor.isinf().any():
+        raise MistakeError(f"{name} has a weight of {tensor.abs().max():.3g}, too large for fp16: store it as bf16")
+    return rounded.contiguous()
+
+
 def reason_of(error: OSError | SafetensorError) -> str:
     """Says in words why a file could not be written."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
@@ -157,10 +106,12 @@ def reason_of(error: OSError | SafetensorError) -> str:
 
 
 def find_model_file(model: str | Path) -> Path:
-    """Finds the file of a MODEL: a model file, or a run folder that holds one.
+    """Finds the file of a MODEL: a model file, a run folder that holds one, or a name.
+
+    Published weights are fetched and made a model file when they are first asked for.
 
     Raises:
-        MistakeError: there is none.
+        MistakeError: there is none, or published weights cannot be had.
     """
     path = Path(model)
     if path.is_file():
@@ -170,13 +121,33 @@ def find_model_file(model: str | Path) -> Path:
             if (path / name).is_file():
                 return path / name
         raise MistakeError(f"{path} holds no {MODEL_FILE}: give the run folder of a training that has begun")
-    raise MistakeError(f"no model {str(model)!r}: give a model file (.safetensors) or a run folder made by train")
+    if str(model) == SHIPPED:
+        return shipped_file()
+    if row := find_published(str(model)):
+        from verydeep.convnets.weights_cache import fetch_weights  # which writes model files
+
+        return fetch_weights(row.name)
+    raise MistakeError(
+        f"no model {str(model)!r}: give a model file (.safetensors), a run folder made by train, or a published name "
+        "(verydeep weights list)"
+    )
 
 
-class _Opened:
-    """A model file with its header read and checked, the tensors still on the disk."""
+class Opened:
+    """A model file with its header read and checked, the tensors still on the disk.
+
+    Attributes:
+        file: the file.
+        tensors: gives each tensor, mapped from the file.
+        metadata: the strings of its header.
+        card: what it says of itself.
+
+    Raises:
+        MistakeError: it is no model file, or damaged.
+    """
 
     def __init__(self, file: Path) -> None:
+        self.file = file
         try:
             self.tensors = safe_open(file, framework="pt")
             self.metadata: dict[str, str] = self.tensors.metadata() or {}
@@ -185,13 +156,46 @@ class _Opened:
                 f"{file} is no model file, or is damaged or cut short ({error}): give a file that verydeep wrote"
             ) from error
         if _METADATA_KEY not in self.metadata:
-            raise MistakeError(f"{file} is a safetensors file of another program: it has no {_METADATA_KEY} metadata")
+            raise MistakeError(
+                f"{file} is a safetensors file of another program: it has no {_METADATA_KEY} metadata; "
+                "verydeep weights import makes a model file of it"
+            )
         try:
             self.card = ModelCard.model_validate_json(self.metadata[_METADATA_KEY])
+            self.geometry = self.card.geometry
         except ValidationError as error:
             problem = error.errors()[0]
-            field = ".".join(str(part) for part in problem["loc"])
+            field = ".".join(str(part) for part in problem["loc"]) or "classes"
             raise MistakeError(f"{file}: its card is not readable at {field}: {problem['msg']}") from error
+        except WrongUseError as error:
+            raise MistakeError(f"{file}: its card is of no net ({error})") from error
+
+    def names(self) -> set[str]:
+        """Names of the tensors of the net."""
+        return {name for name in self.tensors.keys() if not name.startswith(_STATE_PREFIX)}  # noqa: SIM118 - no mapping
+
+    def check(self, expected: dict[str, Tensor], known: set[str]) -> None:
+        """Checks names, shapes and types of the tensors, and reads none.
+
+        Args:
+            expected: tensors to be read, by name; only their shapes and types count.
+            known: names that may be there.
+
+        Raises:
+            MistakeError: one is missing, is too many, or does not fit.
+        """
+        found, title = self.names(), self.geometry.title
+        for name in sorted((found - known) | (expected.keys() - found)):
+            state = "missing" if name in expected else "not one"
+            raise MistakeError(f"{self.file}: tensor {name} is {state} of {title}")
+        for name, like in expected.items():
+            stored = self.tensors.get_slice(name)
+            shape, dtype = tuple(stored.get_shape()), stored.get_dtype()
+            if shape != like.shape:
+                shapes = f"{shape}, not {tuple(like.shape)}"
+                raise MistakeError(f"{self.file}: tensor {name} of {title} has the shape {shapes}")
+            if like.is_floating_point() and dtype not in _DTYPES:
+                raise MistakeError(f"{self.file}: tensor {name} is of type {dtype}: weights are F32, BF16 or F16")
 
 
 def read_card(model: str | Path) -> ModelCard:
@@ -200,48 +204,55 @@ def read_card(model: str | Path) -> ModelCard:
     Raises:
         MistakeError: there is no such file, or it is no model file.
     """
-    return _Opened(find_model_file(model)).card
+    return Opened(find_model_file(model)).card
 
 
-def load(model: str | Path) -> VeryDeep:
+def load(model: str | Path, *, features_only: bool = False, precision: str = "fp32") -> VeryDeep:
     """Loads a net, in evaluation mode.
 
-    The weights are mapped from the file and read when they are first used.
+    Weights stored in the precision asked for are mapped from the file and read when they are first used.
 
     Args:
-        model: a model file or a run folder.
+        model: a model file, a run folder or a published name.
+        features_only: take the convolutions and leave the fully connected layers on the disk: for features and
+            activations up to ``pool5``.
+        precision: of the weights in memory, whatever the file stores: fp32, bf16 or fp16.
 
     Raises:
         MistakeError: there is no such file, it is no model file, or a tensor does not fit its architecture.
+        WrongUseError: an unknown precision.
     """
-    file = find_model_file(model)
-    opened = _Opened(file)
+    dtype = _find_precision(precision)
+    opened = Opened(find_model_file(model))
     card = opened.card
-    find_architecture(card.architecture)
+    net = _empty_net(card, features_only=features_only or card.features_only)
+    whole = net if net.features_only == card.features_only else _empty_net(card, features_only=False)
+    expected = net.state_dict()
+    known = stored_names(card.geometry, whole.state_dict(), card.names)
+    stored = {name: known[name] for name in expected if name in known}
+    opened.check({stored[name]: stored_shape(name, expected[name], card.names) for name in stored}, set(known.values()))
+    weights = {"mean": torch.tensor(card.mean), "divisor": torch.tensor(card.divisor)}
+    for name, theirs in stored.items():
+        like, tensor = expected[name], opened.tensors.get_tensor(theirs)
+        casts = like.is_floating_point() and name not in INPUT_NAMES
+        weights[name] = tensor.reshape(like.shape).to(dtype if casts else like.dtype)
+    net.load_state_dict(weights, assign=True)
+    net.classes, net.mirror, net.train_scale = card.classes, card.mirror, card.train_scale
+    net.input_is_set = True
+    return net.eval()
+
+
+def _empty_net(card: ModelCard, *, features_only: bool) -> VeryDeep:
     with torch.device("meta"):
-        net = VeryDeep(
+        return VeryDeep(
             card.architecture,
             batch_norm=card.batch_norm,
             num_classes=card.num_classes,
             crop=card.crop,
             width=card.width,
             initialisation=None,
+            features_only=features_only,
         )
-    found = {name for name in opened.tensors.keys() if not name.startswith(_STATE_PREFIX)}  # noqa: SIM118 - no mapping
-    expected = net.state_dict()
-    for name in sorted(found ^ expected.keys()):
-        raise MistakeError(
-            f"{file}: tensor {name} is {'missing' if name in expected else 'not one'} of {net.geometry.title}"
-        )
-    weights = {name: opened.tensors.get_tensor(name) for name in expected}
-    for name, tensor in weights.items():
-        if tensor.shape != expected[name].shape:
-            shapes = f"{tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
-            raise MistakeError(f"{file}: tensor {name} of {net.geometry.title} has the shape {shapes}")
-    net.load_state_dict(weights, assign=True)
-    net.classes, net.mirror, net.train_scale = card.classes, card.mirror, card.train_scale
-    net.input_is_set = True
-    return net.eval()
 
 
 def read_progress(file: Path) -> dict[str, Any]:
@@ -250,10 +261,10 @@ def read_progress(file: Path) -> dict[str, Any]:
     Raises:
         MistakeError: as load; or the file is a model file and no checkpoint.
     """
-    return _progress(_Opened(file), file)
+    return _progress(Opened(file), file)
 
 
-def _progress(opened: _Opened, file: Path) -> dict[str, Any]:
+def _progress(opened: Opened, file: Path) -> dict[str, Any]:
     if "progress" not in opened.metadata:
         raise MistakeError(f"{file} is a model file and no checkpoint: training cannot go on from it")
     progress: dict[str, Any] = json.loads(opened.metadata["progress"])
@@ -266,7 +277,7 @@ def load_checkpoint(file: Path) -> tuple[VeryDeep, dict[str, Tensor], dict[str, 
     Raises:
         MistakeError: as load; or the file is a model file and no checkpoint.
     """
-    opened = _Opened(file)
+    opened = Opened(file)
     progress = _progress(opened, file)
     state = {
         name.removeprefix(_STATE_PREFIX): opened.tensors.get_tensor(name)

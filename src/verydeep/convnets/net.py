@@ -34,10 +34,12 @@ class VeryDeep(nn.Module):
         crop: side of the training crop, pixels, a multiple of 32; fc6 is a (crop/32) x (crop/32) convolution.
         width: factor on the channels of every layer but the last.
         dropout: probability of zeroing an activation of fc6 and fc7 while training.
+        features_only: stop after the last pooling: no fully connected layer is there, and no scores.
         generator: source of the random weights.
 
     Attributes:
         geometry: what fixes the shapes.
+        features_only: whether the fully connected layers are missing.
         classes: names of the classes in the order of the scores, where known.
         mirror: whether a mirrored image still shows its class.
         train_scale: smallest and largest training scale S, pixels.
@@ -66,6 +68,7 @@ class VeryDeep(nn.Module):
         crop: int = paper.CROP,
         width: float = 1.0,
         dropout: float = paper.DROPOUT,
+        features_only: bool = False,
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
@@ -77,6 +80,7 @@ class VeryDeep(nn.Module):
             crop=crop,
             width=width,
         )
+        self.features_only = features_only
         self.classes: tuple[str, ...] | None = None
         self.mirror = True
         self.input_is_set = False
@@ -85,7 +89,7 @@ class VeryDeep(nn.Module):
         self.gradient_checkpointing = False
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN))
         self.register_buffer("divisor", torch.ones(3))
-        for layer in layers(self.geometry):
+        for layer in layers(self.geometry, features_only=features_only):
             self.add_module(layer.name, make_module(layer, dropout))
         if initialisation is not None:
             self.initialise(initialisation, generator)
@@ -147,7 +151,7 @@ class VeryDeep(nn.Module):
 
     def _layers(self, *, head: bool) -> Iterator[tuple[str, nn.Module]]:
         names = list(self._modules)
-        first = names.index("fc6")
+        first = len(names) if self.features_only else names.index("fc6")
         for name in names[first:] if head else names[:first]:
             yield name, self.get_submodule(name)
 
@@ -184,8 +188,12 @@ class VeryDeep(nn.Module):
     def head(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:
         """Computes the class score map from the map after the last pooling.
 
+        Raises:
+            MistakeError: the net has convolutions only.
+
         Paper: section 3.2.
         """
+        self.require_scores()
         for _, layer in self._layers(head=True):
             map_ = layer(map_)
         return map_
@@ -200,12 +208,25 @@ class VeryDeep(nn.Module):
             Scores before the soft-max, one place for 32 pixels: 1x1 for a crop.
 
         Raises:
-            MistakeError: the images are smaller than the crop.
+            MistakeError: the images are smaller than the crop, or the net has convolutions only.
 
         Paper: section 3.2.
         """
+        self.require_scores()
         check_size(images, self.geometry.crop)
         return self.head(self.features(images))
+
+    def require_scores(self) -> None:
+        """Checks that the net gives scores.
+
+        Raises:
+            MistakeError: it has its convolutions only.
+        """
+        if self.features_only:
+            raise MistakeError(
+                f"this net of {self.geometry.title} has its convolutions only, and so no scores: take its features or "
+                "activations, or a model with its fully connected layers"
+            )
 
     def forward(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
         """Computes the scores: the mean of the class score map over its places.
@@ -246,6 +267,19 @@ class VeryDeep(nn.Module):
             if name in wanted:
                 outputs[name] = x
         return {name: outputs[name] for name in names}
+
+    def as_torchvision(self) -> nn.Module:
+        """Gives a VGG of torchvision with these weights, shared: ``features.*``, ``classifier.*`` and its input.
+
+        Its input is RGB in 0..1 less (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225), whatever this net
+        subtracts. Like every VGG of torchvision it squeezes larger images into one place, and is not dense.
+
+        Raises:
+            WrongUseError: torchvision has no such net: A-LRN, C, B-5x5, other widths or crops.
+        """
+        from verydeep.convnets.foreign.twin import torchvision_twin
+
+        return torchvision_twin(self)
 
     def set_input(self, mean: Iterable[float], divisor: Iterable[float] = (1, 1, 1)) -> None:
         """Sets what is subtracted from the pixels and what divides them, one number per channel, RGB in 0..255."""

@@ -289,7 +289,8 @@ BUILT_IN: dict[str, Callable[[], DataSet]] = {"digits": _digits}
 
 def describe(data: DataSet) -> str:
     """Says in one line what a data set holds."""
-    counts = ", ".join(f"{len(images):,} {images.split}" for images in (data.train, data.val, data.test) if images)
+    parts = {images.split: images for images in (data.test, data.val, data.train) if images}
+    counts = ", ".join(f"{len(parts[split]):,} {split}" for split in reversed(parts))
     smallest, largest = min(count_per_class(data.train)), max(count_per_class(data.train))
     each = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
     return f"{data.name}: {len(data.classes)} classes, {counts} images ({each} training images a class)"

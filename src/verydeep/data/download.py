@@ -4,24 +4,17 @@ torchvision has a downloader too. It is not used because it waits for ever where
 to http, writes under the final name, and takes a folder that was half unpacked for a whole one.
 """
 
-import hashlib
 import os
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import Request, urlopen
 
-from verydeep.atomic import written_whole
-from verydeep.data.image_set import Progress, ignore_progress
+from verydeep.download import Digest, cache_folder, check, download, tell_megabytes
 from verydeep.mistakes import MistakeError
-
-_CHUNK = 2**20
-_SECONDS_WITHOUT_AN_ANSWER = 30.0
+from verydeep.progress import Progress, ignore_progress
 
 Unpack = Callable[[Path, Path, Progress], None]
 """Unpacks an archive into a folder, and tells how far it is."""
@@ -57,19 +50,10 @@ class Archive:
 
 
 def data_folder() -> Path:
-    """The folder of the data sets: $VERYDEEP_DATA, or verydeep/data in the user's cache."""
+    """The folder of the data sets: $VERYDEEP_DATA, or data in the folder for what can be fetched again."""
     if own := os.environ.get("VERYDEEP_DATA"):
         return Path(own).expanduser()
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "verydeep" / "data"
-
-
-def shown_size(size: int) -> str:
-    """Writes bytes as a person would, such as 170 MB."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size} bytes"
+    return cache_folder() / "data"
 
 
 def obtain(archives: Sequence[Archive], folder: Path, progress: Progress = ignore_progress) -> None:
@@ -88,7 +72,7 @@ def obtain(archives: Sequence[Archive], folder: Path, progress: Progress = ignor
     try:
         for archive in needed:
             if archive in missing:
-                download(archive, folder, progress)
+                _download(archive, folder, progress)
             else:
                 check_md5(archive, folder, progress)
         for archive in needed:
@@ -106,53 +90,16 @@ def obtain(archives: Sequence[Archive], folder: Path, progress: Progress = ignor
             folder.rmdir()
 
 
-def download(archive: Archive, folder: Path, progress: Progress = ignore_progress) -> None:
-    """Downloads an archive. Under its name there is the whole file or nothing.
-
-    Raises:
-        MistakeError: it cannot be had, or is not what was published.
-        OSError: the folder cannot be written.
-    """
+def _download(archive: Archive, folder: Path, progress: Progress) -> None:
     assert archive.url is not None
-    chunks = _chunks(archive, archive.url, folder)
-    first = next(chunks, b"")  # without a network not even the folder is made
-    folder.mkdir(parents=True, exist_ok=True)
-    digest, done = hashlib.md5(usedforsecurity=False), 0
-    with written_whole(folder / archive.file) as temporary:
-        with temporary.open("wb") as file:
-            chunk = first
-            while chunk:
-                file.write(chunk)
-                digest.update(chunk)
-                done += len(chunk)
-                _tell(progress, f"downloading {archive.file}", done, archive.size)
-                chunk = next(chunks, b"")
-        if digest.hexdigest() != archive.md5:
-            raise MistakeError(
-                f"{archive.url} did not give the file that was published: its md5 is {digest.hexdigest()} instead of "
-                f"{archive.md5}; nothing was kept, try again later"
-            )
-
-
-def _chunks(archive: Archive, url: str, folder: Path) -> Iterator[bytes]:
-    try:
-        request = Request(url, headers={"User-Agent": "verydeep"})  # some servers refuse Python's own
-        with urlopen(request, timeout=_SECONDS_WITHOUT_AN_ANSWER) as response:
-            while chunk := response.read(_CHUNK):
-                yield chunk
-            if response.length:
-                raise ConnectionError(f"the connection ended {response.length:,} bytes too early")
-    except (OSError, HTTPException) as error:
-        raise MistakeError(
-            f"{url} cannot be fetched: {_reason(error)}; try again where there is a network, "
-            f"or put {archive.file} into {folder} by hand"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, URLError) and isinstance(error.reason, Exception):
-        return _reason(error.reason)
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    download(
+        archive.url,
+        folder / archive.file,
+        digest=Digest("md5", archive.md5),
+        size=archive.size,
+        by_hand=f"put {archive.file} into {folder} by hand",
+        progress=progress,
+    )
 
 
 def check_md5(archive: Archive, folder: Path, progress: Progress = ignore_progress) -> None:
@@ -161,22 +108,7 @@ def check_md5(archive: Archive, folder: Path, progress: Progress = ignore_progre
     Raises:
         MistakeError: it is not.
     """
-    digest, done = hashlib.md5(usedforsecurity=False), 0
-    with (folder / archive.file).open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            done += len(chunk)
-            _tell(progress, f"checking {archive.file}", done, archive.size)
-    if digest.hexdigest() != archive.md5:
-        raise MistakeError(
-            f"{folder / archive.file} is not the file that was published: its md5 is {digest.hexdigest()} instead of "
-            f"{archive.md5}; remove it and fetch it again"
-        )
-
-
-def _tell(progress: Progress, what: str, done: int, size: int) -> None:
-    total = max(1, size // 10**6)
-    progress(f"{what}, MB", min(done // 10**6, total), total)
+    check(folder / archive.file, Digest("md5", archive.md5), progress)
 
 
 def _unpack_whole(archive: Archive, folder: Path, progress: Progress) -> None:
@@ -224,4 +156,4 @@ def extract_members(
     """
     for member in tar:
         tar.extract(member, into, filter="data")
-        _tell(progress, what, position(), size)
+        tell_megabytes(progress, what, position(), size)

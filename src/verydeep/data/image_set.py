@@ -14,15 +14,11 @@ from PIL import Image
 from verydeep.data.images import DamagedImageError, decode_image
 from verydeep.data.stores import Store
 from verydeep.mistakes import MistakeError
+from verydeep.progress import Progress as Progress
+from verydeep.progress import ignore_progress as ignore_progress
 from verydeep.records import free_memory
 
 _T = TypeVar("_T")
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
-
-
-def ignore_progress(what: str, done: int, total: int) -> None:
-    """Tells nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,11 @@ from verydeep.data.datasets import (
     fingerprint,
     hold_out,
 )
-from verydeep.data.download import check_md5, obtain, shown_size
-from verydeep.data.image_set import Progress, ignore_progress
+from verydeep.data.download import check_md5, obtain
 from verydeep.data.layouts import Splits
+from verydeep.download import shown_size
 from verydeep.mistakes import MistakeError
+from verydeep.progress import Progress, ignore_progress
 
 
 def open_named(row: NamedSet) -> DataSet:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from verydeep.convnets.model_file import load, read_card, selected_on
+from verydeep.convnets.model_file import load, read_card
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import DataSet, image_files, is_class_folder, open_data
 from verydeep.data.image_set import ImageSet, Progress, ignore_progress
@@ -195,20 +195,21 @@ class _Ready:
 def _prepare(model: Model, images: ImageSet, protocol: str, test_scales: Sequence[int] | None) -> _Ready:
     row = find_protocol(protocol)
     if isinstance(model, VeryDeep):
-        net, name, recipe = model, "", None
+        net, name, selected = model, "", None
     else:
-        net, name, recipe = load(model), str(model), read_card(model).recipe
+        net, name, selected = load(model), str(model), read_card(model).selected_on
     check_classes(net, images)
     scales = row.test_scales(net) if test_scales is None else check_scales(net, test_scales)
-    return _Ready(net, name, selected_on(recipe), row, scales)
+    return _Ready(net, name, selected, row, scales)
 
 
 def check_classes(net: VeryDeep, images: ImageSet) -> None:
     """Checks that the scores of a net mean the classes of the images.
 
     Raises:
-        MistakeError: they do not; the message names a class that differs.
+        MistakeError: they do not; the message names a class that differs. Or the net gives no scores.
     """
+    net.require_scores()
     if net.geometry.num_classes != len(images.classes):
         raise MistakeError(
             f"the net has {net.geometry.num_classes} classes and the data {len(images.classes)}: "

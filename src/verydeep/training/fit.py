@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from verydeep.collectives import any_process, processes, sum_over_processes
 from verydeep.convnets.dropout import image_keys
-from verydeep.convnets.model_file import ModelCard
+from verydeep.convnets.model_card import ModelCard
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.augment import TrainingView
 from verydeep.data.batches import training_batches
@@ -207,6 +207,7 @@ def _end_epoch(t: Training, optimiser: torch.optim.SGD, progress: Progress) -> P
         "learning_rate": optimiser.param_groups[0]["lr"],
         "loss": progress.loss / progress.seen,
         "train_error": progress.wrong / progress.seen,
+        "split": errors.get("split", "val"),
         "val_top1_error": error,
         "val_top5_error": errors.get("top5_error"),
         "images_per_second": progress.seen / progress.seconds,

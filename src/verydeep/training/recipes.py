@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from verydeep import paper
 from verydeep.convnets.architecture import scaled_length
 from verydeep.convnets.initialise import INITIALISATIONS
-from verydeep.convnets.model_file import selected_on
+from verydeep.convnets.model_card import selected_on
 from verydeep.mistakes import MistakeError, WrongUseError
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from verydeep.atomic import is_leftover, remove_leftovers, written_whole
 from verydeep.collectives import processes
+from verydeep.convnets.model_card import ModelCard
 from verydeep.convnets.model_file import (
     CHECKPOINT_FILE,
     MODEL_FILE,
     PREVIOUS_CHECKPOINT_FILE,
-    ModelCard,
     load_checkpoint,
     read_card,
     read_progress,

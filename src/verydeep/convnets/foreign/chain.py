@@ -1,0 +1,220 @@
+"""A chain of layers, as other programs write a net down, under the names of Table 1."""
+
+import math
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from verydeep.mistakes import MistakeError
+
+_EPSILON: Final = 1e-5
+"""What batch norm adds to the variance here, PyTorch's default."""
+
+_MAY_FOLLOW: Final[dict[str, tuple[str, ...]]] = {
+    "the image": ("convolution",),
+    "convolution": ("batch norm", "ReLU"),
+    "batch norm": ("ReLU",),
+    "ReLU": ("convolution", "pooling"),
+    "pooling": ("convolution",),
+}
+"""What may follow what in the five blocks of convolutions.
+
+Paper: section 2.1, Table 1.
+"""
+
+_HEAD: Final = ("fully connected layer", "ReLU") * 2 + ("fully connected layer",)
+
+
+class Chain:
+    """Takes the layers of a file one by one, from the image on, and names them as Table 1 does.
+
+    A layer where no net of the paper has one is refused, and so is a convolution that is none of the paper's. Weights
+    come as o,i,y,x or o,i.
+
+    Args:
+        file: for the messages.
+
+    Attributes:
+        tensors: the weights by our names, in float32.
+
+    Paper: section 2.1, Table 1.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._file = file
+        self._last = "the image"
+        self._block, self._index = 1, 0
+        self._head_layers = 0
+        self._channels = 3
+
+    def convolution(
+        self, name: str, weight: Tensor, bias: Tensor | None, *, padding: int | None = None, stride: int = 1
+    ) -> None:
+        """Takes a convolution; one after the fifth pooling is a fully connected layer.
+
+        Args:
+            name: in the file.
+            weight: o,i,y,x.
+            bias: o; None for zeros.
+            padding: rows and columns of zeros on each side, where the file says it.
+            stride: places from one output to the next.
+
+        Raises:
+            MistakeError: it is none of the paper's.
+        """
+        if weight.ndim != 4 or weight.shape[2] != weight.shape[3]:
+            raise self._refused(name, f"has weights of shape {tuple(weight.shape)}, no square kernels")
+        if self._block > 5:
+            kept, ours = 0, self._enter_head(name)
+        else:
+            self._follow("convolution", name)
+            self._index += 1
+            kept, ours = int(weight.shape[-1]) // 2, f"conv{self._block}_{self._index}"
+        if stride != 1 or padding not in (None, kept):
+            raise self._refused(name, f"has stride {stride} and padding {padding} where the paper has 1 and {kept}")
+        self._keep(name, ours, weight, bias)
+
+    def connected(self, name: str, weight: Tensor, bias: Tensor | None, order: Literal["cyx", "yxc"] = "cyx") -> None:
+        """Takes a fully connected layer.
+
+        Args:
+            name: in the file.
+            weight: o,i.
+            bias: o; None for zeros.
+            order: in which the map before it was flattened; for fc7 and fc8 both are the same.
+
+        Raises:
+            MistakeError: no net of the paper has one there.
+        """
+        if weight.ndim != 2:
+            raise self._refused(name, f"has weights of shape {tuple(weight.shape)} where a matrix is due")
+        ours = self._enter_head(name)
+        places, rest = divmod(int(weight.shape[1]), self._channels)
+        side = math.isqrt(places)
+        if rest or side * side != places or not places:
+            raise self._refused(name, f"takes {weight.shape[1]} numbers from maps of {self._channels} channels")
+        if order == "cyx":
+            weight = weight.reshape(-1, self._channels, side, side)
+        else:
+            weight = weight.reshape(-1, side, side, self._channels).permute(0, 3, 1, 2)
+        self._keep(name, ours, weight, bias)
+
+    def batch_norm(
+        self, name: str, scale: Tensor | None, shift: Tensor | None, mean: Tensor, variance: Tensor, epsilon: float
+    ) -> None:
+        """Takes a batch norm after a convolution.
+
+        Args:
+            name: in the file.
+            scale: c; None for ones.
+            shift: c; None for zeros.
+            mean: c.
+            variance: c.
+            epsilon: what the other program adds to the variance; the difference to ours goes into the variance.
+
+        Raises:
+            MistakeError: no convolution is before it, or the shapes do not fit.
+        """
+        self._follow("batch norm", name)
+        ours = f"bn{self._block}_{self._index}"
+        scale = torch.ones_like(mean) if scale is None else scale
+        shift = torch.zeros_like(mean) if shift is None else shift
+        given = {"weight": scale, "bias": shift, "running_mean": mean, "running_var": variance}
+        for part, tensor in given.items():
+            if tensor.numel() != self._channels:
+                raise self._refused(name, f"has {tensor.numel()} numbers for {self._channels} channels")
+            self.tensors[f"{ours}.{part}"] = tensor.reshape(-1).float()
+        # files have a float32, and 1e-5 as one is a little less than 1e-5
+        if np.float32(epsilon) != np.float32(_EPSILON):
+            self._change_epsilon(ours, scale.double(), variance.reshape(-1).double() + epsilon)
+
+    def _change_epsilon(self, ours: str, scale: Tensor, total: Tensor) -> None:
+        """Writes variance plus the other program's epsilon as a variance for ours, exactly; none is below zero."""
+        kept = total.clamp_min(_EPSILON)
+        self.tensors[f"{ours}.weight"] = (scale.reshape(-1) * (kept / total).sqrt()).float()
+        self.tensors[f"{ours}.running_var"] = (kept - _EPSILON).float()
+
+    def add_bias(self, name: str, bias: Tensor) -> None:
+        """Takes a bias that stands in the file as an addition after its layer."""
+        last = next(reversed(self.tensors), "")
+        if self._last not in ("convolution", "fully connected layer") or bias.numel() not in (1, self._channels):
+            raise self._refused(name, f"adds {bias.numel()} numbers after a {self._last}")
+        self.tensors[last] = self.tensors[last] + bias.reshape(-1).float()
+
+    def relu(self, name: str, slope: float = 0) -> None:
+        """Takes a ReLU; a leaky one is refused."""
+        if slope != 0:
+            raise self._refused(name, f"is a ReLU of slope {slope:g} below zero")
+        self._follow("ReLU", name)
+
+    def pooling(self, name: str, *, kernel: int, stride: int, padding: int = 0, maximum: bool = True) -> None:
+        """Takes a maximum over windows of 2x2 pixels; other poolings are refused."""
+        if not maximum:
+            raise self._refused(name, "is no max-pooling")
+        if (kernel, stride, padding) != (2, 2, 0):
+            found = f"a window of {kernel}, stride {stride} and padding {padding}"
+            raise self._refused(name, f"pools with {found} where the paper has 2, 2 and 0")
+        self._follow("pooling", name)
+        self._block, self._index = self._block + 1, 0
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the three fully connected layers have come."""
+        return self._head_layers == len(_HEAD)
+
+    def finish(self) -> bool:
+        """Ends the chain.
+
+        Returns:
+            Whether it has convolutions alone.
+
+        Raises:
+            MistakeError: the chain ends too early.
+        """
+        whole = self._block == 6 or (self._block == 5 and self._last == "ReLU")
+        if not whole or 0 < self._head_layers < len(_HEAD):
+            layers = sum(name.startswith(("conv", "fc")) for name in self.tensors) // 2
+            raise MistakeError(
+                f"{self._file} ends after {layers} layers with weights, in block {self._block}: it is no VGG net, "
+                "or not the whole of one"
+            )
+        return not self._head_layers
+
+    def _enter_head(self, name: str) -> str:
+        self._follow("fully connected layer", name)
+        return f"fc{6 + self._head_layers // 2}"
+
+    def _follow(self, kind: str, name: str) -> None:
+        if self._block > 5:
+            due = _HEAD[self._head_layers : self._head_layers + 1]
+            self._head_layers += 1
+        else:
+            due = _MAY_FOLLOW[self._last]
+        if kind not in due:
+            expected = " or a ".join(due) or "soft-max"
+            before = self._last if self._last == "the image" else f"a {self._last}"
+            raise self._refused(name, f"is a {kind} after {before}, where a VGG net has a {expected}")
+        self._last = kind
+
+    def _keep(self, name: str, ours: str, weight: Tensor, bias: Tensor | None) -> None:
+        out, into = int(weight.shape[0]), int(weight.shape[1])
+        if into != self._channels:
+            raise self._refused(name, f"takes {into} channels where {self._channels} come out before it")
+        bias = torch.zeros(out) if bias is None else bias.reshape(-1)
+        if bias.numel() != out:
+            raise self._refused(name, f"has {bias.numel()} biases for {out} outputs")
+        self.tensors[f"{ours}.weight"], self.tensors[f"{ours}.bias"] = weight.float(), bias.float()
+        self._channels = out
+
+    def _refused(self, name: str, what: str) -> MistakeError:
+        return MistakeError(f"{self._file}: layer {name!r} {what}: give a net of the paper's Table 1")
+
+
+def as_tensor(numbers: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
+    """Takes numbers into a tensor, without a copy where they lie as PyTorch can use them."""
+    native = np.require(numbers, numbers.dtype.newbyteorder("="), ["A", "W"])
+    return torch.from_numpy(native)

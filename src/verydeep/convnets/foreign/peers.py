@@ -1,0 +1,267 @@
+"""The program that a foreign file belongs to, run on the file itself with its own preprocessing."""
+
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from verydeep.convnets.architecture import Geometry
+from verydeep.convnets.foreign.found import ForeignWeights
+from verydeep.convnets.foreign.names import without_prefixes
+from verydeep.convnets.foreign.onnx_file import find_input
+from verydeep.convnets.foreign.prototxt import definition
+from verydeep.convnets.foreign.safetensors_file import recognises as is_safetensors
+from verydeep.convnets.foreign.torch_file import load_state
+from verydeep.convnets.net import IMAGENET_MEAN, VeryDeep
+from verydeep.mistakes import MistakeError
+
+_MOST_REASON: Final = 300
+Forward = Callable[[Sequence[Image.Image]], Tensor]
+"""Gives the scores n,k of images of the size of the crop; without fully connected layers the last map n,c,y,x."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A program that can run the files of one kind.
+
+    Attributes:
+        package: its distribution.
+        make: loads a file into it: from the file, what was read from it, and the net it became.
+    """
+
+    package: str
+    make: Callable[[Path, ForeignWeights, Geometry], Forward]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far two programs agree.
+
+    Attributes:
+        package: the other program, with its version.
+        num_images: images compared.
+        largest_difference: largest difference of a score, relative to the largest score of the same image.
+    """
+
+    package: str
+    num_images: int
+    largest_difference: float
+
+
+def _torchvision(file: Path, foreign: ForeignWeights, geometry: Geometry) -> Forward:
+    from torchvision.models.vgg import VGG, cfgs, make_layers
+    from torchvision.transforms._presets import ImageClassification
+
+    row = geometry.architecture.name
+    if row not in cfgs:
+        raise MistakeError(f"torchvision has no {geometry.architecture.title}, so it cannot be compared with it")
+    with torch.device("meta"):
+        model = VGG(make_layers(cfgs[row], geometry.batch_norm), num_classes=geometry.num_classes, init_weights=False)
+    state = {f"features.{name[4:]}" if name.startswith("net.") else name: value for name, value in _state(file).items()}
+    if foreign.features_only:
+        state = {name: tensor for name, tensor in state.items() if name.startswith("features.")}
+        model.classifier = nn.Sequential()
+    model.load_state_dict(state, strict=True, assign=True)
+    preset = ImageClassification(
+        crop_size=geometry.crop,
+        resize_size=geometry.crop,
+        mean=tuple(number / 255 for number in foreign.mean),
+        std=tuple(number / 255 for number in foreign.divisor),
+    )
+    return _forward(model.features if foreign.features_only else model, preset)
+
+
+def _timm(file: Path, foreign: ForeignWeights, geometry: Geometry) -> Forward:
+    timm = _import("timm")
+    name = f"vgg{geometry.architecture.weight_layers}" + ("_bn" if geometry.batch_norm else "")
+    model = timm.create_model(name, pretrained=False, num_classes=geometry.num_classes)
+    model.load_state_dict(_state(file), strict=True)
+    size = {"input_size": (3, geometry.crop, geometry.crop), "crop_pct": 1.0}
+    mean, std = ([number / 255 for number in numbers] for numbers in (foreign.mean, foreign.divisor))
+    settings = timm.data.resolve_data_config(size | {"mean": mean, "std": std}, model=model)
+    return _forward(model, timm.data.create_transform(**settings))
+
+
+def _forward(model: nn.Module, transform: Callable[[Image.Image], Tensor]) -> Forward:
+    model.eval()
+
+    def run(images: Sequence[Image.Image]) -> Tensor:
+        with torch.inference_mode():
+            result: Tensor = model(torch.stack([transform(image) for image in images]))
+        return result
+
+    return run
+
+
+def _state(file: Path) -> dict[str, Tensor]:
+    if is_safetensors(file):
+        from safetensors.torch import load_file
+
+        return without_prefixes(load_file(file))
+    return without_prefixes(load_state(file))
+
+
+def _keras(file: Path, foreign: ForeignWeights, geometry: Geometry) -> Forward:
+    keras = _import_keras()
+    make = {"D": keras.applications.VGG16, "E": keras.applications.VGG19}.get(geometry.architecture.name)
+    if make is None:
+        raise MistakeError(f"Keras has no {geometry.architecture.title}, so it cannot be compared with it")
+    if foreign.mean != IMAGENET_MEAN or foreign.divisor != (1, 1, 1):
+        raise MistakeError("--verify uses Keras's own preprocessing: leave out --mean and --divisor")
+    side = geometry.crop
+    shape = {"input_shape": (side, side, 3)}
+    top = {} if foreign.features_only else {"classes": geometry.num_classes, "classifier_activation": None}
+    model = make(weights=None, include_top=not foreign.features_only, **shape, **top)
+    with tempfile.TemporaryDirectory() as folder:
+        # Keras goes by the ending, and we by the content
+        linked = Path(folder) / f"weights{_keras_suffix(file)}"
+        if os.name == "nt":
+            shutil.copy(file, linked)
+        else:
+            linked.symlink_to(file.resolve())
+        model.load_weights(linked)
+
+    def run(images: Sequence[Image.Image]) -> Tensor:
+        pixels = np.stack([np.asarray(image, np.float32) for image in images])
+        with torch.no_grad():  # for Keras on torch, which would keep every activation
+            result = model(keras.applications.vgg16.preprocess_input(pixels), training=False)
+            scores = torch.from_numpy(np.array(keras.ops.convert_to_numpy(result)))
+        return scores.permute(0, 3, 1, 2) if foreign.features_only else scores
+
+    return run
+
+
+def _keras_suffix(file: Path) -> str:
+    if zipfile.is_zipfile(file):
+        return ".keras"
+    import h5py
+
+    with h5py.File(file) as hdf5:
+        return ".weights.h5" if "layers" in hdf5 else ".h5"
+
+
+def _onnx_runtime(file: Path, foreign: ForeignWeights, geometry: Geometry) -> Forward:
+    runtime = _import("onnxruntime")
+    wanted = find_input(file)
+    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    mean, divisor = (np.array(numbers, np.float32) for numbers in (foreign.mean, foreign.divisor))
+
+    def run(images: Sequence[Image.Image]) -> Tensor:
+        scores = []
+        for image in images:
+            pixels = np.asarray(image, np.float32)
+            x = (pixels - mean) / divisor if wanted.largest is None else pixels * np.float32(wanted.largest / 255)
+            x = x if wanted.axes == "nhwc" else x.transpose(2, 0, 1)
+            batch = np.repeat(x[None], max(1, wanted.batch), axis=0)  # a graph may have been exported for several
+            scores.append(session.run(None, {name: batch})[0][0])
+        return torch.from_numpy(np.stack(scores))
+
+    return run
+
+
+def _opencv(file: Path, foreign: ForeignWeights, geometry: Geometry) -> Forward:
+    """OpenCV 4, which has a reader of Caffe's files of its own."""
+    cv2 = _import("cv2", "opencv-python-headless<5")
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "net.prototxt"
+        written.write_text(definition(file, geometry.crop), encoding="utf-8")
+        net = cv2.dnn.readNetFromCaffe(str(written), str(file))
+    bgr_mean, divisor = np.array(foreign.mean[::-1], np.float32), np.array(foreign.divisor[::-1], np.float32)
+
+    def run(images: Sequence[Image.Image]) -> Tensor:
+        scores = []
+        for image in images:
+            bgr = np.asarray(image, np.float32)[:, :, ::-1]
+            net.setInput(np.ascontiguousarray(((bgr - bgr_mean) / divisor).transpose(2, 0, 1)[None]))
+            scores.append(torch.from_numpy(net.forward().copy()))
+        return torch.cat(scores)
+
+    return run
+
+
+def _import_keras() -> Any:  # noqa: ANN401 - a module of another program
+    # Keras asks for TensorFlow unless it is told otherwise, and torch is always here
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    return _import("keras")
+
+
+def _import(name: str, package: str | None = None) -> Any:  # noqa: ANN401 - a module of another program
+    try:
+        module: ModuleType = import_module(name)
+    except ImportError as error:
+        raise MistakeError(
+            f"{name} is not installed, and only it can run its files: pip install '{package or name}'"
+        ) from error
+    return module
+
+
+PEERS: Final[dict[str, Peer]] = {
+    "torchvision": Peer(package="torchvision", make=_torchvision),
+    "seed class": Peer(package="torchvision", make=_torchvision),
+    "timm": Peer(package="timm", make=_timm),
+    "Keras": Peer(package="keras", make=_keras),
+    "Caffe": Peer(package="opencv-python-headless", make=_opencv),
+    "ONNX": Peer(package="onnxruntime", make=_onnx_runtime),
+}
+"""By the kind of what was read."""
+
+
+def compare(file: Path, foreign: ForeignWeights, net: VeryDeep, images: Sequence[Image.Image]) -> Agreement:
+    """Runs a file in the program it belongs to, and its weights in ours, on the same pictures.
+
+    Args:
+        file: the foreign file.
+        foreign: what was read from it.
+        net: what that became.
+        images: of any size; both programs see them scaled to the crop.
+
+    Raises:
+        MistakeError: that program is not installed, or does not take the file.
+    """
+    if foreign.kind not in PEERS:
+        raise MistakeError(f"weights of {foreign.kind} cannot be verified: no program that runs them can be installed")
+    peer = PEERS[foreign.kind]
+    crop = net.geometry.crop
+    scaled = [image.convert("RGB").resize((crop, crop), Image.Resampling.BICUBIC) for image in images]
+    try:
+        theirs = peer.make(file, foreign, net.geometry)(scaled)
+    except MistakeError:
+        raise
+    except Exception as error:  # whatever the other program raises
+        reason = " ".join(str(error).split())[:_MOST_REASON]
+        raise MistakeError(f"{peer.package} does not take {file}: {reason}") from error
+    pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in scaled])
+    with torch.inference_mode():
+        ours = net.features(pixels) if net.features_only else net(pixels)
+    return Agreement(
+        package=_name_with_version(peer.package),
+        num_images=len(images),
+        largest_difference=largest_difference(ours, theirs),
+    )
+
+
+def _name_with_version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:  # the same modules under another name, as OpenCV has several
+        return package
+
+
+def largest_difference(ours: Tensor, theirs: Tensor) -> float:
+    """Largest difference of two arrays of scores, relative to the largest score of the same image."""
+    ours, theirs = ours.flatten(1).double(), theirs.flatten(1).double()
+    assert ours.shape == theirs.shape
+    return float(((ours - theirs).abs().amax(1) / theirs.abs().amax(1)).max())

@@ -1,0 +1,218 @@
+"""Files fetched over http and https: checked by their hash, whole or not at all, gone on with after an interruption."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from verydeep.atomic import written_whole
+from verydeep.mistakes import MistakeError
+from verydeep.progress import Progress, ignore_progress
+
+_CHUNK = 2**20
+_SECONDS_WITHOUT_AN_ANSWER = 30.0
+_RANGE_NOT_SATISFIABLE = 416
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What a publisher says of the bytes of a file.
+
+    Attributes:
+        algorithm: md5, sha1 or sha256.
+        digits: hexadecimal, the first of them where the publisher gives no more.
+    """
+
+    algorithm: str
+    digits: str
+
+    def __str__(self) -> str:
+        """Such as ``sha256 397923af``."""
+        return f"{self.algorithm} {self.digits}"
+
+
+def cache_folder() -> Path:
+    """The folder for what can be fetched again: $VERYDEEP_CACHE, or verydeep in the user's cache."""
+    if own := os.environ.get("VERYDEEP_CACHE"):
+        return Path(own).expanduser()
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "verydeep"
+
+
+def shown_size(size: int) -> str:
+    """Writes bytes as a person would, such as 170 MB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size} bytes"
+
+
+def is_offline() -> bool:
+    """Whether the user forbids the network by $VERYDEEP_OFFLINE."""
+    return os.environ.get("VERYDEEP_OFFLINE", "") not in ("", "0")
+
+
+def download(
+    url: str, file: Path, *, digest: Digest | None, size: int, by_hand: str, progress: Progress = ignore_progress
+) -> None:
+    """Downloads a file. Under its name there is the whole file or nothing.
+
+    What an interruption leaves is kept and gone on with, where the server says by an entity tag that the file is still
+    the same.
+
+    Args:
+        url: where it can be had.
+        file: where it is to be; its folder is made when the first bytes come.
+        digest: by which it is checked; None where nobody gives one.
+        size: bytes, about.
+        by_hand: what to do where there is no network.
+        progress: told how far it is, in megabytes.
+
+    Raises:
+        MistakeError: it cannot be had, or is not what was published.
+        OSError: the folder cannot be written.
+    """
+    if is_offline():
+        raise MistakeError(f"{url} is not fetched, for VERYDEEP_OFFLINE is set: unset it, or {by_hand}")
+    part = _Part(file)
+    try:
+        with _asked(url, part) as response:
+            part.begin(response)
+            _receive(response, part, f"downloading {file.name}", size, progress)
+    except _NetworkError as error:
+        again = "try again where there is a network" + (", it goes on where it ended" if part.tag else "")
+        raise MistakeError(f"{url} cannot be fetched: {error}; {again}, or {by_hand}") from error
+    finally:
+        if part.tag is None and not part.is_whole:
+            part.discard()
+    if digest is not None:
+        found = digest_of(part.file, digest.algorithm, f"checking {file.name}", progress)
+        if not found.startswith(digest.digits):
+            part.discard()
+            raise MistakeError(
+                f"{url} did not give the file that was published: its {digest.algorithm} is {found} instead of "
+                f"{digest.digits}; nothing was kept, try again later"
+            )
+    with written_whole(file) as temporary:
+        part.file.replace(temporary)
+    part.discard()
+
+
+def check(file: Path, digest: Digest, progress: Progress = ignore_progress) -> None:
+    """Checks that a file is the one that was published.
+
+    Raises:
+        MistakeError: it is not.
+    """
+    found = digest_of(file, digest.algorithm, f"checking {file.name}", progress)
+    if not found.startswith(digest.digits):
+        raise MistakeError(
+            f"{file} is not the file that was published: its {digest.algorithm} is {found} instead of "
+            f"{digest.digits}; remove it and fetch it again"
+        )
+
+
+def digest_of(file: Path, algorithm: str, what: str = "checking", progress: Progress = ignore_progress) -> str:
+    """Computes the hash of a file, in hexadecimal digits."""
+    digest, done, size = hashlib.new(algorithm, usedforsecurity=algorithm == "sha256"), 0, file.stat().st_size
+    with file.open("rb") as opened:
+        while chunk := opened.read(_CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            tell_megabytes(progress, what, done, size)
+    return digest.hexdigest()
+
+
+def tell_megabytes(progress: Progress, what: str, done: int, size: int) -> None:
+    """Tells how far something is that is counted in bytes."""
+    total = max(1, size // 10**6)
+    progress(f"{what}, MB", min(done // 10**6, total), total)
+
+
+class _Part:
+    """What there is of a file, and the entity tag of the whole."""
+
+    def __init__(self, whole: Path) -> None:
+        self.is_whole = False
+        self.file = whole.with_name(f".{whole.name}.part")
+        self._tag_file = whole.with_name(f".{whole.name}.tag")
+
+    @property
+    def tag(self) -> str | None:
+        """Says which file this is a part of; None where it cannot be gone on with."""
+        if not self.file.is_file() or not self._tag_file.is_file():
+            return None
+        return self._tag_file.read_text(encoding="latin-1")
+
+    def begin(self, response: HTTPResponse) -> None:
+        """Makes place for what comes: the rest, or the whole once more."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        if response.status == 206:
+            return
+        self.discard()
+        self.file.touch()
+        tag = response.headers.get("ETag", "")
+        if tag.startswith('"'):  # a weak tag (W/) does not promise the same bytes
+            self._tag_file.write_text(tag, encoding="latin-1")
+
+    def discard(self) -> None:
+        """Removes it."""
+        self.file.unlink(missing_ok=True)
+        self._tag_file.unlink(missing_ok=True)
+
+
+class _NetworkError(Exception):
+    """The network failed, and not the disk."""
+
+
+@contextmanager
+def _network() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, HTTPException) as error:
+        raise _NetworkError(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, URLError) and isinstance(error.reason, Exception):
+        return _reason(error.reason)
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _asked(url: str, part: _Part) -> HTTPResponse:
+    """Asks for a file, or for what is missing of it."""
+    headers = {"User-Agent": "verydeep"}  # some servers refuse Python's own
+    if tag := part.tag:
+        headers |= {"Range": f"bytes={part.file.stat().st_size}-", "If-Range": tag}
+    with _network():
+        try:
+            response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=_SECONDS_WITHOUT_AN_ANSWER)
+        except HTTPError as error:
+            error.close()
+            if not tag or error.code != _RANGE_NOT_SATISFIABLE:
+                raise
+            part.discard()
+            return _asked(url, part)
+    return response
+
+
+def _receive(response: HTTPResponse, part: _Part, what: str, size: int, progress: Progress) -> None:
+    with part.file.open("ab") as written:
+        done = written.tell()
+        while chunk := _read(response):
+            written.write(chunk)
+            done += len(chunk)
+            tell_megabytes(progress, what, done, size)
+    if response.length:
+        raise _NetworkError(f"the connection ended {response.length:,} bytes too early")
+    part.is_whole = True
+
+
+def _read(response: HTTPResponse) -> bytes:
+    with _network():
+        return response.read(_CHUNK)

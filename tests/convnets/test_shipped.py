@@ -1,0 +1,36 @@
+"""The net that comes with the package: a name for a file inside it, or one line."""
+
+import pytest
+import torch
+
+from verydeep.convnets import shipped
+from verydeep.convnets.model_file import load, read_card, save
+from verydeep.convnets.net import VeryDeep
+from verydeep.mistakes import MistakeError
+
+
+def test_it_is_found_inside_the_package(tmp_path, monkeypatch):
+    file = tmp_path / "shipped/verydeep-cifar10.safetensors"
+    monkeypatch.setattr(shipped, "SHIPPED_FILE", file)
+    with pytest.raises(MistakeError, match=r"verydeep-cifar10 does not come with this copy .*: install a release, or"):
+        load("verydeep-cifar10")
+    file.parent.mkdir()
+    net = VeryDeep("A", num_classes=10, crop=32, width=0.125, batch_norm=True).eval()
+    save(net, file, precision="bf16")
+    assert read_card("verydeep-cifar10").precision == "bf16"
+    images = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.allclose(load("verydeep-cifar10")(images), net(images), rtol=0.1, atol=0.02)
+
+
+def test_what_ships_is_small_and_says_what_it_is():
+    if not shipped.SHIPPED_FILE.is_file():
+        pytest.skip("the net is not trained yet")
+    card = read_card("verydeep-cifar10")
+    assert shipped.SHIPPED_FILE.stat().st_size <= 8_000_000
+    assert {result["protocol"] for result in card.results} == {"centre", "single", "multi-scale"}
+    assert all(result["split"] == "test" for result in card.results)
+    assert card.licence
+    assert card.classes == (
+        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+    )  # fmt: skip

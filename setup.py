@@ -8,6 +8,7 @@ import hashlib
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 SOURCE = "src/verydeep/speed/kernel.cpp"
@@ -26,6 +27,14 @@ class BuildKernels(build_ext):
         return fullname.replace(".", "/") + ".so"
 
 
+class Wheel(bdist_wheel):
+    """Names the wheel for its platform and for every Python 3."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """The tags of the wheel's name."""
+        return "py3", "none", super().get_tag()[2]
+
+
 def extension(variant: str, flags: list[str]) -> Extension:
     """The kernel for one kind of vector."""
     fingerprint = hashlib.sha256(Path(SOURCE).read_bytes()).hexdigest()[:16]
@@ -42,5 +51,5 @@ def extension(variant: str, flags: list[str]) -> Extension:
 
 setup(
     ext_modules=[extension(variant, flags) for variant, flags in VARIANTS.items()],
-    cmdclass={"build_ext": BuildKernels},
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
 )

@@ -253,3 +253,9 @@ def test_an_accelerated_net_tests_one_image(net):
 
 def test_a_net_that_the_kernel_cannot_take_is_tested_all_the_same(net):
     assert fastest(net.bfloat16()) is net
+
+
+def test_mirror_images_share_a_batch_only_where_there_is_room(monkeypatch, net, data):
+    together = evaluate(net, data, protocol="single").posteriors
+    monkeypatch.setattr("verydeep.evaluation.measure.BATCH_PIXELS", 64 * 64)
+    np.testing.assert_allclose(evaluate(net, data, protocol="single").posteriors, together, atol=1e-6)

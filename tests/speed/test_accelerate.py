@@ -141,6 +141,16 @@ def test_the_head_takes_parts_of_maps(monkeypatch):
         assert difference(fast.score_map(images), whole) < 1e-6
 
 
+def test_a_net_of_convolutions_alone_gives_features_and_no_scores():
+    net, images = make_net("D", batch_norm=True, features_only=True), photos(70, 45)
+    fast = accelerate(net)
+    with torch.inference_mode():
+        assert difference(fast.features(images), net.features(images)) < 1e-5
+    for call in (lambda: fast(images), lambda: fast.head(fast.features(images))):
+        with pytest.raises(MistakeError, match="convolutions"):
+            call()
+
+
 def test_changed_weights_are_seen():
     net, other, images = make_net(seed=0), make_net(seed=1), photos(33, 40)
     fast = accelerate(net)

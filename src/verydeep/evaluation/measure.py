@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image
+from torch import Tensor
 
 from verydeep.collectives import processes, sum_over_processes
 from verydeep.convnets.net import VeryDeep
@@ -20,7 +21,7 @@ from verydeep.data.images import to_rgb
 from verydeep.data.stores import FolderStore
 from verydeep.device import Choice, synchronise
 from verydeep.evaluation.cost import Cost, macs_of_part, plan_cost
-from verydeep.evaluation.protocols import Protocol, check_scales, find_protocol
+from verydeep.evaluation.protocols import Method, Protocol, check_scales, find_protocol
 from verydeep.speed.accelerate import Accelerated, Computing
 
 BATCH_PIXELS = 16 * 224 * 224
@@ -90,9 +91,7 @@ def measure_posteriors(
         for number, indices, batch in batches:
             method = protocol.methods[number]
             (batch,) = choice.move(batch)
-            posteriors = method.posteriors(computing, batch)
-            if flips == 2:
-                posteriors = (posteriors + method.posteriors(computing, batch.flip(3))) / 2
+            posteriors = _mirrored(method, computing, batch) if flips == 2 else method.posteriors(computing, batch)
             weight = 1 / (len(protocol.methods) * len(scales) * method.parts)
             np.add.at(sums, [mine[index] for index in indices], weight * posteriors.float().cpu().numpy())
             macs += flips * len(indices) * macs_of_part(net, method, *batch.shape[-2:])
@@ -125,6 +124,15 @@ def _testing(net: VeryDeep, choice: Choice) -> Iterator[None]:
             yield
     finally:
         net.train(training)
+
+
+def _mirrored(method: Method, computing: Computing, batch: Tensor) -> Float[Tensor, "n k"]:
+    """The mean over parts and their mirror images, which share a batch where there is room: weights are read once."""
+    n, _, height, width = batch.shape
+    if 2 * n * height * width > BATCH_PIXELS:
+        return (method.posteriors(computing, batch) + method.posteriors(computing, batch.flip(3))) / 2
+    seen, mirrored = method.posteriors(computing, torch.cat([batch, batch.flip(3)])).chunk(2)
+    return (seen + mirrored) / 2
 
 
 def _views(

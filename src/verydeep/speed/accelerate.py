@@ -92,7 +92,7 @@ class Accelerated:
             Scores before the soft-max.
 
         Raises:
-            MistakeError: the images are smaller than the crop, or not RGB in 0..255.
+            MistakeError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
 
         Paper: section 3.2.
         """
@@ -108,10 +108,11 @@ class Accelerated:
             Scores before the soft-max, one place for 32 pixels: 1x1 for a crop.
 
         Raises:
-            MistakeError: the images are smaller than the crop, or not RGB in 0..255.
+            MistakeError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
 
         Paper: section 3.2.
         """
+        self.net.require_scores()
         check_size(images, self.geometry.crop)
         with self._ready() as computing:
             return computing.head(computing.features(_checked(images)))
@@ -135,8 +136,12 @@ class Accelerated:
         Args:
             map_: of at least fc6's size.
 
+        Raises:
+            MistakeError: the net has convolutions only.
+
         Paper: section 3.2.
         """
+        self.net.require_scores()
         with self._ready() as computing:
             return computing.head(map_)
 

@@ -38,9 +38,10 @@ class Engine:
     def __init__(self, net: VeryDeep, kernel: Kernel) -> None:
         self.kernel = kernel
         self._mean, self._divisor = net.mean.detach().clone(), net.divisor.detach().clone()
+        net_layers = layers(net.geometry, features_only=net.features_only)
         self._stages = [_stage(net, kernel, *names) for names in _stage_names(net)]
-        self._head = [_fully_connected(net, name) for name in ("fc6", "fc7", "fc8")]
-        self._channels = self._head[0][0].shape[1]  # of the last map
+        self._channels = next(layer.channels for layer in net_layers if layer.name == "pool5")
+        self._head = [_fully_connected(net, layer.name) for layer in net_layers if layer.kind == "fully-connected"]
         self._maps, self._work, self._rows = (Buffer(), Buffer()), Buffer(), (Buffer(), Buffer())
 
     def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
@@ -72,7 +73,7 @@ class Engine:
         """Computes the class score map from the map after the last pooling.
 
         Args:
-            map_: of any memory layout.
+            map_: of any memory layout; the net has fully connected layers.
         """
         kernel = self._head[0][0].shape[2]
         n, c, y, x = map_.shape

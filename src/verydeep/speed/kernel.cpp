@@ -212,8 +212,8 @@ inline const float* panel_of(const Convolution& c, int point, int channel) {
   return c.weights + ((size_t)point * c.out + channel) * c.in;
 }
 
-// Tiles that a thread takes at once, so that their inputs fill half of its cache; too few to be worth reading the
-// weights for where there are many channels, and then the threads share a larger block.
+// Tiles that a thread takes at once, so that their inputs fill half of its cache. None where there are many channels:
+// so few are not worth reading the weights for, and the threads share a larger block.
 int tiles_at_once(int in, long cache) {
   const long fit = cache / 2 / ((long)POINTS * in * sizeof(float));
   return at_most(112, fit - fit % 14);

@@ -84,8 +84,8 @@ def nested_difference(
     """Measures a contrast with its interval, for other images and other seeds.
 
     Images are drawn anew by the bootstrap, the same for all terms. A few seeds cannot stand for all by being drawn
-    again: their mean moves by Student's t of s - 1 degrees of freedom times its standard error, so that two seeds prove
-    little and five much.
+    again: their means move the contrast by Student's t times its standard error over the seeds, with the degrees of
+    freedom of Welch (1947), so that two seeds prove little and five much.
 
     Args:
         terms: the contrast.
@@ -99,10 +99,8 @@ def nested_difference(
     while (left := resamples - sum(len(part) for part in drawn)) > 0:
         count = min(left, max(1, _AT_ONCE // num_images))
         images = _shares(generator, count, num_images)
-        sums = np.zeros(count)
-        for term in terms:
-            sums += term.weight * _moved(images @ term.errors.T, generator)
-        drawn.append(sums)
+        of_seeds = [term.weight * (images @ term.errors.T) for term in terms]
+        drawn.append(sum(values.mean(1) for values in of_seeds) + _moves(of_seeds, generator))
     values = np.concatenate(drawn)
     low, high = np.quantile(values, [0.025, 0.975])
     beyond = min((values <= threshold).mean(), (values >= threshold).mean())
@@ -122,11 +120,13 @@ def _shares(generator: np.random.Generator, count: int, number: int) -> Float[nd
     return shares
 
 
-def _moved(of_seeds: Float[ndarray, "c s"], generator: np.random.Generator) -> Float[ndarray, "c"]:
-    """The mean over seeds, moved as that of other seeds would be."""
-    count, seeds = of_seeds.shape
-    means: ndarray = of_seeds.mean(1)
-    if seeds == 1:
-        return means
-    moved: ndarray = means + generator.standard_t(seeds - 1, count) * of_seeds.std(1, ddof=1) / np.sqrt(seeds)
-    return moved
+def _moves(of_seeds: Sequence[Float[ndarray, "c s"]], generator: np.random.Generator) -> Float[ndarray, "c"]:
+    """How other seeds would move a sum of means over seeds."""
+    count = len(of_seeds[0])
+    several = [values for values in of_seeds if values.shape[1] > 1]
+    parts = np.array([values.var(1, ddof=1) / values.shape[1] for values in several]).reshape(len(several), count)
+    variance = parts.sum(0)
+    each = np.array([values.shape[1] - 1 for values in several]).reshape(-1, 1)
+    freedom = variance**2 / np.maximum((parts**2 / each).sum(0), np.finfo(np.float64).tiny)
+    moves: ndarray = generator.standard_t(np.maximum(freedom, 1.0)) * np.sqrt(variance)
+    return moves

@@ -67,6 +67,15 @@ def test_the_other_way_round_contradicts_and_nothing_at_all_is_undecided():
     assert verdicts([]) == {}
 
 
+def test_one_training_of_each_net_decides_nothing_about_nets():
+    rows = [row for row in settings([0.40, 0.20], [net("A"), net("D")]) if row.seed == 0]
+    scales = [row for row in settings([0.30, 0.10], [net("A"), net("D")], "multi-scale", seed=1) if row.seed == 0]
+    found = verdicts(rows, scales)
+    assert found["depth"].corrected_p_value < 0.01
+    assert found["depth"].verdict == "undecided"
+    assert found["scales"].verdict == "supported"
+
+
 def test_two_protocols_of_the_same_nets_are_compared_seed_by_seed():
     rows = [
         *settings([0.3], [net("D")]),

@@ -131,6 +131,6 @@ def lay_out_claims(claims: Sequence[Tested]) -> LaidTable:
     columns = ("the paper's claim", "here", "points", "95% interval", "p", "pairs", "seeds")
     caption = (
         "top-1 error of the second less that of the first, in points, mean over the pairs; the interval is for other "
-        f"seeds and other images; p is corrected for the {len(claims)} claims"
+        f"seeds and other images; p is corrected for the {len(claims)} claims; one seed decides nothing about nets"
     )
     return LaidTable("The paper's claims", caption, columns, rows, 2)

@@ -30,11 +30,15 @@ class Pair:
         """Such as ``D, S = 73, multi-scale against D, S = 73, single``."""
         return f"{self.second.title} against {self.first.title}"
 
+    @property
+    def shares_nets(self) -> bool:
+        """Whether a net is in both, so that the pair compares tests and not trainings."""
+        return not set(self.first.nets).isdisjoint(self.second.nets)
+
     def terms(self) -> list[Term]:
         """The contrast: second minus first; seed by seed where one net is in both."""
-        shared = set(self.first.nets) & set(self.second.nets)
         common = [seed for seed in self.first.seeds if seed in self.second.seeds]
-        if shared and common:
+        if self.shares_nets and common:
             return contrast(self.first.wrong(common), self.second.wrong(common), same_nets=True)
         return contrast(self.first.wrong(), self.second.wrong(), same_nets=False)
 
@@ -207,8 +211,9 @@ class Tested:
 
     @property
     def verdict(self) -> str:
-        """``supported``, ``contradicted`` or ``undecided``."""
-        if self.corrected_p_value >= SIGNIFICANT:
+        """``supported``, ``contradicted`` or ``undecided``; one training of each net decides nothing about nets."""
+        one_seed = self.difference.num_seeds == 1 and not any(pair.shares_nets for pair, _ in self.pairs)
+        if one_seed or self.corrected_p_value >= SIGNIFICANT:
             return "undecided"
         holds = self.difference.difference > -NO_GAIN if self.claim.no_gain else self.difference.difference < 0
         return "supported" if holds else "contradicted"

@@ -8,7 +8,7 @@ from test_report import chromium, opened
 
 from conftest import picture
 from verydeep.apps.preparation import Execution
-from verydeep.apps.table_grid import Asked, fusions, scale_bounds, trainings
+from verydeep.apps.table_grid import Asked, fusions, scale_bounds, short_names, trainings
 from verydeep.apps.table_layout import lay_out, lay_out_claims
 from verydeep.apps.table_plan import plan_tables
 from verydeep.apps.table_report import write_tables_report
@@ -201,6 +201,13 @@ def test_models_are_tested_and_nothing_is_trained(done, photos, tmp_path):
             assert own[row.nets[0].architecture, row.protocol].record["top1_error"] == row.record["top1_error"]
 
 
+def test_models_are_told_apart_by_short_names():
+    assert short_names(["runs/d", "weights/e.safetensors"]) == ["d", "e"]
+    assert short_names(["a/d", "b/d"]) == ["a/d", "b/d"]
+    with pytest.raises(WrongUseError, match="given twice"):
+        short_names(["a/d", "a/d"])
+
+
 def test_models_of_other_classes_are_refused_before_any_is_tested(done, photos, tmp_path, make_folder):
     fitting = str(done.out / "nets/A-S37-seed0")
     other = make_folder("other", {"a": 12, "b": 12}, side=60)
@@ -226,9 +233,9 @@ def test_cells_of_imagenet_are_judged(done, tmp_path):
     file = tmp_path / "judged.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in (about, *rows)))
     table = lay_out(read_results(file))[0]
-    assert table.columns[-2:] == ("difference", "verdict")
+    assert table.columns[-3:] == ("top-1 less paper", "top-5 less paper", "verdict")
     judged = [row for row in table.rows if row[-1]]
-    assert [row[-2:] for row in judged] == [("+0.01 / +0.03", "PASS"), ("+0.01 / +0.20", "differs")]
+    assert [row[-3:] for row in judged] == [("+0.01", "+0.03", "PASS"), ("+0.01", "+0.20", "differs")]
 
 
 def test_the_plan_counts_what_is_left(once, asked):

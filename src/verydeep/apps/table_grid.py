@@ -197,7 +197,7 @@ class Asked:
             WrongUseError: an unknown architecture, or a scale below the crop.
         """
         if self.models:
-            return [_given(model) for model in self.models]
+            return [_given(model, name) for model, name in zip(self.models, short_names(self.models), strict=True)]
         planned = trainings(
             self.architectures,
             batch_norm=self.batch_norm,
@@ -221,10 +221,22 @@ class Asked:
         )
 
 
-def _given(model: str) -> Training:
+def short_names(models: Sequence[str]) -> list[str]:
+    """Names to tell models apart: of their files or folders alone, where these differ.
+
+    Raises:
+        WrongUseError: a model is given twice.
+    """
+    if len(set(models)) < len(models):
+        raise WrongUseError("--models: a model is given twice: give each once")
+    short = [Path(model).name.removesuffix(".safetensors") for model in models]
+    return short if len(set(short)) == len(short) else list(models)
+
+
+def _given(model: str, name: str) -> Training:
     card = read_card(model)
     net = TableNet(
-        name=model,
+        name=name,
         architecture=card.architecture,
         batch_norm=card.batch_norm,
         crop=card.crop,

@@ -85,7 +85,7 @@ def _shown(scales: Iterable[int]) -> str:
 
 
 def _error_columns(*, judge: bool) -> tuple[str, ...]:
-    judged = ("difference", "verdict") if judge else ()
+    judged = ("top-1 less paper", "top-5 less paper", "verdict") if judge else ()
     return ("seeds", "top-1 error", "top-5 error", "paper top-1", "paper top-5", *judged)
 
 
@@ -94,7 +94,7 @@ def _error_cells(setting: Setting, *, judge: bool) -> tuple[str, ...]:
     cells = [str(len(setting.rows)), _spread(setting.errors()), _spread(setting.errors("top5_error"))]
     cells += ["", ""] if paper is None else [f"{100 * error:.1f}" for error in paper]
     if judge:
-        cells += ["", ""] if paper is None else _judged(setting, paper)
+        cells += ["", "", ""] if paper is None else _judged(setting, paper)
     return tuple(cells)
 
 
@@ -103,7 +103,8 @@ def _judged(setting: Setting, paper: tuple[float, float]) -> list[str]:
     differences = [statistics.mean(mine) - theirs for mine, theirs in zip(ours, paper, strict=True) if mine]
     # the paper rounds to a tenth of a point
     passes = all(abs(round(difference, 6)) <= _PASS + 0.0005 for difference in differences)
-    return [" / ".join(f"{100 * difference:+.2f}" for difference in differences), "PASS" if passes else "differs"]
+    shown = [f"{100 * difference:+.2f}" for difference in differences]
+    return [*shown, *[""] * (2 - len(shown)), "PASS" if passes else "differs"]
 
 
 def _spread(errors: Sequence[float]) -> str:

@@ -42,7 +42,13 @@ def _time(seconds: float) -> str:
 def _print(laid: LaidTable) -> None:
     table = Table(title=f"{laid.title}: {laid.caption}", title_justify="left", title_style="bold")
     for number, name in enumerate(laid.columns):
-        table.add_column(name, justify="right" if number >= laid.first_number else "left")
+        longest = max(len(row[number]) for row in laid.rows)  # headings are broken sooner than cells
+        table.add_column(
+            name,
+            justify="right" if number >= laid.first_number else "left",
+            overflow="fold",
+            min_width=longest if number else None,
+        )
     for row in laid.rows:
         table.add_row(*map(escape, row))
     print_table(table)

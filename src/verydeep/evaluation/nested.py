@@ -120,7 +120,7 @@ def _shares(generator: np.random.Generator, count: int, number: int) -> Float[nd
     return shares
 
 
-def _moves(of_seeds: Sequence[Float[ndarray, "c s"]], generator: np.random.Generator) -> Float[ndarray, "c"]:
+def _moves(of_seeds: Sequence[Float[ndarray, "c _"]], generator: np.random.Generator) -> Float[ndarray, "c"]:
     """How other seeds would move a sum of means over seeds."""
     count = len(of_seeds[0])
     several = [values for values in of_seeds if values.shape[1] > 1]

@@ -261,7 +261,7 @@ def test_results_that_are_none_are_refused(asked, tmp_path):
 @pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
 def test_the_page_opens_in_a_browser_without_a_network(done):
     asked, tables = done, made(done)
-    file = write_tables_report(asked.out / "report.html", tables.results, _shown(tables))
+    file = write_tables_report(asked.out / "report.html", tables.results, tables.results.claims(), _shown(tables))
     messages, requests, widths, seen = opened(file, viewport={"width": 1100, "height": 800})
     assert messages == []
     assert [url for url in requests if not url.startswith("data:")] == [file.absolute().as_uri()]

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from verydeep.apps.json_answer import JsonOption, print_json
 from verydeep.apps.weights_cli import weights_app
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.processes import launched
@@ -31,9 +32,6 @@ app.add_typer(weights_app, name="weights")
 # what the parser raises for any wrong use; typer exports only this one subclass of it
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")
-]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or mps; by default the fastest there is.")]
 DATA_HELP = (
     "A name (see verydeep fetch); a folder: class folders, or train/ val/ test/; or shards: 'x-{000..009}.tar', a "
@@ -97,10 +95,6 @@ def _which_process() -> str:
 def _fail(message: str, status: int) -> None:
     print(f"verydeep: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
-
-
-def _print_json(record: dict[str, Any]) -> None:
-    print(json.dumps(record, indent=2, allow_nan=False))
 
 
 def _skips_damaged(damaged: str) -> bool:
@@ -248,7 +242,7 @@ def train(
         plans = make_plans(asked, devices)
         if as_json:
             records = {title: made.as_record() for title, made in plans.items()}
-            _print_json(records[recipe] if len(records) == 1 else {"steps": records})
+            print_json(records[recipe] if len(records) == 1 else {"steps": records})
         else:
             for title, made in plans.items():
                 print_plan(title, made)
@@ -259,7 +253,7 @@ def train(
     if not launched().is_first:
         return
     if as_json:
-        _print_json(trained.as_record())
+        print_json(trained.as_record())
     else:
         print_trained(trained, data)
     if not trained.finished:
@@ -371,7 +365,7 @@ def evaluate(
         )
         print(f"{report} shows the errors and the worst mistakes", file=sys.stderr)
     if as_json:
-        _print_json(tested.as_record(per_class=per_class))
+        print_json(tested.as_record(per_class=per_class))
     else:
         print_evaluation(tested, per_class=per_class)
 
@@ -504,7 +498,7 @@ def predict(
     if csv is not None and predictions:
         write_csv(predictions, csv)
     if as_json:
-        _print_json({"images": [prediction.as_record() for prediction in predictions]})
+        print_json({"images": [prediction.as_record() for prediction in predictions]})
     elif predictions:
         print_predictions(predictions)
     if failed:
@@ -538,7 +532,7 @@ def fetch(
         if not as_json:
             print_fetched(row, describe(data))
     if as_json:
-        _print_json({"folder": str(data_folder()), "sets": [row.as_record() for row in rows]})
+        print_json({"folder": str(data_folder()), "sets": [row.as_record() for row in rows]})
     elif not names:
         print_named_sets(rows, data_folder())
 
@@ -567,7 +561,7 @@ def shards(
         if written.skipped:
             reporter.note(describe_skipped(written.skipped))
     if as_json:
-        _print_json(written.as_record())
+        print_json(written.as_record())
     else:
         print_shards(written)
 
@@ -587,7 +581,7 @@ def doctor(
     with reporting() as reporter:
         diagnosis = examine(data, reporter.progress)
     if as_json:
-        _print_json(diagnosis.as_record())
+        print_json(diagnosis.as_record())
     else:
         from verydeep.apps.printed import print_diagnosis
 
@@ -631,7 +625,7 @@ def inspect(
             checked = check_model(name, reporter.progress)
         record["check"] = checked.as_record()
     if as_json:
-        _print_json(record)
+        print_json(record)
     else:
         from verydeep.apps.printed import print_inspection
 

@@ -181,11 +181,12 @@ def _finding(finding: Mapping[str, str], epochs: Sequence[int]) -> str:
     when = f"epoch {epochs[0]}" if len(epochs) == 1 else f"{len(epochs)} times, epochs {epochs[0]} to {epochs[-1]}"
     return (
         f'<div class="finding"><h3>{escape(finding["kind"].replace("-", " "))} <span class="soft">({when})</span></h3>'
-        f"<p>{' '.join(_sentence(finding[part]) for part in ('saw', 'means', 'helps'))}</p></div>"
+        f"<p>{' '.join(sentence(finding[part]) for part in ('saw', 'means', 'helps'))}</p></div>"
     )
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """A line of text as a sentence of a page."""
     return escape(f"{text[:1].upper()}{text[1:]}.")
 
 

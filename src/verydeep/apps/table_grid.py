@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.apps.preparation import Execution
+from verydeep.apps.report import REPORT_FILE
 from verydeep.convnets.architecture import Geometry, find_architecture, scaled_length
 from verydeep.convnets.model_file import read_card
 from verydeep.evaluation.table_rows import TableNet
@@ -43,6 +44,11 @@ class Training:
     def title(self) -> str:
         """Such as ``D, S = [73;146], seed 2``."""
         return f"{self.net.title}, seed {self.seed}"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether its training came to its end, which the report marks."""
+        return (self.folder / REPORT_FILE).exists()
 
 
 def trainings(

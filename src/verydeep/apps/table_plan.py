@@ -7,10 +7,9 @@ from typing import Any
 import torch
 
 from verydeep.apps.plan import plan
-from verydeep.apps.report import REPORT_FILE
 from verydeep.apps.reporter import Reporter, Silent
 from verydeep.apps.table_grid import Asked, Training, measured_protocols
-from verydeep.apps.table_results import RESULTS_FILE, read_results
+from verydeep.apps.table_results import RESULTS_FILE, Results, read_results
 from verydeep.apps.train import default_crop
 from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep
@@ -85,20 +84,19 @@ def plan_tables(asked: Asked, reporter: Reporter | None = None) -> TablesPlan:
     opened = open_data(asked.data, reporter.progress)
     nets = asked.nets(asked.crop or default_crop(opened))
     file = asked.out / RESULTS_FILE
-    rows = read_results(file).rows if file.exists() else []
-    done = {(row.nets, row.seed, row.protocol) for row in rows}
+    results = read_results(file) if file.exists() else Results(about={})
     measured: dict[str, float] = {}
     pieces = []
     for training in nets:
-        left = [name for name in measured_protocols(training.net) if ((training.net,), training.seed, name) not in done]
+        net, seed = training.net, training.seed
+        left = [name for name in measured_protocols(net) if results.row([net], seed, name) is None]
         if not left:
             continue
         seconds = 0.0
-        if not asked.models and not (training.folder / REPORT_FILE).exists():
-            name = training.net.name
-            if name not in measured:
-                measured[name] = _training_seconds(asked, training, opened, reporter)
-            seconds = measured[name]
+        if not asked.models and not training.is_trained:
+            if net.name not in measured:
+                measured[net.name] = _training_seconds(asked, training, opened, reporter)
+            seconds = measured[net.name]
         pieces.append(
             Piece(
                 name=training.title,

@@ -1,5 +1,7 @@
 """The tables of the paper for other data, as a person reads them in a terminal."""
 
+from collections.abc import Sequence
+
 from rich.markup import escape
 from rich.table import Table
 
@@ -7,10 +9,11 @@ from verydeep.apps.printed import print_table
 from verydeep.apps.table_layout import LaidTable, lay_out, lay_out_claims
 from verydeep.apps.table_plan import TablesPlan
 from verydeep.apps.table_results import Results
+from verydeep.evaluation.claims import Tested
 from verydeep.evaluation.measure import shown_time
 
 
-def print_tables(results: Results) -> None:
+def print_tables(results: Results, claims: Sequence[Tested]) -> None:
     """Prints every table there are rows for, and what they say of the paper's claims."""
     about = results.about
     print(f"{about['contents']}; errors in per cent of the {about['num_images']:,} {about['split']} images")
@@ -19,7 +22,7 @@ def print_tables(results: Results) -> None:
         print(f"Note: {remark}.")
     for laid in lay_out(results):
         _print(laid)
-    if claims := results.claims():
+    if claims:
         _print(lay_out_claims(claims))
 
 

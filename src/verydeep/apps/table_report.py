@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from verydeep.apps.charts import chart
-from verydeep.apps.report import card, commands, document, facts
+from verydeep.apps.report import card, commands, document, facts, sentence
 from verydeep.apps.report_errors import confusion_matrix, errors_by_class, pictures
 from verydeep.apps.scatter import Point, scatter
 from verydeep.apps.table_layout import LaidTable, lay_out, lay_out_claims
@@ -15,11 +15,11 @@ from verydeep.apps.table_results import Results
 from verydeep.apps.worst import Mistake
 from verydeep.atomic import written_whole
 from verydeep.convnets.architecture import ARCHITECTURES
-from verydeep.evaluation.claims import Tested
+from verydeep.evaluation.claims import BY_DEPTH, Tested
 from verydeep.evaluation.errors import interval95
 from verydeep.evaluation.nested import Term, contrast, nested_difference
 from verydeep.evaluation.result import Result
-from verydeep.evaluation.table_rows import Setting
+from verydeep.evaluation.table_rows import Setting, TableNet
 
 _MOST_CURVES = 9
 _QUICK = 999
@@ -41,25 +41,26 @@ class Shown:
     mistakes: Sequence[Mistake] = field(default=(), repr=False)
 
 
-def write_tables_report(file: Path, results: Results, shown: Shown | None = None) -> Path:
+def write_tables_report(file: Path, results: Results, claims: Sequence[Tested], shown: Shown | None = None) -> Path:
     """Writes the page.
 
     Args:
         file: where.
         results: what it is drawn from.
+        claims: what they say of the paper's claims.
         shown: the net shown in detail, where its posteriors are at hand.
 
     Returns:
         The file.
     """
     with written_whole(file) as temporary:
-        temporary.write_text(tables_page(results, shown), encoding="utf-8")
+        temporary.write_text(tables_page(results, claims, shown), encoding="utf-8")
     return file
 
 
-def tables_page(results: Results, shown: Shown | None = None) -> str:
+def tables_page(results: Results, claims: Sequence[Tested], shown: Shown | None = None) -> str:
     """Writes the page as one HTML document that loads nothing."""
-    about, claims = results.about, results.claims()
+    about = results.about
     settings = [one for one in results.settings if len(one.nets) == 1]
     detail = f'<p class="soft">{escape(shown.title)}.</p>' if shown else ""
     recipe = about.get("recipe") or {}
@@ -68,10 +69,7 @@ def tables_page(results: Results, shown: Shown | None = None) -> str:
         _summary(results, claims),
         {
             "The paper's claims": _claims(claims),
-            **{
-                laid.title: f'<p class="soft">{escape(_sentence(laid.caption))}</p>{_table(laid)}'
-                for laid in lay_out(results)
-            },
+            **{laid.title: f'<p class="soft">{sentence(laid.caption)}</p>{_table(laid)}' for laid in lay_out(results)},
             "Error against depth": _depth(settings),
             "Gain against cost": _gains(settings),
             "Learning curves": _curves(results),
@@ -93,10 +91,6 @@ def tables_page(results: Results, shown: Shown | None = None) -> str:
     )
 
 
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
-
-
 def _summary(results: Results, claims: Sequence[Tested]) -> str:
     about = results.about
     seeds = {row.seed for row in results.rows}
@@ -116,30 +110,31 @@ def _summary(results: Results, claims: Sequence[Tested]) -> str:
     )
     if about.get("models"):
         own = ""
-    remarks = "".join(f'<p class="soft">{escape(_sentence(text))}</p>' for text in about.get("remarks", ()))
+    remarks = "".join(f'<p class="soft">{sentence(text)}</p>' for text in about.get("remarks", ()))
     return f'<div class="cards">{"".join(cards)}</div>\n<p class="soft">{own}</p>{remarks}'
 
 
 def _table(laid: LaidTable) -> str:
-    def cell(tag: str, number: int, text: str) -> str:
-        kind = ' class="number"' if number >= laid.first_number else ""
-        return f"<{tag}{kind}>{escape(text)}</{tag}>"
-
-    head = "".join(cell("th", number, name) for number, name in enumerate(laid.columns))
     body = "".join(
-        f"<tr>{''.join(cell('td', number, text) for number, text in enumerate(row))}</tr>" for row in laid.rows
+        f"<tr>{''.join(_cell(laid, 'td', number, text) for number, text in enumerate(row))}</tr>" for row in laid.rows
     )
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="wide"><table>{_head(laid)}<tbody>{body}</tbody></table></div>'
+
+
+def _head(laid: LaidTable) -> str:
+    cells = "".join(_cell(laid, "th", number, name) for number, name in enumerate(laid.columns))
+    return f"<thead><tr>{cells}</tr></thead>"
+
+
+def _cell(laid: LaidTable, tag: str, number: int, text: str) -> str:
+    kind = ' class="number"' if number >= laid.first_number else ""
+    return f"<{tag}{kind}>{escape(text)}</{tag}>"
 
 
 def _claims(claims: Sequence[Tested]) -> str:
     if not claims:
         return ""
     laid = lay_out_claims(claims)
-    head = "".join(
-        f'<th class="{"number" if number >= laid.first_number else ""}">{escape(name)}</th>'
-        for number, name in enumerate(laid.columns)
-    )
     rows = []
     for one, cells in zip(claims, laid.rows, strict=True):
         pairs = "".join(
@@ -148,11 +143,11 @@ def _claims(claims: Sequence[Tested]) -> str:
             for pair, found in one.pairs
         )
         detail = f"<details><summary>{escape(cells[0])}</summary><ul>{pairs}</ul></details>"
-        numbers = "".join(f'<td class="number">{escape(text)}</td>' for text in cells[2:])
+        numbers = "".join(_cell(laid, "td", number, text) for number, text in enumerate(cells) if number >= 2)
         rows.append(f'<tr><td>{detail}</td><td class="{one.verdict}">{one.verdict}</td>{numbers}</tr>')
     return (
-        f'<p class="soft">{escape(_sentence(laid.caption))} A claim opens to its pairs.</p><div class="claims">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<p class="soft">{sentence(laid.caption)} A claim opens to its pairs.</p><div class="claims">'
+        f"<table>{_head(laid)}<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
@@ -171,7 +166,7 @@ def _depth(settings: Sequence[Setting]) -> str:
         error = statistics.mean(one.errors())
         depth = ARCHITECTURES[net.architecture].weight_layers
         name = f"{one.title}: {100 * error:.2f}% ({100 * low:.2f} to {100 * high:.2f})"
-        line = "" if net.architecture in ("A", "B", "D", "E") else f"{net.name}, "
+        line = "" if net.architecture in BY_DEPTH else f"{net.name}, "
         series.setdefault(f"{line}S = {net.shown_scale}", []).append(
             Point(depth, 100 * error, 100 * low, 100 * high, name)
         )
@@ -219,9 +214,7 @@ def _curves(results: Results) -> str:
     """Validation errors over the epochs, the mean over the seeds."""
     by_net: dict[str, list[list[float]]] = {}
     for training in results.trainings:
-        net = training["net"]
-        low, high = net["train_scale"]
-        name = f"{net['name']}, S = {low}" if low == high else f"{net['name']}, S = [{low};{high}]"
+        name = TableNet.model_validate(training["net"]).title
         by_net.setdefault(name, []).append([100 * line["val_top1_error"] for line in training["log"]])
     if not by_net:
         return ""

@@ -1,14 +1,14 @@
 """The results of the tables as JSON lines: everything that they are drawn from."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from verydeep.atomic import written_whole
 from verydeep.evaluation.claims import Tested, check_claims
-from verydeep.evaluation.table_rows import Setting, TableRow, read_row, settings_of
+from verydeep.evaluation.table_rows import Setting, TableNet, TableRow, read_row, settings_of
 from verydeep.mistakes import MistakeError
 from verydeep.records import read_lines
 
@@ -34,6 +34,11 @@ class Results:
     def settings(self) -> list[Setting]:
         """The rows, gathered over the seeds."""
         return settings_of(self.rows)
+
+    def row(self, nets: Iterable[TableNet], seed: int, protocol: str) -> TableRow | None:
+        """The row of a test, where it is done."""
+        key = (tuple(nets), seed, protocol)
+        return next((row for row in self.rows if (row.nets, row.seed, row.protocol) == key), None)
 
     def claims(self) -> list[Tested]:
         """The paper's claims, tested on the rows."""

@@ -1,10 +1,10 @@
 """What ``verydeep tables`` does with its options: plan, run, or show results that are there."""
 
-import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from verydeep.apps.json_answer import print_json
 from verydeep.apps.report import REPORT_FILE
 from verydeep.apps.table_grid import Asked
 from verydeep.apps.table_plan import plan_tables
@@ -15,6 +15,7 @@ from verydeep.apps.tables import Tables
 from verydeep.apps.terminal import reporting
 from verydeep.apps.worst import worst_mistakes
 from verydeep.convnets.model_file import load
+from verydeep.evaluation.claims import Tested
 from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors
 from verydeep.mistakes import MistakeError
 
@@ -24,7 +25,7 @@ def plan_and_print(asked: Asked, *, as_json: bool) -> None:
     with reporting() as reporter:
         planned = plan_tables(asked, reporter)
     if as_json:
-        print(json.dumps(planned.as_record(), indent=2))
+        print_json(planned.as_record())
     else:
         print_tables_plan(planned)
 
@@ -43,8 +44,9 @@ def run(asked: Asked, *, as_json: bool) -> bool:
             return False
         tables.fuse_all()
         reporter.note("comparing and drawing")
-        file = write_tables_report(asked.out / REPORT_FILE, tables.results, _shown(tables))
-    _print(tables.results, as_json=as_json)
+        claims = tables.results.claims()
+        file = write_tables_report(asked.out / REPORT_FILE, tables.results, claims, _shown(tables))
+    _print(tables.results, claims, as_json=as_json)
     if not as_json:
         print(f"{file} shows them with curves and mistakes; {tables.file} holds everything. To print them again:")
         print(f"  verydeep tables --from {shlex.quote(str(tables.file))}")
@@ -58,25 +60,22 @@ def show(source: Path, out: Path | None, *, as_json: bool) -> None:
         MistakeError: there are none, or the folder cannot be written.
     """
     results = read_results(source)
+    claims = results.claims()
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)
-            write_tables_report(out / REPORT_FILE, results)
+            write_tables_report(out / REPORT_FILE, results, claims)
         except OSError as error:
             raise MistakeError(f"--out {out} cannot be written: {error.strerror or error}") from error
-    _print(results, as_json=as_json)
+    _print(results, claims, as_json=as_json)
 
 
-def _print(results: Results, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(_record(results), indent=2))
-    else:
-        print_tables(results)
-
-
-def _record(results: Results) -> dict[str, Any]:
+def _print(results: Results, claims: Sequence[Tested], *, as_json: bool) -> None:
+    if not as_json:
+        print_tables(results, claims)
+        return
     rows = [{key: value for key, value in row.as_record().items() if key != "wrong"} for row in results.rows]
-    return {**results.about, "rows": rows, "claims": [one.as_record() for one in results.claims()]}
+    print_json({**results.about, "rows": rows, "claims": [one.as_record() for one in claims]})
 
 
 def _shown(tables: Tables) -> Shown | None:

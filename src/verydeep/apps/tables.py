@@ -1,13 +1,11 @@
 """What ``verydeep tables`` does: trains the nets that are missing, tests all, fuses them, writes what it finds."""
 
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from verydeep.apps.preparation import check_images
-from verydeep.apps.report import REPORT_FILE
 from verydeep.apps.reporter import Reporter, Silent
 from verydeep.apps.table_grid import (
     BOTH,
@@ -26,7 +24,7 @@ from verydeep.data.datasets import DataSet, describe, open_data
 from verydeep.evaluation.evaluate import check_classes, evaluate
 from verydeep.evaluation.result import Member, Result, check_alike, fuse
 from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors, save_posteriors
-from verydeep.evaluation.table_rows import TableNet, TableRow, row_of
+from verydeep.evaluation.table_rows import TableNet, row_of
 from verydeep.records import environment, now, read_lines
 from verydeep.training.run import LOG_FILE, Run, check_asked_alike
 
@@ -95,11 +93,6 @@ class Tables:
         kept = {name: before.about[name] for name in ("began", "seconds", "remarks")}
         return replace(before, about=about | kept)
 
-    def row(self, nets: Iterable[TableNet], seed: int, protocol: str) -> TableRow | None:
-        """The row of a test that is done."""
-        key = (tuple(nets), seed, protocol)
-        return next((row for row in self.results.rows if (row.nets, row.seed, row.protocol) == key), None)
-
     def protocols(self, net: TableNet) -> tuple[str, ...]:
         """The protocols of a net."""
         measured = measured_protocols(net)
@@ -107,14 +100,16 @@ class Tables:
 
     def is_missing(self, training: Training) -> bool:
         """Whether a test of a net is still to be done."""
-        return any(self.row([training.net], training.seed, name) is None for name in self.protocols(training.net))
+        return any(
+            self.results.row([training.net], training.seed, name) is None for name in self.protocols(training.net)
+        )
 
     def _works(self, training: Training) -> list[tuple[str, float]]:
         """The pieces of work of a net, in products of a crop with the net."""
         net = training.net
         macs = sum(layer.macs for layer in layers(self.asked.geometry(net, len(self.opened.classes))))
         works = []
-        if not self.asked.models and not (training.folder / REPORT_FILE).exists():
+        if not self.asked.models and not training.is_trained:
             passes = _TRAINING_PASSES * self.asked.find_recipe().epochs * len(self.opened.train)
             works.append((f"training {training.title}", float(macs * passes)))
         images = len(self.opened.split(self.asked.split))
@@ -146,7 +141,7 @@ class Tables:
     def _train(self, training: Training) -> bool:
         asked, net, folder = self.asked, training.net, training.folder
         recipe = asked.find_recipe(net)
-        if (folder / REPORT_FILE).exists():
+        if training.is_trained:
             began = Run.open(folder).settings
             check_asked_alike(
                 f"the run in {folder}",
@@ -192,7 +187,7 @@ class Tables:
             found[BOTH] = both(found["multi-scale"], found["multi-crop"])
             save_posteriors(found[BOTH], self.posteriors_file(training, BOTH))
         for protocol, result in found.items():
-            if self.row([net], training.seed, protocol) is None:
+            if self.results.row([net], training.seed, protocol) is None:
                 self.results.rows.append(row_of(result, [net], training.seed))
         errors = ", ".join(f"{name} {100 * result.top1_error:.2f}%" for name, result in found.items())
         self.reporter.note(f"{training.title}: top-1 error on {result.split} {errors}")
@@ -248,7 +243,9 @@ class Tables:
             members = {training.net: training for training in self.planned if training.seed == seed}
             for group in fusions(list(members)):
                 for protocol in FUSED:
-                    if any(protocol not in self.protocols(net) for net in group) or self.row(group, seed, protocol):
+                    if any(protocol not in self.protocols(net) for net in group) or self.results.row(
+                        group, seed, protocol
+                    ):
                         continue
                     results = [self._kept(members[net], protocol) for net in group]
                     there = [result for result in results if result is not None]

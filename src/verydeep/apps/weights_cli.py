@@ -3,26 +3,22 @@
 torch is imported inside the verbs that need it, as in the command line itself.
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from verydeep.apps.json_answer import JsonOption, print_json
 from verydeep.mistakes import WrongUseError
 
 weights_app = typer.Typer(
     no_args_is_help=True, help="Weights from elsewhere and for elsewhere: list, fetch, import, export."
 )
 
-_JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")
-]
-
 
 @weights_app.command("list")
-def list_(as_json: _JsonOption = False) -> None:
+def list_(as_json: JsonOption = False) -> None:
     """List the weights that can be had by name: source, licence, published errors, size and hash.
 
     Example: verydeep weights list
@@ -31,7 +27,7 @@ def list_(as_json: _JsonOption = False) -> None:
     from verydeep.convnets.weights import PUBLISHED, weights_folder
 
     if as_json:
-        print(json.dumps(weights_record(), indent=2))
+        print_json(weights_record())
     else:
         print_weights(list(PUBLISHED.values()), weights_folder())
 
@@ -43,7 +39,7 @@ def fetch(
         str | None,
         typer.Option(help="The sha256 of the publisher's file, for weights that nobody publishes a hash of."),
     ] = None,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Fetch published weights, check them and make model files of them, before they are needed.
 
@@ -58,7 +54,7 @@ def fetch(
     for row in rows:
         fetch_shown(row.name, accept_hash)
     if as_json:
-        print(json.dumps({"weights": [row.as_record() for row in rows]}, indent=2))
+        print_json({"weights": [row.as_record() for row in rows]})
 
 
 @weights_app.command("import")
@@ -85,7 +81,7 @@ def import_(
         bool, typer.Option("--verify", help="Run the file in its own program too, and compare the scores.")
     ] = False,
     images: Annotated[Path | None, typer.Option(help="Photographs to compare on. [a few drawn pictures]")] = None,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make a model file of weights of another program; nothing in the file is run.
 
@@ -111,7 +107,7 @@ def import_(
     with reporting() as reporter:
         imported = import_weights(asked, reporter.progress)
     if as_json:
-        print(json.dumps(imported.as_record(), indent=2))
+        print_json(imported.as_record())
     else:
         print_imported(imported)
 
@@ -126,7 +122,7 @@ def export(
             help="The file to write: .pth, .safetensors, or .weights.h5 (.h5 for old Keras); for hub a new folder."
         ),
     ],
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write weights for another program, and say what it has to do to an image before them.
 
@@ -145,7 +141,7 @@ def export(
 
     exported = export_weights(model, to, out)
     if as_json:
-        print(json.dumps(exported.as_record(), indent=2))
+        print_json(exported.as_record())
     else:
         print_exported(exported)
 
@@ -156,7 +152,7 @@ def _export_to_hub(model: str, out: Path, as_json: bool) -> None:
     folder = write_model_folder(model, out)
     files = [str(file) for file in sorted(folder.iterdir())]
     if as_json:
-        print(json.dumps({"model": model, "to": "hub", "folder": str(folder), "files": files}, indent=2))
+        print_json({"model": model, "to": "hub", "folder": str(folder), "files": files})
         return
     print(f"{', '.join(files)} are written. Next:")
     upload = f"upload_folder(repo_id='OWNER/NAME', folder_path='{folder}')"

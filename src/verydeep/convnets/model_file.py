@@ -12,7 +12,7 @@ from torch import Tensor
 
 from verydeep.atomic import written_whole
 from verydeep.convnets.model_card import ModelCard, make_card
-from verydeep.convnets.net import VeryDeep
+from verydeep.convnets.net import VeryDeep, empty_net
 from verydeep.convnets.shipped import SHIPPED, shipped_file
 from verydeep.convnets.stored_names import INPUT_NAMES, stored_names, stored_shape
 from verydeep.convnets.weights import find_published
@@ -225,8 +225,8 @@ def load(model: str | Path, *, features_only: bool = False, precision: str = "fp
     dtype = _find_precision(precision)
     opened = Opened(find_model_file(model))
     card = opened.card
-    net = _empty_net(card, features_only=features_only or card.features_only)
-    whole = net if net.features_only == card.features_only else _empty_net(card, features_only=False)
+    net = empty_net(card.geometry, features_only=features_only or card.features_only)
+    whole = net if net.features_only == card.features_only else empty_net(card.geometry, features_only=False)
     expected = net.state_dict()
     known = stored_names(card.geometry, whole.state_dict(), card.names)
     stored = {name: known[name] for name in expected if name in known}
@@ -240,19 +240,6 @@ def load(model: str | Path, *, features_only: bool = False, precision: str = "fp
     net.classes, net.mirror, net.train_scale = card.classes, card.mirror, card.train_scale
     net.input_is_set = True
     return net.eval()
-
-
-def _empty_net(card: ModelCard, *, features_only: bool) -> VeryDeep:
-    with torch.device("meta"):
-        return VeryDeep(
-            card.architecture,
-            batch_norm=card.batch_norm,
-            num_classes=card.num_classes,
-            crop=card.crop,
-            width=card.width,
-            initialisation=None,
-            features_only=features_only,
-        )
 
 
 def read_progress(file: Path) -> dict[str, Any]:

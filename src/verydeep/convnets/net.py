@@ -321,3 +321,22 @@ def _check_range(images: Tensor) -> None:
         raise MistakeError(f"float images from {low:.3g} to {high:.3g} have been normalised already: {remedy}")
     if 0 < high <= 1:
         raise MistakeError(f"float images in {low:.3g}..{high:.3g} look like 0..1: multiply by 255 and {remedy}")
+
+
+def empty_net(geometry: Geometry, *, features_only: bool = False) -> VeryDeep:
+    """Makes a net whose weights take no memory, on the meta device, to be filled from a file.
+
+    Args:
+        geometry: what fixes its shapes.
+        features_only: without its fully connected layers.
+    """
+    with torch.device("meta"):
+        return VeryDeep(
+            geometry.architecture.name,
+            batch_norm=geometry.batch_norm,
+            num_classes=geometry.num_classes,
+            crop=geometry.crop,
+            width=geometry.width,
+            initialisation=None,
+            features_only=features_only,
+        )

@@ -15,7 +15,8 @@ SIGNIFICANT = 0.05
 NO_GAIN = 0.005
 """A gain below half a point is none."""
 
-_BY_DEPTH = ("A", "B", "D", "E")
+BY_DEPTH = ("A", "B", "D", "E")
+"""The nets that differ in depth alone, 3x3 convolutions throughout."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Table:
 
 def _by_depth(table: Table) -> list[Pair]:
     there = {one.nets[0].architecture for one in table.single("single")}
-    depths = [name for name in _BY_DEPTH if name in there]
+    depths = [name for name in BY_DEPTH if name in there]
     return [pair for first, second in pairwise(depths) for pair in table.by_architecture(first, second, "single")]
 
 

@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from verydeep.mistakes import MistakeError
@@ -218,3 +219,9 @@ def as_tensor(numbers: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Ten
     """Takes numbers into a tensor, without a copy where they lie as PyTorch can use them."""
     native = np.require(numbers, numbers.dtype.newbyteorder("="), ["A", "W"])
     return torch.from_numpy(native)
+
+
+def as_triple(numbers: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Three numbers, one for each colour."""
+    red, green, blue = numbers.tolist()
+    return red, green, blue

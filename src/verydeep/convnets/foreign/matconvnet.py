@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from verydeep.convnets.foreign.chain import Chain, as_tensor
+from verydeep.convnets.foreign.chain import Chain, as_tensor, as_triple
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.mat5 import MatError, Value, is_mat5, is_mat73, read_mat5
 from verydeep.convnets.foreign.wire import WireError
@@ -212,12 +212,7 @@ def _find_input(
         words += f" (its mean pixel here; it varies by up to {spread * whole:.3g} grey levels over the image)"
     if divisor.tolist() != [1, 1, 1]:
         words += ", divided by its deviation"
-    return _triple(mean * whole), _triple(divisor * whole), words
-
-
-def _triple(numbers: NDArray[np.float64]) -> tuple[float, float, float]:
-    red, green, blue = numbers.tolist()
-    return red, green, blue
+    return as_triple(mean * whole), as_triple(divisor * whole), words
 
 
 def _find_classes(classes: dict[str, Value]) -> tuple[str, ...] | None:

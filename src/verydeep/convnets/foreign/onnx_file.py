@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from verydeep.convnets.foreign.chain import Chain, as_tensor
+from verydeep.convnets.foreign.chain import Chain, as_tensor, as_triple
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.onnx_graph import Graph, Node
 from verydeep.convnets.foreign.wire import WireError, fields, map_file
@@ -275,7 +275,7 @@ class _Walk:
             return _TORCHVISION_MEAN, _TORCHVISION_DIVISOR, words
         mean, divisor, largest = self._normalised()
         words = f"RGB in 0..{largest:g}, mean and divisor of the graph's own first nodes; the range is a guess"
-        return _triple(mean * 255 / largest), _triple(divisor * 255 / largest), f"{words} ({_SAYS_OTHERWISE})"
+        return as_triple(mean * 255 / largest), as_triple(divisor * 255 / largest), f"{words} ({_SAYS_OTHERWISE})"
 
     def _is_bare(self) -> bool:
         return bool((self._factor == 1).all() and (self._offset == 0).all())
@@ -287,8 +287,3 @@ class _Walk:
         if not np.isfinite([mean, divisor]).all() or not (divisor > 0).all():
             raise MistakeError(f"{self._file}: what its graph does to the pixels has no usable mean and divisor")
         return mean, divisor, 1.0 if mean.max() <= 1 and divisor.max() <= 1 else 255.0
-
-
-def _triple(numbers: NDArray[np.float64]) -> tuple[float, float, float]:
-    red, green, blue = numbers.tolist()
-    return red, green, blue

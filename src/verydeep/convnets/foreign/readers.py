@@ -13,7 +13,7 @@ from verydeep.convnets.foreign import caffe, keras_file, matconvnet, onnx_file, 
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.shapes import COUNTER, check_numbers, expected_shapes, infer_geometry
 from verydeep.convnets.foreign.squeeze import fold_pooling
-from verydeep.convnets.net import IMAGENET_MEAN, VeryDeep
+from verydeep.convnets.net import IMAGENET_MEAN, VeryDeep, empty_net
 from verydeep.mistakes import MistakeError, WrongUseError
 
 
@@ -146,16 +146,7 @@ def assemble(foreign: ForeignWeights, *, crop: int | None = None, classes: Seque
         geometry = _with_crop(geometry, foreign, crop)
         if not foreign.features_only:
             tensors["fc6.weight"] = fold_pooling(tensors["fc6.weight"], geometry.fc6_kernel)
-    with torch.device("meta"):
-        net = VeryDeep(
-            geometry.architecture.name,
-            batch_norm=geometry.batch_norm,
-            num_classes=geometry.num_classes,
-            crop=geometry.crop,
-            width=geometry.width,
-            features_only=foreign.features_only,
-            initialisation=None,
-        )
+    net = empty_net(geometry, features_only=foreign.features_only)
     for name in expected_shapes(geometry, features_only=foreign.features_only):
         if name.endswith(COUNTER):
             tensors[name] = tensors.get(name, torch.tensor(0)).to(torch.int64)

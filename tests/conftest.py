@@ -13,6 +13,8 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
+os.environ.setdefault("KERAS_BACKEND", "torch")  # without it Keras asks for TensorFlow, and its tests are skipped
+
 # an int is a float, as PEP 484 has it
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 install_import_hook(["verydeep.convnets", "verydeep.data", "verydeep.evaluation", "verydeep.speed"], _CHECKER)

@@ -1,6 +1,5 @@
 """Narrow VGGs of other programs, made by their own modules, and what each does to a picture before its net."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,8 +8,6 @@ from PIL import Image
 from torch import nn
 
 from verydeep.convnets.architecture import ARCHITECTURES
-
-os.environ.setdefault("KERAS_BACKEND", "torch")  # without it Keras asks for TensorFlow
 
 CHANNELS = (8, 16, 32, 64, 64)
 HIDDEN = 512

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from verydeep.convnets.products import MOST_PLACES, convolve_small, is_small
+from verydeep.convnets.products import convolve_small, is_small, most_places
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -37,9 +37,17 @@ def test_no_gradient_for_an_image_that_needs_none():
 
 
 def test_only_small_maps_on_the_processor():
-    assert is_small(torch.zeros(1, 1, 4, 4), torch.bfloat16)
+    assert is_small(torch.zeros(1, 1, 2, 2), torch.bfloat16)
     assert not is_small(torch.zeros(1, 1, 4, 4), torch.float32)
     assert not is_small(torch.zeros(1, 1, 14, 14), torch.bfloat16)
     assert not is_small(torch.zeros(1, 1, 1, 1), torch.float64)
     assert not is_small(torch.zeros(1, 1, 1, 1, device="meta"), torch.float32)
-    assert MOST_PLACES[torch.bfloat16] < 7 * 7
+
+
+@pytest.mark.parametrize(("amx", "places"), [(True, 16), (False, 4), (None, 4)])
+def test_larger_maps_are_products_where_a_processor_multiplies_matrices(monkeypatch, amx, places):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {} if amx is None else {"amx_bf16": amx})
+    most_places.cache_clear()
+    assert most_places(torch.bfloat16) == places
+    assert most_places(torch.float32) == 4
+    most_places.cache_clear()

@@ -28,7 +28,7 @@ class Convolution(nn.Conv2d):
     def forward(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k y x"]:
         """Convolves; small maps on the processor as a matrix product, which is the same sum in another order."""
         precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.weight.dtype
-        if self.kernel_size[0] > 1 and is_small(map_, precision) and not torch.compiler.is_compiling():
+        if self.kernel_size[0] > 1 and not torch.compiler.is_compiling() and is_small(map_, precision):
             assert self.bias is not None
             return convolve_small(map_, self.weight, self.bias, precision)
         return super().forward(map_)

@@ -5,6 +5,7 @@ long as the product of the two matrices it amounts to (512 channels on 4x4 maps,
 7). The last blocks of these nets on small images are such maps.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,8 +13,20 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-MOST_PLACES = {torch.bfloat16: 16, torch.float32: 4}
-"""Largest map, in places, whose convolution is faster as a product, by precision (measured on two cores with AMX)."""
+
+@cache
+def most_places(precision: torch.dtype) -> int:
+    """Gives the largest map, in places, whose convolution is faster as a product (measured on two cores).
+
+    Where AMX multiplies matrices in bf16 a product gains more than a convolution does. Elsewhere a training step of D
+    with batch norm at 32x32 takes 7% less time in bf16, and 8% in fp32, with 4 than with 16.
+
+    Args:
+        precision: of the products.
+    """
+    if precision == torch.bfloat16 and torch.cpu.get_capabilities().get("amx_bf16"):
+        return 16
+    return 4 if precision in (torch.bfloat16, torch.float32) else 0
 
 
 def windows(map_: Float[Tensor, "n y x c"], kernel: int) -> Float[Tensor, "n i j k k c"]:
@@ -28,7 +41,7 @@ def windows(map_: Float[Tensor, "n y x c"], kernel: int) -> Float[Tensor, "n i j
 
 def is_small(map_: Tensor, precision: torch.dtype) -> bool:
     """Whether the convolution of a map is faster as a product."""
-    return map_.device.type == "cpu" and map_.shape[2] * map_.shape[3] <= MOST_PLACES.get(precision, 0)
+    return map_.device.type == "cpu" and map_.shape[2] * map_.shape[3] <= most_places(precision)
 
 
 def convolve_small(

@@ -2,9 +2,9 @@
 
     python benchmarks/shipped_net.py .cache/cifar10/cifar10 --out runs/shipped
 
-First a tenth of the training images is held out, to see that the recipe is right; then the same training is done on all
-of them. What is trained already is not trained again, and what was interrupted goes on. The test images are used once,
-at the end, on the file that is written; its error in fp32 stands beside it.
+First a tenth of the training images is held out, for a third of the epochs, to see that the recipe is right; then the
+training is done on all of them. What is trained already is not trained again, and what was interrupted goes on. The
+test images are used once, at the end, on the file that is written; its error in fp32 stands beside it.
 
     python benchmarks/shipped_net.py .cache/cifar10/cifar10 --out runs/tiny --images 500 --epochs 1 --width 0.125 \
         --file runs/tiny/verydeep-cifar10.safetensors
@@ -32,6 +32,7 @@ from verydeep.evaluation.evaluate import Result, evaluate
 from verydeep.training.recipes import Recipe, find_recipe
 
 PROTOCOLS = ("centre", "single", "multi-scale")
+TRAIN_SCALE = (32, 42)
 MOST_BYTES = 8_000_000
 LICENCE = (
     "Apache-2.0, as the package; trained on CIFAR-10, whose authors state no licence and ask to cite A. Krizhevsky, "
@@ -67,6 +68,8 @@ def make_net(options: argparse.Namespace, data: DataSet, recipe: Recipe) -> Very
 def trained(options: argparse.Namespace, data: DataSet, recipe: Recipe, *, keep_validation: bool) -> Trained:
     """Trains, goes on with a training, or finds it done."""
     folder: Path = options.out / ("held-out" if keep_validation else "all")
+    if keep_validation:
+        recipe = replace(recipe, epochs=-(-recipe.epochs // 3))
     with reporting() as reporter:
         reporter.note(f"{folder}: " + ("a tenth held out" if keep_validation else "all training images"))
         if (folder / "run.json").exists():
@@ -115,13 +118,13 @@ def main() -> None:
     parser.add_argument("--architecture", default="D")
     parser.add_argument("--width", type=float, default=0.34)
     parser.add_argument("--recipe", default="small-images", help="a name or a JSON file")
-    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--images", type=int, help="train on about so many only, to try things")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
-    recipe = find_recipe(options.recipe, epochs=options.epochs)
+    recipe = find_recipe(options.recipe, epochs=options.epochs, train_scale=TRAIN_SCALE)
     data = open_data(options.data)
     if options.images:
         data = some_of(data, options.images)

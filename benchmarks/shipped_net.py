@@ -133,8 +133,8 @@ def main() -> None:
         sys.exit(f"{parameters:,} parameters take {2 * parameters:,} bytes in bf16, above {MOST_BYTES:,}: less --width")
 
     validated = trained(options, data, recipe, keep_validation=True)
-    final = trained(options, data, recipe, keep_validation=False)
-    if not (validated.finished and final.finished):
+    final = trained(options, data, recipe, keep_validation=False) if validated.finished else validated
+    if not final.finished:
         sys.exit("interrupted: say the same again to go on")
 
     net, card = load(final.model), read_card(final.model)

@@ -165,7 +165,7 @@ def test_real_photographs_are_read_upright(shared_photos):
 @pytest.mark.parametrize("kernel", ["", "none"])
 def test_the_rescaled_middle_of_photographs(shared_photos, monkeypatch, kernel):
     """Decoding, rescaling and cropping in one step: the pixels of Pillow's three steps."""
-    monkeypatch.setenv("VERYDEEP_KERNEL", kernel)
+    monkeypatch.setenv("VERYDEEP_RESAMPLE", kernel)
     for file in shared_photos[:8]:
         with Image.open(file) as image:
             expected = np.asarray(centre_crop(rescale(image.convert("RGB"), 256), 224, 224)).astype(int)
@@ -176,7 +176,7 @@ def test_the_rescaled_middle_of_photographs(shared_photos, monkeypatch, kernel):
 @pytest.mark.parametrize("kernel", ["", "none"])
 @pytest.mark.parametrize("size", [(90, 61), (61, 90), (64, 64)])
 def test_rescaled_and_trimmed(monkeypatch, kernel, size):
-    monkeypatch.setenv("VERYDEEP_KERNEL", kernel)
+    monkeypatch.setenv("VERYDEEP_RESAMPLE", kernel)
     image = scene(5, *size)
     pixels = np.asarray(image)
     assert size_of(pixels) == size

@@ -15,7 +15,7 @@ from verydeep.data.resample import KINDS, find_library, resample
 @pytest.fixture(params=[*KINDS, "none"])
 def kind(request, monkeypatch):
     """Each kind of vector that was built and that this processor has, and Pillow."""
-    monkeypatch.setenv("VERYDEEP_KERNEL", request.param)
+    monkeypatch.setenv("VERYDEEP_RESAMPLE", request.param)
     library = find_library()
     if request.param == "none":
         assert library is None

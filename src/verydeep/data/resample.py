@@ -3,7 +3,7 @@
 ``resample.cpp`` is built once for each kind of vector, and the best that the processor has is loaded; it gives what
 Pillow's bilinear ``resize`` gives, to the last bit, where that resamples rows before columns. (Pillow 13 begins with
 the columns of some tall images, which changes a quarter of the values by one grey level.) Without it Pillow computes
-the window: values differ by one grey level at most, by 0.3 on average. The environment variable ``VERYDEEP_KERNEL``
+the window: values differ by one grey level at most, by 0.3 on average. The environment variable ``VERYDEEP_RESAMPLE``
 (avx512, avx2, plain or none) chooses here too.
 """
 
@@ -94,7 +94,7 @@ def _shifted(
 
 def find_library() -> ctypes.CDLL | None:
     """Finds the fastest library that was built and that this processor can run; None where Pillow has to do."""
-    wanted = os.environ.get("VERYDEEP_KERNEL", "")
+    wanted = os.environ.get("VERYDEEP_RESAMPLE", "")
     plain = None if wanted == "none" else _loaded("plain")
     if plain is None:
         return None

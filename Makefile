@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-KERNEL := src/verydeep/speed/kernel.cpp
+SOURCES := src/verydeep/speed/kernel.cpp src/verydeep/data/resample.cpp
 export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: help demo test wheel lint docs clean
@@ -20,12 +20,12 @@ help:
 	@echo "setting up .venv with $(PYTHON)"
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "python's venv module is missing: on Debian install python3-venv"; exit 1; }
 
-.venv/.installed: pyproject.toml setup.py $(KERNEL) | .venv/bin/python
+.venv/.installed: pyproject.toml setup.py $(SOURCES) | .venv/bin/python
 	@echo "installing verydeep and what it needs into .venv (PyTorch is large: a few minutes)"
 	@$(PIP) install -e .
 	@touch $@
 
-.venv/.installed-dev: pyproject.toml setup.py $(KERNEL) | .venv/bin/python
+.venv/.installed-dev: pyproject.toml setup.py $(SOURCES) | .venv/bin/python
 	@echo "installing verydeep and the tools that check it into .venv (PyTorch is large: a few minutes)"
 	@$(PIP) install -e '.[dev]'
 	@touch .venv/.installed $@

@@ -1,6 +1,6 @@
-"""Builds the kernel of verydeep.speed, once for each kind of vector; what the compiler cannot build is left out.
+"""Builds the C++ sources, once for each kind of vector; what the compiler cannot build is left out.
 
-Everything else about the package is in pyproject.toml. After a change of the kernel: ``pip install -e .`` again, or
+Everything else about the package is in pyproject.toml. After a change of one of them: ``pip install -e .`` again, or
 ``python setup.py build_ext --inplace``, which takes ten seconds.
 """
 
@@ -11,7 +11,10 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-SOURCE = "src/verydeep/speed/kernel.cpp"
+SOURCES = {
+    "verydeep.speed._kernel": "src/verydeep/speed/kernel.cpp",
+    "verydeep.data._resample": "src/verydeep/data/resample.cpp",
+}
 VARIANTS = {
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
     "avx2": ["-mavx2", "-mfma"],
@@ -35,21 +38,22 @@ class Wheel(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
-def extension(variant: str, flags: list[str]) -> Extension:
-    """The kernel for one kind of vector."""
-    fingerprint = hashlib.sha256(Path(SOURCE).read_bytes()).hexdigest()[:16]
+def extension(library: str, source: str, variant: str, flags: list[str]) -> Extension:
+    """A library for one kind of vector."""
+    fingerprint = hashlib.sha256(Path(source).read_bytes()).hexdigest()[:16]
+    threads = ["-fopenmp"] if library.endswith("_kernel") else []  # the other may be loaded before torch and its OpenMP
     return Extension(
-        f"verydeep.speed._kernel_{variant}",
-        [SOURCE],
+        f"{library}_{variant}",
+        [source],
         define_macros=[("VERYDEEP_SOURCE", f'"{fingerprint}"')],
-        extra_compile_args=["-std=c++17", "-O3", "-fno-math-errno", "-fopenmp", *flags],
-        extra_link_args=["-fopenmp"],
+        extra_compile_args=["-std=c++17", "-O3", "-fno-math-errno", *threads, *flags],
+        extra_link_args=threads,
         language="c++",
         optional=True,
     )
 
 
 setup(
-    ext_modules=[extension(variant, flags) for variant, flags in VARIANTS.items()],
+    ext_modules=[extension(*library, *variant) for library in SOURCES.items() for variant in VARIANTS.items()],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
 )

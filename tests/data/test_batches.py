@@ -7,7 +7,7 @@ import torch
 from verydeep.data.augment import TrainingView
 from verydeep.data.batches import batches_by_shape, training_batches, training_order
 from verydeep.data.datasets import open_data
-from verydeep.data.images import rescale
+from verydeep.data.images import rescale, rescaled
 from verydeep.processes import Processes
 
 VIEW = TrainingView(crop=32, train_scale=(32, 40), mirror=True)
@@ -42,7 +42,7 @@ def test_batches_by_shape_hold_every_image_once_and_whole(make_folder):
     seen = []
 
     def parts(image):
-        return [(7, np.asarray(rescale(image, 40)))]
+        return [(7, rescaled(image, 40))]
 
     for kind, indices, images in batches_by_shape(train, parts, most_pixels=4 * 40 * 42):
         assert kind == 7

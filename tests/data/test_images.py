@@ -6,14 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from conftest import picture
+from conftest import picture, scene
 from verydeep.data.images import (
     DamagedImageError,
     centre_crop,
+    decode_pixels,
     is_image_file,
     read_image,
     rescale,
+    rescaled,
+    rescaled_centre,
     rescaled_size,
+    size_of,
     to_rgb,
     trim,
 )
@@ -156,3 +160,26 @@ def test_real_photographs_are_read_upright(shared_photos):
             turned += image.size != raw.size
         assert image.mode == "RGB"
     assert turned == 1
+
+
+@pytest.mark.parametrize("kernel", ["", "none"])
+def test_the_rescaled_middle_of_photographs(shared_photos, monkeypatch, kernel):
+    """Decoding, rescaling and cropping in one step: the pixels of Pillow's three steps."""
+    monkeypatch.setenv("VERYDEEP_RESAMPLE", kernel)
+    for file in shared_photos[:8]:
+        with Image.open(file) as image:
+            expected = np.asarray(centre_crop(rescale(image.convert("RGB"), 256), 224, 224)).astype(int)
+        pixels = rescaled_centre(decode_pixels(file.read_bytes(), file.name), 256, 224)
+        assert np.abs(pixels - expected).mean() <= 0.3
+
+
+@pytest.mark.parametrize("kernel", ["", "none"])
+@pytest.mark.parametrize("size", [(90, 61), (61, 90), (64, 64)])
+def test_rescaled_and_trimmed(monkeypatch, kernel, size):
+    monkeypatch.setenv("VERYDEEP_RESAMPLE", kernel)
+    image = scene(5, *size)
+    pixels = np.asarray(image)
+    assert size_of(pixels) == size
+    assert np.array_equal(rescaled(pixels, 45), np.asarray(rescale(image, 45)))
+    difference = rescaled(pixels, 45, 32).astype(int) - np.asarray(trim(rescale(image, 45), 32))
+    assert np.abs(difference).mean() <= 0.3

@@ -22,8 +22,8 @@ def images_of(*pictures):
         classes=("a", "b"),
         names=[str(index) for index in range(len(pictures))],
         labels=np.arange(len(pictures)) % 2,
-        store=PictureStore("pictures", {str(index): picture for index, picture in enumerate(pictures)}),
-        decoded=dict(enumerate(pictures)),
+        store=PictureStore("pictures", {str(index): np.asarray(one) for index, one in enumerate(pictures)}),
+        decoded={index: np.asarray(one) for index, one in enumerate(pictures)},
     )
 
 
@@ -92,7 +92,7 @@ def test_the_colour_shift_is_that_of_the_training_view():
     assert (crops == crops[:, :, :1, :1]).all()
     ours = crops[:, :, 0, 0].double().numpy() - (120, 128, 136)
     generator = np.random.default_rng(0)
-    theirs = np.stack([view(grey, generator)[0, 0] for _ in range(4000)]).astype(float) - (120, 128, 136)
+    theirs = np.stack([view(np.asarray(grey), generator)[0, 0] for _ in range(4000)]).astype(float) - (120, 128, 136)
     assert np.abs(ours.mean(0)).max() < 0.5
     assert np.cov(ours.T) == pytest.approx(np.cov(theirs.T), rel=0.15)
     assert crops_of(held, view, 200, index=1).min() > 200

@@ -199,7 +199,7 @@ def test_many_requests_are_under_way_at_the_same_time(workers, out, serve):
     batches = training_batches(web, VIEW, batch_size=20, seed=3, epoch=1, workers=workers)
     assert sum(len(images) for images, _, _ in batches) == len(web)
     assert server.most_busy > 4
-    held = replace(web, decoded={index: picture(0, 40, 40) for index in range(len(web))})
+    held = replace(web, decoded={index: np.asarray(picture(0, 40, 40)) for index in range(len(web))})
     assert (web.parallel_reads, held.parallel_reads) == (32, 1)
 
 

@@ -167,8 +167,8 @@ def plan(
 def _crops_per_second(images: ImageSet, view: TrainingView, *, held: bool) -> float:
     """Measures how fast training crops come, with or without decoding."""
     some = np.linspace(0, len(images) - 1, min(_LOOKED_AT, len(images))).astype(int).tolist()
-    decoded = {index: images.read(index) for index in some} if held else {}
-    read: Callable[[int], Any] = decoded.__getitem__ if held else images.read
+    decoded = {index: images.pixels(index) for index in some} if held else {}
+    read: Callable[[int], Any] = decoded.__getitem__ if held else images.pixels
     generator, start = np.random.default_rng(0), time.perf_counter()
     for index in some:
         view(read(index), generator)

@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 from numpy.random import Generator
-from PIL import Image
 
 from verydeep import paper
-from verydeep.data.images import rescaled_size
+from verydeep.data.images import rescaled_size, size_of
+from verydeep.data.resample import resample
 
 
 def principal_shifts(covariance: Float[ndarray, "3 3"]) -> Float[ndarray, "3 3"]:
@@ -49,32 +49,20 @@ class TrainingView:
     mirror: bool
     colour_shift: Float[ndarray, "3 3"] | None = None
 
-    def __call__(self, image: Image.Image, generator: Generator) -> UInt8[ndarray, "c c 3"]:
+    def __call__(self, pixels: UInt8[ndarray, "h w 3"], generator: Generator) -> UInt8[ndarray, "c c 3"]:
         """Draws a scale, a place, a mirroring and a colour shift.
 
         Args:
-            image: RGB of any size.
+            pixels: RGB of an image of any size.
             generator: where the random numbers come from.
         """
         low, high = self.train_scale
         scale = low if low == high else int(generator.integers(low, high + 1))
-        width, height = rescaled_size(image.size, scale)
+        width, height = rescaled_size(size_of(pixels), scale)
         left = int(generator.integers(width - self.crop + 1))
         top = int(generator.integers(height - self.crop + 1))
         mirrored = self.mirror and generator.random() < 0.5
-        pixels = np.asarray(self._cut(image, (width, height), left, top))
-        if mirrored:
-            pixels = pixels[:, ::-1]
+        shift = None
         if self.colour_shift is not None:
-            shift = np.rint(self.colour_shift @ generator.standard_normal(3))
-            pixels = np.clip(pixels + shift.astype(np.int16), 0, 255).astype(np.uint8)
-        return pixels
-
-    def _cut(self, image: Image.Image, size: tuple[int, int], left: int, top: int) -> Image.Image:
-        right, bottom = left + self.crop, top + self.crop
-        if size == image.size:
-            return image.crop((left, top, right, bottom))
-        # only the pixels of the crop are computed, the same ones as of the rescaled whole
-        across, down = image.width / size[0], image.height / size[1]
-        box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
-        return image.resize((self.crop, self.crop), Image.Resampling.BILINEAR, box=box)
+            shift = np.rint(self.colour_shift @ generator.standard_normal(3)).astype(np.int32)
+        return resample(pixels, (width, height), (left, top, self.crop, self.crop), mirrored=mirrored, shift=shift)

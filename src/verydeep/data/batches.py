@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from numpy import ndarray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -34,7 +33,7 @@ class _Views(Dataset[Batch | MistakeError]):
 
     def crop(self, use: int) -> UInt8[ndarray, "c c 3"]:
         generator = np.random.Generator(np.random.PCG64([self.seed, self.epoch, use]))
-        return self.view(self.images.read(use % len(self.images)), generator)
+        return self.view(self.images.pixels(use % len(self.images)), generator)
 
     def crops(self, uses: Iterable[int]) -> Iterator[UInt8[ndarray, "c c 3"]]:
         """Makes crops one after the other, or ahead in threads where reading waits for a network."""
@@ -130,7 +129,7 @@ def training_batches(
 
 def batches_by_shape(
     images: ImageSet,
-    parts: Callable[[Image.Image], Sequence[tuple[int, UInt8[ndarray, "h w 3"]]]],
+    parts: Callable[[UInt8[ndarray, "h w 3"]], Sequence[tuple[int, UInt8[ndarray, "y x 3"]]]],
     *,
     most_pixels: int,
 ) -> Iterator[tuple[int, list[int], UInt8[Tensor, "n 3 h w"]]]:
@@ -145,7 +144,7 @@ def batches_by_shape(
         The kind, the index of the image of each part, and the parts.
     """
     waiting: dict[tuple[int, ...], tuple[list[int], list[np.ndarray]]] = {}
-    made = read_ahead(lambda index: parts(images.read(index)), range(len(images)), images.parallel_reads)
+    made = read_ahead(lambda index: parts(images.pixels(index)), range(len(images)), images.parallel_reads)
     for index, parts_of_image in enumerate(made):
         for kind, array in parts_of_image:
             key = (kind, *array.shape)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from verydeep.data.image_set import ImageSet, Progress, count_per_class, ignore_progress
 from verydeep.data.images import is_image_file
@@ -245,7 +244,7 @@ def fingerprint(*splits: ImageSet | None) -> str:
     for images in filter(None, splits):
         for index, name in enumerate(images.names):
             held = images.decoded.get(index)
-            size = images.store.size(name) if held is None else int(np.asarray(held, dtype=np.int64).sum())
+            size = images.store.size(name) if held is None else int(held.sum(dtype=np.int64))
             digest.update(_encoded(f"{images.split}\t{name}\t{images.labels[index]}\t{size}\n"))
     return digest.hexdigest()
 
@@ -261,7 +260,7 @@ def _digits() -> DataSet:
 
     bunch = load_digits()
     grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
-    pictures = {f"{index:04d}.png": Image.fromarray(array).convert("RGB") for index, array in enumerate(grey)}
+    pictures = {f"{index:04d}.png": np.stack([array] * 3, axis=-1) for index, array in enumerate(grey)}
     images = ImageSet(
         split="train",
         classes=tuple(str(name) for name in bunch.target_names),

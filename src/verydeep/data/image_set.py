@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
+from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
-from verydeep.data.images import DamagedImageError, decode_image
+from verydeep.data.images import DamagedImageError, decode_pixels
 from verydeep.data.stores import Store
 from verydeep.mistakes import MistakeError
 from verydeep.progress import Progress as Progress
@@ -31,7 +32,7 @@ class ImageSet:
         names: name of each image, relative to the data set.
         labels: index of the class of each image, int64.
         store: where the encoded images lie, by their names.
-        decoded: images held in memory, by index.
+        decoded: pixels of the images held in memory, RGB, by index.
     """
 
     split: str
@@ -39,7 +40,7 @@ class ImageSet:
     names: Sequence[str]
     labels: ndarray
     store: Store
-    decoded: Mapping[int, Image.Image] = field(default_factory=dict, repr=False)
+    decoded: Mapping[int, UInt8[ndarray, "h w 3"]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -61,9 +62,18 @@ class ImageSet:
             MistakeError: it cannot be had.
             DamagedImageError: it cannot be decoded.
         """
+        return Image.fromarray(self.pixels(index))
+
+    def pixels(self, index: int) -> UInt8[ndarray, "h w 3"]:
+        """Decodes an image to the pixels of upright RGB.
+
+        Raises:
+            MistakeError: it cannot be had.
+            DamagedImageError: it cannot be decoded.
+        """
         held = self.decoded.get(index)
         name = self.names[index]
-        return decode_image(self.store.read(name), self.store.where(name)) if held is None else held
+        return decode_pixels(self.store.read(name), self.store.where(name)) if held is None else held
 
     def subset(self, indices: Sequence[int], split: str | None = None) -> "ImageSet":
         """Takes some of the images, in the order given."""
@@ -84,14 +94,14 @@ class ImageSet:
         return self.subset([index for index, name in enumerate(self.names) if name not in left_out])
 
     def decoded_bytes(self) -> int:
-        """Estimates the memory of all images decoded, from the sizes of a few; Pillow holds four bytes a pixel.
+        """Estimates the memory of all images decoded, from the sizes of a few.
 
         Raises:
             DamagedImageError: one of the few cannot be decoded.
         """
         some = np.linspace(0, len(self) - 1, min(16, len(self))).astype(int).tolist()
-        sizes = [image.width * image.height for image in map(self.read, some)]
-        return int(4 * np.mean(sizes) * len(self))
+        sizes = [pixels.nbytes for pixels in map(self.pixels, some)]
+        return int(np.mean(sizes) * len(self))
 
     def checked(
         self, *, skip_damaged: bool = False, memory: int = 0, progress: Progress = ignore_progress
@@ -112,14 +122,13 @@ class ImageSet:
         damaged: dict[int, DamagedImageError] = {}
         held = dict(self.decoded)  # images without a file have nowhere else to be
         used = 0
-        for index, image in enumerate(read_ahead(self._read_or_error, range(len(self)), self.parallel_reads)):
-            if isinstance(image, DamagedImageError):
-                damaged[index] = image
+        for index, pixels in enumerate(read_ahead(self._pixels_or_error, range(len(self)), self.parallel_reads)):
+            if isinstance(pixels, DamagedImageError):
+                damaged[index] = pixels
                 continue
-            size = 4 * image.width * image.height  # Pillow holds four bytes a pixel
-            if index not in held and used + size <= memory:
-                held[index] = image
-                used += size
+            if index not in held and used + pixels.nbytes <= memory:
+                held[index] = pixels
+                used += pixels.nbytes
             progress(f"reading {self.split}", index + 1, len(self))
         if damaged and not skip_damaged:
             first, more = next(iter(damaged.values())), len(damaged) - 1
@@ -135,9 +144,9 @@ class ImageSet:
             raise MistakeError(f"every one of the {len(self)} images of {self.split} is damaged: {damaged[0]}")
         return kept, [self.names[index] for index in damaged]
 
-    def _read_or_error(self, index: int) -> Image.Image | DamagedImageError:
+    def _pixels_or_error(self, index: int) -> UInt8[ndarray, "h w 3"] | DamagedImageError:
         try:
-            return self.read(index)
+            return self.pixels(index)
         except DamagedImageError as error:
             return error
 

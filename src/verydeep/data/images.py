@@ -4,8 +4,12 @@ import io
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from verydeep.data.jpeg import decode_plain
+from verydeep.data.resample import resample
 from verydeep.mistakes import MistakeError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -61,8 +65,29 @@ def decode_image(encoded: bytes, where: str) -> Image.Image:
     Raises:
         DamagedImageError: they cannot be decoded.
     """
+    decoded = _decoded(encoded, where)
+    return decoded if isinstance(decoded, Image.Image) else Image.fromarray(decoded)
+
+
+def decode_pixels(encoded: bytes, where: str) -> UInt8[ndarray, "h w 3"]:
+    """Decodes the bytes of an image file to RGB, upright: the pixels of ``decode_image``.
+
+    Args:
+        encoded: any format Pillow reads; of an animation the first frame.
+        where: what a person calls the file.
+
+    Raises:
+        DamagedImageError: they cannot be decoded.
+    """
+    return np.asarray(_decoded(encoded, where))
+
+
+def _decoded(encoded: bytes, where: str) -> Image.Image | UInt8[ndarray, "h w 3"]:
     try:
         with Image.open(io.BytesIO(encoded)) as image:
+            pixels = decode_plain(encoded, image)
+            if pixels is not None:
+                return pixels
             image.load()
             upright = ImageOps.exif_transpose(image)
             return to_rgb(upright)
@@ -128,9 +153,47 @@ def rescale(image: Image.Image, scale: int) -> Image.Image:
     return image.resize(rescaled_size(image.size, scale), Image.Resampling.BILINEAR)
 
 
+def size_of(pixels: UInt8[ndarray, "h w 3"]) -> tuple[int, int]:
+    """Width and height of an image."""
+    return pixels.shape[1], pixels.shape[0]
+
+
+def rescaled(pixels: UInt8[ndarray, "h w 3"], scale: int, multiple: int = 1) -> UInt8[ndarray, "y x 3"]:
+    """Rescales an image as ``rescale`` does, its sides trimmed about the centre to multiples of a number of pixels.
+
+    Args:
+        pixels: RGB.
+        scale: length of the shorter side, pixels, before the trimming.
+        multiple: what the sides shall be multiples of.
+
+    Paper: section 3.1.
+    """
+    width, height = size = rescaled_size(size_of(pixels), scale)
+    return resample(pixels, size, centred(size, width // multiple * multiple, height // multiple * multiple))
+
+
+def rescaled_centre(pixels: UInt8[ndarray, "h w 3"], scale: int, crop: int) -> UInt8[ndarray, "c c 3"]:
+    """Rescales an image as ``rescale`` does and cuts its middle out; nothing else is computed.
+
+    Args:
+        pixels: RGB.
+        scale: length of the shorter side of the whole, pixels.
+        crop: side of what is cut out, pixels.
+
+    Paper: section 3.1.
+    """
+    size = rescaled_size(size_of(pixels), scale)
+    return resample(pixels, size, centred(size, crop, crop))
+
+
+def centred(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
+    """Says where the middle of an image lies: left, top, width, height; what is odd remains right and below."""
+    return (size[0] - width) // 2, (size[1] - height) // 2, width, height
+
+
 def centre_crop(image: Image.Image, width: int, height: int) -> Image.Image:
     """Cuts the middle out of an image; an odd remainder leaves the extra pixel at the right and the bottom."""
-    left, top = (image.width - width) // 2, (image.height - height) // 2
+    left, top, _, _ = centred(image.size, width, height)
     return image.crop((left, top, left + width, top + height))
 
 

@@ -11,7 +11,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy import ndarray
-from PIL import Image
 
 from verydeep.data.image_set import ImageSet
 from verydeep.data.images import is_image_file
@@ -67,21 +66,21 @@ def _cifar_images(
 ) -> ImageSet:
     names: list[str] = []
     labels: list[ndarray] = []
-    images: list[Image.Image] = []
+    held: list[ndarray] = []
     for file, content in batches.items():
         records = np.frombuffer(content, dtype=np.uint8).reshape(-1, label_bytes + _CIFAR_PIXELS)
         stem = PurePosixPath(file).stem
         names += [f"{stem}/{index:05d}.png" for index in range(len(records))]
         labels.append(records[:, label_bytes - 1].astype(np.int64))
         planes = records[:, label_bytes:].reshape(-1, 3, 32, 32)
-        images += [Image.fromarray(pixels) for pixels in np.ascontiguousarray(planes.transpose(0, 2, 3, 1))]
+        held += list(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)))
     return ImageSet(
         split=split,
         classes=classes,
         names=names,
         labels=np.concatenate(labels),
-        store=PictureStore(str(folder), dict(zip(names, images, strict=True))),
-        decoded=dict(enumerate(images)),
+        store=PictureStore(str(folder), dict(zip(names, held, strict=True))),
+        decoded=dict(enumerate(held)),
     )
 
 

@@ -46,8 +46,8 @@ def measure_pixels(images: ImageSet) -> PixelStatistics:
     step = -(-len(images) // MOST_IMAGES)
     chosen = range(0, len(images), step)
     total, squares = np.zeros(3), np.zeros((3, 3))
-    for image in read_ahead(images.read, chosen, images.parallel_reads):
-        pixels = np.asarray(image, dtype=np.float32).reshape(-1, 3)
+    for whole in read_ahead(images.pixels, chosen, images.parallel_reads):
+        pixels = whole.astype(np.float32).reshape(-1, 3)
         total += pixels.mean(axis=0, dtype=np.float64)
         squares += pixels.T @ pixels / len(pixels)
     mean = total / len(chosen)

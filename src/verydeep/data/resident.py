@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from verydeep.data.augment import TrainingView
 from verydeep.data.image_set import ImageSet, Progress, ignore_progress, read_ahead
-from verydeep.data.images import rescale
+from verydeep.data.images import rescaled
 from verydeep.mistakes import MistakeError, WrongUseError
 
 ResidentBatch = tuple[UInt8[Tensor, "n 3 c c"], Int64[Tensor, "n"], Int64[Tensor, "n"]]
@@ -151,8 +151,8 @@ def hold_on_device(
 
 
 def _copies(images: ImageSet, index: int, sides: range) -> list[np.ndarray]:
-    image = images.read(index)
-    return [np.asarray(image if min(image.size) == side else rescale(image, side)) for side in sides]
+    pixels = images.pixels(index)
+    return [rescaled(pixels, side) for side in sides]
 
 
 def resident_batches(

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from jaxtyping import UInt8
+from numpy import ndarray
 from PIL import Image
 
 from verydeep.data.images import read_file
@@ -71,13 +73,13 @@ class PictureStore:
     """
 
     title: str
-    pictures: Mapping[str, Image.Image] = field(repr=False)
+    pictures: Mapping[str, UInt8[ndarray, "h w 3"]] = field(repr=False)
     parallel_reads: int = field(default=1, init=False)
 
     def read(self, name: str) -> bytes:
         """A picture as PNG, which loses nothing."""
         encoded = io.BytesIO()
-        self.pictures[name].save(encoded, "PNG")
+        Image.fromarray(self.pictures[name]).save(encoded, "PNG")
         return encoded.getvalue()
 
     def size(self, name: str) -> int:

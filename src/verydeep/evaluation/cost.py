@@ -111,7 +111,7 @@ def plan_cost(net: VeryDeep, images: ImageSet, protocol: Protocol, scales: Seque
     mirrored = protocol.mirrored and net.mirror
     macs, most_places = 0, 0
     for index in looked_at:
-        image = images.read(index)
+        image = images.pixels(index)
         for method in protocol.methods:
             for scale in scales:
                 shapes = [part.shape[:2] for part in method.view(image, scale, net.geometry.crop)]

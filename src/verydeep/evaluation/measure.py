@@ -137,10 +137,10 @@ def _mirrored(method: Method, computing: Computing, batch: Tensor) -> Float[Tens
 
 def _views(
     net: VeryDeep, protocol: Protocol, scales: Sequence[int]
-) -> Callable[[Image.Image], list[tuple[int, UInt8[ndarray, "h w 3"]]]]:
+) -> Callable[[UInt8[ndarray, "h w 3"]], list[tuple[int, UInt8[ndarray, "y x 3"]]]]:
     crop = net.geometry.crop
 
-    def parts(image: Image.Image) -> list[tuple[int, UInt8[ndarray, "h w 3"]]]:
+    def parts(image: UInt8[ndarray, "h w 3"]) -> list[tuple[int, UInt8[ndarray, "y x 3"]]]:
         return [
             (number, part)
             for number, method in enumerate(protocol.methods)
@@ -201,7 +201,7 @@ def posterior(
     row = find_protocol(protocol)
     plain = net.net if isinstance(net, Accelerated) else net
     scales = row.test_scales(plain) if test_scales is None else check_scales(plain, test_scales)
-    held = {} if isinstance(image, str | Path) else {0: to_rgb(image)}
+    held = {} if isinstance(image, str | Path) else {0: np.asarray(to_rgb(image))}
     images = ImageSet(
         split="image",
         classes=net.classes or (),

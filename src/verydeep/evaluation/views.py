@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
-from PIL import Image
 
-from verydeep.data.images import centre_crop, rescale, rescaled_size, trim
+from verydeep.data.images import centred, rescaled, rescaled_centre, rescaled_size, size_of
 from verydeep.mistakes import MistakeError
 from verydeep.paper import TOTAL_STRIDE
 
@@ -17,47 +15,49 @@ MOST_PIXELS = 64_000_000
 GRID_SIDE = 5
 """Crops of the grid in each direction (section 3.2 has 5x5)."""
 
-View = Callable[[Image.Image, int, int], list[UInt8[ndarray, "h w 3"]]]
-"""Gives what the net sees of an image, from the test scale Q and the crop, both in pixels."""
+View = Callable[[UInt8[ndarray, "h w 3"], int, int], list[UInt8[ndarray, "y x 3"]]]
+"""Gives what the net sees of an image, RGB, from the test scale Q and the crop, both in pixels."""
 
 
-def whole(image: Image.Image, scale: int, _crop: int) -> list[UInt8[ndarray, "h w 3"]]:
+def whole(image: UInt8[ndarray, "h w 3"], scale: int, _crop: int) -> list[UInt8[ndarray, "y x 3"]]:
     """The image rescaled to Q, its sides trimmed about the centre to multiples of 32."""
-    return [np.asarray(trim(_rescaled(image, scale), TOTAL_STRIDE))]
+    return [_rescaled(image, scale, TOTAL_STRIDE)]
 
 
-def untrimmed(image: Image.Image, scale: int, _crop: int) -> list[UInt8[ndarray, "h w 3"]]:
+def untrimmed(image: UInt8[ndarray, "h w 3"], scale: int, _crop: int) -> list[UInt8[ndarray, "y x 3"]]:
     """The image rescaled to Q."""
-    return [np.asarray(_rescaled(image, scale))]
+    return [_rescaled(image, scale)]
 
 
-def centre(image: Image.Image, scale: int, crop: int) -> list[UInt8[ndarray, "h w 3"]]:
+def centre(image: UInt8[ndarray, "h w 3"], scale: int, crop: int) -> list[UInt8[ndarray, "y x 3"]]:
     """The central crop of the image rescaled to Q.
 
     Of an image too long to be held at Q, what is far from its centre is cut off before.
     """
     if _num_pixels(image, scale) > MOST_PIXELS:
-        short = min(image.size)
-        image = centre_crop(image, *(min(side, 3 * short + (side - short) % 2) for side in image.size))
-    return [np.asarray(centre_crop(rescale(image, scale), crop, crop))]
+        short = min(size_of(image))
+        kept = (min(side, 3 * short + (side - short) % 2) for side in size_of(image))
+        left, top, width, height = centred(size_of(image), *kept)
+        image = image[top : top + height, left : left + width]
+    return [rescaled_centre(image, scale, crop)]
 
 
-def corners_and_centre(image: Image.Image, scale: int, crop: int) -> list[UInt8[ndarray, "h w 3"]]:
+def corners_and_centre(image: UInt8[ndarray, "h w 3"], scale: int, crop: int) -> list[UInt8[ndarray, "y x 3"]]:
     """The crops at the four corners and at the centre of the image rescaled to Q."""
-    array = np.asarray(_rescaled(image, scale))
+    array = _rescaled(image, scale)
     bottom, right = (side - crop for side in array.shape[:2])
     places = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
     return [_cut(array, top, left, crop) for top, left in places]
 
 
-def grid(image: Image.Image, scale: int, crop: int) -> list[UInt8[ndarray, "h w 3"]]:
+def grid(image: UInt8[ndarray, "h w 3"], scale: int, crop: int) -> list[UInt8[ndarray, "y x 3"]]:
     """A regular grid of 5x5 crops of the image rescaled to Q.
 
     Choice: evenly spaced from edge to edge, offsets rounded to the nearest pixel.
 
     Paper: section 3.2.
     """
-    array = np.asarray(_rescaled(image, scale))
+    array = _rescaled(image, scale)
     tops, lefts = (grid_offsets(side - crop) for side in array.shape[:2])
     return [_cut(array, top, left, crop) for top in tops for left in lefts]
 
@@ -76,16 +76,16 @@ def _cut(array: UInt8[ndarray, "h w 3"], top: int, left: int, crop: int) -> UInt
     return array[top : top + crop, left : left + crop]
 
 
-def _num_pixels(image: Image.Image, scale: int) -> int:
-    width, height = rescaled_size(image.size, scale)
+def _num_pixels(image: UInt8[ndarray, "h w 3"], scale: int) -> int:
+    width, height = rescaled_size(size_of(image), scale)
     return width * height
 
 
-def _rescaled(image: Image.Image, scale: int) -> Image.Image:
+def _rescaled(image: UInt8[ndarray, "h w 3"], scale: int, multiple: int = 1) -> UInt8[ndarray, "y x 3"]:
     if _num_pixels(image, scale) > MOST_PIXELS:
-        width, height = rescaled_size(image.size, scale)
+        (given_width, given_height), (width, height) = size_of(image), rescaled_size(size_of(image), scale)
         raise MistakeError(
-            f"an image of {image.width}x{image.height} becomes {width}x{height} at test scale {scale}, more than "
+            f"an image of {given_width}x{given_height} becomes {width}x{height} at test scale {scale}, more than "
             f"{MOST_PIXELS:,} pixels: crop it, or use --protocol centre"
         )
-    return rescale(image, scale)
+    return rescaled(image, scale, multiple)

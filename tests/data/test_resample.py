@@ -1,0 +1,115 @@
+"""The window of a rescaled image: against Pillow's resize of the whole, for every kind of vector."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from conftest import scene
+from verydeep.data import resample as module
+from verydeep.data.images import rescale, rescaled_size
+from verydeep.data.resample import KINDS, find_library, resample
+
+
+@pytest.fixture(params=[*KINDS, "none"])
+def kind(request, monkeypatch):
+    """Each kind of vector that was built and that this processor has, and Pillow."""
+    monkeypatch.setenv("VERYDEEP_RESAMPLE", request.param)
+    library = find_library()
+    if request.param == "none":
+        assert library is None
+    elif library is None or library is not module._loaded(request.param):
+        pytest.skip(f"{request.param} was not built, or this processor cannot run it")
+    return request.param
+
+
+def noise(width, height):
+    return np.random.default_rng([width, height]).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def by_pillow(pixels, size):
+    """Rows, then columns, as every Pillow resamples; from 13 on, columns first in some images that are tall."""
+    rows = Image.fromarray(pixels).resize((size[0], len(pixels)), Image.Resampling.BILINEAR)
+    return np.asarray(rows.resize(size, Image.Resampling.BILINEAR))
+
+
+SIZES = [(1, 1), (1, 9), (2, 7), (5, 3), (33, 17), (64, 64), (61, 130), (300, 20)]
+
+
+@pytest.mark.parametrize("given_size", SIZES)
+@pytest.mark.parametrize("size", SIZES)
+def test_the_whole_is_pillows_to_the_last_bit(kind, given_size, size):
+    pixels = noise(*given_size)
+    difference = np.abs(resample(pixels, size, (0, 0, *size)).astype(int) - by_pillow(pixels, size))
+    assert difference.max() <= (kind == "none")
+
+
+def test_a_window_is_that_of_the_whole(kind):
+    generator = np.random.default_rng(0)
+    for _ in range(60):
+        pixels = noise(*generator.integers(1, 90, 2).tolist())
+        size = tuple(generator.integers(1, 90, 2).tolist())
+        width, height = (int(generator.integers(1, side + 1)) for side in size)
+        left, top = int(generator.integers(size[0] - width + 1)), int(generator.integers(size[1] - height + 1))
+        expected = by_pillow(pixels, size)[top : top + height, left : left + width].astype(int)
+        window = resample(pixels, size, (left, top, width, height))
+        difference = np.abs(window - expected)
+        assert difference.max() <= (kind == "none")  # Pillow's box is a float32, and its columns may come first
+
+
+@given(
+    st.tuples(st.integers(1, 80), st.integers(1, 80)),
+    st.tuples(st.integers(1, 80), st.integers(1, 80)),
+    st.booleans(),
+    st.tuples(*[st.integers(-300, 300)] * 3),
+)
+@settings(max_examples=60)
+def test_mirror_and_shift(given_size, size, mirrored, shift):
+    pixels = noise(*given_size)
+    expected = by_pillow(pixels, size)[:, :: -1 if mirrored else 1].astype(int) + np.array(shift)
+    made = resample(pixels, size, (0, 0, *size), mirrored=mirrored, shift=np.array(shift))
+    assert np.abs(made - np.clip(expected, 0, 255)).max() <= (find_library() is None)
+
+
+def test_every_kind_mirrors_and_shifts(kind):
+    pixels = np.asarray(scene(0, 90, 60))
+    expected = by_pillow(pixels, (45, 30))[:, ::-1].astype(int) + np.array([9, -20, 100])
+    made = resample(pixels, (45, 30), (0, 0, 45, 30), mirrored=True, shift=np.array([9, -20, 100]))
+    assert np.array_equal(made, np.clip(expected, 0, 255))
+
+
+def test_pixels_that_do_not_lie_together(kind):
+    pixels = noise(60, 40)[::2, ::-1]
+    assert np.array_equal(resample(pixels, (30, 10), (0, 0, 30, 10)), by_pillow(np.ascontiguousarray(pixels), (30, 10)))
+
+
+def test_photographs_by_pillow_in_one_call(shared_photos, kind):
+    """What the paper's rescale gives by Pillow: equal but in tall images, where Pillow 13 begins with the columns."""
+    for file in shared_photos[:10]:
+        with Image.open(file) as image:
+            colours = image.convert("RGB")
+        size = rescaled_size(colours.size, 96)
+        whole = np.asarray(rescale(colours, 96)).astype(int)
+        for window in ((0, 0, *size), (9, 5, 64, 64)):
+            left, top, width, height = window
+            difference = resample(np.asarray(colours), size, window) - whole[top : top + height, left : left + width]
+            assert np.abs(difference).max() <= 1
+            assert np.abs(difference).mean() <= 0.3
+
+
+def test_the_given_pixels_where_nothing_is_rescaled(kind):
+    pixels = noise(20, 10)
+    assert np.array_equal(resample(pixels, (20, 10), (3, 2, 5, 6)), pixels[2:8, 3:8])
+
+
+def test_a_library_of_another_source_is_not_used(monkeypatch, tmp_path):
+    if find_library() is None:
+        pytest.skip("there is no library")
+    for file in module._HERE.glob("_resample_*.so"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "resample.cpp").write_text("// another")
+    monkeypatch.setattr(module, "_HERE", tmp_path)
+    module._loaded.cache_clear()
+    assert find_library() is None
+    module._loaded.cache_clear()

@@ -145,7 +145,9 @@ class Inference:
             contender(
                 "torch.compile, max-autotune,", "torch", lambda: compiled(self._twin, precision=precision, tune=True)
             ),
-            contender("timm, channels last,", "timm", lambda: timm_net(self._net, precision=precision)),
+            contender(
+                "timm, channels last,", "timm", lambda: timm_net(self._net, channels_last=True, precision=precision)
+            ),
         ]
         if precision == "fp32":
             example = partial(lambda: normalised(self._net, self._batch(batch)))
@@ -153,6 +155,7 @@ class Inference:
                 contender(
                     "torchvision", "torchvision", lambda: eager(self._twin, channels_last=False, precision=precision)
                 ),
+                contender("timm", "timm", lambda: timm_net(self._net, channels_last=False, precision=precision)),
                 contender("ONNX Runtime", "onnxruntime", lambda: onnx_runtime(self._twin, example(), threads)),
                 contender("ncnn", "ncnn", lambda: ncnn_net(self._twin, threads)),
             ]

@@ -76,6 +76,8 @@ def measure(options: Options, progress: Progress) -> Bench:
             timed = time_rounds(case, options.rounds or case.rounds, progress)
             absent |= {missing.name: missing for missing in timed.absent}
             _check_ours(case, timed.absent)
+            for precision, peak in product_peaks(workload.precisions).items():
+                peaks[precision] = max(peaks[precision], peak)  # one that was disturbed is no peak
             memory = _memory(options, case, timed.outputs, progress) if options.memory else {}
             rows += rows_of(case, timed, peaks, memory)
     return Bench(

@@ -68,11 +68,12 @@ def check_compiler() -> None:
         raise LeftOutError("torch.compile needs a C++ compiler and finds none: install g++ or clang++") from error
 
 
-def timm_net(net: VeryDeep, *, precision: str) -> Bind:
-    """The net of timm, channels last.
+def timm_net(net: VeryDeep, *, channels_last: bool, precision: str) -> Bind:
+    """The net of timm, in a memory layout and a precision.
 
     Args:
         net: of the paper's width and crop.
+        channels_last: the memory layout of weights and images.
         precision: fp32, or bf16: weights and all.
 
     Raises:
@@ -88,7 +89,7 @@ def timm_net(net: VeryDeep, *, precision: str) -> Bind:
     depth = geometry.architecture.name.replace("A", "11").replace("B", "13").replace("D", "16").replace("E", "19")
     theirs = create_model(f"vgg{depth}{'_bn' if geometry.batch_norm else ''}", num_classes=geometry.num_classes)
     theirs.load_state_dict(to_state_dict(net, "timm"))
-    return eager(theirs.eval(), channels_last=True, precision=precision)
+    return eager(theirs.eval(), channels_last=channels_last, precision=precision)
 
 
 def _call(module: Callable[[Tensor], Tensor], x: Tensor) -> Call:

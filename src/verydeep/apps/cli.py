@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from verydeep.apps.bench_cli import bench
 from verydeep.apps.json_answer import JsonOption, print_json
 from verydeep.apps.weights_cli import weights_app
 from verydeep.mistakes import MistakeError, WrongUseError
@@ -632,3 +633,6 @@ def inspect(
         print_inspection(record, geometry.title, card)
     if checked is not None:
         checked.refuse_not_finite()
+
+
+app.command()(bench)

@@ -1,0 +1,142 @@
+"""Contenders in turn: each round times every one of them once, so that what disturbs the machine disturbs all."""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from verydeep.bench.contender import Absent, Call, Case, Contender, LeftOutError, Row
+from verydeep.bench.environment import Ran
+
+Progress = Callable[[str, int, int], None]
+"""Told what is done, how far it is, and how far it goes."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What the rounds of a case gave.
+
+    Attributes:
+        seconds: of each call, by the name of its contender.
+        outputs: of the last call, likewise.
+        absent: contenders that could not be prepared.
+    """
+
+    seconds: Mapping[str, list[float]]
+    outputs: Mapping[str, Any]
+    absent: tuple[Absent, ...]
+
+
+def time_rounds(case: Case, rounds: int, progress: Progress) -> Timed:
+    """Prepares the contenders of a case and times them in turn.
+
+    Args:
+        case: the work.
+        rounds: times that every contender is timed.
+        progress: told how far it is.
+    """
+    calls: dict[str, Call] = {}
+    absent: list[Absent] = []
+    for number, contender in enumerate(case.contenders):
+        progress(f"{case.name}: preparing", number, len(case.contenders))
+        match prepared(contender):
+            case Absent() as missing:
+                absent.append(missing)
+            case call:
+                calls[contender.name] = call
+    progress(f"{case.name}: preparing", len(case.contenders), len(case.contenders))
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    outputs: dict[str, Any] = {}
+    total = rounds * len(calls)
+    for done, (name, call) in enumerate(_turns(calls, rounds), start=1):
+        time.sleep(case.pause)
+        if case.warm:
+            call()
+        start = time.perf_counter()
+        output = outputs[name] = call()
+        taken = time.perf_counter() - start
+        seconds[name].append(output.seconds if isinstance(output, Ran) else taken)
+        progress(f"{case.name}: timing", done, total)
+    _forget_compiled()
+    return Timed(seconds, outputs, tuple(absent))
+
+
+def prepared(contender: Contender) -> Call | Absent:
+    """Prepares a contender, or says why that is not possible: only ours must be."""
+    try:
+        return contender.make()
+    except LeftOutError as error:
+        return Absent(name=contender.name, package=contender.package, reason=str(error))
+    except ImportError as error:
+        if contender.is_ours:
+            raise
+        missing = (error.name or "").partition(".")[0]
+        reason = f"not installed: pip install {contender.package}"
+        if missing and missing.replace("_", "-") not in contender.package:
+            reason += f" ({missing} is missing)"
+        return Absent(name=contender.name, package=contender.package, reason=reason)
+    except Exception as error:  # a library that breaks must not end the measurement of the others
+        if contender.is_ours:
+            raise
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return Absent(name=contender.name, package=contender.package, reason=f"failed: {first[:160]}")
+
+
+def _forget_compiled() -> None:
+    """Lets torch.compile forget what it compiled: it holds the weights."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
+
+
+def _turns(calls: Mapping[str, Call], rounds: int) -> Iterator[tuple[str, Call]]:
+    for _ in range(rounds):
+        yield from calls.items()
+
+
+def rows_of(case: Case, timed: Timed, peaks: Mapping[str, float], memory: Mapping[str, int]) -> list[Row]:
+    """Makes the rows of a case.
+
+    Args:
+        case: the work.
+        timed: its rounds.
+        peaks: of a matrix product by precision, thousands of millions of operations a second.
+        memory: peak of memory by the name of the contender, bytes.
+    """
+    errors = case.errors(timed.outputs) if case.errors is not None else {}
+    medians = {name: statistics.median(taken) for name, taken in timed.seconds.items()}
+    contenders = [contender for contender in case.contenders if contender.name in medians]
+    best = _best_peer(contenders, medians)
+    rows = []
+    for contender in contenders:
+        name, taken = contender.name, timed.seconds[contender.name]
+        peak = peaks.get(contender.precision)
+        rate = case.images / medians[name]
+        rows.append(
+            Row(
+                case=case.name,
+                name=name,
+                is_ours=contender.is_ours,
+                compared=contender.compared,
+                precision=contender.precision,
+                images_per_second=rate,
+                slowest=case.images / max(taken),
+                fastest=case.images / min(taken),
+                seconds=medians[name],
+                images=case.images,
+                peak_memory_bytes=memory.get(name),
+                share_of_product_peak=2e-9 * case.macs * rate / peak if case.macs and peak else None,
+                ratio_to_best_peer=best / medians[name] if best is not None and contender.compared else None,
+                computed_by=None if contender.computed_by is None else contender.computed_by(),
+                **({case.error_name: errors[name]} if name in errors else {}),
+            )
+        )
+    return rows
+
+
+def _best_peer(contenders: Sequence[Contender], medians: Mapping[str, float]) -> float | None:
+    peers = [medians[one.name] for one in contenders if one.compared and not one.is_ours]
+    return min(peers, default=None)

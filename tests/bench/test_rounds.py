@@ -1,0 +1,132 @@
+"""Contenders take turns, and what a row says follows from the times."""
+
+import time
+
+import pytest
+import torch
+
+from verydeep.bench.contender import Absent, Bench, Case, Contender, LeftOutError, Options, read_options, scores_error
+from verydeep.bench.rounds import prepared, rows_of, time_rounds
+from verydeep.mistakes import WrongUseError
+
+
+def ignore(what: str, done: int, total: int) -> None:
+    pass
+
+
+def contender(name: str, seconds: float = 0.0, called: list[str] | None = None, **kinds) -> Contender:
+    def call() -> torch.Tensor:
+        time.sleep(seconds)
+        if called is not None:
+            called.append(name)
+        return torch.tensor([1.0 + seconds])
+
+    return Contender(name=name, make=lambda: call, **kinds)
+
+
+def failing(error: Exception, **kinds) -> Contender:
+    def make():
+        raise error
+
+    return Contender(name="peer 1", make=make, package="the-peer", **kinds)
+
+
+def test_turns():
+    called: list[str] = []
+    contenders = tuple(contender(name, called=called) for name in "abc")
+    timed = time_rounds(Case(name="x", contenders=contenders, images=1, rounds=2, warm=False, pause=0), 2, ignore)
+    assert called == list("abcabc")
+    assert {name: len(taken) for name, taken in timed.seconds.items()} == {"a": 2, "b": 2, "c": 2}
+
+
+def test_an_untimed_call_comes_first():
+    called: list[str] = []
+    case = Case(name="x", contenders=(contender("a", called=called),), images=1, rounds=3, pause=0)
+    timed = time_rounds(case, 3, ignore)
+    assert len(called) == 6
+    assert len(timed.seconds["a"]) == 3
+
+
+def test_rows():
+    contenders = (
+        contender("ours", 0.01, is_ours=True),
+        contender("peer", 0.03),
+        contender("slow", 0.05),
+        contender("part", 0.001, compared=False),
+    )
+    case = Case(
+        name="batch 2",
+        contenders=contenders,
+        images=2,
+        rounds=3,
+        macs=10**9,
+        errors=scores_error(torch.ones(1, dtype=torch.float64)),
+        pause=0,
+    )
+    timed = time_rounds(case, 3, ignore)
+    rows = {row.name: row for row in rows_of(case, timed, {"fp32": 1000.0}, {"ours": 123})}
+    assert rows["peer"].ratio_to_best_peer == 1  # the fastest that counts and is not ours
+    assert rows["part"].ratio_to_best_peer is None
+    assert rows["ours"].ratio_to_best_peer == pytest.approx(rows["peer"].seconds / rows["ours"].seconds)
+    assert 1.5 < rows["ours"].ratio_to_best_peer < 4
+    assert rows["slow"].relative_error == pytest.approx(0.05, rel=1e-3)
+    assert rows["ours"].peak_memory_bytes == 123
+    for row in rows.values():
+        assert row.slowest <= row.images_per_second <= row.fastest
+        assert row.images_per_second == pytest.approx(2 / row.seconds)
+        # two operations a multiplication, of 1000 thousand millions a second
+        assert row.share_of_product_peak == pytest.approx(2e9 * row.images_per_second / 1e12)
+    found = Bench(options=Options(what="inference"), rows=tuple(rows.values()), absent=(), product_peak_gflops={})
+    (summary,) = found.cases
+    assert (summary.ours, summary.best_peer) == ("ours", "peer")
+    assert found.ratio_to_best_peer == rows["ours"].ratio_to_best_peer
+
+
+def test_without_peers_there_is_no_ratio():
+    case = Case(name="x", contenders=(contender("ours", is_ours=True),), images=1, rounds=1, pause=0)
+    rows = rows_of(case, time_rounds(case, 1, ignore), {}, {})
+    found = Bench(options=Options(what="inference"), rows=tuple(rows), absent=(), product_peak_gflops={})
+    assert found.ratio_to_best_peer is None
+    assert found.cases[0].best_peer is None
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ModuleNotFoundError("No module named 'the_peer'", name="the_peer"), "not installed: pip install the-peer"),
+        (
+            ModuleNotFoundError("No module named 'other'", name="other.part"),
+            "not installed: pip install the-peer (other is missing)",
+        ),
+        (LeftOutError("it has no such net"), "it has no such net"),
+        (RuntimeError("broken\nat length"), "failed: broken"),
+    ],
+)
+def test_a_peer_that_cannot_be_prepared_is_named(error, reason):
+    assert prepared(failing(error)) == Absent(name="peer 1", package="the-peer", reason=reason)
+
+
+def test_ours_must_work():
+    with pytest.raises(RuntimeError, match="broken"):
+        prepared(failing(RuntimeError("broken"), is_ours=True))
+
+
+def test_options_survive_json(tmp_path):
+    options = Options(what="dense", batches=(1, 8), data=tmp_path, rounds=3)
+    assert read_options(options.as_record()) == options
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"what": "speed"}, "--what speed: choose one of inference, training"),
+        ({"precision": "fp8"}, "--precision fp8: choose one of fp32, bf16"),
+        ({"rounds": 0}, "--rounds 0: give 1 or more"),
+        ({"batches": (8, 0)}, "--batch 0: give 1 or more"),
+        ({"photographs": -1}, "--photographs -1: give 1 or more"),
+    ],
+)
+def test_wrong_options(change, message):
+    with pytest.raises(WrongUseError) as refused:
+        Options(**{"what": "inference", **change}).check()
+    assert message in str(refused.value)

@@ -122,7 +122,12 @@ class OpenVinoNet:
                     over_places(map_, self._fc6, self._classes, lambda part: _kept(seen[1], part, self._classes))
         with redirect_stdout(io.StringIO()):  # its progress bars would stand before a JSON answer
             return [
-                nncf.quantize(graph, nncf.Dataset(items), subset_size=len(items))
+                nncf.quantize(
+                    graph,
+                    nncf.Dataset(items),
+                    subset_size=len(items),
+                    advanced_parameters=_whole_range(),
+                )
                 for graph, items in zip(graphs, seen, strict=False)
             ]
 
@@ -186,6 +191,21 @@ def _nncf() -> Any:  # noqa: ANN401
         import nncf
     nncf.set_log_level(logging.ERROR)
     return nncf
+
+
+def _whole_range() -> Any:  # noqa: ANN401
+    """Scales that reach to the largest activation seen, and biases left alone.
+
+    By default NNCF cuts the range to the mean of the images' and shifts the biases for it. On 341 photographs of clothing
+    (D with batch norm, crop 64) that gave 98.0% of fp32's top-1 classes and an error of 8% of the scores; this gives
+    99.4% and 1.6%.
+    """
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    return AdvancedQuantizationParameters(
+        activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX, disable_bias_correction=True
+    )
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 import verydeep
-from conftest import scene
-from verydeep import ARCHITECTURES, VeryDeep, accelerate
+from small_nets import difference, make_net, photos
+from verydeep import ARCHITECTURES, accelerate
 from verydeep.mistakes import MistakeError, WrongUseError
-from verydeep.speed import accelerate as module
+from verydeep.speed import engines
 from verydeep.speed.library import KERNELS, NoKernelError, find_kernel
 
 
@@ -37,32 +37,7 @@ def without_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise NoKernelError("the kernel plain was not built: install a C++ compiler, then verydeep again")
 
-    monkeypatch.setattr(module, "find_kernel", missing)
-
-
-def make_net(name: str = "A", *, seed: int = 0, batch_norm: bool = False, crop: int = 32, **kinds) -> VeryDeep:
-    generator = torch.Generator().manual_seed(seed)
-    kinds = {"width": 0.125, "num_classes": 7} | kinds
-    net = VeryDeep(name, batch_norm=batch_norm, crop=crop, generator=generator, **kinds).eval()
-    for layer in net.children():
-        if isinstance(layer, nn.BatchNorm2d):
-            for tensor, low, high in ((layer.running_mean, -1, 1), (layer.running_var, 0.5, 2), (layer.weight, -1, 2)):
-                assert tensor is not None
-                tensor.data.uniform_(low, high, generator=generator)
-        elif isinstance(layer, nn.Conv2d):
-            assert layer.bias is not None
-            layer.bias.data.uniform_(-0.1, 0.1, generator=generator)
-    return net
-
-
-def photos(height: int, width: int, count: int = 2) -> Tensor:
-    pictures = [np.asarray(scene(seed, width, height)) for seed in range(count)]
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-
-
-def difference(result: Tensor, reference: Tensor) -> float:
-    assert result.shape == reference.shape
-    return float((result.double() - reference.double()).norm() / reference.double().norm())
+    monkeypatch.setattr(engines, "find_kernel", missing)
 
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
@@ -106,7 +81,7 @@ def _centre(file: Path) -> Tensor:
 def test_the_net_s_own_facts_are_there():
     net = make_net("vgg16_bn")
     net.classes, net.mirror, net.train_scale = ("a", "b", "c", "d", "e", "f", "g"), False, (37, 73)
-    fast = accelerate(net, precision="auto")
+    fast = accelerate(net)
     assert (fast.geometry, fast.classes, fast.mirror, fast.train_scale) == (net.geometry, net.classes, False, (37, 73))
     assert repr(fast).startswith("Accelerated(D (VGG-16) with batch norm, crop 32, width 0.125, verydeep's kernel (")
     assert repr(fast).endswith("), fp32)")
@@ -137,7 +112,7 @@ def test_the_head_takes_parts_of_maps(monkeypatch):
         map_ = net.features(images)[:, :, 1:, :3]
         assert difference(fast.head(map_), net.head(map_)) < 1e-5
         whole = fast.score_map(images)
-        monkeypatch.setattr("verydeep.speed.engine._WINDOW_FLOATS", 1)
+        monkeypatch.setattr("verydeep.speed.folding._WINDOW_FLOATS", 1)
         assert difference(fast.score_map(images), whole) < 1e-6
 
 
@@ -238,7 +213,7 @@ def test_images_that_cannot_be_are_refused():
 def test_nets_that_cannot_be_are_refused():
     with pytest.raises(WrongUseError, match="Linear is no net of this package"):
         accelerate(nn.Linear(2, 2))
-    with pytest.raises(WrongUseError, match="unknown precision 'int4': choose one of fp32, auto"):
+    with pytest.raises(WrongUseError, match="unknown precision 'int4': choose one of fp32, bf16, int8, auto"):
         accelerate(make_net(), precision="int4")
     with pytest.raises(MistakeError, match=r"this net is in bfloat16: make it net\.float\(\) first"):
         accelerate(make_net().bfloat16())

@@ -86,7 +86,7 @@ def measure_posteriors(
     parts = sum(method.parts for method in protocol.methods) * len(scales)
     done = 0
     began = time.perf_counter()
-    with _testing(net, choice):
+    with _testing(net, choice, moves=computing is net):
         batches = batches_by_shape(share, _views(net, protocol, scales), most_pixels=BATCH_PIXELS)
         for number, indices, batch in batches:
             method = protocol.methods[number]
@@ -115,9 +115,10 @@ def measure_posteriors(
 
 
 @contextmanager
-def _testing(net: VeryDeep, choice: Choice) -> Iterator[None]:
+def _testing(net: VeryDeep, choice: Choice, *, moves: bool) -> Iterator[None]:
     training = net.training
-    net.place(choice)
+    if moves:  # an accelerated net has weights of its own
+        net.place(choice)
     net.eval()
     try:
         with torch.inference_mode(), choice.autocast():

@@ -1,9 +1,7 @@
 """The same net, faster: what computes it is chosen here."""
 
-import os
 import threading
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -13,16 +11,15 @@ from torch import Tensor, nn
 from verydeep import paper
 from verydeep.convnets.architecture import Geometry
 from verydeep.convnets.net import VeryDeep, check_images, check_size
-from verydeep.device import Choice
 from verydeep.mistakes import MistakeError, WrongUseError
-from verydeep.speed.engine import Engine
-from verydeep.speed.library import VARIABLE, Kernel, NoKernelError, find_kernel
-
-PRECISIONS = ("fp32", "auto")
+from verydeep.speed.choosing import Candidate, choose
+from verydeep.speed.engines import PRECISIONS, Images, calibration, candidates, own_kernel
+from verydeep.speed.folding import Computes
+from verydeep.speed.library import NoKernelError, find_kernel
 
 
 class Accelerated:
-    """A net in evaluation mode, computed by verydeep's own kernel: the same calls, the same answers.
+    """A net in evaluation mode, computed faster: the same calls, the same answers.
 
     Made by ``accelerate``. It follows the net: weights that were changed since are laid out anew at the next call. It
     gives no gradients. Threads may share it and take turns. A process that has computed with several threads and is
@@ -30,27 +27,21 @@ class Accelerated:
 
     Args:
         net: in float32, on the processor.
-        precision: ``fp32``, or ``auto`` for the fastest there is.
+        candidate: what computes.
+        seconds: as the attribute.
 
     Attributes:
         net: the net.
-        engine: what computes, in words.
+        engine: what computes, in words, such as ``verydeep's kernel (avx512), fp32`` or ``OpenVINO 2026.4.1 bf16``.
+        seconds: of a batch of 8 crops by each engine that was measured for the choice; empty where there was none.
     """
 
-    def __init__(self, net: VeryDeep, precision: str) -> None:
-        self.net = net
+    def __init__(self, net: VeryDeep, candidate: Candidate, seconds: dict[str, float] | None = None) -> None:
+        self.net, self.engine, self.seconds = net, candidate.name, seconds or {}
         self._lock = threading.Lock()
-        self._versions: list[tuple[int, int]] = []
-        self._laid_out: Engine | None = None
-        self._kernel: Kernel | None = None
-        try:
-            self._kernel = find_kernel()
-            self.engine = f"verydeep's kernel ({self._kernel.name}), {precision.replace('auto', 'fp32')}"
-        except NoKernelError as error:
-            self.engine = f"torch, channels last, fp32: {error}"
-            net.place(_on_the_processor())
-            if os.environ.get(VARIABLE) != "none":
-                warnings.warn(f"computing with torch instead of verydeep's kernel: {error}", stacklevel=3)
+        self._make: Callable[[VeryDeep], Computes] = candidate.make
+        self._made_of: list[tuple[int, int]] = []
+        self._computes: Computes | None = None
         with self._ready():
             pass
 
@@ -146,25 +137,15 @@ class Accelerated:
             return computing.head(map_)
 
     @contextmanager
-    def _ready(self) -> "Iterator[Engine | VeryDeep]":
+    def _ready(self) -> Iterator[Computes]:
         # tensors made in inference mode could not be written to outside of it, and the buffers stay
-        with self._lock, torch.inference_mode(False), torch.no_grad():
-            if self._kernel is None:
-                training = self.net.training
-                self.net.eval()
-                try:
-                    yield self.net
-                finally:
-                    self.net.train(training)
-            else:
-                yield self._current(self._kernel)
-
-    def _current(self, kernel: Kernel) -> Engine:
-        versions = _check_net(self.net)
-        if self._laid_out is None or versions != self._versions:
-            self._laid_out = None  # the old weights go before the new come
-            self._laid_out, self._versions = Engine(self.net, kernel), versions
-        return self._laid_out
+        with self._lock, torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+            _check_net(self.net)
+            if self._computes is None or _state(self.net) != self._made_of:
+                self._computes = None  # the old weights go before the new come
+                self._computes = self._make(self.net)
+                self._made_of = _state(self.net)
+            yield self._computes
 
 
 Computing = VeryDeep | Accelerated
@@ -175,41 +156,52 @@ def fastest(net: VeryDeep) -> Computing:
     """Gives what computes a net fastest where it is: an accelerated net where the kernel can take it, else the net.
 
     Args:
-        net: its convolutions are laid channels last where the kernel takes it.
+        net: the net.
 
     Raises:
         WrongUseError: the environment asks for a kernel that there is not.
     """
     try:
-        find_kernel()
+        kernel = find_kernel()
     except NoKernelError:
         return net
     try:
         _check_net(net)
     except MistakeError:
         return net
-    net.place(_on_the_processor())
-    return Accelerated(net, "fp32")
+    return Accelerated(net, own_kernel(kernel))
 
 
-def accelerate(net: nn.Module, *, precision: str = "fp32") -> Accelerated:
-    """Gives a net that computes the same faster: by verydeep's own kernel, on the processor.
+def accelerate(net: nn.Module, *, precision: str = "fp32", calibrate: Images | None = None) -> Accelerated:
+    """Gives a net that computes the same faster, on the processor.
 
-    The 3x3 convolutions take Winograd's F(4x4,3x3), a quarter of the multiplications; bias, ReLU and pooling happen
-    while the numbers are at hand; batch norm is folded into the weights. The scores differ from the net's by rounding,
-    some millionths of their size. Where no kernel was built the net computes as well as torch can, and a warning says
-    so. The environment variable ``VERYDEEP_KERNEL`` names another kernel than the best: avx512, avx2, plain or none.
+    ``fp32`` is verydeep's own kernel: the 3x3 convolutions take Winograd's F(4x4,3x3), a quarter of the
+    multiplications; bias, ReLU and pooling happen while the numbers are at hand; batch norm is folded into the weights.
+    The scores differ from the net's by rounding, some millionths of their size. Where no kernel was built the net
+    computes as well as torch can, and a warning says so. The environment variable ``VERYDEEP_KERNEL`` names another
+    kernel than the best: avx512, avx2, plain or none.
+
+    The lower precisions are computed by libraries. ``bf16`` is PyTorch or, where it is installed, OpenVINO, whichever a
+    measurement of some seconds finds faster on this machine; the scores differ by up to a hundredth of their size. It
+    is fast where the processor multiplies bfloat16, and a warning says where it does not. ``int8`` is OpenVINO, with
+    scales that NNCF finds from images; some top-1 classes differ, so measure what it costs. ``auto`` is the fastest of
+    ``fp32``, ``bf16`` and, where images to calibrate on are given, ``int8``. What was measured is remembered in the
+    user's cache, for this processor, these versions and this kind of net.
 
     Args:
         net: a ``VeryDeep`` in float32, on the processor.
-        precision: ``fp32``, or ``auto`` for the fastest there is, which is fp32 today.
+        precision: fp32, bf16, int8 or auto.
+        calibrate: for int8, images such as the net will see, some hundred, without labels: n,3,h,w, RGB in 0..255, or
+            an iterable of such batches. They are kept, for the day the weights change.
 
     Returns:
-        The net in evaluation mode, with ``__call__``, ``score_map``, ``features`` and ``head`` as the net has them.
+        The net in evaluation mode, with ``__call__``, ``score_map``, ``features`` and ``head`` as the net has them; its
+        ``engine`` says what computes.
 
     Raises:
-        MistakeError: the net is on another device or in another precision.
-        WrongUseError: not a net of this package, or an unknown precision.
+        MistakeError: the net is on another device or in another precision; what int8 needs is not installed; or the
+            images cannot be.
+        WrongUseError: not a net of this package, an unknown precision, or int8 without images.
     """
     if not isinstance(net, VeryDeep):
         raise WrongUseError(
@@ -218,22 +210,26 @@ def accelerate(net: nn.Module, *, precision: str = "fp32") -> Accelerated:
     if precision not in PRECISIONS:
         raise WrongUseError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
     _check_net(net)
-    return Accelerated(net, precision)
+    images = None if calibrate is None else calibration(net, calibrate)
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        candidate, seconds = choose(net, candidates(precision, images))
+    return Accelerated(net, candidate, seconds)
 
 
-def _on_the_processor() -> Choice:
-    return Choice(device="cpu", precision="fp32", channels_last=True, threads=torch.get_num_threads())
-
-
-def _check_net(net: VeryDeep) -> list[tuple[int, int]]:
-    """Checks that the kernel can take a net; gives what changes when a weight does."""
-    tensors = [*net.parameters(), *net.buffers()]
-    for tensor in tensors:
+def _check_net(net: VeryDeep) -> None:
+    """Checks that a net is in float32, on the processor."""
+    for tensor in (*net.parameters(), *net.buffers()):
         if tensor.device.type != "cpu":
             raise MistakeError(f"this net is on {tensor.device.type}: move it with net.cpu() first")
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise MistakeError(f"this net is in {str(tensor.dtype).removeprefix('torch.')}: make it net.float() first")
-    return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
+
+
+def _state(net: VeryDeep) -> list[tuple[int, int]]:
+    """What changes when a weight does, or the number of threads."""
+    tensors = [*net.parameters(), *net.buffers()]
+    versions = [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
+    return [*versions, (torch.get_num_threads(), 0)]
 
 
 def _checked(images: Tensor) -> Tensor:
@@ -242,4 +238,4 @@ def _checked(images: Tensor) -> Tensor:
         raise MistakeError(
             f"these images are on {images.device.type}: this net computes on the processor, give images.cpu()"
         )
-    return images if images.dtype in (torch.uint8, torch.float32) else images.float()
+    return images.detach() if images.dtype in (torch.uint8, torch.float32) else images.detach().float()

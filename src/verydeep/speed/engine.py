@@ -2,19 +2,15 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Num
-from torch import Tensor, nn
+from torch import Tensor
 
 from verydeep import paper
 from verydeep.convnets.architecture import layers
 from verydeep.convnets.net import VeryDeep
-from verydeep.convnets.products import windows
+from verydeep.speed.folding import Folded, folded, fully_connected, over_places
 from verydeep.speed.library import Kernel, Packed
 from verydeep.speed.memory import Buffer
-
-_WINDOW_FLOATS = 2**26
-"""Numbers that the windows of fc6 may hold at once, where that leaves room for an image: 256 MiB."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +35,9 @@ class Engine:
         self.kernel = kernel
         self._mean, self._divisor = net.mean.detach().clone(), net.divisor.detach().clone()
         net_layers = layers(net.geometry, features_only=net.features_only)
-        self._stages = [_stage(net, kernel, *names) for names in _stage_names(net)]
+        self._stages = [_stage(kernel, one) for one in folded(net)]
         self._channels = next(layer.channels for layer in net_layers if layer.name == "pool5")
-        self._head = [_fully_connected(net, layer.name) for layer in net_layers if layer.kind == "fully-connected"]
+        self._head = fully_connected(net)
         self._maps, self._work, self._rows = (Buffer(), Buffer()), Buffer(), (Buffer(), Buffer())
 
     def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
@@ -75,59 +71,21 @@ class Engine:
         Args:
             map_: of any memory layout; the net has fully connected layers.
         """
-        kernel = self._head[0][0].shape[2]
-        n, c, y, x = map_.shape
-        i, j = y - kernel + 1, x - kernel + 1
-        scores = torch.empty(n, i, j, len(self._head[-1][0]))
-        at_once = max(1, _WINDOW_FLOATS // max(1, i * j * c * kernel**2))
-        for first in range(0, n, at_once):
-            part = windows(map_[first : first + at_once].permute(0, 2, 3, 1), kernel).permute(0, 1, 2, 5, 3, 4)
-            here, there = self._rows
-            rows = here.take(*part.shape).copy_(part).view(len(part) * i * j, -1)
-            for number, (weight, bias) in enumerate(self._head, start=6):
-                here, there = there, here
-                rows = self.kernel.fully_connected(
-                    rows, weight.reshape(len(weight), -1), bias, rectify=number < 8, result=here, work=self._work
-                )
-            scores[first : first + at_once] = rows.view(len(part), i, j, -1)
-        return scores.permute(0, 3, 1, 2)
+        fc6, fc8 = self._head[0][0], self._head[-1][0]
+        return over_places(map_, fc6.shape[2], len(fc8), self._scores)
+
+    def _scores(self, windows: Float[Tensor, "n i j c s s"]) -> Float[Tensor, "r k"]:
+        here, there = self._rows
+        count = windows.shape[:3].numel()
+        rows = here.take(*windows.shape).copy_(windows).view(count, -1)
+        for number, (weight, bias) in enumerate(self._head, start=6):
+            here, there = there, here
+            rows = self.kernel.fully_connected(
+                rows, weight.reshape(len(weight), -1), bias, rectify=number < 8, result=here, work=self._work
+            )
+        return rows
 
 
-def _stage_names(net: VeryDeep) -> list[tuple[str, str | None, bool, bool]]:
-    """Of each convolution: its name, its batch norm's, whether it is normalised, whether it is pooled."""
-    names: list[tuple[str, str | None, bool, bool]] = []
-    for layer in layers(net.geometry):
-        match layer.kind:
-            case "convolution":
-                names.append((layer.name, None, False, False))
-            case "batch-norm":
-                names[-1] = (names[-1][0], layer.name, False, False)
-            case "local-response-norm":
-                names[-1] = (*names[-1][:2], True, False)
-            case "max-pool":
-                names[-1] = (*names[-1][:3], True)
-    return names
-
-
-def _fully_connected(net: VeryDeep, name: str) -> tuple[Tensor, Tensor]:
-    layer = net.get_submodule(name)
-    assert isinstance(layer, nn.Conv2d)
-    assert layer.bias is not None
-    return layer.weight.detach().contiguous(), layer.bias.detach()
-
-
-def _stage(net: VeryDeep, kernel: Kernel, name: str, norm_name: str | None, normalise: bool, pool: bool) -> _Stage:
-    convolution = net.get_submodule(name)
-    assert isinstance(convolution, nn.Conv2d)
-    assert convolution.bias is not None
-    bias = convolution.bias.detach().double()
-    factor = torch.ones_like(bias)
-    if norm_name is not None:
-        norm = net.get_submodule(norm_name)
-        assert isinstance(norm, nn.BatchNorm2d)
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        factor = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
-        bias = (bias - norm.running_mean.double()) * factor + norm.bias.detach().double()
-    packed = kernel.pack(convolution.weight, bias, factor, padded=convolution.in_channels != 3)
-    return _Stage(packed, pool, normalise)
+def _stage(kernel: Kernel, layer: Folded) -> _Stage:
+    packed = kernel.pack(layer.weight, layer.bias, layer.factor, padded=layer.weight.shape[1] != 3)
+    return _Stage(packed, layer.pool, layer.normalise)

@@ -1,0 +1,145 @@
+"""Which of several ways to compute a net is the fastest on this machine: measured once, then remembered."""
+
+import hashlib
+import json
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from verydeep.atomic import written_whole
+from verydeep.convnets.net import VeryDeep
+from verydeep.download import cache_folder
+from verydeep.mistakes import MistakeError
+from verydeep.records import environment
+from verydeep.speed.folding import Computes
+
+BATCH = 8
+"""Images of a measurement, crops of the net."""
+
+_ROUNDS, _SECONDS = 5, 3.0
+"""Rounds of a measurement; fewer where they take longer than this."""
+
+_REST = 0.02
+"""Seconds before a timed call: threads that wait for more work would hold up those of the next."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to compute a net.
+
+    Attributes:
+        name: what computes, with its version and precision.
+        make: prepares it for a net.
+    """
+
+    name: str
+    make: Callable[[VeryDeep], Computes]
+
+
+def choose(net: VeryDeep, candidates: Sequence[Candidate]) -> tuple[Candidate, dict[str, float]]:
+    """Chooses the fastest way to compute a net: by what is remembered of this machine, else by a measurement.
+
+    Args:
+        net: in float32, on the processor.
+        candidates: what to choose among, at least one.
+
+    Returns:
+        The fastest, and the seconds of a batch of 8 crops by each; no seconds where there is no choice.
+
+    Raises:
+        MistakeError: none of them can be used.
+    """
+    if len(candidates) == 1:
+        return candidates[0], {}
+    named = {candidate.name: candidate for candidate in candidates}
+    facts = _facts(net, candidates)
+    seconds = _read(facts, named)
+    if not seconds:
+        seconds = measure(net, candidates)
+        _write(facts, seconds)
+    return named[min(seconds, key=seconds.__getitem__)], seconds
+
+
+def measure(net: VeryDeep, candidates: Sequence[Candidate]) -> dict[str, float]:
+    """Measures ways to compute a net by turns, on noise: the median seconds of a batch of 8 crops by each.
+
+    One that cannot be used is left out, with a warning.
+
+    Args:
+        net: in float32, on the processor.
+        candidates: what to measure.
+
+    Raises:
+        MistakeError: none of them can be used.
+    """
+    shape = (BATCH, 3, net.geometry.crop, net.geometry.crop)
+    images = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    ready: dict[str, Computes] = {}
+    reasons: list[str] = []
+    for candidate in candidates:
+        try:
+            ready[candidate.name] = candidate.make(net)
+            _time(net, ready[candidate.name], images)  # the first call lays out weights and takes memory
+        except (RuntimeError, ImportError, OSError, ValueError) as error:
+            ready.pop(candidate.name, None)
+            reasons.append(f"{candidate.name} cannot be used: {' '.join(str(error).split())}")
+            warnings.warn(reasons[-1], stacklevel=5)
+    if not ready:
+        raise MistakeError("; ".join(reasons))
+    taken: dict[str, list[float]] = {name: [] for name in ready}
+    began = time.perf_counter()
+    for _ in range(_ROUNDS):
+        for name, computes in ready.items():
+            time.sleep(_REST)
+            taken[name].append(_time(net, computes, images))
+        if time.perf_counter() - began > _SECONDS:
+            break
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def _time(net: VeryDeep, computes: Computes, images: Tensor) -> float:
+    began = time.perf_counter()
+    map_ = computes.features(images)
+    if not net.features_only:
+        computes.head(map_)
+    return time.perf_counter() - began
+
+
+def _facts(net: VeryDeep, candidates: Sequence[Candidate]) -> dict[str, object]:
+    """What a measurement depends on."""
+    machine = environment()
+    return {
+        "processor": machine["processor"],
+        "threads": torch.get_num_threads(),
+        "net": net.geometry.title,
+        "scores": not net.features_only,
+        "candidates": [candidate.name for candidate in candidates],
+    }
+
+
+def _file(facts: dict[str, object]) -> Path:
+    return cache_folder() / "speed" / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}.json"
+
+
+def _read(facts: dict[str, object], known: dict[str, Candidate]) -> dict[str, float]:
+    """What was measured; nothing where the file is not there, is damaged, or is of other candidates."""
+    with suppress(OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError):
+        seconds = json.loads(_file(facts).read_bytes())["seconds"]
+        if seconds and all(name in known and float(taken) > 0 for name, taken in seconds.items()):
+            return {name: float(taken) for name, taken in seconds.items()}
+    return {}
+
+
+def _write(facts: dict[str, object], seconds: dict[str, float]) -> None:
+    with suppress(OSError, RuntimeError):  # without a cache the next start measures again, which is all
+        file = _file(facts)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(file) as temporary:
+            temporary.write_text(json.dumps(facts | {"seconds": seconds}, indent=1), encoding="utf-8")

@@ -1,0 +1,33 @@
+"""Small nets of random weights, and pictures, for the tests of what computes them."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from conftest import scene
+from verydeep import VeryDeep
+
+
+def make_net(name: str = "A", *, seed: int = 0, batch_norm: bool = False, crop: int = 32, **kinds) -> VeryDeep:
+    generator = torch.Generator().manual_seed(seed)
+    kinds = {"width": 0.125, "num_classes": 7} | kinds
+    net = VeryDeep(name, batch_norm=batch_norm, crop=crop, generator=generator, **kinds).eval()
+    for layer in net.children():
+        if isinstance(layer, nn.BatchNorm2d):
+            for tensor, low, high in ((layer.running_mean, -1, 1), (layer.running_var, 0.5, 2), (layer.weight, -1, 2)):
+                assert tensor is not None
+                tensor.data.uniform_(low, high, generator=generator)
+        elif isinstance(layer, nn.Conv2d):
+            assert layer.bias is not None
+            layer.bias.data.uniform_(-0.1, 0.1, generator=generator)
+    return net
+
+
+def photos(height: int, width: int, count: int = 2) -> Tensor:
+    pictures = [np.asarray(scene(seed, width, height)) for seed in range(count)]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def difference(result: Tensor, reference: Tensor) -> float:
+    assert result.shape == reference.shape
+    return float((result.double() - reference.double()).norm() / reference.double().norm())

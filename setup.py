@@ -11,7 +11,9 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-SOURCE = "src/verydeep/speed/kernel.cpp"
+FOLDER = Path("src/verydeep/speed")
+SOURCES = sorted(str(file) for file in FOLDER.glob("*.cpp"))
+HEADERS = sorted(str(file) for file in FOLDER.glob("*.h"))
 VARIANTS = {
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
     "avx2": ["-mavx2", "-mfma"],
@@ -37,10 +39,12 @@ class Wheel(bdist_wheel):
 
 def extension(variant: str, flags: list[str]) -> Extension:
     """The kernel for one kind of vector."""
-    fingerprint = hashlib.sha256(Path(SOURCE).read_bytes()).hexdigest()[:16]
+    source = b"".join(Path(file).read_bytes() for file in [*SOURCES, *HEADERS])
+    fingerprint = hashlib.sha256(source).hexdigest()[:16]
     return Extension(
         f"verydeep.speed._kernel_{variant}",
-        [SOURCE],
+        SOURCES,
+        depends=HEADERS,
         define_macros=[("VERYDEEP_SOURCE", f'"{fingerprint}"')],
         extra_compile_args=["-std=c++17", "-O3", "-fno-math-errno", "-fopenmp", *flags],
         extra_link_args=["-fopenmp"],

@@ -1,7 +1,7 @@
 """Builds the kernel of verydeep.speed, once for each kind of vector; what the compiler cannot build is left out.
 
 Everything else about the package is in pyproject.toml. After a change of the kernel: ``pip install -e .`` again, or
-``python setup.py build_ext --inplace``, which takes ten seconds.
+``python setup.py build_ext --inplace``, which takes half a minute.
 """
 
 import hashlib

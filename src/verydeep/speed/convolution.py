@@ -45,7 +45,7 @@ def _convolve(map_: Tensor, weight: Tensor, bias: Tensor, rectify: bool, pool: b
     """Gives the result, and for each place of a pooled one which of the four it was, 4 for none."""
     kernel, (n, _, y, x), k = find_kernel(), map_.shape, len(weight)
     map_, weight, bias = _laid_out(map_), _padded(_laid_out(weight), 0), _padded(bias, 0).contiguous()
-    result, where = _results(map_, n, len(weight), y, x, pool)
+    result, where = _results(map_, weight, pool)
     if result.numel():
         with _TURN:
             sizes = (n, y, x, map_.shape[1], len(weight))
@@ -70,8 +70,7 @@ def _convolve(map_: Tensor, weight: Tensor, bias: Tensor, rectify: bool, pool: b
 
 @_convolve.register_fake
 def _(map_: Tensor, weight: Tensor, bias: Tensor, rectify: bool, pool: bool) -> tuple[Tensor, Tensor]:
-    n, _, y, x = map_.shape
-    return _results(map_, n, len(weight), y, x, pool)
+    return _results(map_, weight, pool)
 
 
 @torch.library.custom_op("verydeep::convolve_backward", mutates_args=(), device_types="cpu")
@@ -142,21 +141,19 @@ def _differentiate(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None
 _convolve.register_autograd(_differentiate, setup_context=_keep)
 
 
-def _results(like: Tensor, n: int, k: int, y: int, x: int, pool: bool) -> tuple[Tensor, Tensor]:
-    shape = (n, k, y // 2, x // 2) if pool else (n, k, y, x)
-    last = torch.channels_last
-    where = like.new_empty(shape, dtype=torch.uint8) if pool else like.new_empty(0, dtype=torch.uint8)
-    return (
-        torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=last),
-        where.contiguous(memory_format=last) if pool else where,
-    )
+def _results(map_: Tensor, weight: Tensor, pool: bool) -> tuple[Tensor, Tensor]:
+    (n, _, y, x), k = map_.shape, weight.shape[0]
+    shape, last = (n, k, y // 2, x // 2) if pool else (n, k, y, x), torch.channels_last
+    result = torch.empty(shape, dtype=map_.dtype, device=map_.device, memory_format=last)
+    where = torch.empty_like(result, dtype=torch.uint8) if pool else map_.new_empty(0, dtype=torch.uint8)
+    return result, where
 
 
 def _gradients(map_: Tensor, weight: Tensor, of_map: bool, of_weight: bool) -> tuple[Tensor, Tensor, Tensor]:
     last = torch.channels_last
     by_map = torch.empty_like(map_, memory_format=last) if of_map else map_.new_empty(0)
     by_weight = torch.empty_like(weight, memory_format=last) if of_weight else map_.new_empty(0)
-    return by_map, by_weight, map_.new_empty(len(weight) if of_weight else 0)
+    return by_map, by_weight, map_.new_empty(weight.shape[0] if of_weight else 0)
 
 
 def _laid_out(tensor: Tensor) -> Tensor:
@@ -188,6 +185,4 @@ def _packed(kernel: Kernel, weight: Tensor, *, turned: bool) -> Tensor:
 
 def _work(kernel: Kernel, n: int, y: int, x: int, channels_in: int, channels_out: int) -> Tensor:
     threads = torch.get_num_threads()
-    return _WORK.take(
-        kernel.call("winograd_floats", _tiles(n, y, x), channels_in, channels_out, threads, kernel.cache)
-    )
+    return _WORK.take(kernel.call("winograd_floats", _tiles(n, y, x), channels_in, channels_out, threads, kernel.cache))

@@ -1,7 +1,7 @@
 """The compiled kernel: found, chosen for this processor, and called.
 
-The C++ beside this file is built once for each kind of vector, and the best that the processor has is loaded. The environment
-variable ``VERYDEEP_KERNEL`` names another: avx512, avx2 or plain, or none to compute without.
+The C++ beside this file is built once for each kind of vector, and the best that the processor has is loaded. The
+environment variable ``VERYDEEP_KERNEL`` names another: avx512, avx2 or plain, or none to compute without.
 """
 
 import ctypes

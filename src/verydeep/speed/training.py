@@ -80,11 +80,10 @@ class Stage(nn.Sequential):
         convolution = self[0]
         assert isinstance(convolution, Convolution)
         if not _takes(convolution, map_):
-            return super().forward(map_)
+            plainly: Tensor = super().forward(map_)
+            return plainly
         assert convolution.bias is not None
-        return convolve_fast(
-            map_, convolution.weight, convolution.bias, rectify=len(self) > 1, pool=len(self) > 2
-        )
+        return convolve_fast(map_, convolution.weight, convolution.bias, rectify=len(self) > 1, pool=len(self) > 2)
 
 
 def _takes(convolution: Convolution, map_: Tensor) -> bool:

@@ -1,6 +1,7 @@
 """A weight update with verydeep's kernel beside the same update by PyTorch in both memory layouts, in float32.
 
-Usage: python benchmarks/training_step_speed.py [--case d224|d32] [--batch N] [--threads N] [--rounds 5] [--cpu-time] [--json]
+Usage: python benchmarks/training_step_speed.py [--case d224|d32] [--batch N] [--threads N] [--rounds 5] [--cpu-time]
+       [--json]
 
 All run in one process, in turn in each round, after a pause and two untimed updates each, on the same images, with the
 same allocator settings. Prints the median of images per second, the slowest and fastest, the ratio to PyTorch's better
@@ -55,7 +56,7 @@ class Row:
         """One line."""
         return (
             f"{self.case}, {self.threads} threads  {self.name:24} {self.images_per_second:6.2f} images/s "
-            f"({self.slowest:.2f} to {self.fastest:.2f}), {self.ratio_to_better_layout:.2f} of PyTorch's better layout, "
+            f"({self.slowest:.2f} to {self.fastest:.2f}), {self.ratio_to_better_layout:.2f} of the better layout, "
             f"gradient error {self.error:.1e}"
         )
 

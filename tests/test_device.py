@@ -34,6 +34,16 @@ def test_a_precision_asked_for_is_kept():
     assert choice.threads == torch.get_num_threads()
 
 
+def test_a_kernel_is_tried_where_it_can_compute(monkeypatch):
+    monkeypatch.setattr("verydeep.device.has_fast_bf16", lambda device: True)
+    _, seconds = choose(lambda choice: lambda: None, device="cpu", kernel=True)
+    tried = [name for name in seconds if "kernel" in name]
+    assert len(seconds) == 5
+    assert [name.split(", ")[:4] for name in tried] == [["cpu", "fp32", "channels last", "verydeep's kernel"]]
+    _, seconds = choose(lambda choice: lambda: None, device="cpu", precision="bf16", kernel=True)
+    assert not any("kernel" in name for name in seconds)
+
+
 def test_wrong_names():
     with pytest.raises(WrongUseError, match="fp32, bf16"):
         choose(lambda choice: lambda: None, device="cpu", precision="fp16")

@@ -26,6 +26,7 @@ class Choice:
         threads: threads of the processor.
         micro_batch: images computed at a time, where a batch is computed in parts whose gradients add up; else None.
         gradient_checkpointing: compute the activations of a block again in the backward pass, instead of keeping them.
+        kernel: verydeep's own kernel computes the 3x3 convolutions, forward and backward.
     """
 
     device: str
@@ -34,6 +35,7 @@ class Choice:
     threads: int
     micro_batch: int | None = None
     gradient_checkpointing: bool = False
+    kernel: bool = False
 
     def move(self, *tensors: Tensor) -> list[Tensor]:
         """Moves tensors to the device."""
@@ -59,7 +61,8 @@ class Choice:
         threads = f", {self.threads} thread" + ("s" if self.threads != 1 else "") if self.device == "cpu" else ""
         parts = f", {self.micro_batch} images at a time" if self.micro_batch else ""
         again = ", gradient checkpointing" if self.gradient_checkpointing else ""
-        return f"{self.device}, {self.precision}, {layout}{threads}{parts}{again}"
+        by = ", verydeep's kernel" if self.kernel else ""
+        return f"{self.device}, {self.precision}, {layout}{by}{threads}{parts}{again}"
 
     def as_record(self) -> dict[str, object]:
         """The fields, for JSON."""
@@ -119,8 +122,9 @@ def choose(
     threads: int | None = None,
     micro_batch: int | None = None,
     gradient_checkpointing: bool = False,
+    kernel: bool = False,
 ) -> tuple[Choice, dict[str, float]]:
-    """Chooses precision and layout by measuring a step with each.
+    """Chooses precision, layout and what computes by measuring a step with each.
 
     Args:
         make_step: prepares a step for a choice; the step is timed.
@@ -129,6 +133,7 @@ def choose(
         threads: of the processor, or None for as many as torch uses now.
         micro_batch: images computed at a time, as given.
         gradient_checkpointing: as given.
+        kernel: whether there is a kernel to be tried too; it computes in float32 on the processor.
 
     Returns:
         The fastest choice, and the seconds of a step with each that was tried.
@@ -147,9 +152,11 @@ def choose(
             threads=threads or torch.get_num_threads(),
             micro_batch=micro_batch,
             gradient_checkpointing=gradient_checkpointing,
+            kernel=own,
         )
         for name in precisions
-        for last in (True, False)
+        for last, own in ((True, True), (True, False), (False, False))
+        if not own or (kernel and device == "cpu" and name == "fp32")
     ]
     if device != "cpu" and precision is None:
         candidates = [choice for choice in candidates if choice.precision == precisions[-1]]

@@ -12,6 +12,7 @@ from verydeep.convnets.architecture import layers
 from verydeep.convnets.net import VeryDeep
 from verydeep.device import Choice, free_bytes
 from verydeep.mistakes import MistakeError
+from verydeep.speed.training import place
 from verydeep.training.recipes import Recipe
 
 _IN_FLIGHT = 5
@@ -39,7 +40,7 @@ def saved_bytes(net: VeryDeep, choice: Choice) -> int:
             alive.append(tensor)
         return tensor
 
-    net.place(choice)
+    place(net, choice)
     net.train()
     alive: list[Tensor] = []
     inputs, insides, largest = [], [], 0

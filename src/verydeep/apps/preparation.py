@@ -18,6 +18,7 @@ from verydeep.data.image_set import ImageSet, describe_skipped, memory_for_image
 from verydeep.device import Choice, check_precision, choose, find_device
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.processes import num_local_processes
+from verydeep.speed.training import can_train, place
 from verydeep.training.fit import make_optimiser
 from verydeep.training.recipes import Recipe
 from verydeep.training.run import free_name
@@ -116,7 +117,7 @@ def default_workers(workers: int | None, choice: Choice) -> int:
 
 
 def choose_for(net: VeryDeep, recipe: Recipe, execution: Execution, reporter: Reporter) -> tuple[Choice, float]:
-    """Chooses precision and layout by timing a training step of a copy of the net.
+    """Chooses precision, layout and what computes by timing a training step of a copy of the net.
 
     Returns:
         The fastest choice, and the images it trained on per second.
@@ -130,7 +131,7 @@ def choose_for(net: VeryDeep, recipe: Recipe, execution: Execution, reporter: Re
 
     def make_step(choice: Choice) -> Callable[[], object]:
         twin = copy.deepcopy(net)
-        twin.place(choice)
+        place(twin, choice)
         twin.train()
         # a rate that may be far too high must not end the measurement
         optimiser = make_optimiser(twin, replace(recipe, learning_rate=1e-12))
@@ -145,6 +146,7 @@ def choose_for(net: VeryDeep, recipe: Recipe, execution: Execution, reporter: Re
             threads=threads,
             micro_batch=execution.micro_batch if execution.micro_batch and execution.micro_batch < share else None,
             gradient_checkpointing=execution.gradient_checkpointing,
+            kernel=can_train(),
         )
     timed = "; ".join(f"{name} {count / taken:.3g} images/s" for name, taken in seconds.items())
     reporter.note(f"{net.geometry.title} on {choice}" + (f" (measured: {timed})" if len(seconds) > 1 else ""))

@@ -1,6 +1,6 @@
 """VeryDeep: one module for every column of Table 1, always convolutional."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import torch
@@ -18,6 +18,11 @@ from verydeep.mistakes import MistakeError, WrongUseError
 
 IMAGENET_MEAN: Final = (123.68, 116.779, 103.939)
 """Mean RGB of ILSVRC-2012 in 0..255, as published with the authors' models."""
+
+
+def in_turn(layers: Sequence[nn.Module]) -> nn.Sequential:
+    """Makes one module of layers, computed one after the other by PyTorch."""
+    return nn.Sequential(*layers)
 
 
 class VeryDeep(nn.Module):
@@ -47,6 +52,7 @@ class VeryDeep(nn.Module):
         divisor: divides them afterwards, 1 by the paper's convention.
         gradient_checkpointing: compute the activations of each block again in the backward pass instead of keeping
             them, which takes about a third more time and much less memory.
+        compose: makes one module of the layers of a block; ``in_turn``, or what computes several layers at once.
         input_is_set: whether mean and divisor belong to the weights, or are still ImageNet's by default.
 
     Raises:
@@ -87,6 +93,7 @@ class VeryDeep(nn.Module):
         scale = scaled_length(paper.TRAIN_SCALE, crop)
         self.train_scale: tuple[int, int] = (scale, scale)
         self.gradient_checkpointing = False
+        self.compose: Callable[[Sequence[nn.Module]], nn.Sequential] = in_turn
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN))
         self.register_buffer("divisor", torch.ones(3))
         for layer in layers(self.geometry, features_only=features_only):
@@ -182,7 +189,7 @@ class VeryDeep(nn.Module):
         for _, layer in self._layers(head=False):
             block.append(layer)
             if isinstance(layer, nn.MaxPool2d):
-                yield nn.Sequential(*block)
+                yield self.compose(block)
                 block = []
 
     def head(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:

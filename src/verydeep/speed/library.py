@@ -1,7 +1,7 @@
 """The compiled kernel: found, chosen for this processor, and called.
 
-``kernel.cpp`` is built once for each kind of vector, and the best that the processor has is loaded. The environment
-variable ``VERYDEEP_KERNEL`` names another: avx512, avx2 or plain, or none to compute without.
+The C++ beside this file is built once for each kind of vector, and the best that the processor has is loaded. The
+environment variable ``VERYDEEP_KERNEL`` names another: avx512, avx2 or plain, or none to compute without.
 """
 
 import ctypes
@@ -11,6 +11,7 @@ from ctypes import c_char_p, c_float, c_int, c_long, c_size_t, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch  # its OpenMP is loaded first: the kernel then shares it, threads and all
 from jaxtyping import Float, Float64, Num
@@ -44,6 +45,14 @@ _FUNCTIONS: dict[str, tuple[type | None, list[type]]] = {
     ),
     "normalise_and_pool": (None, [c_void_p, *[c_int] * 4, c_float, c_float, c_void_p, c_int]),
     "fully_connected_floats": (c_size_t, [c_long, c_int]),
+    "pack_for_training": (None, [c_void_p, *[c_int] * 3, c_void_p, c_int]),
+    "training_forward": (
+        None,
+        [c_void_p, *[c_int] * 5, c_void_p, c_void_p, c_int, c_int, *[c_void_p] * 3, c_int, c_long],
+    ),
+    "input_gradient": (None, [*[c_void_p] * 3, *[c_int] * 5, *[c_void_p] * 3, c_int, c_long]),
+    "weight_gradient_floats": (c_size_t, [c_long, c_int, c_int]),
+    "weight_gradient": (None, [*[c_void_p] * 4, *[c_int] * 5, *[c_void_p] * 3, c_int]),
     "fully_connected": (None, [c_void_p, c_long, c_long, c_int, c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_int]),
 }
 
@@ -97,8 +106,12 @@ class Kernel:
             call.restype, call.argtypes = result, arguments
             self._call[function] = call
         if self._call["source"]().decode() != _fingerprint():
-            raise NoKernelError(f"the kernel {name} was built from another kernel.cpp: install verydeep again")
-        self._cache = torch.cpu.get_capabilities().get("l2_cache_size") or 2**20
+            raise NoKernelError(f"the kernel {name} was built from another source: install verydeep again")
+        self.cache = torch.cpu.get_capabilities().get("l2_cache_size") or 2**20
+
+    def call(self, function: str, *arguments: object) -> Any:  # noqa: ANN401 - what C gives
+        """Calls a function of the library: tensors as the addresses of their memory, which stays theirs."""
+        return self._call[function](*arguments)
 
     def channels(self, count: int) -> int:
         """Rounds a number of channels up to what maps have."""
@@ -199,8 +212,8 @@ class Kernel:
         weights = [packed.weights.data_ptr(), packed.bias.data_ptr(), pool, to.data_ptr()]
         if packed.is_winograd:
             tiles = n * -(-height // 4) * -(-width // 4)
-            space = work.take(self._call["winograd_floats"](tiles, c, out, threads, self._cache))
-            self._call["winograd"](map_.data_ptr(), *sizes, *weights, space.data_ptr(), threads, self._cache)
+            space = work.take(self._call["winograd_floats"](tiles, c, out, threads, self.cache))
+            self._call["winograd"](map_.data_ptr(), *sizes, *weights, space.data_ptr(), threads, self.cache)
         else:
             space = work.take(self._call["direct_floats"](width, c, out, packed.kernel, threads))
             self._call["direct"](map_.data_ptr(), *sizes, packed.kernel, *weights, space.data_ptr(), threads)
@@ -297,7 +310,8 @@ def _loaded(name: str) -> Kernel:
 
 @cache
 def _fingerprint() -> str:
-    return hashlib.sha256((_HERE / "kernel.cpp").read_bytes()).hexdigest()[:16]
+    files = [*sorted(_HERE.glob("*.cpp")), *sorted(_HERE.glob("*.h"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def _pooled(height: int, width: int, pool: bool) -> tuple[int, int]:

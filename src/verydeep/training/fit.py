@@ -23,6 +23,7 @@ from verydeep.data.image_set import ImageSet, count_per_class
 from verydeep.device import Choice
 from verydeep.mistakes import MistakeError
 from verydeep.records import now
+from verydeep.speed.training import REMEDY, can_train, place, release
 from verydeep.training.convergence import explain_not_finite, findings_after_epoch
 from verydeep.training.recipes import Recipe, scheduled_rate
 from verydeep.training.run import Progress, Run
@@ -96,8 +97,18 @@ def fit(training: Training, momentum: dict[str, Tensor] | None = None, progress:
     Raises:
         MistakeError: the loss is not finite any more, or the run folder cannot be written.
     """
-    t, recipe, net, progress = training, training.recipe, training.net, progress or Progress()
-    net.place(t.choice)
+    t, net = training, training.net
+    if t.choice.kernel and not can_train():
+        t.listener.note(f"this run began with verydeep's kernel, which is not there: PyTorch computes, {REMEDY}")
+    place(net, t.choice)
+    try:
+        return _train(t, momentum, progress or Progress())
+    finally:
+        release(net)
+
+
+def _train(t: Training, momentum: dict[str, Tensor] | None, progress: Progress) -> Progress:
+    recipe, net = t.recipe, t.net
     net.set_dropout(recipe.dropout)
     optimiser = make_optimiser(net, recipe, momentum)
     _set_training(net, recipe)

@@ -1,0 +1,188 @@
+"""The 3x3 convolution of training as an operator of PyTorch, with its gradients, computed by the kernel.
+
+``torch.ops.verydeep.convolve``: forward, input gradient and weight gradient by Winograd's algorithm, with the ReLU and
+the pooling after it, whose gradients are worked out while they are read. Everything lies channels last; the sums do not
+depend on the number of threads.
+"""
+
+import threading
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from verydeep.speed.library import Kernel, find_kernel
+from verydeep.speed.memory import Buffer
+
+_MULTIPLE = 16
+_TURN, _WEIGHTS, _WORK = threading.Lock(), Buffer(), Buffer()
+
+
+def convolve_fast(map_: Tensor, weight: Tensor, bias: Tensor, *, rectify: bool = False, pool: bool = False) -> Tensor:
+    """Convolves with stride 1 so that the resolution stays, adds the bias; differentiable once.
+
+    Args:
+        map_: n,c,y,x, float32, on the processor, best channels last.
+        weight: k,c,3,3.
+        bias: one number per output channel.
+        rectify: ReLU of the result.
+        pool: then the largest of 2x2 places; only with ReLU.
+
+    Returns:
+        n,k,y,x, or half of both sides, channels last.
+
+    Raises:
+        NoKernelError: there is no kernel.
+    """
+    assert rectify or not pool
+    result: Tensor = _convolve(map_, weight, bias, rectify, pool)[0]
+    return result
+
+
+@torch.library.custom_op("verydeep::convolve", mutates_args=(), device_types="cpu")
+def _convolve(map_: Tensor, weight: Tensor, bias: Tensor, rectify: bool, pool: bool) -> tuple[Tensor, Tensor]:
+    """Gives the result, and for each place of a pooled one which of the four it was, 4 for none."""
+    kernel, (n, _, y, x), k = find_kernel(), map_.shape, len(weight)
+    map_, weight, bias = _laid_out(map_), _padded(_laid_out(weight), 0), _padded(bias, 0).contiguous()
+    result, where = _results(map_, weight, pool)
+    if result.numel():
+        with _TURN:
+            sizes = (n, y, x, map_.shape[1], len(weight))
+            threads = torch.get_num_threads()
+            packed, work = _packed(kernel, weight, turned=False), _work(kernel, *sizes)
+            kernel.call(
+                "training_forward",
+                map_.data_ptr(),
+                *sizes,
+                packed.data_ptr(),
+                bias.data_ptr(),
+                rectify,
+                pool,
+                result.data_ptr(),
+                where.data_ptr() if pool else None,
+                work.data_ptr(),
+                threads,
+                kernel.cache,
+            )
+    return _narrow(result, k), _narrow(where, k) if pool else where
+
+
+@_convolve.register_fake
+def _(map_: Tensor, weight: Tensor, bias: Tensor, rectify: bool, pool: bool) -> tuple[Tensor, Tensor]:
+    return _results(map_, weight, pool)
+
+
+@torch.library.custom_op("verydeep::convolve_backward", mutates_args=(), device_types="cpu")
+def _backward(
+    gradient: Tensor,
+    map_: Tensor,
+    weight: Tensor,
+    output: Tensor | None,
+    where: Tensor | None,
+    of_map: bool,
+    of_weight: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gives the gradients of the map, the weight and the bias; an empty one where it is not asked for."""
+    kernel, (n, c, y, x), k = find_kernel(), map_.shape, len(weight)
+    gradient, map_, weight = _laid_out(gradient), _laid_out(map_), _padded(_laid_out(weight), 0)
+    output, where = (None if given is None else _laid_out(given) for given in (output, where))
+    by_map, by_weight, by_bias = _gradients(map_, weight, of_map, of_weight)
+    if gradient.numel() == 0:
+        by_map, by_weight, by_bias = by_map.zero_(), by_weight.zero_(), by_bias.zero_()
+        of_map = of_weight = False
+    source = [gradient.data_ptr(), *(None if given is None else given.data_ptr() for given in (output, where))]
+    threads = torch.get_num_threads()
+    with _TURN:
+        if of_map:
+            sizes = (n, y, x, len(weight), map_.shape[1])
+            packed, work = _packed(kernel, weight, turned=True), _work(kernel, *sizes)
+            space = (by_map.data_ptr(), work.data_ptr(), threads, kernel.cache)
+            kernel.call("input_gradient", *source, *sizes, packed.data_ptr(), *space)
+        if of_weight:
+            sizes = (n, y, x, map_.shape[1], len(weight))
+            work = _WORK.take(kernel.call("weight_gradient_floats", _tiles(n, y, x), *sizes[3:]))
+            results = (by_weight.data_ptr(), by_bias.data_ptr(), work.data_ptr(), threads)
+            kernel.call("weight_gradient", map_.data_ptr(), *source, *sizes, *results)
+    return (
+        _narrow(by_map, c) if by_map.ndim == 4 else by_map,
+        _narrow(by_weight[:k], c) if by_weight.ndim == 4 else by_weight,
+        by_bias[:k].clone() if len(by_bias) > k else by_bias,
+    )
+
+
+@_backward.register_fake
+def _(
+    gradient: Tensor,
+    map_: Tensor,
+    weight: Tensor,
+    output: Tensor | None,
+    where: Tensor | None,
+    of_map: bool,
+    of_weight: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _gradients(map_, weight, of_map, of_weight)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:  # noqa: ANN401 - autograd's own
+    map_, weight, _, rectify, pool = inputs
+    result, where = output
+    ctx.save_for_backward(map_, weight, result if rectify and not pool else None, where if pool else None)
+    ctx.mark_non_differentiable(where)
+
+
+def _differentiate(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    of_map, of_weight, of_bias, *_rest = ctx.needs_input_grad
+    results = _backward(gradient, *ctx.saved_tensors, of_map, of_weight or of_bias)
+    wanted = (of_map, of_weight, of_bias)
+    return (*(result if want else None for want, result in zip(wanted, results, strict=True)), None, None)
+
+
+_convolve.register_autograd(_differentiate, setup_context=_keep)
+
+
+def _results(map_: Tensor, weight: Tensor, pool: bool) -> tuple[Tensor, Tensor]:
+    (n, _, y, x), k = map_.shape, weight.shape[0]
+    shape, last = (n, k, y // 2, x // 2) if pool else (n, k, y, x), torch.channels_last
+    result = torch.empty(shape, dtype=map_.dtype, device=map_.device, memory_format=last)
+    where = torch.empty_like(result, dtype=torch.uint8) if pool else map_.new_empty(0, dtype=torch.uint8)
+    return result, where
+
+
+def _gradients(map_: Tensor, weight: Tensor, of_map: bool, of_weight: bool) -> tuple[Tensor, Tensor, Tensor]:
+    last = torch.channels_last
+    by_map = torch.empty_like(map_, memory_format=last) if of_map else map_.new_empty(0)
+    by_weight = torch.empty_like(weight, memory_format=last) if of_weight else map_.new_empty(0)
+    return by_map, by_weight, map_.new_empty(weight.shape[0] if of_weight else 0)
+
+
+def _laid_out(tensor: Tensor) -> Tensor:
+    """Channels last, their number rounded up with zeros."""
+    return _padded(tensor, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _padded(tensor: Tensor, dim: int) -> Tensor:
+    missing = -tensor.shape[dim] % _MULTIPLE
+    return F.pad(tensor, (*[0] * (2 * (tensor.ndim - 1 - dim)), 0, missing)) if missing else tensor
+
+
+def _narrow(tensor: Tensor, channels: int) -> Tensor:
+    if tensor.shape[1] == channels:
+        return tensor
+    return tensor[:, :channels].clone(memory_format=torch.channels_last)
+
+
+def _tiles(n: int, y: int, x: int) -> int:
+    return n * -(-y // 4) * -(-x // 4)
+
+
+def _packed(kernel: Kernel, weight: Tensor, *, turned: bool) -> Tensor:
+    k, c = weight.shape[:2]
+    packed = _WEIGHTS.take(36 * k * c)
+    kernel.call("pack_for_training", weight.data_ptr(), k, c, turned, packed.data_ptr(), torch.get_num_threads())
+    return packed
+
+
+def _work(kernel: Kernel, n: int, y: int, x: int, channels_in: int, channels_out: int) -> Tensor:
+    threads = torch.get_num_threads()
+    return _WORK.take(kernel.call("winograd_floats", _tiles(n, y, x), channels_in, channels_out, threads, kernel.cache))

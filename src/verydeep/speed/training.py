@@ -1,0 +1,100 @@
+"""A net in training, computed by the kernel: its 3x3 convolutions with the ReLU and the pooling after them."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from verydeep.convnets.modules import Convolution
+from verydeep.convnets.net import VeryDeep, in_turn
+from verydeep.convnets.products import is_small
+from verydeep.device import Choice
+from verydeep.speed.convolution import convolve_fast
+from verydeep.speed.library import NoKernelError, find_kernel
+
+FEWEST_CHANNELS: Final = 8
+"""Below them, as for images, a convolution has too little to do for tiles of 6x6."""
+
+REMEDY: Final = "with other rounding; install a C++ compiler and verydeep again to have it"
+"""What to say where it is missing."""
+
+
+def can_train() -> bool:
+    """Whether there is a kernel to train with.
+
+    Raises:
+        WrongUseError: the environment asks for one that there is not.
+    """
+    try:
+        find_kernel()
+    except NoKernelError:
+        return False
+    return True
+
+
+def place(net: VeryDeep, choice: Choice) -> None:
+    """Moves a net to where it is computed, and lets the kernel compute it where that is chosen and there is one.
+
+    Args:
+        net: is changed; ``release`` gives it back to PyTorch.
+        choice: how it is computed.
+    """
+    net.place(choice)
+    net.compose = by_kernel if choice.kernel and can_train() else in_turn
+
+
+def release(net: VeryDeep) -> None:
+    """Lets PyTorch compute a net again, layer by layer."""
+    net.compose = in_turn
+
+
+def by_kernel(layers: Sequence[nn.Module]) -> nn.Sequential:
+    """Makes a module of layers in which those that the kernel computes at once are one."""
+    stages: list[nn.Module] = []
+    rest = list(layers)
+    while rest:
+        count = 1
+        if isinstance(rest[0], Convolution):
+            for kind in (nn.ReLU, nn.MaxPool2d):
+                if count == len(rest) or not isinstance(rest[count], kind):
+                    break
+                count += 1
+            stages.append(Stage(*rest[:count]))
+        else:
+            stages.append(rest[0])
+        rest = rest[count:]
+    return nn.Sequential(*stages)
+
+
+class Stage(nn.Sequential):
+    """A convolution, and the ReLU and the pooling where they follow it: computed at once where the kernel takes them.
+
+    Args:
+        layers: one to three.
+    """
+
+    def forward(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k v u"]:
+        """Computes the layers."""
+        convolution = self[0]
+        assert isinstance(convolution, Convolution)
+        if not _takes(convolution, map_):
+            plainly: Tensor = super().forward(map_)
+            return plainly
+        assert convolution.bias is not None
+        return convolve_fast(map_, convolution.weight, convolution.bias, rectify=len(self) > 1, pool=len(self) > 2)
+
+
+def _takes(convolution: Convolution, map_: Tensor) -> bool:
+    """Whether the kernel computes a convolution: not images, not maps that one product is faster for."""
+    weight = convolution.weight
+    return (
+        weight.shape[2] == 3
+        and weight.shape[1] >= FEWEST_CHANNELS
+        and map_.device.type == "cpu"
+        and map_.dtype == weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and not is_small(map_, torch.float32)
+        and not torch.compiler.is_compiling()
+    )

@@ -18,6 +18,7 @@ from verydeep.convnets.architecture import layers
 from verydeep.convnets.net import VeryDeep
 from verydeep.device import Choice, choose
 from verydeep.mistakes import WrongUseError
+from verydeep.speed.training import can_train, place
 from verydeep.training.fit import make_optimiser
 from verydeep.training.recipes import find_recipe
 from verydeep.training.update import update
@@ -81,7 +82,7 @@ def our_step(net: VeryDeep, images: Tensor, labels: Tensor, choice: Choice) -> S
         labels: their classes.
         choice: how it is computed.
     """
-    net.place(choice)
+    place(net, choice)
     net.set_dropout(_RECIPE.dropout)
     net.train()
     optimiser = make_optimiser(net, _RECIPE)
@@ -221,7 +222,7 @@ class _One:
         few = self.images[:count], self.labels[:count]
         asked = None if precision == "auto" else precision
         make = lambda choice: our_step(copy.deepcopy(self.net), *few, choice)  # noqa: E731 - short
-        return choose(make, device="cpu", precision=asked, threads=self.options.threads)[0]
+        return choose(make, device="cpu", precision=asked, threads=self.options.threads, kernel=can_train())[0]
 
     def _peers(self) -> list[Contender]:
         peers = []

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,27 @@ def test_inspect_says_what_stacking_buys(verydeep):
     assert "D (VGG-16)" in out
     assert "138,357,544" in out
     assert "27C² weights for C channels, where one 7x7 takes 49C² (81% more)" in out
+
+
+def test_predict_in_a_lower_precision(verydeep, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("VERYDEEP_CACHE", str(tmp_path))
+    file = tmp_path / "photo.png"
+    picture(0, 60, 48).save(file)
+
+    def posteriors(*options: str) -> dict[str, float]:
+        status, out, _ = verydeep("predict", model, file, "--json", *options)
+        assert status == 0
+        return {one["name"]: one["posterior"] for one in json.loads(out)["images"][0]["classes"]}
+
+    exact = posteriors()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a processor without bf16 products is told so
+        rounded, chosen = posteriors("--precision", "bf16"), posteriors("--precision", "auto")
+    assert exact == pytest.approx(rounded, abs=0.02)
+    assert exact != rounded
+    assert exact == pytest.approx(chosen, abs=0.02)
+    status, _, err = verydeep("predict", model, file, "--precision", "int8")
+    assert (status, err) == (2, "verydeep: precision int8: choose one of fp32, bf16, auto\n")
 
 
 def test_predict_shows_a_table_and_goes_on_after_a_damaged_file(verydeep, model, tmp_path):

@@ -464,6 +464,9 @@ def predict(
     heatmap_scale: Annotated[
         int | None, typer.Option(help="Test scale Q of the heat maps, pixels. [twice the net's]")
     ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16, or auto: the faster of the two here, by a measurement that is remembered.")
+    ] = "fp32",
     as_json: JsonOption = False,
 ) -> None:
     """Say what images show, the most likely classes first.
@@ -481,7 +484,7 @@ def predict(
     files = find_images(images)
     _prepare_process()
     _fetch_weights(model)
-    classifier = Classifier(model)
+    classifier = Classifier(model, precision=precision)
     maps = None if heatmap is None else HeatMapFolder(heatmap, files, classifier.net, heatmap_scale)
     predictions, failed = [], 0
     with reporting() as reporter:

@@ -19,7 +19,7 @@ from verydeep.data.datasets import natural_key
 from verydeep.data.images import is_image_file
 from verydeep.evaluation.evaluate import posterior
 from verydeep.mistakes import MistakeError, WrongUseError
-from verydeep.speed.accelerate import Computing, fastest
+from verydeep.speed.accelerate import Computing, accelerate, fastest
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,17 @@ class Classifier:
 
     Args:
         model: a net, a model file, a run folder or a published name.
+        precision: fp32, bf16, or auto for the faster of the two on this machine, as ``accelerate`` has them.
 
     Raises:
         MistakeError: there is no such model, or it has convolutions only.
+        WrongUseError: another precision.
     """
 
-    def __init__(self, model: VeryDeep | str | Path) -> None:
+    def __init__(self, model: VeryDeep | str | Path, *, precision: str = "fp32") -> None:
+        if precision not in (known := ("fp32", "bf16", "auto")):
+            raise WrongUseError(f"precision {precision}: choose one of {', '.join(known)}")
+        self.precision = precision
         self.net = model if isinstance(model, VeryDeep) else load(model)
         self.net.require_scores()
         count = self.net.geometry.num_classes
@@ -89,7 +94,8 @@ class Classifier:
             raise WrongUseError(f"top {top}: name at least one class")
         name = "image" if isinstance(image, Image.Image) else str(image)
         if self._computing is None:
-            self._computing = fastest(self.net)
+            plain = self.precision == "fp32"
+            self._computing = fastest(self.net) if plain else accelerate(self.net, precision=self.precision)
         return self._ranked(name, posterior(self._computing, image), top)
 
     def _ranked(self, file: str, posteriors: Float[ndarray, "k"], top: int) -> Prediction:

@@ -196,9 +196,9 @@ def _nncf() -> Any:  # noqa: ANN401
 def _whole_range() -> Any:  # noqa: ANN401
     """Scales that reach to the largest activation seen, and biases left alone.
 
-    By default NNCF cuts the range to the mean of the images' and shifts the biases for it. On 341 photographs of clothing
-    (D with batch norm, crop 64) that gave 98.0% of fp32's top-1 classes and an error of 8% of the scores; this gives
-    99.4% and 1.6%.
+    By default NNCF cuts the range to the mean of the images' and shifts the biases for it. On 341 photographs of
+    clothing (D with batch norm, crop 64) that gave 98.0% of fp32's top-1 classes and an error of 8% of the scores;
+    this gives 99.4% and 1.6%.
     """
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet

@@ -57,4 +57,4 @@ wheel: .venv/bin/python
 	@ls dist/*.whl
 
 clean:
-	rm -rf .venv site build dist src/*.egg-info src/verydeep/speed/*.so .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv site build dist src/*.egg-info src/verydeep/*/*.so .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

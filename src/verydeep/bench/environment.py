@@ -9,11 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verydeep.mistakes import MistakeError
-
-_LARGEST_INT = 2**31 - 1
-_TUNABLES = f"glibc.malloc.mmap_threshold={_LARGEST_INT}:glibc.malloc.trim_threshold={_LARGEST_INT}" + (
-    f":glibc.malloc.top_pad={2**28}"
-)
+from verydeep.speed.allocator import TUNABLES
 
 
 def child_environment(threads: int, *, tuned: bool) -> dict[str, str]:
@@ -27,7 +23,7 @@ def child_environment(threads: int, *, tuned: bool) -> dict[str, str]:
     for name in ("GLIBC_TUNABLES", "THP_MEM_ALLOC_ENABLE"):
         environment.pop(name, None)
     if tuned:
-        environment |= {"GLIBC_TUNABLES": _TUNABLES, "THP_MEM_ALLOC_ENABLE": "1"}
+        environment |= {"GLIBC_TUNABLES": TUNABLES, "THP_MEM_ALLOC_ENABLE": "1"}
     return environment
 
 

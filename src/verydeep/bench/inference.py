@@ -17,7 +17,7 @@ from verydeep.bench.peer_torch import Bind, compiled, eager, timm_net
 from verydeep.bench.photographs import find_photographs, scaled_crops
 from verydeep.convnets.architecture import layers
 from verydeep.convnets.net import VeryDeep
-from verydeep.speed import accelerate as engine
+from verydeep.speed.accelerate import Accelerated, accelerate
 
 _BATCHES = (1, 8)
 _ROUNDS = 7
@@ -94,10 +94,11 @@ class Inference:
     def _ours(self, batch: int) -> Contender:
         asked = self.options.precision
 
-        made: list[engine.Accelerated] = []
+        made: list[Accelerated] = []
 
         def make() -> Callable[[], Tensor]:
-            images, fast = self._batch(batch), accelerated(self._net, asked, self._calibration(batch))
+            images, calibrate = self._batch(batch), self._calibration(batch) if asked == "int8" else None
+            fast = accelerate(self._net, precision=asked, calibrate=calibrate)
             made[:] = [fast]
             return lambda: fast(images)
 
@@ -127,10 +128,12 @@ class Inference:
                 precision=precision,
             )
 
+        def example() -> Tensor:
+            return normalised(self._net, self._batch(batch))
+
         def quantisable() -> Bind:
             calibrate = normalised(self._net, self._calibration(batch)) if precision == "int8" else None
-            example = normalised(self._net, self._batch(batch))
-            return openvino_net(self._twin, example, threads, precision=precision, calibrate=calibrate)
+            return openvino_net(self._twin, example(), threads, precision=precision, calibrate=calibrate)
 
         peers = [contender("OpenVINO", "openvino", quantisable)]
         if precision == "int8":
@@ -150,7 +153,6 @@ class Inference:
             ),
         ]
         if precision == "fp32":
-            example = partial(lambda: normalised(self._net, self._batch(batch)))
             peers += [
                 contender(
                     "torchvision", "torchvision", lambda: eager(self._twin, channels_last=False, precision=precision)
@@ -164,21 +166,6 @@ class Inference:
     def _bound(self, make: Callable[[], Bind], batch: int) -> Callable[[], Tensor]:
         call: Callable[[], Tensor] = make()(normalised(self._net, self._batch(batch)))
         return call
-
-
-def accelerated(net: VeryDeep, precision: str, calibrate: Tensor) -> engine.Accelerated:
-    """Gives the net as ``accelerate`` makes it.
-
-    Args:
-        net: the net.
-        precision: as ``accelerate`` takes it.
-        calibrate: images that fix the ranges of int8.
-
-    Raises:
-        MistakeError: what computes in this precision is not here.
-    """
-    settings: dict[str, Any] = {"calibrate": calibrate} if precision == "int8" else {}
-    return engine.accelerate(net, precision=precision, **settings)
 
 
 def version_of(package: str) -> str:

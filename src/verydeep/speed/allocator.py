@@ -4,8 +4,16 @@ import ctypes
 import os
 import sys
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _LARGEST_INT = 2**31 - 1
+_SETTINGS = {
+    "mmap_threshold": (-3, _LARGEST_INT),
+    "trim_threshold": (-1, _LARGEST_INT),
+    "top_pad": (-2, 2**28),
+}
+"""Of glibc's malloc by the name of the tunable: the number that mallopt knows it by, and the value."""
+
+TUNABLES = ":".join(f"glibc.malloc.{name}={value}" for name, (_, value) in _SETTINGS.items())
+"""What GLIBC_TUNABLES has to be for a process to begin as ``tune_allocator`` makes it."""
 
 
 def tune_allocator() -> bool:
@@ -22,8 +30,7 @@ def tune_allocator() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    settings = {_M_MMAP_THRESHOLD: _LARGEST_INT, _M_TRIM_THRESHOLD: _LARGEST_INT, _M_TOP_PAD: 2**28}
-    taken = [mallopt(name, value) == 1 for name, value in settings.items()]
+    taken = [mallopt(number, value) == 1 for number, value in _SETTINGS.values()]
     return all(taken)
 
 

@@ -11,6 +11,7 @@ import typer
 
 from verydeep.apps.json_answer import JsonOption, print_json
 from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.records import num_cores
 
 
 def bench(
@@ -60,7 +61,7 @@ def bench(
         raise WrongUseError(f"--threads {threads}: give 1 or more")
     if out is not None and not out.absolute().parent.is_dir():
         raise MistakeError(f"--out {out}: there is no folder {out.parent}; make it first")
-    count = threads or (1 if what == "pipeline" else _cores())
+    count = threads or (1 if what == "pipeline" else num_cores())
     _prepare(count, tuned=not untuned)
 
     from verydeep.apps.bench_printed import print_bench
@@ -91,10 +92,6 @@ def bench(
         print_json(found.as_record())
     else:
         print_bench(found)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _prepare(threads: int, *, tuned: bool) -> None:

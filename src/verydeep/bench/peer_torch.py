@@ -86,7 +86,7 @@ def timm_net(net: VeryDeep, *, channels_last: bool, precision: str) -> Bind:
     except MistakeError as error:
         raise LeftOutError(str(error)) from error
     geometry = net.geometry
-    depth = geometry.architecture.name.replace("A", "11").replace("B", "13").replace("D", "16").replace("E", "19")
+    depth = geometry.architecture.weight_layers
     theirs = create_model(f"vgg{depth}{'_bn' if geometry.batch_norm else ''}", num_classes=geometry.num_classes)
     theirs.load_state_dict(to_state_dict(net, "timm"))
     return eager(theirs.eval(), channels_last=channels_last, precision=precision)

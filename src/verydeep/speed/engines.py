@@ -2,7 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Num
@@ -90,16 +91,19 @@ class _Eager:
         self._net = net
 
     def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
-        training = self._net.training
-        try:
-            return self._net.eval().features(images)
-        finally:
-            self._net.train(training)
+        with self._evaluating():
+            return self._net.features(images)
 
     def head(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:
+        with self._evaluating():
+            return self._net.head(map_)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
         training = self._net.training
+        self._net.eval()
         try:
-            return self._net.eval().head(map_)
+            yield
         finally:
             self._net.train(training)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from verydeep import paper
@@ -205,8 +205,7 @@ class Pipeline:
         generator = np.random.Generator(np.random.PCG64([0, 0, use]))
         low, high = self.scales
         scale = int(generator.integers(low, high + 1))
-        with Image.open(file) as image:
-            width, height = rescaled_size(image.size, scale)
+        width, height = rescaled_size(_upright(file).size, scale)
         left = int(generator.integers(width - self.crop + 1))
         top = int(generator.integers(height - self.crop + 1))
         return scale, (left, top), bool(generator.random() < 0.5)
@@ -228,17 +227,19 @@ def _tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
+def _upright(file: Path) -> Image.Image:
+    with Image.open(file) as image:
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
 def _pillow_centre(file: Path, scale: int, crop: int) -> Tensor:
     """The recipe: the whole photograph is decoded and rescaled, and its centre cut out."""
-    with Image.open(file) as image:
-        return _tensor(middle(rescaled(image.convert("RGB"), scale), crop, crop))
+    return _tensor(middle(rescaled(_upright(file), scale), crop, crop))
 
 
 def _pillow_crop(file: Path, draw: Draw, crop: int) -> Tensor:
     scale, (left, top), mirrored = draw
-    with Image.open(file) as image:
-        rgb = image.convert("RGB")
-    pixels = _tensor(rescaled(rgb, scale).crop((left, top, left + crop, top + crop)))
+    pixels = _tensor(rescaled(_upright(file), scale).crop((left, top, left + crop, top + crop)))
     return pixels.flip(2) if mirrored else pixels
 
 
@@ -248,8 +249,7 @@ def _torchvision_centre_pil(scale: int, crop: int) -> Callable[[Path], Tensor]:
     view = v2.Compose([v2.Resize(scale), v2.CenterCrop(crop), v2.PILToTensor()])
 
     def read(file: Path) -> Tensor:
-        with Image.open(file) as image:
-            pixels: Tensor = view(image.convert("RGB"))
+        pixels: Tensor = view(_upright(file))
         return pixels
 
     return read
@@ -275,11 +275,7 @@ def _torchvision_training(low: int, high: int, crop: int, *, tensors: bool) -> C
     view = v2.Compose(steps if tensors else [*steps, v2.PILToTensor()])
 
     def read(file: Path) -> Tensor:
-        if tensors:
-            pixels: Tensor = view(_decoded(file))
-        else:
-            with Image.open(file) as image:
-                pixels = view(image.convert("RGB"))
+        pixels: Tensor = view(_decoded(file) if tensors else _upright(file))
         return pixels
 
     return read
@@ -289,8 +285,7 @@ def _torchvision_crop(file: Path, draw: Draw, crop: int, tensors: bool) -> Tenso
     from torchvision.transforms.v2 import functional
 
     scale, (left, top), mirrored = draw
-    with Image.open(file) as image:
-        rgb = image.convert("RGB")
+    rgb = _upright(file)
     width, height = rescaled_size(rgb.size, scale)
     small = functional.resize(_decoded(file) if tensors else rgb, [height, width], antialias=True)
     cut = functional.crop(small, top, left, crop, crop)
@@ -301,5 +296,5 @@ def _torchvision_crop(file: Path, draw: Draw, crop: int, tensors: bool) -> Tenso
 def _decoded(file: Path) -> Tensor:
     from torchvision.io import ImageReadMode, decode_image, read_file
 
-    pixels: Tensor = decode_image(read_file(str(file)), ImageReadMode.RGB)
+    pixels: Tensor = decode_image(read_file(str(file)), ImageReadMode.RGB, apply_exif_orientation=True)
     return pixels

@@ -186,11 +186,18 @@ def serve() -> Iterator[Callable[..., FileServer]]:
 
 
 @pytest.fixture
+def process_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps the command line from setting the allocator and the collector of the process that tests it."""
+    monkeypatch.setattr("verydeep.speed.allocator.tune_allocator", lambda: None)
+    monkeypatch.setattr("verydeep.speed.allocator.use_huge_pages", lambda: None)
+    monkeypatch.setattr(cli, "_spare_the_collector", lambda: None)
+
+
+@pytest.fixture
 def verydeep(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], process_as_it_is: None
 ) -> Callable[..., tuple[int | str | None, str, str]]:
     """Runs the command line; gives its exit status, standard output and standard error."""
-    monkeypatch.setattr(cli, "_prepare_process", lambda: None)  # the allocator of the tests stays as it is
 
     def run(*arguments: object) -> tuple[int | str | None, str, str]:
         monkeypatch.setattr(sys, "argv", ["verydeep", *map(str, arguments)])

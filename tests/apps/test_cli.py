@@ -16,7 +16,6 @@ import torch
 
 from conftest import picture, scene
 from published import PUBLISHED, closed_address, serving, tiny
-from verydeep.apps import cli
 from verydeep.convnets.model_file import load, save
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.catalogue import NAMED
@@ -27,14 +26,13 @@ QUICK = ["--recipe", "quick", "--crop", "32", "--width", "0.125", "--batch-norm"
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch):
+def in_a_folder_of_its_own(tmp_path, monkeypatch, process_as_it_is):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VERYDEEP_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("no_proxy", "*")
     choice = Choice(device="cpu", precision="fp32", channels_last=True, threads=1)
     monkeypatch.setattr("verydeep.apps.preparation.choose", lambda make_step, **asked: (choice, {}))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(cli, "_prepare_process", lambda: None)  # the allocator of the tests stays as it is
 
 
 @pytest.fixture
@@ -502,6 +500,19 @@ def test_help_needs_no_torch_and_shows_an_example_that_works():
         status, out, _ = run_apart([verb, "--help"])
         assert status == 0
         assert "Example: verydeep" in out
+
+
+def test_the_command_spares_the_collector_and_an_import_does_not():
+    code = (
+        "import gc, sys; sys.argv = ['verydeep', '--version']\n"
+        "before = gc.get_threshold(), gc.get_freeze_count()\n"
+        "from verydeep.apps.cli import main\n"
+        "assert (gc.get_threshold(), gc.get_freeze_count()) == before\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert gc.get_threshold()[0] > before[0][0]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_a_public_set_is_fetched_then_trained_and_tested_on(verydeep, monkeypatch):

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from verydeep.apps.json_answer import JsonOption, print_json
+from verydeep.apps.options import read_numbers
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.records import num_cores
 
@@ -74,7 +75,7 @@ def bench(
         batch_norm=batch_norm,
         crop=crop,
         width=width,
-        batches=_read_batches(batch),
+        batches=() if batch is None else read_numbers(batch, "--batch", "numbers of images, such as 1,8"),
         precision=precision,
         threads=count,
         rounds=rounds,
@@ -105,12 +106,3 @@ def _prepare(threads: int, *, tuned: bool) -> None:
         use_huge_pages()
     else:
         os.environ.pop("THP_MEM_ALLOC_ENABLE", None)
-
-
-def _read_batches(text: str | None) -> tuple[int, ...]:
-    if text is None:
-        return ()
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise WrongUseError(f"--batch {text}: give numbers of images, such as 1,8") from error

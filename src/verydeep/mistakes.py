@@ -18,3 +18,8 @@ class WrongUseError(MistakeError):
     """An argument or option that cannot be right whatever the data are."""
 
     exit_status = 2
+
+
+def printable(text: str) -> str:
+    """Replaces what would steer a terminal; names from foreign files stand in messages."""
+    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)

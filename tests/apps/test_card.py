@@ -4,7 +4,9 @@ import pytest
 
 from verydeep.apps.card import card_facts, error_line
 from verydeep.convnets.model_card import DataCard, make_card
+from verydeep.convnets.model_file import read_card, save
 from verydeep.convnets.net import VeryDeep
+from verydeep.mistakes import MistakeError
 
 
 @pytest.fixture
@@ -20,6 +22,19 @@ def test_what_is_unknown_is_said_to_be(net):
         assert facts[name] == "unknown"
     assert facts["errors"] == "none known"
     assert facts["selected on"].startswith("no images")
+
+
+@pytest.mark.parametrize("figures", [{"top1_error": "0.1"}, {"num_images": "many"}, {"top5_error": True}, {"split": 3}])
+def test_figures_of_another_kind_are_refused(figures, net, tmp_path):
+    card = make_card(net)
+    save(net, tmp_path / "net.safetensors", card=card.model_copy(update={"errors": figures}))
+    with pytest.raises(MistakeError, match="its card is not readable at errors"):
+        read_card(tmp_path / "net.safetensors")
+
+
+def test_nothing_of_a_card_steers_a_terminal(net):
+    facts = card_facts(make_card(net, source="\x1b]0;title\x07\x1b[2J a place"))
+    assert facts["source"] == "\ufffd]0;title\ufffd\ufffd[2J a place"
 
 
 def test_what_is_known_is_said(net):

@@ -138,6 +138,20 @@ def test_timm_and_verydeep_load_the_same_folder(tmp_path):
     (folder / "model.safetensors").unlink()  # pytest keeps the folders of three runs
 
 
+def test_what_ends_early_leaves_the_folder_empty(tmp_path, monkeypatch):
+    save(make_net(), tmp_path / "net.safetensors")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("verydeep.apps.model_folder.readme", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_model_folder(tmp_path / "net.safetensors", tmp_path / "new")
+    assert not list((tmp_path / "new").iterdir())
+    assert write_model_folder(tmp_path / "net.safetensors", tmp_path / "new") == tmp_path / "new"
+
+
 def test_a_folder_that_cannot_be(tmp_path):
     save(make_net(), tmp_path / "net.safetensors")
     with pytest.raises(WrongUseError, match=r"--out .* holds something already: give a new folder"):

@@ -73,7 +73,7 @@ def test_a_net_of_full_size_is_verified_in_torchvision_on_photographs(verydeep, 
 
     with torch.device("meta"):
         net = torchvision.models.vgg11_bn(num_classes=4, init_weights=False)
-    torch.save(randomise(net.to_empty(device="cpu")).state_dict(), tmp_path / "a.pth")
+    torch.save(randomise(net.to_empty(device="cpu")).half().state_dict(), tmp_path / "a.pth")  # widened by both
     (tmp_path / "photos").mkdir()
     scene(0).save(tmp_path / "photos" / "a.png")
     arguments = ("--out", tmp_path / "a.safetensors", "--verify", "--images", tmp_path / "photos", "--json")
@@ -106,6 +106,17 @@ def test_a_difference_that_is_no_rounding_ends_it_and_nothing_is_written(verydee
     assert status == 1
     assert "the scores differ from those of torchvision" in error
     assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_an_export_does_not_overwrite_its_model(verydeep, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    save(VeryDeep("D", num_classes=3, crop=224, width=0.125), tmp_path / "run/model.safetensors")
+    before = (tmp_path / "run/model.safetensors").read_bytes()
+    status, _, error = verydeep("weights", "export", "run", "--to", "timm", "--out", "run/model.safetensors")
+    assert (status, error.count("\n")) == (2, 1)
+    assert "is the file that is read" in error
+    assert (tmp_path / "run/model.safetensors").read_bytes() == before
 
 
 def test_without_the_other_program_verify_says_so(verydeep, tmp_path, monkeypatch):
@@ -205,9 +216,51 @@ def another_net(folder, _):
     torch.save({"layer1.0.conv1.weight": torch.zeros(64, 64, 3, 3)}, folder / "bad")
 
 
+def too_large(folder, theirs):
+    state = {name: tensor.double() for name, tensor in theirs.state_dict().items()}
+    state["features.0.bias"][3] = 1e300
+    save_file(state, folder / "bad")
+
+
+def without_numbers(folder, theirs):
+    torch.save(theirs.state_dict() | {"classifier.6.weight": torch.zeros(4, 0)}, folder / "bad")
+
+
+def many_digits(folder, theirs):
+    torch.save(theirs.state_dict() | {f"features.{'9' * 5000}.weight": torch.zeros(4)}, folder / "bad")
+
+
+def odd_zip(folder, _):
+    with zipfile.ZipFile(folder / "bad", "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", bytes(100))
+    raw = bytearray((folder / "bad").read_bytes())
+    at = raw.index(b"PK\x01\x02")
+    raw[at + 6] = 99  # the version needed to extract
+    (folder / "bad").write_bytes(raw)
+
+
+def encrypted(folder, _):
+    with zipfile.ZipFile(folder / "bad", "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", bytes(100))
+    raw = bytearray((folder / "bad").read_bytes())
+    for sign, place in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        at = raw.index(sign)
+        while at >= 0:
+            raw[at + place] |= 1
+            at = raw.find(sign, at + 1)
+    (folder / "bad").write_bytes(raw)
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
+        (too_large, "conv1_1.bias has 1 of 8 weights that are NaN or infinite"),
+        (without_numbers, "bad"),
+        (many_digits, "bad"),
+        (odd_zip, "bad"),
+        (encrypted, "bad"),
         (nan_weights, "conv1_1.bias has 8 of 8 weights that are NaN"),
         (zip_bomb, "zip bomb"),
         (link_loop, "Too many levels of symbolic links"),
@@ -229,6 +282,7 @@ def test_what_cannot_be_imported_is_one_line_and_runs_nothing(verydeep, theirs, 
 @pytest.mark.parametrize(
     ("options", "says", "status"),
     [
+        (("--out", "hands.pth.safetensors"), "is the file that is read", 2),
         (("--out", "a.pth"), "a model file ends in .safetensors", 2),
         (("--out", "a.safetensors", "--images", "."), "give --verify too", 2),
         (("--out", "a.safetensors", "--verify", "--bgr"), "and --bgr is another", 2),
@@ -252,6 +306,7 @@ def test_what_cannot_be_imported_is_one_line_and_runs_nothing(verydeep, theirs, 
 def test_wrong_use_is_one_line_and_nothing_is_written(verydeep, file, options, says, status, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "two.txt").write_text("a\nb\n")
+    (tmp_path / "hands.pth.safetensors").symlink_to(file)
     given, _, error = verydeep("weights", "import", file, *options)
     assert (given, error.count("\n")) == (status, 1)
     assert says in error
@@ -264,6 +319,8 @@ def test_names_of_classes(tmp_path):
     (tmp_path / "a.txt").write_text("a\n\nb\n")
     with pytest.raises(MistakeError, match="line 2 is empty"):
         read_classes(str(tmp_path / "a.txt"))
+    (tmp_path / "windows.txt").write_bytes("\ufeffcat\r\nd\u2028og\r\n".encode())
+    assert read_classes(str(tmp_path / "windows.txt")) == ("cat", "d\u2028og")
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(MistakeError, match="no text in UTF-8"):
         read_classes(str(tmp_path / "b.txt"))

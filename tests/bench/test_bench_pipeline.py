@@ -16,7 +16,10 @@ from verydeep.mistakes import MistakeError
 @pytest.fixture
 def folder(tmp_path) -> Path:
     for seed, (width, height) in enumerate([(160, 120), (100, 140), (90, 90)]):
-        scene(seed, width, height).save(tmp_path / f"{seed}.jpg", quality=92)
+        turned = Image.Exif()
+        turned[0x0112] = 6 if seed == 1 else 1  # a camera held on its side
+        scene(seed, width, height).save(tmp_path / f"{seed}.jpg", quality=92, exif=turned)
+    scene(9, 90, 90).save(tmp_path / "none.bmp")  # is not measured: the peers' decoders know JPEG
     return tmp_path
 
 
@@ -44,8 +47,10 @@ def test_photographs_come_with_a_dependency():
 
 
 def test_photographs_again_and_again(folder):
-    assert [file.name for file in find_photographs(folder, 4)] == ["0.jpg", "1.jpg", "2.jpg", "0.jpg"]
+    assert [file.name for file in find_photographs(folder, 4, (".jpg",))] == ["0.jpg", "1.jpg", "2.jpg", "0.jpg"]
     assert find_photographs(folder / "1.jpg", 1) == [folder / "1.jpg"]
+    with pytest.raises(MistakeError, match=r"no photographs in it \(\.webp\)"):
+        find_photographs(folder, 4, suffixes=(".webp",))
 
 
 def test_no_photographs(tmp_path):

@@ -8,6 +8,7 @@ from verydeep.bench import plain_script, top5
 from verydeep.bench.contender import LeftOutError, Options
 from verydeep.bench.nets import as_torchvision_builds_it
 from verydeep.bench.predict import Predict
+from verydeep.mistakes import WrongUseError
 
 
 def test_the_script_computes_the_same_net(tmp_path, monkeypatch, capsys):
@@ -21,7 +22,7 @@ def test_the_script_computes_the_same_net(tmp_path, monkeypatch, capsys):
     save(net, tmp_path / "net.safetensors")
     twin = as_torchvision_builds_it(net)
     torch.save(twin.state_dict(), tmp_path / "net.pth")
-    monkeypatch.setattr(torchvision.models, "vgg11", lambda num_classes: as_torchvision_builds_it(net))
+    monkeypatch.setattr(torchvision.models, "vgg11", lambda num_classes, init_weights: as_torchvision_builds_it(net))
     files = []
     for seed in range(3):
         files.append(str(tmp_path / f"{seed}.png"))
@@ -37,6 +38,14 @@ def test_the_script_computes_the_same_net(tmp_path, monkeypatch, capsys):
         for index in first.keys() & second.keys():
             assert first[index] == pytest.approx(second[index], abs=2e-3)
         assert len(first.keys() & second.keys()) >= 4  # the last two may be nearly alike
+
+
+@pytest.mark.parametrize(
+    ("change", "says"), [({"precision": "int8"}, "has fp32, bf16 and auto"), ({"tuned": False}, "both ways")]
+)
+def test_what_predict_does_not_measure(change, says):
+    with pytest.raises(WrongUseError, match=says):
+        Predict(Options(what="predict", **change))
 
 
 def test_a_net_that_the_script_cannot_have():

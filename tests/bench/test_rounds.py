@@ -123,6 +123,9 @@ def test_options_survive_json(tmp_path):
         ({"precision": "fp8"}, "--precision fp8: choose one of fp32, bf16"),
         ({"rounds": 0}, "--rounds 0: give 1 or more"),
         ({"batches": (8, 0)}, "--batch 0: give 1 or more"),
+        ({"crop": 0}, "--crop 0: give a multiple of 32"),
+        ({"crop": 48}, "--crop 48: give a multiple of 32"),
+        ({"model": "runs/one", "crop": 64}, "--model has its own crop, width and batch norm"),
         ({"photographs": -1}, "--photographs -1: give 1 or more"),
     ],
 )

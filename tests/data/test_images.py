@@ -94,6 +94,11 @@ def test_every_mode_becomes_rgb(image, suffix, expected, tolerance, tmp_path):
     assert np.abs(np.asarray(read).astype(int) - expected).max() <= tolerance
 
 
+def test_sixteen_bits_of_a_pgm_become_eight():
+    encoded = b"P5\n8 8\n65535\n" + (GREY.astype(">u2") * 257).tobytes()
+    assert np.array_equal(decode_pixels(encoded, "a.pgm"), np.stack([GREY] * 3, -1))
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_transparent_pixels_lie_over_white(mode, tmp_path):
     image = Image.new("RGBA", (4, 4), (10, 20, 30, 0))

@@ -252,6 +252,22 @@ def test_a_kernel_of_another_source_is_not_used(monkeypatch, kernel):
         Kernel(kernel.name)
 
 
+def test_an_older_kernel_without_some_functions_is_of_another_source(monkeypatch, kernel):
+    class Source:
+        restype = None
+
+        def __call__(self):
+            return b"older"
+
+    class Older:
+        def __init__(self, file):
+            self.verydeep_source = Source()
+
+    monkeypatch.setattr(library.ctypes, "CDLL", Older)
+    with pytest.raises(NoKernelError, match="built from another source"):
+        Kernel(kernel.name)
+
+
 def test_a_file_that_is_no_library_is_not_used(monkeypatch, tmp_path):
     monkeypatch.setattr(library, "_HERE", tmp_path)
     with pytest.raises(NoKernelError, match="plain was not built: install a C"):

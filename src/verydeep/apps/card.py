@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from verydeep.convnets.model_card import ModelCard
+from verydeep.mistakes import printable
 
 _FEW_CLASSES = 10
 
@@ -28,7 +29,7 @@ def card_facts(card: ModelCard) -> dict[str, str]:
     }
     if measured := [*([card.errors] if card.errors else []), *card.results]:
         facts["errors"] = "; ".join(error_line(figures, card.selected_on) for figures in measured)
-    return facts
+    return {name: printable(fact) for name, fact in facts.items()}
 
 
 def error_line(figures: Mapping[str, Any], selected: str | None) -> str:
@@ -39,7 +40,7 @@ def error_line(figures: Mapping[str, Any], selected: str | None) -> str:
         if (value := figures.get(key)) is not None
     ]
     split = figures.get("split", "unknown")
-    images = f"{figures['num_images']:,} {split} images" if "num_images" in figures else f"{split} images"
+    images = f"{figures['num_images']:,} {split} images" if figures.get("num_images") is not None else f"{split} images"
     data = f" of {figures['data']}" if "data" in figures else ""
     how = f" ({figures['measured']})" if "measured" in figures else ""
     chosen = ", which the weights were selected on" if selected == split else ""

@@ -18,7 +18,7 @@ from verydeep.apps.inspect_cli import inspect
 from verydeep.apps.testing_cli import evaluate, predict, tables
 from verydeep.apps.train_cli import train
 from verydeep.apps.weights_cli import weights_app
-from verydeep.mistakes import MistakeError
+from verydeep.mistakes import MistakeError, printable
 from verydeep.processes import launched
 
 app = typer.Typer(
@@ -98,7 +98,7 @@ def _which_process() -> str:
 
 
 def _fail(message: str, status: int) -> None:
-    print(f"verydeep: {' '.join(message.split())}", file=sys.stderr)
+    print(f"verydeep: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -45,11 +45,17 @@ def write_model_folder(model: str | Path, folder: str | Path) -> Path:
     names: Names = "timm" if timm_holds(net) else "verydeep"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / CONFIG_FILE, json.dumps(hub_config(net, card), indent=2, ensure_ascii=False) + "\n")
-        _write(folder / README_FILE, readme(folder.resolve().name, net, card))
+        try:
+            # what takes room first: a folder with the texts alone would look whole
+            save(net, folder / MODEL_FILE, card=card, precision=card.precision, names=names)
+            _write(folder / CONFIG_FILE, json.dumps(hub_config(net, card), indent=2, ensure_ascii=False) + "\n")
+            _write(folder / README_FILE, readme(folder.resolve().name, net, card))
+        except BaseException:  # Ctrl-C too: the same command has to find the folder empty
+            for name in (MODEL_FILE, CONFIG_FILE, README_FILE):
+                (folder / name).unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise MistakeError(f"{folder} cannot be written: {error.strerror or error}") from error
-    save(net, folder / MODEL_FILE, card=card, precision=card.precision, names=names)
     return folder
 
 

@@ -10,7 +10,7 @@ from verydeep.convnets.foreign.peers import Agreement, compare
 from verydeep.convnets.foreign.readers import assemble, read_foreign
 from verydeep.convnets.foreign.targets import Preprocessing, export, find_target
 from verydeep.convnets.model_card import make_card
-from verydeep.convnets.model_file import load, save
+from verydeep.convnets.model_file import find_model_file, load, save
 from verydeep.convnets.net import VeryDeep
 from verydeep.download import digest_of
 from verydeep.mistakes import MistakeError, WrongUseError
@@ -62,6 +62,7 @@ class Asked:
         """
         if self.out.suffix != ".safetensors":
             raise WrongUseError(f"--out {self.out}: a model file ends in .safetensors")
+        _check_other_file(self.file, self.out)
         if self.images is not None and not self.verify:
             raise WrongUseError("--images are what --verify compares on: give --verify too")
         if self.verify and self.bgr:
@@ -139,6 +140,11 @@ def import_weights(asked: Asked, progress: Progress = ignore_progress) -> Import
     return Imported(asked=asked, foreign=foreign, net=net, sha256=digest, agreement=agreement)
 
 
+def _check_other_file(source: Path, out: Path) -> None:
+    if out.exists() and source.exists() and out.samefile(source):
+        raise WrongUseError(f"--out {out} is the file that is read: give another name, or it would be lost")
+
+
 def _verify(asked: Asked, foreign: ForeignWeights, net: VeryDeep) -> Agreement:
     images = drawn_pictures() if asked.images is None else photographs(asked.images)
     agreement = compare(asked.file, foreign, net, images)
@@ -164,7 +170,7 @@ def read_classes(names: str) -> tuple[str, ...]:
 
         return tuple(_IMAGENET_CATEGORIES)
     try:
-        lines = Path(names).read_text(encoding="utf-8").rstrip().splitlines()
+        lines = Path(names).read_text(encoding="utf-8-sig").rstrip().split("\n")
     except UnicodeDecodeError as error:
         raise MistakeError(f"{names} is no text in UTF-8: give one name a line") from error
     except OSError as error:
@@ -217,6 +223,7 @@ def export_weights(model: str, to: str, out: Path) -> Exported:
         WrongUseError: the program cannot hold this net.
     """
     target = find_target(to)
+    _check_other_file(find_model_file(model), out)
     net = load(model)
     preprocessing = export(net, target, out)
     calls = (f"model = {target.make(net)}", target.load.format(file=str(out)))

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from verydeep.mistakes import WrongUseError
+from verydeep.paper import TOTAL_STRIDE
 from verydeep.records import environment
 
 WHATS = ("inference", "training", "pipeline", "predict", "dense")
@@ -70,6 +71,12 @@ class Options:
         for option, values in numbers.items():
             if any(value < 1 for value in values):
                 raise WrongUseError(f"--{option} {min(values)}: give 1 or more")
+        if self.crop is not None and (self.crop < TOTAL_STRIDE or self.crop % TOTAL_STRIDE):
+            raise WrongUseError(f"--crop {self.crop}: give a multiple of {TOTAL_STRIDE}")
+        if self.model is not None and (self.crop, self.width, self.batch_norm) != (None, 1.0, False):
+            raise WrongUseError(
+                "--model has its own crop, width and batch norm: leave out --crop, --width, --batch-norm"
+            )
 
     def as_record(self) -> dict[str, Any]:
         """The fields, for JSON."""
@@ -95,6 +102,7 @@ class Contender:
         compared: whether it counts for the ratio; other work, such as a part of this one, stands beside it only.
         package: what its library is called to pip.
         precision: fp32, bf16 or int8.
+        precision_taken: says which of them was chosen, once it is prepared; None where there was no choice.
         computed_by: says what computes, once it is prepared; None where the name says it.
     """
 
@@ -104,6 +112,7 @@ class Contender:
     compared: bool = True
     package: str = ""
     precision: str = "fp32"
+    precision_taken: Callable[[], str] | None = None
     computed_by: Callable[[], str] | None = None
 
 
@@ -256,6 +265,8 @@ class Bench:
 
 def allocator_in_words(options: Options) -> str:
     """Says how memory was allocated."""
+    if options.what == "predict":
+        return "ours keeps freed memory; the script as the system has it, and once as ours"
     return "keeps freed memory, for all alike" if options.tuned else "as the system has it, for all alike"
 
 

@@ -106,7 +106,7 @@ class Inference:
             name=f"verydeep {version_of('verydeep')}",
             make=make,
             is_ours=True,
-            precision="fp32" if asked == "auto" else asked,
+            precision_taken=lambda: made[0].precision,
             computed_by=lambda: made[0].engine,
         )
 

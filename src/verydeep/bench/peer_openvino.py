@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from verydeep.bench.contender import Call
 from verydeep.bench.peer_torch import Bind
+from verydeep.mistakes import MistakeError
+from verydeep.speed.openvino_net import import_nncf, import_openvino
 
 
 def openvino_net(twin: nn.Module, example: Tensor, threads: int, *, precision: str, calibrate: Tensor | None) -> Bind:
@@ -22,8 +24,7 @@ def openvino_net(twin: nn.Module, example: Tensor, threads: int, *, precision: s
         precision: fp32, bf16 or int8.
         calibrate: normalised images that fix the ranges of int8.
     """
-    import openvino
-
+    openvino = _imported(import_openvino, "openvino")
     model = openvino.convert_model(twin, example_input=example, input=[example.shape])
     if precision == "int8":
         assert calibrate is not None
@@ -40,9 +41,15 @@ def openvino_net(twin: nn.Module, example: Tensor, threads: int, *, precision: s
 
 
 def _quantised(model: Any, images: Tensor, batch: int) -> Any:  # noqa: ANN401 - openvino ships no types
-    import nncf
-
-    logging.getLogger("nncf").setLevel(logging.ERROR)
+    nncf = _imported(import_nncf, "nncf")
     parts = [part.numpy() for part in images.split(batch) if len(part) == batch]
     with contextlib.redirect_stdout(io.StringIO()):  # its bars
         return nncf.quantize(model, nncf.Dataset(parts), subset_size=len(parts))
+
+
+def _imported(how: Callable[[], Any], name: str) -> Any:  # noqa: ANN401
+    """Imports a library as ours does, without its telemetry; the bench knows a missing one by its ImportError."""
+    try:
+        return how()
+    except MistakeError as error:
+        raise ImportError(str(error), name=name) from error

@@ -15,12 +15,13 @@ from verydeep.mistakes import MistakeError
 from verydeep.paper import TRAIN_SCALE
 
 
-def find_photographs(data: Path | None, count: int) -> list[Path]:
+def find_photographs(data: Path | None, count: int, suffixes: tuple[str, ...] = ()) -> list[Path]:
     """Finds photographs, and takes them again and again until there are as many as asked for.
 
     Args:
         data: a folder with photographs at any depth, or a photograph; None for those that come with scikit-learn.
         count: of them.
+        suffixes: that a file of the folder must have one of, in lower case; by default those of all images.
 
     Raises:
         MistakeError: there are none.
@@ -32,11 +33,15 @@ def find_photographs(data: Path | None, count: int) -> list[Path]:
     if data.is_file():
         files = [data]
     elif data.is_dir():
-        files = sorted(file for file in data.rglob("*") if is_image_file(file))
+        files = sorted(
+            file
+            for file in data.rglob("*")
+            if is_image_file(file) and (not suffixes or file.suffix.lower() in suffixes)
+        )
     else:
         raise MistakeError(f"--data {data}: there is no such folder; give one with photographs")
     if not files:
-        raise MistakeError(f"--data {data}: no photographs in it")
+        raise MistakeError(f"--data {data}: no photographs in it{f' ({chr(44).join(suffixes)})' if suffixes else ''}")
     return list(islice(cycle(files), count))
 
 

@@ -89,7 +89,7 @@ class Pipeline:
     @cached_property
     def files(self) -> list[Path]:
         """The photographs."""
-        return find_photographs(self.options.data, self.options.photographs)
+        return find_photographs(self.options.data, self.options.photographs, suffixes=(".jpg", ".jpeg"))
 
     def _images(self) -> ImageSet:
         return ImageSet(

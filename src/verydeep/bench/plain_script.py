@@ -40,7 +40,8 @@ class Photographs(Dataset[Tensor]):
 def main(architecture: str, weights: str, files: list[str]) -> None:
     """Prints the five likeliest classes of each photograph."""
     state = torch.load(weights, weights_only=True)
-    net = getattr(torchvision.models, architecture)(num_classes=len(state["classifier.6.bias"]))
+    classes = len(state["classifier.6.bias"])
+    net = getattr(torchvision.models, architecture)(num_classes=classes, init_weights=False)
     net.load_state_dict(state)
     net.eval()
     with torch.inference_mode():

@@ -17,7 +17,7 @@ from verydeep.convnets.foreign.names import TORCHVISION_MEAN, TORCHVISION_STD, p
 from verydeep.convnets.foreign.targets import TARGETS, export
 from verydeep.convnets.model_file import save
 from verydeep.convnets.net import VeryDeep
-from verydeep.mistakes import MistakeError
+from verydeep.mistakes import MistakeError, WrongUseError
 
 _ROUNDS, _LONG_ROUNDS = 7, 3
 _UNTUNED, _TUNED = "script of torchvision", "script of torchvision, our allocator settings,"
@@ -28,15 +28,23 @@ class Predict:
 
     Args:
         options: of the measurement.
+
+    Raises:
+        WrongUseError: int8, which wants images to find its ranges on; or another allocator.
     """
 
     precisions: tuple[str, ...] = ()
     notes = (
         "verydeep predict takes the whole photograph and its mirror image, about 3.5 times the work of a central crop; "
         "the script takes the central crop, and so does the row that it is compared with over many photographs",
+        "the script computes in fp32, whatever precision ours is asked for",
     )
 
     def __init__(self, options: Options) -> None:
+        if options.precision == "int8":
+            raise WrongUseError("--precision int8: verydeep predict has fp32, bf16 and auto")
+        if not options.tuned:
+            raise WrongUseError("--untuned: predict measures the script both ways, and ours as it is")
         self.options = options
         self._files = find_photographs(options.data, options.photographs)
         self._folder = Path(tempfile.mkdtemp(prefix="verydeep-bench-"))
@@ -47,11 +55,12 @@ class Predict:
         photograph = str(self._files[0])
         files = [str(file) for file in self._files]
         command = [sys.executable, "-m", "verydeep"]
+        predict = [*command, "predict", "--json", "--precision", self.options.precision]
         return [
             Case(
                 name="one photograph, new process",
                 contenders=(
-                    self._ours("verydeep predict", lambda: [*command, "predict", self._model, photograph, "--json"]),
+                    self._ours("verydeep predict", lambda: [*predict, self._model, photograph]),
                     self._script(_UNTUNED, [photograph], tuned=False),
                     self._script(_TUNED, [photograph], tuned=True),
                     self._part("verydeep --help", [*command, "--help"]),
@@ -68,9 +77,7 @@ class Predict:
                     self._ours("verydeep, central crops,", lambda: self._top5(files)),
                     self._script(_UNTUNED, files, tuned=False),
                     self._script(_TUNED, files, tuned=True),
-                    self._ours(
-                        "verydeep predict", lambda: [*command, "predict", self._model, *files, "--json"], compared=False
-                    ),
+                    self._ours("verydeep predict", lambda: [*predict, self._model, *files], compared=False),
                 ),
                 images=len(files),
                 rounds=_LONG_ROUNDS,
@@ -115,15 +122,20 @@ class Predict:
         return depth + ("_bn" if net.geometry.batch_norm else ""), str(file)
 
     def _top5(self, files: list[str]) -> list[str]:
-        how = [self.options.precision, "tuned" if self.options.tuned else "plain"]
-        return [sys.executable, "-m", "verydeep.bench.top5", self._model, *how, *files]
+        return [sys.executable, "-m", "verydeep.bench.top5", self._model, self.options.precision, *files]
 
     def _ours(self, name: str, command: Callable[[], list[str]], *, compared: bool = True) -> Contender:
         def make() -> Callable[[], Ran]:
             # it sets its allocator itself
             return partial(run_process, command(), child_environment(self.options.threads, tuned=False))
 
-        return Contender(name=f"{name} {version_of('verydeep')}", make=make, is_ours=True, compared=compared)
+        return Contender(
+            name=f"{name} {version_of('verydeep')}",
+            make=make,
+            is_ours=True,
+            compared=compared,
+            precision=self.options.precision,
+        )
 
     def _script(self, name: str, files: list[str], *, tuned: bool) -> Contender:
         def make() -> Callable[[], Ran]:

@@ -113,7 +113,8 @@ def rows_of(case: Case, timed: Timed, peaks: Mapping[str, float], memory: Mappin
     rows = []
     for contender in contenders:
         name, taken = contender.name, timed.seconds[contender.name]
-        peak = peaks.get(contender.precision)
+        precision = contender.precision if contender.precision_taken is None else contender.precision_taken()
+        peak = peaks.get(precision)
         rate = case.images / medians[name]
         rows.append(
             Row(
@@ -121,7 +122,7 @@ def rows_of(case: Case, timed: Timed, peaks: Mapping[str, float], memory: Mappin
                 name=name,
                 is_ours=contender.is_ours,
                 compared=contender.compared,
-                precision=contender.precision,
+                precision=precision,
                 images_per_second=rate,
                 slowest=case.images / max(taken),
                 fastest=case.images / min(taken),

@@ -1,6 +1,6 @@
 """The five likeliest classes of photographs by their central crops: the work of the plain script, done by verydeep.
 
-Usage: python -m verydeep.bench.top5 MODEL PRECISION tuned|plain PHOTOGRAPH...
+Usage: python -m verydeep.bench.top5 MODEL PRECISION PHOTOGRAPH...
 """
 
 import sys
@@ -48,7 +48,6 @@ def main(model: str, precision: str, files: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[3] == "tuned":
-        tune_allocator()
-        use_huge_pages()
-    main(sys.argv[1], sys.argv[2], sys.argv[4:])
+    tune_allocator()
+    use_huge_pages()
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -212,7 +212,7 @@ class _One:
             name=f"verydeep {version_of('verydeep')}",
             make=make,
             is_ours=True,
-            precision="fp32" if asked == "auto" else asked,
+            precision_taken=lambda: made[0].precision,
             computed_by=lambda: str(made[0]),
         )
 

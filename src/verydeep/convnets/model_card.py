@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from verydeep.convnets.architecture import Geometry, find_architecture
 from verydeep.convnets.net import VeryDeep
@@ -34,6 +34,29 @@ class DataCard(BaseModel):
     fingerprint: str
     num_train: int
     validation: str
+
+
+def _check_figures(figures: dict[str, Any]) -> dict[str, Any]:
+    """What is printed of error rates has to be what it says; whatever else stands beside them is let be."""
+    for key, kinds in _FIGURES.items():
+        value = figures.get(key)
+        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
+            raise ValueError(f"{key} is {str(value)[:40]!r}")
+    return figures
+
+
+_FIGURES: Final[dict[str, tuple[type, ...]]] = {
+    "top1_error": (int, float),
+    "top5_error": (int, float),
+    "num_images": (int,),
+    "split": (str,),
+    "protocol": (str,),
+    "measured": (str,),
+    "data": (str,),
+}
+
+Figures = Annotated[dict[str, Any], AfterValidator(_check_figures)]
+"""Error rates as fractions, and how they were measured."""
 
 
 class ModelCard(BaseModel):
@@ -86,8 +109,8 @@ class ModelCard(BaseModel):
     data: DataCard | None = None
     epochs: int | None = None
     selected_on: str | None
-    errors: dict[str, Any] | None = None
-    results: tuple[dict[str, Any], ...] = ()
+    errors: Figures | None = None
+    results: tuple[Figures, ...] = ()
     licence: str | None = None
     source: str | None = None
     environment: dict[str, str | int] = {}

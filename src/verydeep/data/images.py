@@ -89,6 +89,8 @@ def _decoded(encoded: bytes, where: str) -> Image.Image | UInt8[ndarray, "h w 3"
             if pixels is not None:
                 return pixels
             image.load()
+            if image.format == "PPM" and image.mode == "I":  # 16 bits a pixel, which Pillow holds as 32
+                return to_rgb(Image.fromarray(np.asarray(image).astype(np.uint16)))
             upright = ImageOps.exif_transpose(image)
             return to_rgb(upright)
     except MemoryError:

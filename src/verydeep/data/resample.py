@@ -111,6 +111,8 @@ def _loaded(kind: str) -> ctypes.CDLL | None:
     except OSError:  # it was not built
         return None
     library.verydeep_source.restype = c_char_p
-    library.verydeep_resample.argtypes = [c_void_p, *[c_int] * 9, c_void_p, c_void_p]
     fingerprint = hashlib.sha256((_HERE / "resample.cpp").read_bytes()).hexdigest()[:16]
-    return library if library.verydeep_source().decode() == fingerprint else None
+    if library.verydeep_source().decode() != fingerprint:
+        return None
+    library.verydeep_resample.argtypes = [c_void_p, *[c_int] * 9, c_void_p, c_void_p]
+    return library

@@ -33,11 +33,13 @@ class Accelerated:
     Attributes:
         net: the net.
         engine: what computes, in words, such as ``verydeep's kernel (avx512), fp32`` or ``OpenVINO 2026.4.1 bf16``.
+        precision: fp32, bf16 or int8, as it was taken.
         seconds: of a batch of 8 crops by each engine that was measured for the choice; empty where there was none.
     """
 
     def __init__(self, net: VeryDeep, candidate: Candidate, seconds: dict[str, float] | None = None) -> None:
         self.net, self.engine, self.seconds = net, candidate.name, seconds or {}
+        self.precision = candidate.precision
         self._lock = threading.Lock()
         self._make: Callable[[VeryDeep], Computes] = candidate.make
         self._made_of: list[tuple[int, int]] = []

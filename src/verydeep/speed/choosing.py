@@ -37,10 +37,12 @@ class Candidate:
     Attributes:
         name: what computes, with its version and precision.
         make: prepares it for a net.
+        precision: fp32, bf16 or int8.
     """
 
     name: str
     make: Callable[[VeryDeep], Computes]
+    precision: str = "fp32"
 
 
 def choose(net: VeryDeep, candidates: Sequence[Candidate]) -> tuple[Candidate, dict[str, float]]:
@@ -116,6 +118,7 @@ def _facts(net: VeryDeep, candidates: Sequence[Candidate]) -> dict[str, object]:
     """What a measurement depends on."""
     machine = environment()
     return {
+        "versions": [machine["verydeep"], machine["torch"]],
         "processor": machine["processor"],
         "threads": torch.get_num_threads(),
         "net": net.geometry.title,

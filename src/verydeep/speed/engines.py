@@ -118,15 +118,15 @@ def _fp32() -> Candidate:
 
 
 def _bf16() -> list[Candidate]:
-    found = [Candidate(f"PyTorch {torch.__version__.partition('+')[0]} bf16, channels last", TorchBf16)]
+    found = [Candidate(f"PyTorch {torch.__version__.partition('+')[0]} bf16, channels last", TorchBf16, "bf16")]
     if number := openvino_version():
-        found.append(Candidate(f"OpenVINO {number} bf16", lambda net: OpenVinoNet(net, "bf16")))
+        found.append(Candidate(f"OpenVINO {number} bf16", lambda net: OpenVinoNet(net, "bf16"), "bf16"))
     return found
 
 
 def _int8(calibrate: Sequence[Tensor]) -> Candidate:
     name = f"OpenVINO {openvino_version()} int8, quantised by NNCF {nncf_version()}"
-    return Candidate(name, lambda net: OpenVinoNet(net, "int8", calibrate))
+    return Candidate(name, lambda net: OpenVinoNet(net, "int8", calibrate), "int8")
 
 
 def _on_the_processor() -> Choice:

@@ -31,7 +31,6 @@ VARIABLE = "VERYDEEP_KERNEL"
 _HERE = Path(__file__).parent
 
 _FUNCTIONS: dict[str, tuple[type | None, list[type]]] = {
-    "source": (c_char_p, []),
     "channels": (c_int, [c_int]),
     "pack_winograd": (None, [c_void_p, c_void_p, c_int, c_int, c_void_p, c_int]),
     "pack_direct": (None, [c_void_p, c_void_p, c_int, c_int, c_int, c_int, c_void_p]),
@@ -101,12 +100,13 @@ class Kernel:
         except OSError as error:
             raise NoKernelError(f"the kernel {name} cannot be loaded ({error}): install verydeep again") from error
         self._call = {}
+        library.verydeep_source.restype = c_char_p
+        if library.verydeep_source().decode() != _fingerprint():
+            raise NoKernelError(f"the kernel {name} was built from another source: install verydeep again")
         for function, (result, arguments) in _FUNCTIONS.items():
             call = getattr(library, f"verydeep_{function}")
             call.restype, call.argtypes = result, arguments
             self._call[function] = call
-        if self._call["source"]().decode() != _fingerprint():
-            raise NoKernelError(f"the kernel {name} was built from another source: install verydeep again")
         self.cache = torch.cpu.get_capabilities().get("l2_cache_size") or 2**20
 
     def call(self, function: str, *arguments: object) -> Any:  # noqa: ANN401 - what C gives

@@ -1,6 +1,7 @@
 """Memory that is taken once and used again, in huge pages where the system has them."""
 
 import mmap
+from contextlib import suppress
 
 import torch
 from jaxtyping import Float
@@ -16,8 +17,12 @@ def huge_pages(floats: int) -> Float[Tensor, "floats"]:
     """
     if floats * 4 < _HUGE:
         return torch.zeros(floats)
-    memory = mmap.mmap(-1, (floats * 4 + _HUGE - 1) // _HUGE * _HUGE)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
+    size = (floats * 4 + _HUGE - 1) // _HUGE * _HUGE
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.zeros(floats)
+    # private: by default a forked process would compute in the same memory
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a system built without huge pages
         memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=torch.float32, count=floats)
 

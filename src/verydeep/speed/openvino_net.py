@@ -51,7 +51,7 @@ class OpenVinoNet:
     """
 
     def __init__(self, net: VeryDeep, precision: str, calibrate: Sequence[Tensor] = ()) -> None:
-        ov = _openvino()
+        ov = import_openvino()
         self._mean, self._divisor = (each.detach().numpy()[:, None, None].copy() for each in (net.mean, net.divisor))
         self._has_divisor = bool((self._divisor != 1).any())
         self._input = np.empty(0, np.float32)
@@ -110,7 +110,7 @@ class OpenVinoNet:
 
     def _quantised(self, graphs: list[Any], calibrate: Sequence[Tensor]) -> list[Any]:
         """Quantises each graph by what the images give it; the fully connected layers see the maps in float32."""
-        nncf = _nncf()
+        nncf = import_nncf()
         maps = _core().compile_model(graphs[0], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         seen: list[list[ndarray]] = [[], []]
         for batch in calibrate:
@@ -173,10 +173,15 @@ def _products(ov: Any, connected: Sequence[tuple[Tensor, Tensor]]) -> Any:  # no
 
 @cache
 def _core() -> Any:  # noqa: ANN401
-    return _openvino().Core()
+    return import_openvino().Core()
 
 
-def _openvino() -> Any:  # noqa: ANN401
+def import_openvino() -> Any:  # noqa: ANN401
+    """Imports OpenVINO, which then tells nobody that it is used.
+
+    Raises:
+        MistakeError: it is not installed.
+    """
     if openvino_version() is None:
         raise MistakeError(f"OpenVINO is not installed: {INSTALL}")
     with _no_telemetry():
@@ -184,7 +189,12 @@ def _openvino() -> Any:  # noqa: ANN401
     return openvino
 
 
-def _nncf() -> Any:  # noqa: ANN401
+def import_nncf() -> Any:  # noqa: ANN401
+    """Imports NNCF, which then tells nobody that it is used.
+
+    Raises:
+        MistakeError: it or OpenVINO is not installed.
+    """
     if nncf_version() is None:
         raise MistakeError(f"int8 needs OpenVINO and NNCF, which are not both installed: {INSTALL}")
     with _no_telemetry():

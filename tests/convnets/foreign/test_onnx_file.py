@@ -224,6 +224,14 @@ def test_verified_by_onnx_runtime(tmp_path):
         assert compare(file, found, assemble(shifted), pictures).largest_difference > 1e-3
 
 
+@pytest.mark.parametrize("ending", [nn.Softmax(1), nn.LogSoftmax(1)])
+def test_a_net_that_ends_in_a_softmax_is_verified(ending, tmp_path):
+    file = tmp_path / "net.onnx"
+    export(nn.Sequential(vgg("A"), ending), file, 224, dynamo=False)
+    found = read(file)
+    assert compare(file, found, assemble(found), [picture(1, 80, 90)]).largest_difference < 1e-5
+
+
 def small_model():
     return tensorflow_style(make_net(channels=(2, 2, 3, 3, 3), hidden=4, num_classes=2, crop=64))
 

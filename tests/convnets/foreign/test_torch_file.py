@@ -126,12 +126,21 @@ def test_compressed_members_are_refused(state, tmp_path):
     [
         (torch.zeros(1).expand(10**6, 10**6), "claims the shape"),
         (torch.eye(3).to_sparse(), "sparse"),
+        (torch.zeros(4, 4, device="meta"), "without numbers"),
         ("text", "a str, where a state dict has tensors"),
     ],
 )
 def test_what_is_no_plain_tensor_is_told(state, value, says, tmp_path):
     torch.save(state | {"classifier.6.weight": value}, tmp_path / "a.pth")
     with pytest.raises(MistakeError, match=says):
+        read_foreign(tmp_path / "a.pth")
+
+
+def test_a_state_dict_that_lies_in_itself_is_told(tmp_path):
+    value = {}
+    value["model"] = value
+    torch.save(value, tmp_path / "a.pth")
+    with pytest.raises(MistakeError, match="'model', a dict, where a state dict has tensors"):
         read_foreign(tmp_path / "a.pth")
 
 

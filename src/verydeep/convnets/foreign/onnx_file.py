@@ -29,11 +29,13 @@ class GraphInput:
         axes: ``nchw`` or ``nhwc``.
         batch: its number of images, -1 where any number goes.
         largest: of a pixel: 255, or 1, for a graph that normalises by itself; None for one that wants it done.
+        ending: what comes out: ``scores``, or their ``softmax`` or ``log-softmax``.
     """
 
     axes: str
     batch: int
     largest: float | None
+    ending: str
 
 
 def recognises(file: Path) -> bool:
@@ -119,6 +121,7 @@ class _Walk:
         self._value, self._sizes = next(iter(graph.inputs.items()))
         self.axes = self._image_axes = _axes_of(self._sizes)
         self._order: Literal["cyx", "yxc"] = "cyx"
+        self._ending = "scores"
         # what happens to the pixels before the first convolution: factor * pixel + offset
         self._factor, self._offset = np.ones(3), np.zeros(3)
 
@@ -164,7 +167,9 @@ class _Walk:
                 pass
             case "AveragePool" if node.integers("kernel_shape", []) == [1, 1]:
                 pass  # torchvision's pooling to 7x7 on a map of 7x7
-            case "Softmax" | "LogSoftmax" | "ReduceMean" | "GlobalAveragePool" | "Squeeze" if chain.has_head:
+            case "Softmax" | "LogSoftmax" if chain.has_head:
+                self._ending = "softmax" if node.type == "Softmax" else "log-softmax"
+            case "ReduceMean" | "GlobalAveragePool" | "Squeeze" if chain.has_head:
                 pass
             case _:
                 raise self._refused(node, "stands where no VGG net has such a thing")
@@ -265,7 +270,10 @@ class _Walk:
         """What the graph wants to be fed with."""
         batch = self._sizes[0] if self._sizes else -1
         return GraphInput(
-            axes=self._image_axes, batch=batch, largest=None if self._is_bare() else self._normalised()[2]
+            axes=self._image_axes,
+            batch=batch,
+            largest=None if self._is_bare() else self._normalised()[2],
+            ending=self._ending,
         )
 
     def input_convention(self) -> tuple[tuple[float, float, float], tuple[float, float, float], str]:

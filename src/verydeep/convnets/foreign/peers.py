@@ -6,6 +6,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any, Final
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor, log_softmax, nn, softmax
+from torch.nn.functional import max_pool2d
 
 from verydeep.convnets.architecture import Geometry
 from verydeep.convnets.foreign.found import ForeignWeights
@@ -32,6 +34,17 @@ Forward = Callable[[Sequence[Image.Image]], Tensor]
 """Gives the scores n,k of images of the size of the crop; without fully connected layers the last map n,c,y,x."""
 
 
+def _scores(scores: Tensor) -> Tensor:
+    return scores
+
+
+_ENDINGS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
+    "scores": _scores,
+    "softmax": partial(softmax, dim=1),
+    "log-softmax": partial(log_softmax, dim=1),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Peer:
     """A program that can run the files of one kind.
@@ -39,10 +52,12 @@ class Peer:
     Attributes:
         package: its distribution.
         make: loads a file into it: from the file, what was read from it, and the net it became.
+        ending: what it does to the scores at the end, by the file.
     """
 
     package: str
     make: Callable[[Path, ForeignWeights, Geometry], Forward]
+    ending: Callable[[Path], Callable[[Tensor], Tensor]] = lambda file: _scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +84,12 @@ def _torchvision(file: Path, foreign: ForeignWeights, geometry: Geometry) -> For
         raise MistakeError(f"torchvision has no {geometry.architecture.title}, so it cannot be compared with it")
     with torch.device("meta"):
         model = VGG(make_layers(cfgs[row], geometry.batch_norm), num_classes=geometry.num_classes, init_weights=False)
-    state = {f"features.{name[4:]}" if name.startswith("net.") else name: value for name, value in _state(file).items()}
+    state = {
+        f"features.{name[4:]}" if name.startswith("net.") else name: value.float()
+        if value.is_floating_point()
+        else value
+        for name, value in _state(file).items()
+    }
     if foreign.features_only:
         state = {name: tensor for name, tensor in state.items() if name.startswith("features.")}
         model.classifier = nn.Sequential()
@@ -214,7 +234,7 @@ PEERS: Final[dict[str, Peer]] = {
     "timm": Peer(package="timm", make=_timm),
     "Keras": Peer(package="keras", make=_keras),
     "Caffe": Peer(package="opencv-python-headless", make=_opencv),
-    "ONNX": Peer(package="onnxruntime", make=_onnx_runtime),
+    "ONNX": Peer(package="onnxruntime", make=_onnx_runtime, ending=lambda file: _ENDINGS[find_input(file).ending]),
 }
 """By the kind of what was read."""
 
@@ -245,7 +265,14 @@ def compare(file: Path, foreign: ForeignWeights, net: VeryDeep, images: Sequence
         raise MistakeError(f"{peer.package} does not take {file}: {reason}") from error
     pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in scaled])
     with torch.inference_mode():
-        ours = net.features(pixels) if net.features_only else net(pixels)
+        ours = net.features(pixels) if net.features_only else peer.ending(file)(net(pixels))
+    if net.features_only and theirs.shape[-1] == 2 * ours.shape[-1]:  # the other net ends before its last pooling
+        theirs = max_pool2d(theirs, 2)
+    if ours.shape != theirs.shape:
+        raise MistakeError(
+            f"{peer.package} gives {tuple(theirs.shape)} for {file}, and the net made of it {tuple(ours.shape)}: they "
+            "cannot be compared"
+        )
     return Agreement(
         package=_name_with_version(peer.package),
         num_images=len(images),
@@ -261,7 +288,6 @@ def _name_with_version(package: str) -> str:
 
 
 def largest_difference(ours: Tensor, theirs: Tensor) -> float:
-    """Largest difference of two arrays of scores, relative to the largest score of the same image."""
+    """Largest difference of two arrays of scores of one shape, relative to the largest score of the same image."""
     ours, theirs = ours.flatten(1).double(), theirs.flatten(1).double()
-    assert ours.shape == theirs.shape
     return float(((ours - theirs).abs().amax(1) / theirs.abs().amax(1)).max())

@@ -92,8 +92,12 @@ def find_reader(file: Path) -> Reader:
         for row in READERS.values():
             if row.recognises(file):
                 return row
+    except MistakeError:
+        raise
     except OSError as error:  # a loop of links among them
         raise MistakeError(f"{file} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # whatever a made-up file sets off in the libraries that read it
+        raise _damaged(file, error) from error
     known = "; ".join(f"{row.name} ({row.remark})" for row in READERS.values())
     raise MistakeError(f"{file} is no file of weights that can be read. These are: {known}")
 
@@ -110,12 +114,22 @@ def read_foreign(file: str | Path) -> ForeignWeights:
     path = Path(file)
     reader = find_reader(path)
     try:
-        return reader.read(path)
+        foreign = reader.read(path)
     except MistakeError as error:
         message = str(error)
         raise MistakeError(message if message.startswith(str(path)) else f"{path}: {message}") from error
     except OSError as error:
         raise MistakeError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # as above
+        raise _damaged(path, error) from error
+    if empty := next((name for name, tensor in foreign.tensors.items() if not tensor.numel()), None):
+        raise MistakeError(f"{path}: {empty} has no numbers, its shape is {tuple(foreign.tensors[empty].shape)}")
+    return foreign
+
+
+def _damaged(file: Path, error: Exception) -> MistakeError:
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    return MistakeError(f"{file} is damaged, or no file of weights ({reason}): download it again")
 
 
 def assemble(foreign: ForeignWeights, *, crop: int | None = None, classes: Sequence[str] | None = None) -> VeryDeep:

@@ -144,8 +144,9 @@ def check_numbers(tensors: Mapping[str, Tensor]) -> None:
             if name.endswith(COUNTER):
                 continue
             raise MistakeError(f"{name} is of type {tensor.dtype}, and weights are floating point")
-        if not torch.isfinite(tensor).all():
-            count = int((~torch.isfinite(tensor)).sum())
+        finite = torch.isfinite(tensor.float())  # in float32, which is what becomes of it
+        if not finite.all():
+            count = int((~finite).sum())
             raise MistakeError(f"{name} has {count:,} of {tensor.numel():,} weights that are NaN or infinite")
         if name.endswith("running_var") and tensor.min() < 0:
             raise MistakeError(f"{name} has a variance of {float(tensor.min()):.3g}")

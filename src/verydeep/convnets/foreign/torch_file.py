@@ -16,6 +16,7 @@ from verydeep.convnets.foreign.names import from_state_dict
 from verydeep.mistakes import MistakeError
 
 _STATE_KEYS: Final = ("state_dict", "model_state_dict", "model", "model_state", "net", "weights")
+_MOST_NESTING: Final = 4
 _FORBIDDEN = re.compile(r"GLOBAL (\S+)")
 
 
@@ -85,16 +86,17 @@ def _check_archive(file: Path) -> None:
 
 
 def _state_dict(file: Path, loaded: object) -> dict[str, Tensor]:
-    while isinstance(loaded, Mapping) and (key := next((key for key in _STATE_KEYS if key in loaded), None)):
-        loaded = loaded[key]
+    for _ in range(_MOST_NESTING):  # a made-up file may lie in itself
+        if isinstance(loaded, Mapping) and (key := next((key for key in _STATE_KEYS if key in loaded), None)):
+            loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not loaded:
         raise MistakeError(f"{file} holds a {type(loaded).__name__} and no state dict")
     state: dict[str, Tensor] = {}
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise MistakeError(f"{file} holds {name!r}, a {type(value).__name__}, where a state dict has tensors")
-        if value.layout != torch.strided or value.is_quantized:
-            raise MistakeError(f"{file}: {name} is sparse or quantised: give the plain weights")
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise MistakeError(f"{file}: {name} is sparse, quantised or without numbers: give the plain weights")
         if value.untyped_storage().nbytes() < value.numel() * value.element_size():
             raise MistakeError(f"{file}: {name} claims the shape {tuple(value.shape)} and has fewer numbers")
         state[name] = value

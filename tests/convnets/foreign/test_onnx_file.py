@@ -232,6 +232,14 @@ def test_a_net_that_ends_in_a_softmax_is_verified(ending, tmp_path):
     assert compare(file, found, assemble(found), [picture(1, 80, 90)]).largest_difference < 1e-5
 
 
+def test_convolutions_without_the_last_pooling_are_verified(tmp_path):
+    file = tmp_path / "net.onnx"
+    export(vgg("A").features[:-1], file, 224, dynamo=False)
+    found = read(file)
+    assert found.features_only
+    assert compare(file, found, assemble(found), [picture(1, 80, 90)]).largest_difference < 1e-5
+
+
 def small_model():
     return tensorflow_style(make_net(channels=(2, 2, 3, 3, 3), hidden=4, num_classes=2, crop=64))
 

@@ -148,6 +148,8 @@ def test_a_hash_that_is_given_counts_beside_the_published_one(publish, cache):
     with pytest.raises(MistakeError, match="not the one accepted"):
         fetch_weights("imagenet-A", accept_hash="f" * 64)
     fetch_weights("imagenet-A", accept_hash=hashlib.sha256(content).hexdigest())
+    with pytest.raises(MistakeError, match="was made of another file"):
+        fetch_weights("imagenet-A", accept_hash="f" * 64)
 
 
 @pytest.mark.parametrize(

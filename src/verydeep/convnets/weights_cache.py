@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from verydeep.convnets.foreign.readers import assemble, read_foreign
 from verydeep.convnets.model_card import make_card
-from verydeep.convnets.model_file import save
+from verydeep.convnets.model_file import read_card, save
 from verydeep.convnets.weights import PublishedWeights, known_weights, weights_folder
 from verydeep.download import check, digest_of, download
 from verydeep.mistakes import MistakeError
@@ -34,6 +34,8 @@ def fetch_weights(name: str, *, accept_hash: str | None = None, progress: Progre
     """
     row = known_weights(name)
     if row.is_here:
+        if accept_hash is not None and accept_hash.lower() not in (source := str(read_card(row.file).source)):
+            raise MistakeError(f"{row.file} was made of another file ({source}): remove it to fetch it again")
         return row.file
     with _writable(), _alone(row):
         if not row.is_here:  # another process may have made it meanwhile

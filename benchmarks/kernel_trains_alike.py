@@ -33,13 +33,10 @@ def run(arguments: list[str], environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def row(data: str, seed: int, epochs: int, crop: int, *, kernel: bool) -> dict[str, Any]:
+def row(data: str, seed: int, shape: list[str], *, kernel: bool) -> dict[str, Any]:
     out, environment = FOLDER / f"{'with' if kernel else 'without'}-seed{seed}", {} if kernel else WITHOUT
     if not (out / "report.html").exists():
-        run(
-            ["train", data, *RECIPE.split(), f"--epochs={epochs}", f"--crop={crop}", f"--seed={seed}", f"--out={out}"],
-            environment,
-        )
+        run(["train", data, *RECIPE.split(), *shape, f"--seed={seed}", f"--out={out}"], environment)
     logged = read_lines(out / "log.jsonl")
     tested = json.loads(run(["evaluate", str(out), data, "--split", "val", "--json"], environment))
     return {
@@ -59,12 +56,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--crop", type=int, default=64)
+    parser.add_argument("--width", type=float, default=1.0)
     options = parser.parse_args()
-    rows = [
-        row(options.data, seed, options.epochs, options.crop, kernel=kernel)
-        for seed in range(options.seeds)
-        for kernel in (True, False)
-    ]
+    shape = [f"--epochs={options.epochs}", f"--crop={options.crop}", f"--width={options.width}"]
+    rows = [row(options.data, seed, shape, kernel=kernel) for seed in range(options.seeds) for kernel in (True, False)]
     summary = {}
     for kernel in (True, False):
         mine = [line for line in rows if line["kernel"] is kernel]

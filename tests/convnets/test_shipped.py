@@ -1,8 +1,11 @@
 """The net that comes with the package: a name for a file inside it, or one line."""
 
+import json
+
 import pytest
 import torch
 
+from conftest import scene
 from verydeep.convnets import shipped
 from verydeep.convnets.model_file import load, read_card, save
 from verydeep.convnets.net import VeryDeep
@@ -24,8 +27,6 @@ def test_it_is_found_inside_the_package(tmp_path, monkeypatch):
 
 
 def test_what_ships_is_small_and_says_what_it_is():
-    if not shipped.SHIPPED_FILE.is_file():
-        pytest.skip("the net is not trained yet")
     card = read_card("verydeep-cifar10")
     assert shipped.SHIPPED_FILE.stat().st_size <= 8_000_000
     assert {result["protocol"] for result in card.results} == {"centre", "single", "multi-scale"}
@@ -34,3 +35,13 @@ def test_what_ships_is_small_and_says_what_it_is():
     assert card.classes == (
         "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
     )  # fmt: skip
+
+
+def test_what_ships_predicts_without_a_network(verydeep, tmp_path, monkeypatch):
+    monkeypatch.setenv("VERYDEEP_OFFLINE", "1")
+    scene(1, 50, 40).save(tmp_path / "photo.png")
+    status, out, _ = verydeep("predict", "verydeep-cifar10", tmp_path / "photo.png", "--json")
+    assert status == 0
+    ((answer,),) = [json.loads(out)["images"]]
+    assert {ranked["name"] for ranked in answer["classes"]} <= set(read_card("verydeep-cifar10").classes)
+    assert 0 < sum(ranked["posterior"] for ranked in answer["classes"]) <= 1 + 1e-6

@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--architecture", default="B")
     parser.add_argument("--width", type=float, default=0.37)
     parser.add_argument("--recipe", default="small-images", help="a name or a JSON file")
-    parser.add_argument("--epochs", type=int, default=78)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--images", type=int, help="train on about so many only, to try things")
     parser.add_argument("--seed", type=int, default=0)

@@ -129,18 +129,6 @@ def find_images(arguments: Iterable[str]) -> list[Path]:
     return found
 
 
-def check_csv(file: Path) -> None:
-    """Checks, before the work, that a table can be written.
-
-    Raises:
-        MistakeError: it is a folder, or lies in none.
-    """
-    if file.is_dir():
-        raise MistakeError(f"--csv {file} is a folder: give a file, such as {file / 'answers.csv'}")
-    if not file.absolute().parent.is_dir():
-        raise MistakeError(f"--csv {file}: there is no folder {file.parent}: make it first")
-
-
 def write_csv(predictions: Sequence[Prediction], file: Path) -> None:
     """Writes predictions as a table: one line per image and rank.
 

@@ -21,7 +21,7 @@ from verydeep.apps.options import (
     read_scales,
     skips_damaged,
 )
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.mistakes import MistakeError, WrongUseError, check_place
 from verydeep.processes import launched
 
 
@@ -210,13 +210,13 @@ def predict(
         raise WrongUseError("--heatmap-scale is of heat maps: give --heatmap with a folder for them")
 
     from verydeep.apps.heatmap import HeatMapFolder, single_place_note
-    from verydeep.apps.predict import Classifier, check_csv, find_images, write_csv
+    from verydeep.apps.predict import Classifier, find_images, write_csv
     from verydeep.apps.printed import print_predictions
     from verydeep.apps.terminal import reporting
 
     files = find_images(images)
     if csv is not None:
-        check_csv(csv)
+        check_place(csv, "--csv", "answers.csv")
     prepare_process()
     fetch_weights(model)
     classifier = Classifier(model, precision=precision)

@@ -223,8 +223,9 @@ def export_weights(model: str, to: str, out: Path) -> Exported:
         WrongUseError: the program cannot hold this net.
     """
     target = find_target(to)
-    _check_other_file(find_model_file(model), out)
-    net = load(model)
+    file = find_model_file(model)
+    _check_other_file(file, out)
+    net = load(file)
     preprocessing = export(net, target, out)
     calls = (f"model = {target.make(net)}", target.load.format(file=str(out)))
     return Exported(model=model, target=to, file=out, preprocessing=preprocessing, calls=calls)

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from verydeep.atomic import written_whole
 from verydeep.evaluation.cost import Cost
 from verydeep.evaluation.result import Member, Result
-from verydeep.mistakes import MistakeError
+from verydeep.mistakes import MistakeError, check_place
 
 _METADATA_KEY = "verydeep_posteriors"
 
@@ -74,10 +74,7 @@ def check_writable(file: Path) -> None:
     Raises:
         MistakeError: there is no such folder, or the file is there and no saved posteriors.
     """
-    if file.is_dir():
-        raise MistakeError(f"--save {file} is a folder: give a file, such as {file / 'posteriors.safetensors'}")
-    if not file.parent.is_dir():
-        raise MistakeError(f"--save {file}: there is no folder {file.parent}: make it first")
+    check_place(file, "--save", "posteriors.safetensors")
     if file.exists() and not is_saved_posteriors(file):
         raise MistakeError(f"--save {file} is there already and holds no posteriors: give another name")
 

@@ -15,11 +15,9 @@ def huge_pages(floats: int) -> Float[Tensor, "floats"]:
 
     It is given back when the tensor and all views of it are gone.
     """
-    if floats * 4 < _HUGE:
+    if floats * 4 < _HUGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.zeros(floats)
     size = (floats * 4 + _HUGE - 1) // _HUGE * _HUGE
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.zeros(floats)
     # private: by default a forked process would compute in the same memory
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):  # a system built without huge pages

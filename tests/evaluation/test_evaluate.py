@@ -12,6 +12,7 @@ from verydeep.convnets.model_file import save
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import open_data
 from verydeep.data.images import centre_crop, rescale
+from verydeep.data.resample import find_library
 from verydeep.evaluation.evaluate import evaluate
 from verydeep.evaluation.measure import measure_posteriors, posterior
 from verydeep.evaluation.protocols import PROTOCOLS
@@ -101,11 +102,13 @@ def test_protocols_against_a_slow_loop(protocol, scales, net, data):
     images = data.split("test").subset([0, 2, 4, 7])
     result = evaluate(net, images, protocol=protocol, test_scales=scales)
     used = tuple(scales or ((64, 68, 72) if protocol in SEVERAL else (68,)))
+    # Pillow, where there was no compiler, rounds a window differently: by one grey level
+    tolerance = 1e-5 if find_library() else 1e-2
     assert result.test_scales == used
     with torch.inference_mode():
         for index in range(len(images)):
             expected = slowly(net, images.read(index), protocol, used)
-            assert np.allclose(result.posteriors[index], expected, atol=1e-5), images.names[index]
+            assert np.allclose(result.posteriors[index], expected, atol=tolerance), images.names[index]
     assert result.top1_error == pytest.approx(np.mean(result.posteriors.argmax(1) != images.labels))
     assert result.top5_error is None
 

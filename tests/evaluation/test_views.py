@@ -8,6 +8,7 @@ from PIL import Image
 
 from conftest import picture, scene
 from verydeep.data.images import rescale
+from verydeep.data.resample import find_library
 from verydeep.evaluation.views import corners_and_centre, grid, grid_offsets, untrimmed, whole
 from verydeep.mistakes import MistakeError
 
@@ -37,7 +38,10 @@ def test_crops_are_cut_where_they_should_be():
 def test_wholes_are_trimmed_about_the_centre_or_not_at_all():
     image = np.asarray(scene(4, 160, 120))
     array = np.asarray(rescale(Image.fromarray(image), 90))
-    assert np.array_equal(whole(image, 90, 64)[0], array[13:77, 12:108])
+    trimmed = whole(image, 90, 64)[0]
+    assert trimmed.shape == (64, 96, 3)
+    # Pillow, where there was no compiler, rounds a window differently
+    assert np.abs(trimmed.astype(int) - array[13:77, 12:108]).max() <= (find_library() is None)
     assert np.array_equal(untrimmed(image, 90, 64)[0], array)
 
 

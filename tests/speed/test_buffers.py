@@ -16,7 +16,9 @@ from verydeep.speed.memory import Buffer, huge_pages
 def test_a_forked_process_computes_in_memory_of_its_own():
     code = (
         "import os\n"
+        "import torch\n"
         "from verydeep.speed.memory import huge_pages\n"
+        "torch.set_num_threads(1)\n"  # a child has none of its parent's threads, and would wait for them
         "memory = huge_pages(2**20).fill_(1)\n"
         "child = os.fork()\n"
         "if child == 0:\n"

@@ -13,6 +13,7 @@ from verydeep.speed.choosing import Candidate
 from verydeep.speed.openvino_net import nncf_version, openvino_version
 
 needs_openvino = pytest.mark.skipif(not openvino_version(), reason="OpenVINO is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore:computing with torch instead of verydeep's kernel")  # no compiler
 needs_nncf = pytest.mark.skipif(not (openvino_version() and nncf_version()), reason="NNCF is not installed")
 
 

@@ -41,10 +41,18 @@ def test_turns():
 
 def test_an_untimed_call_comes_first():
     called: list[str] = []
-    case = Case(name="x", contenders=(contender("a", called=called),), images=1, rounds=3, pause=0)
+    case = Case(name="x", contenders=(contender("a", 0.15, called=called),), images=1, rounds=3, pause=0)
     timed = time_rounds(case, 3, ignore)
     assert len(called) == 6
     assert len(timed.seconds["a"]) == 3
+
+
+def test_a_short_call_is_repeated_and_a_row_is_of_one():
+    called: list[str] = []
+    case = Case(name="x", contenders=(contender("a", 0.01, called=called),), images=1, rounds=2, pause=0)
+    (row,) = rows_of(case, time_rounds(case, 2, ignore), {}, {})
+    assert 6 <= len(called) <= 22
+    assert 0.01 <= row.seconds < 0.03
 
 
 def test_rows():

@@ -13,9 +13,10 @@ from verydeep import VeryDeep
 from verydeep.mistakes import MistakeError
 from verydeep.speed import choosing
 from verydeep.speed.choosing import Candidate, choose, measure
+from verydeep.speed.folding import Computes
 
 
-class Slow:
+class Slow(Computes):
     """Computes nothing, for a while."""
 
     def __init__(self, seconds: float) -> None:

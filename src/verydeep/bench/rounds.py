@@ -16,12 +16,16 @@ Progress = Callable[[str, int, int], None]
 """Told what is done, how far it is, and how far it goes."""
 
 
+_LEAST_SECONDS = 0.1
+"""A shorter call is repeated for as long: a single one would be timed with cold caches and threads that still wake."""
+
+
 @dataclass(frozen=True)
 class Timed:
     """What the rounds of a case gave.
 
     Attributes:
-        seconds: of each call, by the name of its contender.
+        seconds: of a call in each round, by the name of its contender.
         outputs: of the last call, likewise.
         absent: contenders that could not be prepared.
     """
@@ -54,15 +58,21 @@ def time_rounds(case: Case, rounds: int, progress: Progress) -> Timed:
     total = rounds * len(calls)
     for done, (name, call) in enumerate(_turns(calls, rounds), start=1):
         time.sleep(case.pause)
-        if case.warm:
-            call()
+        repeats = max(1, round(_LEAST_SECONDS / _seconds_of(call))) if case.warm else 1
         start = time.perf_counter()
-        output = outputs[name] = call()
-        taken = time.perf_counter() - start
+        for _ in range(repeats):
+            output = outputs[name] = call()
+        taken = (time.perf_counter() - start) / repeats
         seconds[name].append(output.seconds if isinstance(output, Ran) else taken)
         progress(f"{case.name}: timing", done, total)
     _forget_compiled()
     return Timed(seconds, outputs, tuple(absent))
+
+
+def _seconds_of(call: Call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def prepared(contender: Contender) -> Call | Absent:

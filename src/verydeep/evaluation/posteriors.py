@@ -53,6 +53,9 @@ def dense_scores(
 
     Paper: section 3.2.
     """
+    crop = net.geometry.crop
+    if images.shape[-2:] == (crop, crop) and not ceil:
+        return net(images)
     return mean_scores(net, last_map(net, images, ceil=ceil, most=most))
 
 

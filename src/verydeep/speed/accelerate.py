@@ -21,8 +21,8 @@ from verydeep.speed.library import NoKernelError, find_kernel
 class Accelerated:
     """A net in evaluation mode, computed faster: the same calls, the same answers.
 
-    Made by ``accelerate``. It follows the net: weights that were changed since are laid out anew at the next call. It
-    gives no gradients. Threads may share it and take turns. A process that has computed with several threads and is
+    Made by ``accelerate``. It follows the net: weights that were changed since are laid out anew at the next call (but
+    for what is written through ``.data``, which torch does not count as a change). It gives no gradients. Threads may share it and take turns. A process that has computed with several threads and is
     then forked may not compute with several in the child, as with torch itself: start children by ``spawn``.
 
     Args:
@@ -42,8 +42,7 @@ class Accelerated:
         self.precision = candidate.precision
         self._lock = threading.Lock()
         self._make: Callable[[VeryDeep], Computes] = candidate.make
-        self._made_of: list[tuple[int, int]] = []
-        self._computes: Computes | None = None
+        self._made: _Made | None = None
         with self._ready():
             pass
 
@@ -108,7 +107,7 @@ class Accelerated:
         self.net.require_scores()
         check_size(images, self.geometry.crop)
         with self._ready() as computing:
-            return computing.head(computing.features(_checked(images)))
+            return computing.score_map(_checked(images))
 
     def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
         """Computes the map after the last pooling: one place for 32 pixels.
@@ -142,12 +141,11 @@ class Accelerated:
     def _ready(self) -> Iterator[Computes]:
         # tensors made in inference mode could not be written to outside of it, and the buffers stay
         with self._lock, torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-            _check_net(self.net)
-            if self._computes is None or _state(self.net) != self._made_of:
-                self._computes = None  # the old weights go before the new come
-                self._computes = self._make(self.net)
-                self._made_of = _state(self.net)
-            yield self._computes
+            if self._made is None or not self._made.is_of(self.net):
+                _check_net(self.net)
+                self._made = None  # the old weights go before the new come
+                self._made = _Made(self.net, self._make)
+            yield self._made.computes
 
 
 Computing = VeryDeep | Accelerated
@@ -220,18 +218,41 @@ def accelerate(net: nn.Module, *, precision: str = "fp32", calibrate: Images | N
 
 def _check_net(net: VeryDeep) -> None:
     """Checks that a net is in float32, on the processor."""
-    for tensor in (*net.parameters(), *net.buffers()):
+    for tensor in _tensors(net):
         if tensor.device.type != "cpu":
             raise MistakeError(f"this net is on {tensor.device.type}: move it with net.cpu() first")
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise MistakeError(f"this net is in {str(tensor.dtype).removeprefix('torch.')}: make it net.float() first")
 
 
-def _state(net: VeryDeep) -> list[tuple[int, int]]:
+class _Made:
+    """What computes a net, and what of the net it was made of."""
+
+    def __init__(self, net: VeryDeep, make: Callable[[VeryDeep], Computes]) -> None:
+        self.computes = make(net)
+        self._facts = _facts(net)
+        self._kept = [tensor.detach() for tensor in _tensors(net)]  # no other weights can come to lie where these do
+
+    def is_of(self, net: VeryDeep) -> bool:
+        """Whether the net is as it was."""
+        return _facts(net) == self._facts
+
+
+def _facts(net: VeryDeep) -> list[int]:
     """What changes when a weight does, or the number of threads."""
-    tensors = [*net.parameters(), *net.buffers()]
-    versions = [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
-    return [*versions, (torch.get_num_threads(), 0)]
+    facts = [torch.get_num_threads()]
+    for tensor in _tensors(net):
+        facts += (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+    return facts
+
+
+def _tensors(net: nn.Module) -> list[Tensor]:
+    """Parameters and buffers, found sooner than by ``parameters()``: this is done at every call of the net."""
+    modules, found = [net], []
+    for module in modules:
+        found += [*module._parameters.values(), *module._buffers.values()]
+        modules += filter(None, module._modules.values())
+    return [tensor for tensor in found if tensor is not None]
 
 
 def _checked(images: Tensor) -> Tensor:

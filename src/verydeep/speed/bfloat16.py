@@ -7,12 +7,12 @@ from torch import Tensor
 
 from verydeep import paper
 from verydeep.convnets.net import VeryDeep
-from verydeep.speed.folding import Folded, folded, fully_connected, over_places
+from verydeep.speed.folding import Computes, Folded, folded, fully_connected, over_places
 
 BF16 = torch.bfloat16
 
 
-class TorchBf16:
+class TorchBf16(Computes):
     """The layers of a net with their weights in bfloat16, channels last.
 
     The mean is subtracted in float32 and batch norm is folded in float64, so that only weights, activations and

@@ -108,9 +108,7 @@ def measure(net: VeryDeep, candidates: Sequence[Candidate]) -> dict[str, float]:
 
 def _time(net: VeryDeep, computes: Computes, images: Tensor) -> float:
     began = time.perf_counter()
-    map_ = computes.features(images)
-    if not net.features_only:
-        computes.head(map_)
+    (computes.features if net.features_only else computes.score_map)(images)
     return time.perf_counter() - began
 
 

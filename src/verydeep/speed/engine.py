@@ -8,7 +8,7 @@ from torch import Tensor
 from verydeep import paper
 from verydeep.convnets.architecture import layers
 from verydeep.convnets.net import VeryDeep
-from verydeep.speed.folding import Folded, folded, fully_connected, over_places
+from verydeep.speed.folding import Computes, Folded, folded, fully_connected, over_places
 from verydeep.speed.library import Kernel, Packed
 from verydeep.speed.memory import Buffer
 
@@ -20,7 +20,7 @@ class _Stage:
     normalise: bool  # A-LRN: between the ReLU and the pooling
 
 
-class Engine:
+class Engine(Computes):
     """The layers of a net with their weights laid out for the kernel.
 
     The convolutions have weights of their own, transformed; the fully connected layers use those of the net. Not to be

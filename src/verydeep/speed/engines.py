@@ -15,6 +15,7 @@ from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.speed.bfloat16 import TorchBf16
 from verydeep.speed.choosing import Candidate
 from verydeep.speed.engine import Engine
+from verydeep.speed.folding import Computes
 from verydeep.speed.library import VARIABLE, Kernel, NoKernelError, find_kernel
 from verydeep.speed.openvino_net import INSTALL, OpenVinoNet, nncf_version, openvino_version
 
@@ -83,7 +84,7 @@ def calibration(net: VeryDeep, images: Images) -> list[Tensor]:
     return [(batch if batch.dtype == torch.uint8 else batch.float()).detach().cpu() for batch in batches]
 
 
-class _Eager:
+class _Eager(Computes):
     """The net itself, in evaluation mode, channels last."""
 
     def __init__(self, net: VeryDeep) -> None:

@@ -28,6 +28,10 @@ class Computes(Protocol):
         """The class score map, from the map after the last pooling."""
         ...
 
+    def score_map(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k i j"]:
+        """The class score map, from RGB in 0..255, uint8 or float32, on the processor."""
+        return self.head(self.features(images))
+
 
 @dataclass(frozen=True, eq=False)
 class Folded:

@@ -19,7 +19,7 @@ from torch import Tensor
 from verydeep import paper
 from verydeep.convnets.net import VeryDeep
 from verydeep.mistakes import MistakeError
-from verydeep.speed.folding import Folded, folded, fully_connected, over_places
+from verydeep.speed.folding import Computes, Folded, folded, fully_connected, over_places
 
 INSTALL = 'pip install "verydeep[openvino]"'
 """What gets the libraries."""
@@ -35,11 +35,12 @@ def nncf_version() -> str | None:
     return _installed("nncf")
 
 
-class OpenVinoNet:
-    """The layers of a net as two graphs of OpenVINO's: the convolutions, and the fully connected layers.
+class OpenVinoNet(Computes):
+    """The layers of a net as graphs of OpenVINO's: the convolutions, the fully connected layers, and both in one.
 
-    The graphs are built here, layer by layer, and take images of any size. The mean is subtracted before, in float32.
-    Not to be called by two threads at once: the answers are views of OpenVINO's memory.
+    The graphs are built here, layer by layer. Crops take the one of all layers, images of any size one after the other;
+    each is compiled when it is first used. The mean is subtracted before, in float32. Not to be called by two threads
+    at once: the answers are views of OpenVINO's memory.
 
     Args:
         net: in float32, on the processor.
@@ -55,6 +56,7 @@ class OpenVinoNet:
         self._mean, self._divisor = (each.detach().numpy()[:, None, None].copy() for each in (net.mean, net.divisor))
         self._has_divisor = bool((self._divisor != 1).any())
         self._input = np.empty(0, np.float32)
+        self._crop = net.geometry.crop
         layers, connected = folded(net), fully_connected(net)
         self._channels = len(layers[-1].bias)
         graphs = [_convolutions(ov, layers)]
@@ -63,13 +65,26 @@ class OpenVinoNet:
             graphs.append(_products(ov, connected))
         if precision == "int8":
             graphs = self._quantised(graphs, calibrate)
-        hints = {
+        if connected:
+            graphs.append(_joined(ov, graphs[0], graphs[1], net.geometry.crop))
+        self._graphs = {graph.get_friendly_name(): graph for graph in graphs}
+        self._hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same cores
         }
-        self._requests = [_core().compile_model(graph, "CPU", hints).create_infer_request() for graph in graphs]
+        self._requests: dict[str, Any] = {}
+
+    def score_map(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k i j"]:
+        """Computes the class score map.
+
+        Args:
+            images: RGB in 0..255, uint8 or float32; the net has fully connected layers.
+        """
+        if not len(images) or images.shape[2:] != (self._crop, self._crop):
+            return super().score_map(images)
+        return torch.from_numpy(self._run("all-layers", self._normalised(images)))[..., None, None]
 
     def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
         """Computes the map after the last pooling.
@@ -80,7 +95,7 @@ class OpenVinoNet:
         if not len(images):
             height, width = (side // paper.TOTAL_STRIDE for side in images.shape[2:])
             return torch.empty(0, self._channels, height, width)
-        return torch.from_numpy(self._run(0, self._normalised(images)))
+        return torch.from_numpy(self._run("convolutions", self._normalised(images)))
 
     def head(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:
         """Computes the class score map from the map after the last pooling.
@@ -91,11 +106,14 @@ class OpenVinoNet:
         return over_places(map_, self._fc6, self._classes, self._scores)
 
     def _scores(self, windows: Float[Tensor, "n i j c s s"]) -> Float[Tensor, "r k"]:
-        return torch.from_numpy(self._run(1, _rows(windows)))
+        return torch.from_numpy(self._run("fully-connected", _rows(windows)))
 
-    def _run(self, graph: int, values: Float[ndarray, "..."]) -> Float[ndarray, "..."]:
+    def _run(self, name: str, values: Float[ndarray, "..."]) -> Float[ndarray, "..."]:
+        if name not in self._requests:
+            compiled = _core().compile_model(self._graphs[name], "CPU", self._hints)
+            self._requests[name] = compiled.create_infer_request()
         # by default both would be copied
-        given: ndarray = self._requests[graph].infer([values], share_inputs=True, share_outputs=True)[0]
+        given: ndarray = self._requests[name].infer([values], share_inputs=True, share_outputs=True)[0]
         return given
 
     def _normalised(self, images: Num[Tensor, "n 3 h w"]) -> Float[ndarray, "n 3 h w"]:
@@ -141,7 +159,7 @@ def _kept(rows: list[ndarray], windows: Tensor, num_classes: int) -> Tensor:
     return torch.zeros(len(rows[-1]), num_classes)
 
 
-def _convolutions(ov: Any, layers: Sequence[Folded]) -> Any:  # noqa: ANN401 - OpenVINO has no types
+def _convolutions(ov: Any, layers: Sequence[Folded]) -> Any:  # noqa: ANN401
     """Builds the graph of the convolutions, from normalised images to the map after the last pooling."""
     op = ov.opset13
     given = value = op.parameter([-1, 3, -1, -1], ov.Type.f32, name="images")
@@ -169,6 +187,18 @@ def _products(ov: Any, connected: Sequence[tuple[Tensor, Tensor]]) -> Any:  # no
         value = op.add(value, op.constant(bias.numpy().reshape(1, -1)))
         value = op.relu(value) if number < 8 else value
     return ov.Model([value], [given], "fully-connected")
+
+
+def _joined(ov: Any, convolutions: Any, products: Any, crop: int) -> Any:  # noqa: ANN401
+    """Joins the graphs, for images of the crop's size; they stay as they are."""
+    op = ov.opset13
+    first, last = convolutions.clone(), products.clone()
+    first.reshape([-1, 3, crop, crop])
+    map_ = first.outputs[0].get_node().input_value(0)
+    rows = op.reshape(map_, op.constant(np.array([0, -1])), special_zero=True)  # 0: as many as there are images
+    for target in last.inputs[0].get_target_inputs():
+        target.replace_source_output(rows.output(0))
+    return ov.Model([last.outputs[0].get_node().input_value(0)], first.get_parameters(), "all-layers")
 
 
 @cache

@@ -22,8 +22,9 @@ class Accelerated:
     """A net in evaluation mode, computed faster: the same calls, the same answers.
 
     Made by ``accelerate``. It follows the net: weights that were changed since are laid out anew at the next call (but
-    for what is written through ``.data``, which torch does not count as a change). It gives no gradients. Threads may share it and take turns. A process that has computed with several threads and is
-    then forked may not compute with several in the child, as with torch itself: start children by ``spawn``.
+    for what is written through ``.data``, which torch does not count as a change). It gives no gradients. Threads may
+    share it and take turns. A process that has computed with several threads and is then forked may not compute with
+    several in the child, as with torch itself: start children by ``spawn``.
 
     Args:
         net: in float32, on the processor.

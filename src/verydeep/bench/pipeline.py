@@ -12,13 +12,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from verydeep import paper
 from verydeep.bench.contender import Call, Case, Contender, Options, Row
 from verydeep.bench.inference import version_of
-from verydeep.bench.photographs import find_photographs, middle, rescaled
+from verydeep.bench.peer_crops import (
+    Draw,
+    Read,
+    opencv_centre,
+    pillow_centre,
+    pillow_crop,
+    torchvision_centre_pil,
+    torchvision_centre_tensor,
+    torchvision_crop,
+    torchvision_training,
+    upright,
+)
+from verydeep.bench.photographs import find_photographs
 from verydeep.convnets.architecture import scaled_length
 from verydeep.data.augment import TrainingView
 from verydeep.data.batches import batches_by_shape, training_batches
@@ -29,9 +40,6 @@ from verydeep.evaluation.measure import BATCH_PIXELS
 from verydeep.evaluation.protocols import find_protocol
 
 _ROUNDS = 7
-
-Draw = tuple[int, tuple[int, int], bool]
-"""Of a training crop: the scale S, its left and top corner, and whether it is mirrored."""
 
 
 class Pipeline:
@@ -104,12 +112,14 @@ class Pipeline:
         scale, crop = self.scale, self.crop
         return (
             _ours(lambda: self._test_batches()),
-            _peer("Pillow", "pillow", lambda: self._each(lambda file: _pillow_centre(file, scale, crop))),
-            _peer("torchvision v2 on PIL,", "torchvision", lambda: self._each(_torchvision_centre_pil(scale, crop))),
+            _peer("Pillow", "pillow", lambda: self._each(lambda file: pillow_centre(file, scale, crop))),
+            _peer("torchvision v2 on PIL,", "torchvision", lambda: self._each(torchvision_centre_pil(scale, crop))),
             _peer(
-                "torchvision v2 on tensors,", "torchvision", lambda: self._each(_torchvision_centre_tensor(scale, crop))
+                "torchvision v2 on tensors,", "torchvision", lambda: self._each(torchvision_centre_tensor(scale, crop))
             ),
-            _peer("OpenCV", "opencv-python-headless", lambda: self._each(self._cv2_centre())),
+            _peer(
+                "OpenCV", "opencv-python-headless", lambda: self._each(opencv_centre(scale, crop, self.options.threads))
+            ),
         )
 
     def _training_contenders(self) -> tuple[Contender, ...]:
@@ -119,12 +129,12 @@ class Pipeline:
             _peer(
                 "torchvision v2 on PIL,",
                 "torchvision",
-                lambda: self._each(_torchvision_training(low, high, self.crop, tensors=False)),
+                lambda: self._each(torchvision_training(low, high, self.crop, tensors=False)),
             ),
             _peer(
                 "torchvision v2 on tensors,",
                 "torchvision",
-                lambda: self._each(_torchvision_training(low, high, self.crop, tensors=True)),
+                lambda: self._each(torchvision_training(low, high, self.crop, tensors=True)),
             ),
         )
 
@@ -153,7 +163,7 @@ class Pipeline:
 
         return call
 
-    def _each(self, read: Callable[[Path], Tensor]) -> Call:
+    def _each(self, read: Read) -> Call:
         def call() -> Tensor:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # torchvision's decoders
@@ -161,25 +171,8 @@ class Pipeline:
 
         return call
 
-    def _cv2_centre(self) -> Callable[[Path], Tensor]:
-        import cv2
-
-        cv2.setNumThreads(self.options.threads)
-        scale, crop = self.scale, self.crop
-
-        def read(file: Path) -> Tensor:
-            pixels = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
-            assert pixels is not None
-            height, width = pixels.shape[:2]
-            width, height = rescaled_size((width, height), scale)
-            left, top = (width - crop) // 2, (height - crop) // 2
-            small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
-            return torch.from_numpy(small[top : top + crop, left : left + crop].copy()).permute(2, 0, 1)
-
-        return read
-
     def _centre_differences(self, outputs: Mapping[str, Any]) -> dict[str, float]:
-        exact = torch.stack([_pillow_centre(file, self.scale, self.crop) for file in self.files])
+        exact = torch.stack([pillow_centre(file, self.scale, self.crop) for file in self.files])
         return {name: _difference(output, exact) for name, output in outputs.items()}
 
     def _training_differences(self, outputs: Mapping[str, Any]) -> dict[str, float]:
@@ -188,7 +181,7 @@ class Pipeline:
         files = [self.files[use] for use in uses.tolist()]
         draws = [self._draw(file, use) for file, use in zip(files, uses.tolist(), strict=True)]
         placed = list(zip(files, draws, strict=True))
-        exact = torch.stack([_pillow_crop(file, draw, self.crop) for file, draw in placed])
+        exact = torch.stack([pillow_crop(file, draw, self.crop) for file, draw in placed])
         differences = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -196,7 +189,7 @@ class Pipeline:
                 theirs = batch if isinstance(output, tuple) else None
                 if theirs is None:
                     tensors = "tensors" in name
-                    theirs = torch.stack([_torchvision_crop(file, draw, self.crop, tensors) for file, draw in placed])
+                    theirs = torch.stack([torchvision_crop(file, draw, self.crop, tensors) for file, draw in placed])
                 differences[name] = _difference(theirs, exact)
         return differences
 
@@ -205,7 +198,7 @@ class Pipeline:
         generator = np.random.Generator(np.random.PCG64([0, 0, use]))
         low, high = self.scales
         scale = int(generator.integers(low, high + 1))
-        width, height = rescaled_size(_upright(file).size, scale)
+        width, height = rescaled_size(upright(file).size, scale)
         left = int(generator.integers(width - self.crop + 1))
         top = int(generator.integers(height - self.crop + 1))
         return scale, (left, top), bool(generator.random() < 0.5)
@@ -221,80 +214,3 @@ def _ours(make: Callable[[], Call]) -> Contender:
 
 def _peer(name: str, package: str, make: Callable[[], Call]) -> Contender:
     return Contender(name=f"{name} {version_of(package)}".strip(), make=make, package=package)
-
-
-def _tensor(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-def _upright(file: Path) -> Image.Image:
-    with Image.open(file) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
-
-
-def _pillow_centre(file: Path, scale: int, crop: int) -> Tensor:
-    """The recipe: the whole photograph is decoded and rescaled, and its centre cut out."""
-    return _tensor(middle(rescaled(_upright(file), scale), crop, crop))
-
-
-def _pillow_crop(file: Path, draw: Draw, crop: int) -> Tensor:
-    scale, (left, top), mirrored = draw
-    pixels = _tensor(rescaled(_upright(file), scale).crop((left, top, left + crop, top + crop)))
-    return pixels.flip(2) if mirrored else pixels
-
-
-def _torchvision_centre_pil(scale: int, crop: int) -> Callable[[Path], Tensor]:
-    from torchvision.transforms import v2
-
-    view = v2.Compose([v2.Resize(scale), v2.CenterCrop(crop), v2.PILToTensor()])
-
-    def read(file: Path) -> Tensor:
-        pixels: Tensor = view(_upright(file))
-        return pixels
-
-    return read
-
-
-def _torchvision_centre_tensor(scale: int, crop: int) -> Callable[[Path], Tensor]:
-    from torchvision.transforms import v2
-
-    view = v2.Compose([v2.Resize(scale, antialias=True), v2.CenterCrop(crop)])
-
-    def read(file: Path) -> Tensor:
-        pixels: Tensor = view(_decoded(file))
-        return pixels
-
-    return read
-
-
-def _torchvision_training(low: int, high: int, crop: int, *, tensors: bool) -> Callable[[Path], Tensor]:
-    from torchvision.transforms import v2
-
-    # the upper bound of RandomResize is excluded
-    steps = [v2.RandomResize(low, high + 1, antialias=True), v2.RandomCrop(crop), v2.RandomHorizontalFlip()]
-    view = v2.Compose(steps if tensors else [*steps, v2.PILToTensor()])
-
-    def read(file: Path) -> Tensor:
-        pixels: Tensor = view(_decoded(file) if tensors else _upright(file))
-        return pixels
-
-    return read
-
-
-def _torchvision_crop(file: Path, draw: Draw, crop: int, tensors: bool) -> Tensor:
-    from torchvision.transforms.v2 import functional
-
-    scale, (left, top), mirrored = draw
-    rgb = _upright(file)
-    width, height = rescaled_size(rgb.size, scale)
-    small = functional.resize(_decoded(file) if tensors else rgb, [height, width], antialias=True)
-    cut = functional.crop(small, top, left, crop, crop)
-    pixels: Tensor = cut if tensors else functional.pil_to_tensor(cut)
-    return pixels.flip(2) if mirrored else pixels
-
-
-def _decoded(file: Path) -> Tensor:
-    from torchvision.io import ImageReadMode, decode_image, read_file
-
-    pixels: Tensor = decode_image(read_file(str(file)), ImageReadMode.RGB, apply_exif_orientation=True)
-    return pixels

@@ -10,6 +10,8 @@ import torch
 from verydeep.apps import bench_cli
 from verydeep.bench import inference
 
+pytestmark = pytest.mark.filterwarnings("ignore:computing with torch instead of verydeep's kernel")  # no compiler
+
 KEYS = {"what", "machine", "rows", "ratio_to_best_peer", "cases", "absent", "allocator", "options"}
 ROW_KEYS = {"name", "images_per_second", "seconds", "peak_memory_bytes", "relative_error", "case", "ratio_to_best_peer"}
 

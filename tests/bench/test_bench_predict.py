@@ -11,6 +11,7 @@ from verydeep.bench.predict import Predict
 from verydeep.mistakes import WrongUseError
 
 
+@pytest.mark.filterwarnings("ignore:computing with torch instead of verydeep's kernel")  # where no compiler was
 def test_the_script_computes_the_same_net(tmp_path, monkeypatch, capsys):
     import torch
 

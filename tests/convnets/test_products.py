@@ -51,3 +51,11 @@ def test_larger_maps_are_products_where_a_processor_multiplies_matrices(monkeypa
     assert most_places(torch.bfloat16) == places
     assert most_places(torch.float32) == 4
     most_places.cache_clear()
+
+
+def test_weights_made_in_inference_mode():
+    with torch.inference_mode():
+        map_, weight, bias = torch.randn(1, 3, 2, 2), torch.randn(4, 3, 3, 3), torch.randn(4)
+    with torch.no_grad():
+        made = convolve_small(map_, weight, bias, torch.float32)
+        assert torch.allclose(made, F.conv2d(map_, weight, bias, padding=1), atol=1e-5)

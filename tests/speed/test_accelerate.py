@@ -142,6 +142,14 @@ def test_changed_weights_are_seen():
             assert difference(fast(images), net(images)) < 1e-5
 
 
+def test_weights_converted_in_inference_mode_count_no_changes_and_are_taken():
+    net, images = make_net(), photos(33, 40)
+    with torch.inference_mode():
+        net.double().float()
+        expected = net(images)
+    assert difference(accelerate(net)(images), expected) < 1e-5
+
+
 def test_a_net_in_training_is_computed_as_in_evaluation_and_goes_on_training():
     net, images = make_net(batch_norm=True), photos(33, 40)
     with torch.inference_mode():

@@ -1,5 +1,6 @@
 """Inference: the scores of a batch, by the engine and by the libraries that compute the same net."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -79,9 +80,8 @@ class Inference:
     def _errors(self, batch: int) -> Callable[[Any], dict[str, float]]:
         def errors(outputs: Any) -> dict[str, float]:  # noqa: ANN401 - scores by name
             images = self._batch(batch)
-            exact = torch.cat([self._net.double()(image[None]) for image in images])
-            self._net.float()
-            return scores_error(exact)(outputs)
+            net = copy.deepcopy(self._net).double()
+            return scores_error(torch.cat([net(image[None]) for image in images]))(outputs)
 
         return errors
 

@@ -10,6 +10,7 @@ from verydeep.convnets.net import VeryDeep
 from verydeep.mistakes import WrongUseError
 
 
+@torch.inference_mode(False)  # weights made in it could not be converted outside of it, as some contenders do
 def make_net(options: Options, *, batch_norm: bool | None = None, crop: int = 224, num_classes: int = 1000) -> VeryDeep:
     """Makes the net of the options: with random weights of seed 0, or a trained one.
 

@@ -56,20 +56,30 @@ def convolve_small(
         precision: of the products.
     """
     n, _, y, x = map_.shape
-    places: Tensor = _Product.apply(map_.to(precision), weight.to(precision), bias.to(precision))
+    given = map_.to(precision), weight.to(precision), bias.to(precision)
+    # the function for autograd refuses weights that were made in inference mode, even where it has nothing to keep
+    places: Tensor = _Product.apply(*given) if torch.is_grad_enabled() else F.linear(*_factors(*given[:2]), given[2])
     return places.view(n, y, x, -1).permute(0, 3, 1, 2)
+
+
+def _factors(
+    map_: Float[Tensor, "n c y x"], weight: Float[Tensor, "k c s s"]
+) -> tuple[Float[Tensor, "r l"], Float[Tensor, "k l"]]:
+    """The windows of the padded map as rows, and the weights likewise."""
+    n, _, y, x = map_.shape
+    k, _, s, _ = weight.shape
+    r = s // 2
+    columns = windows(F.pad(map_.permute(0, 2, 3, 1), (0, 0, r, r, r, r)), s).reshape(n * y * x, -1)
+    return columns, weight.permute(0, 2, 3, 1).reshape(k, -1)
 
 
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, map_: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: ANN401 - autograd's own
         n, _, y, x = map_.shape
-        k, _, s, _ = weight.shape
-        r = s // 2
-        columns = windows(F.pad(map_.permute(0, 2, 3, 1), (0, 0, r, r, r, r)), s).reshape(n * y * x, -1)
-        rows = weight.permute(0, 2, 3, 1).reshape(k, -1)
+        columns, rows = _factors(map_, weight)
         ctx.save_for_backward(columns, rows)
-        ctx.sizes = (n, y, x, s)
+        ctx.sizes = (n, y, x, weight.shape[2])
         return F.linear(columns, rows, bias)
 
     @staticmethod

@@ -243,8 +243,15 @@ def _facts(net: VeryDeep) -> list[int]:
     """What changes when a weight does, or the number of threads."""
     facts = [torch.get_num_threads()]
     for tensor in _tensors(net):
-        facts += (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+        facts += (tensor.data_ptr(), _version(tensor))
     return facts
+
+
+def _version(tensor: Tensor) -> int:
+    try:
+        return tensor._version
+    except RuntimeError:  # what was made in inference mode counts no changes, and does not always say that it was
+        return 0
 
 
 def _tensors(net: nn.Module) -> list[Tensor]:

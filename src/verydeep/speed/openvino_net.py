@@ -84,7 +84,8 @@ class OpenVinoNet(Computes):
         """
         if not len(images) or images.shape[2:] != (self._crop, self._crop):
             return super().score_map(images)
-        return torch.from_numpy(self._run("all-layers", self._normalised(images)))[..., None, None]
+        scores = self._run("all-layers", self._normalised(images))
+        return torch.from_numpy(scores.copy())[..., None, None]  # the next call overwrites what it gives
 
     def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
         """Computes the map after the last pooling.

@@ -1,5 +1,6 @@
 """What a user did wrong, told in one line with the remedy."""
 
+import os
 from pathlib import Path
 
 
@@ -22,21 +23,44 @@ class WrongUseError(MistakeError):
     exit_status = 2
 
 
-def check_place(file: Path, option: str, example: str) -> None:
+def check_place(file: Path, option: str, example: str, *, any_ending: bool = False) -> None:
     """Checks, before the work for it begins, that a file has a place.
+
+    With a fixed ending, no slip of the hand replaces an image or a model.
 
     Args:
         file: to be written.
         option: that gave it, such as ``--csv``.
-        example: of a name, for somebody who gave a folder.
+        example: of a name, with the ending that is wanted.
+        any_ending: another will do too.
 
     Raises:
-        MistakeError: it is a folder, or lies in none.
+        MistakeError: its folder may not be written.
+        WrongUseError: it is a folder, lies in none, or has another ending.
     """
     if file.is_dir():
-        raise MistakeError(f"{option} {file} is a folder: give a file, such as {file / example}")
+        raise WrongUseError(f"{option} {file} is a folder: give a file, such as {file / example}")
+    if not any_ending and file.suffix.lower() != (ending := Path(example).suffix):
+        raise WrongUseError(f"{option} {file}: give a name that ends in {ending}")
     if not file.parent.is_dir():
-        raise MistakeError(f"{option} {file}: there is no folder {file.parent}: make it first")
+        raise WrongUseError(f"{option} {file}: there is no folder {file.parent}: make it first")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise MistakeError(f"{option} {file} cannot be written: {file.parent} is no folder you may write to")
+
+
+def check_outside(out: Path, option: str, data: str | Path | None) -> None:
+    """Checks that what is to be written does not become a part of the data that are read.
+
+    Args:
+        out: a folder to be written.
+        option: that gave it, such as ``--out``.
+        data: what is read: only a folder of files can be spoilt.
+
+    Raises:
+        WrongUseError: it is that folder, or lies in it.
+    """
+    if data is not None and Path(data).is_dir() and out.resolve().is_relative_to(Path(data).resolve()):
+        raise WrongUseError(f"{option} {out} lies in {data}, whose images are read: give a folder elsewhere")
 
 
 def printable(text: str) -> str:

@@ -216,6 +216,21 @@ def test_predict_shows_a_table_and_goes_on_after_a_damaged_file(verydeep, model,
     assert verydeep("predict", model, "in/*.png", "in/c.png")[0] == 0
 
 
+def test_a_verb_alone_shows_the_help(verydeep):
+    for arguments in ((), ("weights",)):
+        status, out, err = verydeep(*arguments)
+        assert (status, out) == (2, "")
+        assert err.startswith("Usage: verydeep")
+        assert err.count("\n") > 8
+
+
+def test_any_file_name_stands_in_the_csv(verydeep, model, tmp_path):
+    picture(0, 40, 40).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.png"))
+    assert verydeep("predict", model, tmp_path, "--top", 1, "--csv", "answers.csv")[0] == 0
+    assert r"b\udcff.png" in Path("answers.csv").read_text()
+
+
 def test_doctor_finds_nothing_in_sound_data(verydeep, tmp_path):
     for number in range(8):
         (tmp_path / f"pets/{number % 2}").mkdir(parents=True, exist_ok=True)
@@ -300,7 +315,7 @@ def wrong(kind, root, make_folder, model):
         case "crop 33":
             return 2, ["train", good, "--crop", 33], "crop 33 is not a multiple of 32"
         case "batch size 0":
-            return 2, ["train", good, "--batch-size", 0], "batch_size"
+            return 2, ["train", good, "--batch-size", 0], "batch_size 0 should be greater than or equal to 1"
         case "epochs x":
             return 2, ["train", good, "--epochs", "x"], "--epochs.*verydeep train --help"
         case "unknown architecture":
@@ -386,7 +401,7 @@ def wrong(kind, root, make_folder, model):
             picture(0, 1, 10_000).save(good / "dark/long.png")
             return 1, ["evaluate", model, good, "--test-scales", 100, "--split", "train"], "1x10000 becomes 100x1000000"
         case "save into no folder":
-            return 1, ["evaluate", model, good, "--save", "none/a.safetensors"], "no folder none"
+            return 2, ["evaluate", model, good, "--save", "none/a.safetensors"], "no folder none"
         case "save over a model":
             return 1, ["evaluate", model, good, "--save", model], "holds no posteriors"
         case "compare one":
@@ -405,10 +420,36 @@ def wrong(kind, root, make_folder, model):
         case "csv nowhere":
             picture(0, 40, 40).save(root / "a.png")
             return (
-                1,
+                2,
                 ["predict", model, "a.png", "--csv", "none/a.csv"],
                 "--csv none/a.csv: there is no folder none: make it first",
             )
+        case "csv over an image":
+            picture(0, 40, 40).save(root / "a.png")
+            return 2, ["predict", model, "a.png", "--csv", "a.png"], "--csv a.png: give a name that ends in .csv"
+        case "report over a model":
+            return 2, ["evaluate", model, good, "--report", model], "give a name that ends in .html"
+        case "heat maps among the images":
+            return 2, ["predict", model, good, "--heatmap", good / "maps"], "lies in .*photos, whose images are read"
+        case "a run among the images":
+            return 2, ["train", good, "--out", good / "run"], "lies in .*photos, whose images are read"
+        case "tables among the images":
+            return 2, ["tables", good, "--out", good], "lies in .*photos, whose images are read"
+        case "shards among the images":
+            return 2, ["shards", good, good / "new"], "lies in .*photos, whose images are read"
+        case "tables of models and a width":
+            return 2, ["tables", good, "--models", model, "--width", 0.5], "--width is of trainings"
+        case "a model twice":
+            return 2, ["evaluate", model, model, good, "--compare"], "given twice"
+        case "an architecture as a model":
+            return 1, ["predict", "vgg16", "a.png"], r"vgg16 is an architecture, D \(VGG-16\), and no weights: give"
+        case "a seed too large":
+            return 2, ["train", good, "--seed", 2**64], "--seed"
+        case "no number of minutes":
+            return 2, ["train", good, "--checkpoint-minutes", "nan"], "must be above 0"
+        case "a class that is no text":
+            (good / "dark").rename(os.fsdecode(os.fsencode(good) + b"/d\xff"))
+            return 1, ["train", good, *QUICK], r"'d\\udcff' has a name that is no UTF-8: rename it"
         case "top 0":
             return 2, ["predict", model, "a.png", "--top", 0], "--top"
         case "doctor nowhere":
@@ -466,7 +507,10 @@ class Payload:
         "tables in a file", "scale given twice", "images without labels", "an image as data", "class the model has not",
         "two models with different classes", "image of 1x10000 pixels", "save into no folder", "save over a model",
         "compare one", "shards without quotes", "damaged what", "no image",
-        "no match", "empty folder", "csv nowhere", "top 0", "inspect nothing", "inspect a model with a crop",
+        "no match", "empty folder", "csv nowhere", "csv over an image", "report over a model",
+        "heat maps among the images", "a run among the images", "tables among the images", "shards among the images",
+        "tables of models and a width", "a model twice", "an architecture as a model", "a seed too large",
+        "no number of minutes", "a class that is no text", "top 0", "inspect nothing", "inspect a model with a crop",
         "shards into a taken folder", "shards of no size", "shards of a damaged image", "shards below a file", "pipe",
         "missing shards", "pattern without quotes", "unknown verb", "unknown option",
         "doctor nowhere", "doctor of an empty folder",
@@ -570,7 +614,7 @@ def test_version(verydeep):
     assert verydeep("--version")[:2] == (0, "verydeep 0.1.0\n")
 
 
-def test_interrupting_a_training_saves_it(photos, tmp_path):
+def test_interrupting_a_training_saves_it(verydeep, photos, tmp_path):
     """A real process, a real Ctrl-C, and a real second process that goes on."""
     arguments = [sys.executable, "-m", "verydeep", "train", photos, *QUICK, "--epochs", "60", "--precision", "fp32"]
     pipe = subprocess.PIPE
@@ -580,9 +624,11 @@ def test_interrupting_a_training_saves_it(photos, tmp_path):
         if line.startswith("epoch 2/"):
             process.send_signal(signal.SIGINT)
             break
-    out, _ = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "verydeep train --resume --out runs/one" in out
+    assert "verydeep train --resume --out runs/one" in err
+    assert "the training in runs/one has not ended: this is its net" in verydeep("evaluate", "runs/one", photos)[2]
+    assert "the training in runs/one has not ended" in verydeep("predict", "runs/one", photos / "dark/0.png")[2]
     status, _, said = run_apart(["train", "--resume", "--out", "runs/one"])
     assert re.search(r"going on with runs/one after epoch \d+", said)
     assert status == 0

@@ -60,8 +60,16 @@ def test_unknown_recipes_and_files(tmp_path):
     with pytest.raises(MistakeError, match="no JSON object"):
         find_recipe(str(tmp_path / "list.json"))
     (tmp_path / "part.json").write_text('{"epochs": 3}')
-    with pytest.raises(WrongUseError, match="part: initialisation"):
+    with pytest.raises(WrongUseError, match="recipe part: it lacks initialisation, batch_size"):
         find_recipe(str(tmp_path / "part.json"))
+    (tmp_path / "odd.json").write_text('{"epoch": 3}')
+    with pytest.raises(WrongUseError, match="no field 'epoch': it has balance, "):
+        find_recipe(str(tmp_path / "odd.json"))
+    (tmp_path / "cut.json").write_text('{"epochs":')
+    with pytest.raises(MistakeError, match=r"cut\.json is no JSON: line 1, column 11"):
+        find_recipe(str(tmp_path / "cut.json"))
+    with pytest.raises(WrongUseError, match="recipe quick: epochs 0 should be greater than or equal to 1"):
+        find_recipe("quick", epochs=0)
 
 
 def test_scales_must_hold_the_crop():

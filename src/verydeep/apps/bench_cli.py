@@ -11,7 +11,7 @@ import typer
 
 from verydeep.apps.json_answer import JsonOption, print_json
 from verydeep.apps.options import read_numbers
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.mistakes import WrongUseError, check_place
 from verydeep.records import num_cores
 
 
@@ -56,12 +56,10 @@ def bench(
 
     Example: verydeep bench --what inference --width 0.125 --crop 64 --rounds 3 --no-memory
     """
-    if out is not None and out.suffix.lower() != ".svg":
-        raise WrongUseError(f"--out {out}: give a name that ends in .svg")
+    if out is not None:
+        check_place(out, "--out", "speeds.svg")
     if threads is not None and threads < 1:
         raise WrongUseError(f"--threads {threads}: give 1 or more")
-    if out is not None and not out.absolute().parent.is_dir():
-        raise MistakeError(f"--out {out}: there is no folder {out.parent}; make it first")
     count = threads or (1 if what == "pipeline" else num_cores())
     _prepare(count, tuned=not untuned)
 

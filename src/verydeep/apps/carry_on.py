@@ -167,7 +167,7 @@ def _report(run: Run, result: Result, data: DataSet, recipe: Recipe, net: VeryDe
         selected_on=selected_on(recipe.as_record()),
         mistakes=worst_mistakes(result, data.val, net),
         log=log,
-        commands=[settings["command"], f"verydeep evaluate {run.folder} {shlex.quote(settings['data'])}"],
+        commands=[settings["command"], shlex.join(["verydeep", "evaluate", str(run.folder), settings["data"]])],
         facts={
             "The data": {"contents": describe(data), "validation": data.validation, "fingerprint": data.fingerprint},
             "The recipe": settings["recipe"],

@@ -7,7 +7,7 @@ import atexit
 import gc
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from typer.main import get_command
@@ -35,6 +35,10 @@ app.add_typer(weights_app, name="weights")
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
 
+_CTRL_C: Final = 130
+"""What typer gives for it, after having caught it."""
+
+
 def main() -> None:
     """Runs the command line; a user's mistake becomes one line on standard error."""
     _spare_the_collector()
@@ -47,6 +51,9 @@ def main() -> None:
         _fail(f"{_which_process()}{error}", error.exit_status)
     except _USAGE_ERROR as error:
         context = getattr(error, "ctx", None)
+        if context and type(error).__name__ == "NoArgsIsHelpError":  # typer exports it no more than the others
+            print(context.get_help(), file=sys.stderr)
+            sys.exit(2)
         verb = context.command_path if context else "verydeep"
         message = error.format_message().rstrip(".")
         if "extra argument" in message and ".tar" in message:
@@ -64,6 +71,8 @@ def main() -> None:
         reason = str(error).splitlines()[0]
         _fail(f"process {launched().rank} lost the others ({reason}): go on with --resume when they are back", 1)
     except (KeyboardInterrupt, typer.Abort):
+        status = _CTRL_C
+    if status == _CTRL_C:
         _fail("interrupted", 1)
     _end(status if isinstance(status, int) else 0)
 

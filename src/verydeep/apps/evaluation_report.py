@@ -1,6 +1,5 @@
 """The report of ``verydeep evaluate``: its figures, joined with what the model knows of its training."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,24 +10,9 @@ from verydeep.convnets.model_card import ModelCard
 from verydeep.convnets.model_file import find_model_file, load, read_card
 from verydeep.data.datasets import describe, open_data
 from verydeep.evaluation.result import Result
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.mistakes import MistakeError
 from verydeep.records import environment, read_lines
 from verydeep.training.run import LOG_FILE
-
-
-def check_report_file(file: Path) -> None:
-    """Checks that a report can be written, before the work for it begins.
-
-    Raises:
-        MistakeError: its folder may not be written.
-        WrongUseError: it has no folder, or is one.
-    """
-    if file.is_dir():
-        raise WrongUseError(f"--report {file} is a folder: give the name of a file, such as {file / 'report.html'}")
-    if not file.parent.is_dir():
-        raise WrongUseError(f"--report {file}: there is no folder {file.parent}")
-    if not os.access(file.parent, os.W_OK | os.X_OK):
-        raise MistakeError(f"--report {file} cannot be written: {file.parent} is no folder you may write to")
 
 
 def write_evaluation_report(file: Path, result: Result, model: str, data: str, command: str) -> Path:

@@ -180,7 +180,7 @@ class HeatMapFolder:
             check_scales(net, [test_scale])
         self.files = dict(zip(images, _names(folder, images), strict=True))
         sources = {image.resolve() for image in images}
-        if any(file.resolve() in sources for file in self.files.values()):
+        if folder.resolve() in {image.parent for image in sources}:
             raise WrongUseError(f"--heatmap {folder} holds the images themselves: give another folder")
         try:
             folder.mkdir(parents=True, exist_ok=True)

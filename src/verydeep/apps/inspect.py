@@ -39,7 +39,12 @@ def find_geometry(
             raise WrongUseError(f"{name} has its own crop and classes: --crop and --classes are for architectures")
         card = read_card(name)
         return card.geometry, card
-    row, batch_norm = find_architecture(name)
+    try:
+        row, batch_norm = find_architecture(name)
+    except WrongUseError as error:
+        raise WrongUseError(
+            f"{error}; or give a model file, a run folder or a published name (verydeep weights list)"
+        ) from error
     geometry = Geometry(
         architecture=row,
         batch_norm=batch_norm,

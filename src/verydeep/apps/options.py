@@ -65,3 +65,19 @@ def prepare_process() -> None:
 
     tune_allocator()
     use_huge_pages()
+
+
+def options_given(context: typer.Context, *, besides: Sequence[str]) -> list[str]:
+    """Gives the options that stand on the command line.
+
+    Args:
+        context: of the verb.
+        besides: names of parameters that do not count.
+    """
+    return [
+        parameter.opts[-1]
+        for parameter in context.command.params
+        if parameter.name not in besides
+        and (source := context.get_parameter_source(parameter.name or ""))
+        and source.name == "COMMANDLINE"
+    ]

@@ -136,7 +136,10 @@ def write_csv(predictions: Sequence[Prediction], file: Path) -> None:
         MistakeError: the file cannot be written.
     """
     try:
-        with written_whole(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as lines:
+        with (
+            written_whole(file) as temporary,
+            temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as lines,  # any file name
+        ):
             writer = csv.writer(lines)
             writer.writerow(["file", "rank", "class", "index", "posterior"])
             for prediction in predictions:

@@ -57,7 +57,7 @@ class Execution:
             raise WrongUseError(f"{self.workers} workers: give 0 or more")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise WrongUseError(f"a micro-batch of {self.micro_batch} images: give 1 or more")
-        if self.checkpoint_seconds <= 0:
+        if not self.checkpoint_seconds > 0:
             raise WrongUseError("the time between checkpoints must be above 0")
 
 

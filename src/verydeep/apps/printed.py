@@ -39,21 +39,24 @@ def percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.2f}%"
 
 
+def print_stopped(trained: "Trained") -> None:
+    """Says, on standard error, how a training that was stopped goes on."""
+    print(f"stopped in epoch {trained.epochs + 1}; everything is saved. Go on with:", file=sys.stderr)
+    print(f"  verydeep train --resume --out {shlex.quote(str(trained.run))}", file=sys.stderr)
+
+
 def print_trained(trained: "Trained", data: str | None) -> None:
-    """Prints the errors of a finished training and what comes next, or how to go on."""
-    if not trained.finished:
-        print(f"stopped in epoch {trained.epochs + 1}; everything is saved. Go on with:")
-        print(f"  verydeep train --resume --out {trained.run}")
-        return
+    """Prints the errors of a finished training and what comes next."""
     top5 = "" if trained.top5_error is None else f", top-5 error {percent(trained.top5_error)}"
     images = f"{trained.num_images:,} {_SPLITS[trained.split]} images"
     print(
         f"{trained.model}: top-1 error {percent(trained.top1_error)}{top5} on {images} after"
-        f" {trained.epochs} epochs ({trained.images_per_second:,.0f} images/s)"
+        f" {trained.epochs} epoch{'s' if trained.epochs > 1 else ''} ({trained.images_per_second:,.0f} images/s)"
     )
     print(f"{trained.run / 'report.html'} shows the curves and the worst mistakes. Next:")
-    print(f"  verydeep evaluate {trained.run} {shlex.quote(data) if data else 'DATA'}")
-    print(f"  verydeep predict {trained.run} IMAGE...")
+    run = shlex.quote(str(trained.run))
+    print(f"  verydeep evaluate {run} {shlex.quote(data) if data else 'DATA'}")
+    print(f"  verydeep predict {run} IMAGE...")
 
 
 def print_plan(recipe: str, plan: "Plan") -> None:

@@ -111,6 +111,8 @@ def measure_all(
     models, data = split_arguments(arguments)
     if compare_pairs and len(models) < 2:
         raise WrongUseError("--compare needs two models, or two files of saved posteriors")
+    if len({Path(model).resolve() for model in models}) < len(models):
+        raise WrongUseError("a model is given twice: it would be tested twice, and count twice in the mean")
     if save is not None:
         check_writable(save)
     results = evaluate_each(models, data, **options)

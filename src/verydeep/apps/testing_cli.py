@@ -16,12 +16,13 @@ from verydeep.apps.options import (
     DamagedOption,
     DeviceOption,
     fetch_weights,
+    options_given,
     prepare_process,
     read_changes,
     read_scales,
     skips_damaged,
 )
-from verydeep.mistakes import MistakeError, WrongUseError, check_place
+from verydeep.mistakes import MistakeError, WrongUseError, check_outside, check_place
 from verydeep.processes import launched
 
 
@@ -65,20 +66,23 @@ def evaluate(
     skip_damaged = skips_damaged(damaged)
     prepare_process()
 
-    from verydeep.apps.evaluation_report import check_report_file, write_evaluation_report
+    from verydeep.apps.evaluation_report import write_evaluation_report
     from verydeep.apps.printed import print_evaluation
     from verydeep.apps.terminal import reporting
     from verydeep.apps.tested import measure_all
     from verydeep.collectives import joined
+    from verydeep.convnets.model_file import unfinished
     from verydeep.data.image_set import describe_skipped
     from verydeep.device import find_device
 
     if report is not None:
         if len(arguments) != 2:
             raise WrongUseError("--report: give one model and the data")
-        check_report_file(report)
+        check_place(report, "--report", "report.html")
     fetch_weights(*arguments[:-1])
     with reporting() as reporter, joined(find_device(device)):
+        for note in filter(None, map(unfinished, arguments[:-1])):
+            reporter.note(note)
         tested = measure_all(
             arguments,
             compare_pairs=compare,
@@ -106,7 +110,12 @@ def evaluate(
         print_evaluation(tested, per_class=per_class)
 
 
+_OF_TESTING = ("data", "models", "split", "out", "plan", "device", "damaged", "as_json")
+"""Parameters of ``tables`` that say how to test."""
+
+
 def tables(
+    context: typer.Context,
     data: Annotated[str | None, typer.Argument(help=DATA_HELP)] = None,
     architectures: Annotated[
         str, typer.Option(help="Columns of Table 1, such as A,A-LRN,B,C,D,E; B-5x5 too.")
@@ -162,6 +171,8 @@ def tables(
         return
     if data is None:
         raise WrongUseError("which data? Give a folder, or a name such as digits, or --from with results")
+    if models is not None and (of_training := options_given(context, besides=_OF_TESTING)):
+        raise WrongUseError(f"{of_training[0]} is of trainings, and --models are trained: leave one of them out")
     asked = Asked(
         data=data,
         out=out or Path("runs") / f"tables-{Path(data).name}",
@@ -179,6 +190,7 @@ def tables(
         skip_damaged=skip_damaged,
         command=shlex.join(["verydeep", *sys.argv[1:]]),
     )
+    check_outside(asked.out, "--out", data)
     fetch_weights(*asked.models)
     if plan:
         plan_and_print(asked, as_json=as_json)
@@ -213,12 +225,18 @@ def predict(
     from verydeep.apps.predict import Classifier, find_images, write_csv
     from verydeep.apps.printed import print_predictions
     from verydeep.apps.terminal import reporting
+    from verydeep.convnets.model_file import unfinished
 
     files = find_images(images)
     if csv is not None:
         check_place(csv, "--csv", "answers.csv")
+    if heatmap is not None:
+        for folder in images:
+            check_outside(heatmap, "--heatmap", folder)
     prepare_process()
     fetch_weights(model)
+    if note := unfinished(model):
+        print(note, file=sys.stderr)
     classifier = Classifier(model, precision=precision)
     maps = None if heatmap is None else HeatMapFolder(heatmap, files, classifier.net, heatmap_scale)
     predictions, failed = [], 0

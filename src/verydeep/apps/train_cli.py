@@ -16,6 +16,7 @@ from verydeep.apps.options import (
     DamagedOption,
     DeviceOption,
     fetch_weights,
+    options_given,
     prepare_process,
     read_changes,
     read_scales,
@@ -74,7 +75,9 @@ def train(
     plan: Annotated[
         bool, typer.Option("--plan", help="Only say what it would take: time, memory, disk; measured for a moment.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the weights, the order, the crops and the dropout.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**64 - 1, help="Of the weights, the order, the crops and the dropout.")
+    ] = 0,
     no_validation: Annotated[
         bool, typer.Option("--no-validation", help="Train on the validation images too, once the recipe is settled.")
     ] = False,
@@ -94,7 +97,7 @@ def train(
     prepare_process()
 
     from verydeep.apps.preparation import Execution
-    from verydeep.apps.printed import print_plan, print_trained
+    from verydeep.apps.printed import print_plan, print_stopped, print_trained
     from verydeep.apps.train_verb import Asked, make_plans, run, start_processes
 
     net = {"architecture": architecture, "batch_norm": batch_norm, "crop": crop, "width": width, "seed": seed}
@@ -106,7 +109,7 @@ def train(
         recipe=recipe,
         changes=changes,
         resume=resume,
-        others=_options_given(context),
+        others=options_given(context, besides=("data", "out", "resume", "as_json", "devices")),
         net=net | {"init_from": init_from},
         execution=Execution(
             device=device,
@@ -137,19 +140,8 @@ def train(
         return
     if as_json:
         print_json(trained.as_record())
-    else:
+    elif trained.finished:
         print_trained(trained, data)
     if not trained.finished:
+        print_stopped(trained)
         raise typer.Exit(1)
-
-
-def _options_given(context: typer.Context) -> list[str]:
-    """The options on the command line that say what to train; a run that goes on keeps what it began with."""
-    others = ("data", "out", "resume", "as_json", "devices")
-    return [
-        parameter.opts[-1]
-        for parameter in context.command.params
-        if parameter.name not in others
-        and (source := context.get_parameter_source(parameter.name or ""))
-        and source.name == "COMMANDLINE"
-    ]

@@ -15,7 +15,7 @@ from verydeep.apps.terminal import reporting
 from verydeep.apps.train import resume, train
 from verydeep.data.datasets import open_data
 from verydeep.device import find_device
-from verydeep.mistakes import WrongUseError
+from verydeep.mistakes import WrongUseError, check_outside
 from verydeep.training.chains import CHAINS, Step
 from verydeep.training.recipes import RECIPES, find_recipe
 from verydeep.training.run import SETTINGS_FILE
@@ -62,6 +62,7 @@ class Asked:
             raise WrongUseError("which data? Give a folder, or a name such as digits, or --resume with --out")
         if self.data is None and self.others:
             raise WrongUseError(f"{self.others[0]} cannot change what a run began with: leave it out, or train anew")
+        check_outside(self.out or Path("runs"), "--out", self.data)
         if self.recipe not in CHAINS and self.recipe not in RECIPES and not self.recipe.endswith(".json"):
             names = f"{', '.join(RECIPES)}; or a chain of them: {', '.join(CHAINS)}; or a .json file"
             raise WrongUseError(f"unknown recipe {self.recipe!r}: choose one of {names}")

@@ -1,6 +1,7 @@
 """The model file: one safetensors file that describes itself."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from verydeep.atomic import written_whole
+from verydeep.convnets.architecture import find_architecture
 from verydeep.convnets.model_card import ModelCard, make_card
 from verydeep.convnets.net import VeryDeep, empty_net
 from verydeep.convnets.shipped import SHIPPED, shipped_file
@@ -127,10 +129,21 @@ def find_model_file(model: str | Path) -> Path:
         from verydeep.convnets.weights_cache import fetch_weights  # which writes model files
 
         return fetch_weights(row.name)
+    begin = f"no model {str(model)!r}"
+    with suppress(WrongUseError):
+        begin = f"{model} is an architecture, {find_architecture(str(model))[0].title}, and no weights"
     raise MistakeError(
-        f"no model {str(model)!r}: give a model file (.safetensors), a run folder made by train, or a published name "
+        f"{begin}: give a model file (.safetensors), a run folder made by train, or a published name "
         "(verydeep weights list)"
     )
+
+
+def unfinished(model: str | Path) -> str | None:
+    """Says that a model is what a training that has not ended had at last; None where it is not."""
+    path = Path(model)
+    if path.is_dir() and find_model_file(path).name != MODEL_FILE:
+        return f"the training in {path} has not ended: this is its net so far"
+    return None
 
 
 class Opened:

@@ -175,6 +175,8 @@ def _read_classes(root: Path, folder: Path, split: str, known: tuple[str, ...] |
         raise MistakeError(f"{folder} has no class folders: put the images of each class into a folder of its name")
     classes = known or tuple(found)
     for name in found:
+        if any("\ud800" <= character <= "\udfff" for character in name):  # bytes that are no UTF-8
+            raise MistakeError(f"{folder}: the class folder {name!a} has a name that is no UTF-8: rename it")
         if name not in classes:
             raise MistakeError(
                 f"class {name!r} of {folder} is not among the classes of train/: add it there or remove it"

@@ -18,7 +18,7 @@ from verydeep.data.datasets import DataSet, fingerprint, open_data
 from verydeep.data.image_set import ImageSet, Progress, ignore_progress, read_ahead
 from verydeep.data.images import is_image_file
 from verydeep.data.shard_index import INDEX_FILE, UNFINISHED_FILE, IndexedShard, ShardIndex, write_index
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.mistakes import MistakeError, WrongUseError, check_outside
 
 DEFAULT_SIZE = "512M"
 """Largest shard: 290 of them hold ILSVRC-2012."""
@@ -95,6 +95,7 @@ def write_shards(
     """
     most, folder = size if isinstance(size, int) else read_size(size), Path(out)
     _check_free(folder)
+    check_outside(folder, "OUT", None if isinstance(data, DataSet) else data)
     opened = data if isinstance(data, DataSet) else open_data(data, progress)
     checked: dict[str, ImageSet] = {}
     skipped: list[str] = []

@@ -72,9 +72,10 @@ def check_writable(file: Path) -> None:
     """Checks, before a long test, that its posteriors can be written, and that they overwrite nothing else.
 
     Raises:
-        MistakeError: there is no such folder, or the file is there and no saved posteriors.
+        MistakeError: it cannot be written there, or the file is there and no saved posteriors.
+        WrongUseError: there is no such folder, or it is one.
     """
-    check_place(file, "--save", "posteriors.safetensors")
+    check_place(file, "--save", "posteriors.safetensors", any_ending=True)
     if file.exists() and not is_saved_posteriors(file):
         raise MistakeError(f"--save {file} is there already and holds no posteriors: give another name")
 

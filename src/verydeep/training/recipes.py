@@ -197,22 +197,36 @@ def find_recipe(name: str, **changes: Any) -> Recipe:  # noqa: ANN401 - the fiel
     else:
         raise WrongUseError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}, or give a .json file")
     known = {field.name for field in dataclasses.fields(Recipe)}
-    for field in changes:
+    for field in (*fields, *changes):
         if field not in known:
             raise WrongUseError(f"a recipe has no field {field!r}: it has {', '.join(sorted(known - {'name'}))}")
     fields = fields | {"name": base} | {field: value for field, value in changes.items() if value is not None}
     try:
         return _READER.validate_python(fields)
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise WrongUseError(f"recipe {base}: {problem['loc'][0]}: {problem['msg']}") from error
+        raise WrongUseError(f"recipe {base}: {_told(error)}") from error
+
+
+def _told(error: ValidationError) -> str:
+    """What is wrong with the fields: all that are missing, or the first value that cannot be."""
+    problems = error.errors()
+    missing = [str(problem["loc"][0]) for problem in problems if problem["type"] == "missing"]
+    if missing:
+        return f"it lacks {', '.join(missing)}: copy a whole recipe, such as that in a run.json, and change it"
+    field, value = problems[0]["loc"][0], problems[0]["input"]
+    return f"{field} {value!r}{problems[0]['msg'].removeprefix('Input')}"
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         fields = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise MistakeError(f"recipe file {file} cannot be read: {error}") from error
+    except OSError as error:
+        raise MistakeError(f"recipe file {file} cannot be read: {error.strerror or error}") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise MistakeError(f"recipe file {file} is no JSON: {where}: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise MistakeError(f"recipe file {file} is no text in UTF-8") from error
     if not isinstance(fields, dict):
         raise MistakeError(f"recipe file {file} is no JSON object: give the fields of a recipe")
     return fields

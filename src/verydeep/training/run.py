@@ -257,8 +257,7 @@ def check_asked_alike(where: str, began: Mapping[str, Any], asked: Mapping[str, 
     for key, value in json.loads(json.dumps(asked)).items():
         if began.get(key) != value:
             raise WrongUseError(
-                f"{where} began with {key} {began.get(key)}, not {value}: "
-                "give what it began with, nothing but --resume --out, or another --out"
+                f"{where} began with {key} {began.get(key)}, not {value}: give what it began with, or another --out"
             )
 
 

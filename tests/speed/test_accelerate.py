@@ -219,6 +219,23 @@ def test_images_that_cannot_be_are_refused():
         fast(torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device="meta"))
 
 
+def test_maps_that_cannot_be_are_refused():
+    net = make_net(crop=64)
+    channels = net.get_submodule("fc6").in_channels
+    fast = accelerate(net)
+    for head in (fast.head, net.head):
+        for shape in ((1, channels, 1, 2), (1, channels - 1, 2, 2), (1, 10 * channels, 3, 3)):
+            with pytest.raises(MistakeError) as refused:
+                head(torch.zeros(shape))
+            assert f"a map of shape {shape}: fc6 of this net takes n,{channels},y,x, each side at least 2" in str(
+                refused.value
+            )
+    with pytest.raises(MistakeError, match="this map is on meta: this net computes on the processor"):
+        fast.head(torch.zeros(1, channels, 2, 2, device="meta"))
+    double = torch.rand(1, channels, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert difference(fast.head(double), net.head(double.float()).detach()) < 1e-5
+
+
 def test_nets_that_cannot_be_are_refused():
     with pytest.raises(WrongUseError, match="Linear is no net of this package"):
         accelerate(nn.Linear(2, 2))

@@ -195,12 +195,16 @@ class VeryDeep(nn.Module):
     def head(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:
         """Computes the class score map from the map after the last pooling.
 
+        Args:
+            map_: of at least fc6's size.
+
         Raises:
-            MistakeError: the net has convolutions only.
+            MistakeError: the map is smaller or has other channels, or the net has convolutions only.
 
         Paper: section 3.2.
         """
         self.require_scores()
+        self.check_map(map_)
         for _, layer in self._layers(head=True):
             map_ = layer(map_)
         return map_
@@ -233,6 +237,19 @@ class VeryDeep(nn.Module):
             raise MistakeError(
                 f"this net of {self.geometry.title} has its convolutions only, and so no scores: take its features or "
                 "activations, or a model with its fully connected layers"
+            )
+
+    def check_map(self, map_: Float[Tensor, "..."]) -> None:
+        """Checks that a map is one that fc6 can take.
+
+        Raises:
+            MistakeError: it has another number of channels, or is smaller.
+        """
+        channels, side = self.geometry.last_channels, self.geometry.fc6_kernel
+        if map_.ndim != 4 or map_.shape[1] != channels or min(map_.shape[2:]) < side:
+            raise MistakeError(
+                f"a map of shape {tuple(map_.shape)}: fc6 of this net takes n,{channels},y,x, each side at least "
+                f"{side}, as features gives it"
             )
 
     def forward(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:

@@ -127,16 +127,18 @@ class Accelerated:
         """Computes the class score map from the map after the last pooling.
 
         Args:
-            map_: of at least fc6's size.
+            map_: of at least fc6's size, on the processor.
 
         Raises:
-            MistakeError: the net has convolutions only.
+            MistakeError: the map is smaller, has other channels or is elsewhere, or the net has convolutions only.
 
         Paper: section 3.2.
         """
         self.net.require_scores()
+        self.net.check_map(map_)
+        _check_place("this map is", map_)
         with self._ready() as computing:
-            return computing.head(map_)
+            return computing.head(map_.detach().float())
 
     @contextmanager
     def _ready(self) -> Iterator[Computes]:
@@ -265,8 +267,10 @@ def _tensors(net: nn.Module) -> list[Tensor]:
 
 def _checked(images: Tensor) -> Tensor:
     check_images(images)
-    if images.device.type != "cpu":
-        raise MistakeError(
-            f"these images are on {images.device.type}: this net computes on the processor, give images.cpu()"
-        )
+    _check_place("these images are", images)
     return images.detach() if images.dtype in (torch.uint8, torch.float32) else images.detach().float()
+
+
+def _check_place(what: str, tensor: Tensor) -> None:
+    if tensor.device.type != "cpu":
+        raise MistakeError(f"{what} on {tensor.device.type}: this net computes on the processor, give .cpu()")

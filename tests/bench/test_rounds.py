@@ -119,6 +119,35 @@ def test_ours_must_work():
         prepared(failing(RuntimeError("broken"), is_ours=True))
 
 
+@pytest.mark.parametrize("good", [0, 1, 3])
+def test_a_peer_that_fails_at_a_call_is_named_and_the_others_go_on(good):
+    called: list[str] = []
+
+    def call() -> torch.Tensor:
+        if called.count("peer 1") == good:
+            raise RuntimeError("broken\nat length")
+        called.append("peer 1")
+        return torch.ones(1)
+
+    peer = Contender(name="peer 1", make=lambda: call, package="the-peer")
+    contenders = (contender("ours", called=called, is_ours=True), peer, contender("peer 2", called=called))
+    case = Case(name="x", contenders=contenders, images=1, rounds=5, warm=False, pause=0)
+    timed = time_rounds(case, 5, ignore)
+    assert timed.absent == (Absent(name="peer 1", package="the-peer", reason="failed: broken"),)
+    assert timed.seconds.keys() == timed.outputs.keys() == {"ours", "peer 2"}
+    assert called.count("ours") == called.count("peer 2") == 5
+    assert [row.name for row in rows_of(case, timed, {}, {})] == ["ours", "peer 2"]
+
+
+def test_ours_that_fails_at_a_call_ends_it():
+    def call() -> None:
+        raise RuntimeError("broken")
+
+    case = Case(name="x", contenders=(Contender(name="ours", make=lambda: call, is_ours=True),), images=1, rounds=1)
+    with pytest.raises(RuntimeError, match="broken"):
+        time_rounds(case, 1, ignore)
+
+
 def test_options_survive_json(tmp_path):
     options = Options(what="dense", batches=(1, 8), data=tmp_path, rounds=3)
     assert read_options(options.as_record()) == options

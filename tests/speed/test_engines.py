@@ -9,9 +9,9 @@ import torch
 from small_nets import difference, make_net, photos
 from verydeep import ARCHITECTURES, accelerate
 from verydeep.mistakes import MistakeError, WrongUseError
-from verydeep.speed import engines
+from verydeep.speed import choosing, engines
 from verydeep.speed.choosing import Candidate
-from verydeep.speed.openvino_net import nncf_version, openvino_version
+from verydeep.speed.openvino_net import OpenVinoNet, nncf_version, openvino_version
 
 needs_openvino = pytest.mark.skipif(not openvino_version(), reason="OpenVINO is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:computing with torch instead of verydeep's kernel")  # no compiler
@@ -162,6 +162,23 @@ def test_int8_is_calibrated_on_images_and_follows_the_net(name, batch_norm):
     net.load_state_dict(make_net(name, seed=1, batch_norm=batch_norm, crop=64, width=0.25).state_dict())
     with torch.inference_mode():
         assert difference(fast(images), net(images)) < 0.1
+
+
+@needs_nncf
+def test_auto_quantises_once(monkeypatch):
+    quantise, calls = OpenVinoNet._quantised, []
+
+    def counted(*arguments):
+        calls.append(1)
+        return quantise(*arguments)
+
+    monkeypatch.setattr(OpenVinoNet, "_quantised", counted)
+    monkeypatch.setattr(engines, "has_fast_bf16", lambda _: False)
+    monkeypatch.setattr(choosing, "_time", lambda net, computes, images: float(not isinstance(computes, OpenVinoNet)))
+    fast = accelerate(make_net(), precision="auto", calibrate=photos(32, 32))
+    assert "int8" in fast.engine
+    fast(photos(32, 32))
+    assert len(calls) == 1
 
 
 @needs_nncf

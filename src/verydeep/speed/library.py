@@ -299,7 +299,10 @@ def find_kernel() -> Kernel:
     if wanted:
         if wanted not in runnable:
             raise WrongUseError(f"{VARIABLE}={wanted}: this processor can run {', '.join(runnable)}")
-        return _loaded(wanted)
+        try:
+            return _loaded(wanted)
+        except NoKernelError as error:
+            raise WrongUseError(f"{VARIABLE}={wanted}: {error}") from error
     reasons = []
     for name in runnable:
         try:

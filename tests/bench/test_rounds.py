@@ -1,6 +1,7 @@
 """Contenders take turns, and what a row says follows from the times."""
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -162,7 +163,16 @@ def test_options_survive_json(tmp_path):
         ({"batches": (8, 0)}, "--batch 0: give 1 or more"),
         ({"crop": 0}, "--crop 0: give a multiple of 32"),
         ({"crop": 48}, "--crop 48: give a multiple of 32"),
-        ({"model": "runs/one", "crop": 64}, "--model has its own crop, width and batch norm"),
+        ({"model": "runs/one", "crop": 64}, "--model has its own architecture, crop, width and batch norm"),
+        ({"model": "runs/one", "architecture": "E"}, "--model has its own architecture, crop, width and batch norm"),
+        ({"what": "pipeline", "model": "runs/one"}, "--what pipeline has no use for --model: leave it out"),
+        ({"what": "pipeline", "width": 0.5, "batches": (8,)}, "--what pipeline has no use for --width, --batch: leave"),
+        ({"what": "pipeline", "architecture": "E"}, "--what pipeline has no use for --architecture: leave it out"),
+        ({"what": "pipeline", "precision": "bf16"}, "--what pipeline has no use for --precision: leave it out"),
+        ({"what": "predict", "batches": (8,)}, "--what predict has no use for --batch: leave it out"),
+        ({"what": "dense", "batches": (8,)}, "--what dense has no use for --batch: leave it out"),
+        ({"what": "training", "data": Path("photos")}, "--what training has no use for --data: leave it out"),
+        ({"what": "inference", "photographs": 8}, "--what inference has no use for --photographs: leave it out"),
         ({"photographs": -1}, "--photographs -1: give 1 or more"),
     ],
 )
@@ -170,3 +180,17 @@ def test_wrong_options(change, message):
     with pytest.raises(WrongUseError) as refused:
         Options(**{"what": "inference", **change}).check()
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"what": "inference", "model": "runs/one", "batches": (8,), "precision": "int8", "data": Path("photos")},
+        {"what": "training", "architecture": "E", "crop": 32, "width": 0.5, "batches": (8,), "batch_norm": True},
+        {"what": "pipeline", "crop": 64, "data": Path("photos"), "photographs": 8, "rounds": 2, "memory": False},
+        {"what": "predict", "model": "runs/one", "precision": "auto", "photographs": 8, "threads": 2},
+        {"what": "dense", "architecture": "A", "data": Path("photos"), "tuned": False},
+    ],
+)
+def test_right_options(given):
+    Options(**given).check()

@@ -91,8 +91,9 @@ def test_the_others(verydeep, what, monkeypatch):
         raise LeftOutError("torch.compile is left out of the tests")
 
     monkeypatch.setattr(training, "check_compiler", none)
-    sizes = {"training": ("--batch", 4), "pipeline": ("--photographs", 2), "dense": ()}[what]
-    status, out, err = verydeep("bench", "--what", what, *TOY[:-4], "--rounds", 1, *sizes, "--no-memory", "--json")
+    net, crop = TOY[:4], TOY[4:6]
+    sizes = {"training": (*net, "--batch", 4), "pipeline": ("--photographs", 2), "dense": net}[what]
+    status, out, err = verydeep("bench", "--what", what, *crop, "--rounds", 1, *sizes, "--no-memory", "--json")
     assert status == 0, err
     record = json.loads(out)
     assert record["what"] == what

@@ -1,6 +1,7 @@
 """Contenders take turns, and what a row says follows from the times."""
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -119,6 +120,35 @@ def test_ours_must_work():
         prepared(failing(RuntimeError("broken"), is_ours=True))
 
 
+@pytest.mark.parametrize("good", [0, 1, 3])
+def test_a_peer_that_fails_at_a_call_is_named_and_the_others_go_on(good):
+    called: list[str] = []
+
+    def call() -> torch.Tensor:
+        if called.count("peer 1") == good:
+            raise RuntimeError("broken\nat length")
+        called.append("peer 1")
+        return torch.ones(1)
+
+    peer = Contender(name="peer 1", make=lambda: call, package="the-peer")
+    contenders = (contender("ours", called=called, is_ours=True), peer, contender("peer 2", called=called))
+    case = Case(name="x", contenders=contenders, images=1, rounds=5, warm=False, pause=0)
+    timed = time_rounds(case, 5, ignore)
+    assert timed.absent == (Absent(name="peer 1", package="the-peer", reason="failed: broken"),)
+    assert timed.seconds.keys() == timed.outputs.keys() == {"ours", "peer 2"}
+    assert called.count("ours") == called.count("peer 2") == 5
+    assert [row.name for row in rows_of(case, timed, {}, {})] == ["ours", "peer 2"]
+
+
+def test_ours_that_fails_at_a_call_ends_it():
+    def call() -> None:
+        raise RuntimeError("broken")
+
+    case = Case(name="x", contenders=(Contender(name="ours", make=lambda: call, is_ours=True),), images=1, rounds=1)
+    with pytest.raises(RuntimeError, match="broken"):
+        time_rounds(case, 1, ignore)
+
+
 def test_options_survive_json(tmp_path):
     options = Options(what="dense", batches=(1, 8), data=tmp_path, rounds=3)
     assert read_options(options.as_record()) == options
@@ -133,7 +163,16 @@ def test_options_survive_json(tmp_path):
         ({"batches": (8, 0)}, "--batch 0: give 1 or more"),
         ({"crop": 0}, "--crop 0: give a multiple of 32"),
         ({"crop": 48}, "--crop 48: give a multiple of 32"),
-        ({"model": "runs/one", "crop": 64}, "--model has its own crop, width and batch norm"),
+        ({"model": "runs/one", "crop": 64}, "--model has its own architecture, crop, width and batch norm"),
+        ({"model": "runs/one", "architecture": "E"}, "--model has its own architecture, crop, width and batch norm"),
+        ({"what": "pipeline", "model": "runs/one"}, "--what pipeline has no use for --model: leave it out"),
+        ({"what": "pipeline", "width": 0.5, "batches": (8,)}, "--what pipeline has no use for --width, --batch: leave"),
+        ({"what": "pipeline", "architecture": "E"}, "--what pipeline has no use for --architecture: leave it out"),
+        ({"what": "pipeline", "precision": "bf16"}, "--what pipeline has no use for --precision: leave it out"),
+        ({"what": "predict", "batches": (8,)}, "--what predict has no use for --batch: leave it out"),
+        ({"what": "dense", "batches": (8,)}, "--what dense has no use for --batch: leave it out"),
+        ({"what": "training", "data": Path("photos")}, "--what training has no use for --data: leave it out"),
+        ({"what": "inference", "photographs": 8}, "--what inference has no use for --photographs: leave it out"),
         ({"photographs": -1}, "--photographs -1: give 1 or more"),
     ],
 )
@@ -141,3 +180,17 @@ def test_wrong_options(change, message):
     with pytest.raises(WrongUseError) as refused:
         Options(**{"what": "inference", **change}).check()
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"what": "inference", "model": "runs/one", "batches": (8,), "precision": "int8", "data": Path("photos")},
+        {"what": "training", "architecture": "E", "crop": 32, "width": 0.5, "batches": (8,), "batch_norm": True},
+        {"what": "pipeline", "crop": 64, "data": Path("photos"), "photographs": 8, "rounds": 2, "memory": False},
+        {"what": "predict", "model": "runs/one", "precision": "auto", "photographs": 8, "threads": 2},
+        {"what": "dense", "architecture": "A", "data": Path("photos"), "tuned": False},
+    ],
+)
+def test_right_options(given):
+    Options(**given).check()

@@ -1,5 +1,7 @@
 """The window of a rescaled image: against Pillow's resize of the whole, for every kind of vector."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,17 +12,18 @@ from conftest import scene
 from verydeep.data import resample as module
 from verydeep.data.images import rescale, rescaled_size
 from verydeep.data.resample import KINDS, find_library, resample
+from verydeep.mistakes import WrongUseError
 
 
 @pytest.fixture(params=[*KINDS, "none"])
 def kind(request, monkeypatch):
     """Each kind of vector that was built and that this processor has, and Pillow."""
     monkeypatch.setenv("VERYDEEP_RESAMPLE", request.param)
-    library = find_library()
-    if request.param == "none":
-        assert library is None
-    elif library is None or library is not module._loaded(request.param):
-        pytest.skip(f"{request.param} was not built, or this processor cannot run it")
+    try:
+        library = find_library()
+    except WrongUseError as error:
+        pytest.skip(str(error))
+    assert library is (None if request.param == "none" else module._loaded(request.param))
     return request.param
 
 
@@ -101,6 +104,21 @@ def test_photographs_by_pillow_in_one_call(shared_photos, kind):
 def test_the_given_pixels_where_nothing_is_rescaled(kind):
     pixels = noise(20, 10)
     assert np.array_equal(resample(pixels, (20, 10), (3, 2, 5, 6)), pixels[2:8, 3:8])
+
+
+def test_a_kind_that_cannot_be_is_a_mistake(monkeypatch):
+    monkeypatch.setenv("VERYDEEP_RESAMPLE", "bogus")
+    with pytest.raises(WrongUseError, match="VERYDEEP_RESAMPLE=bogus: choose one of avx512, avx2, plain or none"):
+        find_library()
+    monkeypatch.setenv("VERYDEEP_RESAMPLE", "avx512")
+    monkeypatch.setattr(module, "_loaded", lambda kind: SimpleNamespace(verydeep_vectors=lambda: 1))
+    with pytest.raises(WrongUseError, match="VERYDEEP_RESAMPLE=avx512: this processor can run avx2, plain"):
+        find_library()
+    monkeypatch.setattr(module, "_loaded", lambda kind: None)
+    with pytest.raises(WrongUseError, match=r"VERYDEEP_RESAMPLE=avx512: it was not built: install a C\+\+ compiler"):
+        find_library()
+    monkeypatch.delenv("VERYDEEP_RESAMPLE")
+    assert find_library() is None
 
 
 def test_a_library_of_another_source_is_not_used(monkeypatch, tmp_path):

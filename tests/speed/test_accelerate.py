@@ -1,6 +1,7 @@
 """An accelerated net gives what the net gives."""
 
 import gc
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -217,6 +218,60 @@ def test_images_that_cannot_be_are_refused():
         fast.features(torch.zeros(1, 3, 31, 70))
     with pytest.raises(MistakeError, match="these images are on meta"):
         fast(torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device="meta"))
+
+
+WRONG_TYPES = """
+from pathlib import Path
+import numpy as np
+import verydeep
+net = verydeep.VeryDeep("A", num_classes=5, crop=32, width=0.125).eval()
+fast, pixels = verydeep.accelerate(net), np.zeros((1, 3, 32, 32), np.uint8)
+for call in (
+    lambda: fast(pixels), lambda: fast([pixels]), lambda: fast.features(pixels), lambda: net(pixels),
+    lambda: verydeep.accelerate(net, calibrate=pixels), lambda: verydeep.accelerate(net, calibrate="photos/"),
+    lambda: verydeep.accelerate(net, calibrate=Path("photos")), lambda: fast.head(pixels),
+):
+    try:
+        call()
+    except verydeep.mistakes.WrongUseError as error:
+        print(error)
+"""
+
+
+def test_what_is_no_tensor_is_refused():
+    # in a process of its own, where no signature is checked
+    answer = subprocess.run([sys.executable, "-c", WRONG_TYPES], capture_output=True, text=True, check=True)
+    array, path = "images of type ndarray: give a tensor n,3,h,w", type(Path()).__name__
+    expected = [
+        array,
+        "images of type list",
+        array,
+        array,
+        array,
+        "calibrate='photos/': give images",
+        f"calibrate={path}",
+    ]
+    for line, start in zip(
+        answer.stdout.splitlines(), [*expected, "a map of type ndarray: give a tensor"], strict=True
+    ):
+        assert line.startswith(start)
+
+
+def test_maps_that_cannot_be_are_refused():
+    net = make_net(crop=64)
+    channels = net.get_submodule("fc6").in_channels
+    fast = accelerate(net)
+    for head in (fast.head, net.head):
+        for shape in ((1, channels, 1, 2), (1, channels - 1, 2, 2), (1, 10 * channels, 3, 3)):
+            with pytest.raises(MistakeError) as refused:
+                head(torch.zeros(shape))
+            assert f"a map of shape {shape}: fc6 of this net takes n,{channels},y,x, each side at least 2" in str(
+                refused.value
+            )
+    with pytest.raises(MistakeError, match="this map is on meta: this net computes on the processor"):
+        fast.head(torch.zeros(1, channels, 2, 2, device="meta"))
+    double = torch.rand(1, channels, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert difference(fast.head(double), net.head(double.float()).detach()) < 1e-5
 
 
 def test_nets_that_cannot_be_are_refused():

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from verydeep.mistakes import WrongUseError
 from verydeep.speed.convolution import _backward, _convolve, convolve_fast
 from verydeep.speed.library import KERNELS, Kernel, NoKernelError
 
@@ -173,6 +174,63 @@ def test_pytorch_finds_nothing_wrong_with_the_operators(kernel):
     map_, weight, _ = tensors
     for wanted in ((True, True), (True, False), (False, True)):
         torch.library.opcheck(_backward, (gradient_for(tensors, False), map_, weight, None, None, *wanted))
+
+
+def of_zeros(*shape: int, **kinds) -> Tensor:
+    return torch.zeros(shape, **kinds)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"map_": of_zeros(1, 16, 8, 8, dtype=torch.float64)},
+            "map in float64 on cpu: the kernel takes float32 on cpu",
+        ),
+        ({"map_": of_zeros(1, 16, 8, 8, dtype=torch.bfloat16)}, "map in bfloat16 on cpu: the kernel takes float32"),
+        ({"map_": of_zeros(16, 8, 8)}, r"a map of shape \(16, 8, 8\): give n,c,y,x"),
+        ({"weight": of_zeros(16, 16, 3, 3, dtype=torch.float64)}, "weight in float64 on cpu"),
+        (
+            {"weight": of_zeros(16, 16, 5, 5)},
+            r"weight of shape \(16, 16, 5, 5\) for a map of 16 channels: give k,16,3,3",
+        ),
+        ({"weight": of_zeros(16, 64, 3, 3)}, r"weight of shape \(16, 64, 3, 3\) for a map of 16 channels"),
+        ({"weight": of_zeros(0, 16, 3, 3), "bias": of_zeros(0)}, "0 channels: the kernel takes 1 to 8,192"),
+        ({"weight": of_zeros(8200, 16, 3, 3), "bias": of_zeros(8200)}, "8200 channels: the kernel takes 1 to 8,192"),
+        ({"map_": of_zeros(1, 9000, 1, 1), "weight": of_zeros(16, 9000, 3, 3)}, "9000 channels: the kernel takes"),
+        ({"bias": of_zeros(3)}, r"bias of shape \(3,\): give 16"),
+        ({"bias": of_zeros(16, dtype=torch.float64)}, "bias in float64 on cpu"),
+        ({"pool": True}, "pool=True: .* give rectify=True too"),
+    ],
+)
+def test_what_the_kernel_cannot_take_is_refused(kernel, change, message):
+    map_, weight, bias = case(0, 1, 16, 16, 8, 8)
+    given = {"map_": map_, "weight": weight, "bias": bias, "rectify": False, "pool": False} | change
+    with pytest.raises(WrongUseError, match=message):
+        torch.ops.verydeep.convolve(*given.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gradient": of_zeros(1, 16, 8, 8)}, r"gradient of shape \(1, 16, 8, 8\): give 1,24,8,8"),
+        ({"gradient": of_zeros(1, 24, 8, 8, dtype=torch.float64)}, "gradient in float64 on cpu"),
+        ({"map_": of_zeros(1, 32, 8, 8)}, "weight of shape .* for a map of 32 channels"),
+        ({"output": of_zeros(1, 24, 8, 7)}, r"output of shape \(1, 24, 8, 7\): give 1,24,8,8"),
+        ({"where": of_zeros(1, 24, 4, 4)}, r"gradient of shape \(1, 24, 8, 8\): give 1,24,4,4"),
+        ({"where": of_zeros(1, 24, 4, 4), "gradient": of_zeros(1, 24, 4, 4)}, "where in float32 .* takes uint8"),
+    ],
+)
+def test_gradients_that_do_not_fit_are_refused(kernel, change, message):
+    map_, weight, _ = case(0, 1, 16, 24, 8, 8)
+    given = {"gradient": of_zeros(1, 24, 8, 8), "map_": map_, "weight": weight, "output": None, "where": None}
+    with pytest.raises(WrongUseError, match=message):
+        torch.ops.verydeep.convolve_backward(*(given | change).values(), True, True)
+
+
+def test_as_many_channels_as_the_widest_net_has(kernel):
+    assert_like_float64(case(0, 1, 8192, 16, 3, 2), True, True)
+    assert_like_float64(case(0, 1, 16, 8192, 3, 2), True, True)
 
 
 def test_there_is_no_second_derivative(kernel):

@@ -1,5 +1,6 @@
 """Lower precisions: what computes them, and how near they come."""
 
+import threading
 import warnings
 
 import pytest
@@ -8,9 +9,9 @@ import torch
 from small_nets import difference, make_net, photos
 from verydeep import ARCHITECTURES, accelerate
 from verydeep.mistakes import MistakeError, WrongUseError
-from verydeep.speed import engines
+from verydeep.speed import choosing, engines
 from verydeep.speed.choosing import Candidate
-from verydeep.speed.openvino_net import nncf_version, openvino_version
+from verydeep.speed.openvino_net import OpenVinoNet, nncf_version, openvino_version
 
 needs_openvino = pytest.mark.skipif(not openvino_version(), reason="OpenVINO is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:computing with torch instead of verydeep's kernel")  # no compiler
@@ -70,6 +71,33 @@ def test_bf16_takes_what_fp32_takes(library):
         fast(torch.zeros(1, 3, 40, 70))
     with pytest.raises(MistakeError, match=r"look like 0\.\.1"):
         fast(torch.rand(1, 3, 64, 64))
+
+
+def test_scores_of_crops_are_a_tensor_of_their_own(library):
+    net, images = make_net(crop=64), photos(64, 64, 4)
+    fast, map_ = accelerate(net, precision="bf16"), torch.rand(4, 64, 2, 2)
+    for call, first, second in ((fast.score_map, images[:2], images[2:]), (fast.head, map_[:2], map_[2:])):
+        scores = call(first)
+        kept = scores.clone()
+        assert not torch.equal(call(second), kept)
+        assert torch.equal(scores, kept)
+
+
+def test_threads_with_crops_of_their_own_get_their_own_scores(library):
+    fast, images = accelerate(make_net(), precision="bf16"), photos(32, 32, 16)
+    crops = (images[:8], images[8:])
+    expected = [fast(each) for each in crops]
+    wrong = []
+
+    def compute(number: int) -> None:
+        wrong.extend(number for _ in range(50) if not torch.equal(fast(crops[number]), expected[number]))
+
+    workers = [threading.Thread(target=compute, args=(number,)) for number in (0, 1, 0, 1)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
 
 
 def test_bf16_follows_the_net(library):
@@ -134,6 +162,23 @@ def test_int8_is_calibrated_on_images_and_follows_the_net(name, batch_norm):
     net.load_state_dict(make_net(name, seed=1, batch_norm=batch_norm, crop=64, width=0.25).state_dict())
     with torch.inference_mode():
         assert difference(fast(images), net(images)) < 0.1
+
+
+@needs_nncf
+def test_auto_quantises_once(monkeypatch):
+    quantise, calls = OpenVinoNet._quantised, []
+
+    def counted(*arguments):
+        calls.append(1)
+        return quantise(*arguments)
+
+    monkeypatch.setattr(OpenVinoNet, "_quantised", counted)
+    monkeypatch.setattr(engines, "has_fast_bf16", lambda _: False)
+    monkeypatch.setattr(choosing, "_time", lambda net, computes, images: float(not isinstance(computes, OpenVinoNet)))
+    fast = accelerate(make_net(), precision="auto", calibrate=photos(32, 32))
+    assert "int8" in fast.engine
+    fast(photos(32, 32))
+    assert len(calls) == 1
 
 
 @needs_nncf

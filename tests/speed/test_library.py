@@ -246,6 +246,17 @@ def test_a_kernel_that_cannot_be_is_a_mistake(monkeypatch):
         find_kernel()
 
 
+def test_a_kernel_that_is_asked_for_and_was_not_built_is_a_mistake(monkeypatch, tmp_path):
+    monkeypatch.setattr(library, "_HERE", tmp_path)
+    library._loaded.cache_clear()
+    monkeypatch.setenv("VERYDEEP_KERNEL", "plain")
+    with pytest.raises(WrongUseError, match=r"VERYDEEP_KERNEL=plain: the kernel plain was not built: install a C\+\+"):
+        find_kernel()
+    monkeypatch.delenv("VERYDEEP_KERNEL")
+    with pytest.raises(NoKernelError, match="was not built"):
+        find_kernel()
+
+
 def test_a_kernel_of_another_source_is_not_used(monkeypatch, kernel):
     monkeypatch.setattr(library, "_fingerprint", lambda: "another")
     with pytest.raises(NoKernelError, match="built from another source: install verydeep again"):

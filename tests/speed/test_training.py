@@ -117,6 +117,24 @@ def test_images_small_maps_bf16_and_other_kernels_are_pytorch_s(calls):
     assert calls == []
 
 
+@pytest.mark.parametrize("name", ["conv2_1", "relu2_1", "pool2"])
+@pytest.mark.parametrize("kind", ["forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook"])
+def test_hooks_are_called(calls, name, kind):
+    net, seen = make_net(), []
+    place(net, choice(True))
+    net.score_map(images()).sum().backward()
+    unhooked = len(calls)
+    handle = getattr(net.get_submodule(name), f"register_{kind}")(lambda *_: seen.append(name))
+    calls.clear()
+    net.score_map(images()).sum().backward()
+    assert seen == [name]
+    assert len(calls) == unhooked - 1
+    handle.remove()
+    calls.clear()
+    net.score_map(images()).sum().backward()
+    assert len(calls) == unhooked
+
+
 @pytest.mark.parametrize("options", [{"gradient_checkpointing": True}, {"micro_batch": 4}])
 def test_checkpointing_and_parts_change_nothing(options):
     net = make_net()

@@ -1,7 +1,7 @@
 """What is measured: contenders that do the same work, and the figures of each."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class Options:
         """Checks what no measurement can make right.
 
         Raises:
-            WrongUseError: an unknown name, or a number out of range.
+            WrongUseError: an unknown name, a number out of range, or an option that would say nothing.
         """
         for option, value, known in (("what", self.what, WHATS), ("precision", self.precision, PRECISIONS)):
             if value not in known:
@@ -73,15 +73,32 @@ class Options:
                 raise WrongUseError(f"--{option} {min(values)}: give 1 or more")
         if self.crop is not None and (self.crop < TOTAL_STRIDE or self.crop % TOTAL_STRIDE):
             raise WrongUseError(f"--crop {self.crop}: give a multiple of {TOTAL_STRIDE}")
-        if self.model is not None and (self.crop, self.width, self.batch_norm) != (None, 1.0, False):
+        given = {name for name, value in asdict(self).items() if value != _DEFAULTS.get(name)}
+        if self.model is not None and given & {"architecture", "crop", "width", "batch_norm"}:
             raise WrongUseError(
-                "--model has its own crop, width and batch norm: leave out --crop, --width, --batch-norm"
+                "--model has its own architecture, crop, width and batch norm: leave out --architecture, --crop, "
+                "--width, --batch-norm"
             )
+        if ignored := [_OPTIONS[name] for name in _IGNORED[self.what] if name in given]:
+            raise WrongUseError(f"--what {self.what} has no use for {', '.join(ignored)}: leave it out")
 
     def as_record(self) -> dict[str, Any]:
         """The fields, for JSON."""
         record = asdict(self)
         return record | {"data": None if self.data is None else str(self.data), "batches": list(self.batches)}
+
+
+_DEFAULTS = {one.name: one.default for one in fields(Options)}
+_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _DEFAULTS} | {"batches": "--batch"}
+
+_IGNORED = {
+    "inference": ("photographs",),
+    "training": ("data", "photographs"),
+    "pipeline": ("architecture", "batch_norm", "width", "batches", "precision", "model"),
+    "predict": ("batches",),
+    "dense": ("batches", "photographs"),
+}
+"""By what is measured, the fields that say nothing of it."""
 
 
 def read_options(record: Mapping[str, Any]) -> Options:

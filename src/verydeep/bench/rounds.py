@@ -3,7 +3,7 @@
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ class Timed:
     Attributes:
         seconds: of a call in each round, by the name of its contender.
         outputs: of the last call, likewise.
-        absent: contenders that could not be prepared.
+        absent: contenders that could not be prepared, or failed at a call.
     """
 
     seconds: Mapping[str, list[float]]
@@ -55,18 +55,33 @@ def time_rounds(case: Case, rounds: int, progress: Progress) -> Timed:
     progress(f"{case.name}: preparing", len(case.contenders), len(case.contenders))
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     outputs: dict[str, Any] = {}
-    total = rounds * len(calls)
-    for done, (name, call) in enumerate(_turns(calls, rounds), start=1):
+    turns = [contender for contender in case.contenders if contender.name in calls] * rounds
+    for done, contender in enumerate(turns, start=1):
+        name = contender.name
+        if name not in calls:
+            continue
         time.sleep(case.pause)
-        repeats = max(1, round(_LEAST_SECONDS / _seconds_of(call))) if case.warm else 1
-        start = time.perf_counter()
-        for _ in range(repeats):
-            output = outputs[name] = call()
-        taken = (time.perf_counter() - start) / repeats
-        seconds[name].append(output.seconds if isinstance(output, Ran) else taken)
-        progress(f"{case.name}: timing", done, total)
+        try:
+            taken, outputs[name] = _timed(calls[name], case.warm)
+        except Exception as error:
+            absent.append(_absence(contender, error))
+            del calls[name], seconds[name]
+            outputs.pop(name, None)
+            continue
+        seconds[name].append(taken)
+        progress(f"{case.name}: timing", done, len(turns))
     _forget_compiled()
     return Timed(seconds, outputs, tuple(absent))
+
+
+def _timed(call: Call, warm: bool) -> tuple[float, Any]:
+    """Gives the seconds of a call, and its output."""
+    repeats = max(1, round(_LEAST_SECONDS / _seconds_of(call))) if warm else 1
+    start = time.perf_counter()
+    for _ in range(repeats):
+        output = call()
+    taken = (time.perf_counter() - start) / repeats
+    return (output.seconds if isinstance(output, Ran) else taken), output
 
 
 def _seconds_of(call: Call) -> float:
@@ -79,32 +94,30 @@ def prepared(contender: Contender) -> Call | Absent:
     """Prepares a contender, or says why that is not possible: only ours must be."""
     try:
         return contender.make()
-    except LeftOutError as error:
+    except Exception as error:
+        return _absence(contender, error)
+
+
+def _absence(contender: Contender, error: Exception) -> Absent:
+    """Says why a contender is not there: a library that breaks must not end the measurement of the others."""
+    if isinstance(error, LeftOutError):
         return Absent(name=contender.name, package=contender.package, reason=str(error))
-    except ImportError as error:
-        if contender.is_ours:
-            raise
+    if contender.is_ours:
+        raise error
+    if isinstance(error, ImportError):
         missing = (error.name or "").partition(".")[0]
         reason = f"not installed: pip install {contender.package}"
         if missing and missing.replace("_", "-") not in contender.package:
             reason += f" ({missing} is missing)"
         return Absent(name=contender.name, package=contender.package, reason=reason)
-    except Exception as error:  # a library that breaks must not end the measurement of the others
-        if contender.is_ours:
-            raise
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return Absent(name=contender.name, package=contender.package, reason=f"failed: {first[:160]}")
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return Absent(name=contender.name, package=contender.package, reason=f"failed: {first[:160]}")
 
 
 def _forget_compiled() -> None:
     """Lets torch.compile forget what it compiled: it holds the weights."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
-
-
-def _turns(calls: Mapping[str, Call], rounds: int) -> Iterator[tuple[str, Call]]:
-    for _ in range(rounds):
-        yield from calls.items()
 
 
 def rows_of(case: Case, timed: Timed, peaks: Mapping[str, float], memory: Mapping[str, int]) -> list[Row]:

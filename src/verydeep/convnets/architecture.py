@@ -182,6 +182,11 @@ class Geometry:
         """Side of fc6 as a convolution: 7 at crop 224."""
         return self.crop // paper.TOTAL_STRIDE
 
+    @property
+    def last_channels(self) -> int:
+        """Channels of the map after the last pooling: 512 at width 1."""
+        return scaled_channels(paper.BLOCK_CHANNELS[-1], self.width, 8)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:

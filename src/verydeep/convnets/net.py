@@ -195,12 +195,16 @@ class VeryDeep(nn.Module):
     def head(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:
         """Computes the class score map from the map after the last pooling.
 
+        Args:
+            map_: of at least fc6's size.
+
         Raises:
-            MistakeError: the net has convolutions only.
+            MistakeError: the map is smaller or has other channels, or the net has convolutions only.
 
         Paper: section 3.2.
         """
         self.require_scores()
+        self.check_map(map_)
         for _, layer in self._layers(head=True):
             map_ = layer(map_)
         return map_
@@ -233,6 +237,21 @@ class VeryDeep(nn.Module):
             raise MistakeError(
                 f"this net of {self.geometry.title} has its convolutions only, and so no scores: take its features or "
                 "activations, or a model with its fully connected layers"
+            )
+
+    def check_map(self, map_: Float[Tensor, "..."]) -> None:
+        """Checks that a map is one that fc6 can take.
+
+        Raises:
+            MistakeError: it has another number of channels, or is smaller.
+            WrongUseError: it is no tensor.
+        """
+        _check_tensor(map_, "a map", "n,c,y,x")
+        channels, side = self.geometry.last_channels, self.geometry.fc6_kernel
+        if map_.ndim != 4 or map_.shape[1] != channels or min(map_.shape[2:]) < side:
+            raise MistakeError(
+                f"a map of shape {tuple(map_.shape)}: fc6 of this net takes n,{channels},y,x, each side at least "
+                f"{side}, as features gives it"
             )
 
     def forward(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
@@ -300,7 +319,9 @@ def check_images(images: Num[Tensor, "..."]) -> None:
 
     Raises:
         MistakeError: they have no three channels, or are floats that have been normalised or are 0..1.
+        WrongUseError: they are no tensor.
     """
+    _check_tensor(images)
     if images.ndim != 4 or images.shape[1] != 3:
         raise MistakeError(f"images of shape {tuple(images.shape)}: give n,3,h,w, RGB in 0..255")
     if images.is_floating_point() and not torch.compiler.is_compiling():
@@ -312,13 +333,21 @@ def check_size(images: Num[Tensor, "n 3 h w"], crop: int) -> None:
 
     Raises:
         MistakeError: they are smaller.
+        WrongUseError: they are no tensor.
     """
+    _check_tensor(images)
     if min(images.shape[-2:]) < crop:
         size = "x".join(str(side) for side in images.shape[-2:])
         raise MistakeError(
             f"images of {size} pixels are smaller than this net's crop of {crop}: "
             f"rescale their shorter side to at least {crop}"
         )
+
+
+def _check_tensor(given: object, what: str = "images", shape: str = "n,3,h,w") -> None:
+    if not isinstance(given, Tensor):
+        kind = type(given).__name__
+        raise WrongUseError(f"{what} of type {kind}: give a tensor {shape}, as torch.from_numpy makes of an array")
 
 
 def _check_range(images: Tensor) -> None:

@@ -30,6 +30,7 @@ class Accelerated:
         net: in float32, on the processor.
         candidate: what computes.
         seconds: as the attribute.
+        computes: what the candidate has made of the net already; None where that is still to do.
 
     Attributes:
         net: the net.
@@ -38,12 +39,18 @@ class Accelerated:
         seconds: of a batch of 8 crops by each engine that was measured for the choice; empty where there was none.
     """
 
-    def __init__(self, net: VeryDeep, candidate: Candidate, seconds: dict[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        net: VeryDeep,
+        candidate: Candidate,
+        seconds: dict[str, float] | None = None,
+        computes: Computes | None = None,
+    ) -> None:
         self.net, self.engine, self.seconds = net, candidate.name, seconds or {}
         self.precision = candidate.precision
         self._lock = threading.Lock()
         self._make: Callable[[VeryDeep], Computes] = candidate.make
-        self._made: _Made | None = None
+        self._made = None if computes is None else _Made(net, computes)
         with self._ready():
             pass
 
@@ -127,16 +134,18 @@ class Accelerated:
         """Computes the class score map from the map after the last pooling.
 
         Args:
-            map_: of at least fc6's size.
+            map_: of at least fc6's size, on the processor.
 
         Raises:
-            MistakeError: the net has convolutions only.
+            MistakeError: the map is smaller, has other channels or is elsewhere, or the net has convolutions only.
 
         Paper: section 3.2.
         """
         self.net.require_scores()
+        self.net.check_map(map_)
+        _check_place("this map is", map_)
         with self._ready() as computing:
-            return computing.head(map_)
+            return computing.head(map_.detach().float())
 
     @contextmanager
     def _ready(self) -> Iterator[Computes]:
@@ -145,7 +154,7 @@ class Accelerated:
             if self._made is None or not self._made.is_of(self.net):
                 _check_net(self.net)
                 self._made = None  # the old weights go before the new come
-                self._made = _Made(self.net, self._make)
+                self._made = _Made(self.net, self._make(self.net))
             yield self._made.computes
 
 
@@ -213,8 +222,8 @@ def accelerate(net: nn.Module, *, precision: str = "fp32", calibrate: Images | N
     _check_net(net)
     images = None if calibrate is None else calibration(net, calibrate)
     with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-        candidate, seconds = choose(net, candidates(precision, images))
-    return Accelerated(net, candidate, seconds)
+        chosen = choose(net, candidates(precision, images))
+    return Accelerated(net, chosen.candidate, chosen.seconds, chosen.computes)
 
 
 def _check_net(net: VeryDeep) -> None:
@@ -229,8 +238,8 @@ def _check_net(net: VeryDeep) -> None:
 class _Made:
     """What computes a net, and what of the net it was made of."""
 
-    def __init__(self, net: VeryDeep, make: Callable[[VeryDeep], Computes]) -> None:
-        self.computes = make(net)
+    def __init__(self, net: VeryDeep, computes: Computes) -> None:
+        self.computes = computes
         self._facts = _facts(net)
         self._kept = [tensor.detach() for tensor in _tensors(net)]  # no other weights can come to lie where these do
 
@@ -265,8 +274,10 @@ def _tensors(net: nn.Module) -> list[Tensor]:
 
 def _checked(images: Tensor) -> Tensor:
     check_images(images)
-    if images.device.type != "cpu":
-        raise MistakeError(
-            f"these images are on {images.device.type}: this net computes on the processor, give images.cpu()"
-        )
+    _check_place("these images are", images)
     return images.detach() if images.dtype in (torch.uint8, torch.float32) else images.detach().float()
+
+
+def _check_place(what: str, tensor: Tensor) -> None:
+    if tensor.device.type != "cpu":
+        raise MistakeError(f"{what} on {tensor.device.type}: this net computes on the processor, give .cpu()")

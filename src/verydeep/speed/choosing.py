@@ -45,31 +45,56 @@ class Candidate:
     precision: str = "fp32"
 
 
-def choose(net: VeryDeep, candidates: Sequence[Candidate]) -> tuple[Candidate, dict[str, float]]:
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The fastest way to compute a net.
+
+    Attributes:
+        candidate: the way.
+        computes: what it made for the net.
+        seconds: of a batch of 8 crops by each candidate; empty where there was no choice.
+    """
+
+    candidate: Candidate
+    computes: Computes
+    seconds: dict[str, float]
+
+
+_UNUSABLE = (RuntimeError, ImportError, OSError, ValueError)
+"""What a candidate raises that cannot be used here."""
+
+
+def choose(net: VeryDeep, candidates: Sequence[Candidate]) -> Chosen:
     """Chooses the fastest way to compute a net: by what is remembered of this machine, else by a measurement.
 
     Args:
         net: in float32, on the processor.
         candidates: what to choose among, at least one.
 
-    Returns:
-        The fastest, and the seconds of a batch of 8 crops by each; no seconds where there is no choice.
-
     Raises:
         MistakeError: none of them can be used.
     """
     if len(candidates) == 1:
-        return candidates[0], {}
+        return Chosen(candidates[0], candidates[0].make(net), {})
     named = {candidate.name: candidate for candidate in candidates}
     facts = _facts(net, candidates)
-    seconds = _read(facts, named)
-    if not seconds:
-        seconds = measure(net, candidates)
-        _write(facts, seconds)
-    return named[min(seconds, key=seconds.__getitem__)], seconds
+    if seconds := _read(facts, named):
+        best = named[_fastest(seconds)]
+        with suppress(
+            *_UNUSABLE
+        ):  # it was made when it was measured: what has changed since shows in a new measurement
+            return Chosen(best, best.make(net), seconds)
+    seconds, made = measure(net, candidates)
+    _write(facts, seconds)
+    best = named[_fastest(seconds)]
+    return Chosen(best, made[best.name], seconds)
 
 
-def measure(net: VeryDeep, candidates: Sequence[Candidate]) -> dict[str, float]:
+def _fastest(seconds: dict[str, float]) -> str:
+    return min(seconds, key=seconds.__getitem__)
+
+
+def measure(net: VeryDeep, candidates: Sequence[Candidate]) -> tuple[dict[str, float], dict[str, Computes]]:
     """Measures ways to compute a net by turns, on noise: the median seconds of a batch of 8 crops by each.
 
     One that cannot be used is left out, with a warning.
@@ -77,6 +102,9 @@ def measure(net: VeryDeep, candidates: Sequence[Candidate]) -> dict[str, float]:
     Args:
         net: in float32, on the processor.
         candidates: what to measure.
+
+    Returns:
+        The seconds, and what was made and measured, both by the candidates' names.
 
     Raises:
         MistakeError: none of them can be used.
@@ -89,7 +117,7 @@ def measure(net: VeryDeep, candidates: Sequence[Candidate]) -> dict[str, float]:
         try:
             ready[candidate.name] = candidate.make(net)
             _time(net, ready[candidate.name], images)  # the first call lays out weights and takes memory
-        except (RuntimeError, ImportError, OSError, ValueError) as error:
+        except _UNUSABLE as error:
             ready.pop(candidate.name, None)
             reasons.append(f"{candidate.name} cannot be used: {' '.join(str(error).split())}")
             warnings.warn(reasons[-1], stacklevel=5)
@@ -103,7 +131,7 @@ def measure(net: VeryDeep, candidates: Sequence[Candidate]) -> dict[str, float]:
             taken[name].append(_time(net, computes, images))
         if time.perf_counter() - began > _SECONDS:
             break
-    return {name: statistics.median(times) for name, times in taken.items()}
+    return {name: statistics.median(times) for name, times in taken.items()}, ready
 
 
 def _time(net: VeryDeep, computes: Computes, images: Tensor) -> float:

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from verydeep.speed.library import Kernel, find_kernel
+from verydeep.mistakes import WrongUseError
+from verydeep.speed.library import Kernel, find_kernel, tiles
 from verydeep.speed.memory import Buffer
 
-_MULTIPLE = 16
 _TURN, _WEIGHTS, _WORK = threading.Lock(), Buffer(), Buffer()
 
 
@@ -34,8 +34,8 @@ def convolve_fast(map_: Tensor, weight: Tensor, bias: Tensor, *, rectify: bool =
 
     Raises:
         NoKernelError: there is no kernel.
+        WrongUseError: tensors of another kind, or whose shapes do not fit, or pooling without ReLU.
     """
-    assert rectify or not pool
     result: Tensor = _convolve(map_, weight, bias, rectify, pool)[0]
     return result
 
@@ -43,8 +43,14 @@ def convolve_fast(map_: Tensor, weight: Tensor, bias: Tensor, *, rectify: bool =
 @torch.library.custom_op("verydeep::convolve", mutates_args=(), device_types="cpu")
 def _convolve(map_: Tensor, weight: Tensor, bias: Tensor, rectify: bool, pool: bool) -> tuple[Tensor, Tensor]:
     """Gives the result, and for each place of a pooled one which of the four it was, 4 for none."""
-    kernel, (n, _, y, x), k = find_kernel(), map_.shape, len(weight)
-    map_, weight, bias = _laid_out(map_), _padded(_laid_out(weight), 0), _padded(bias, 0).contiguous()
+    if pool and not rectify:
+        raise WrongUseError("pool=True: the kernel pools what has been rectified: give rectify=True too")
+    kernel = find_kernel()
+    _check(kernel, map_, weight)
+    (n, _, y, x), k = map_.shape, len(weight)
+    _check_like(bias, "bias", (k,))
+    map_, weight = _laid_out(kernel, map_), _padded(kernel, _laid_out(kernel, weight), 0)
+    bias = _padded(kernel, bias, 0).contiguous()
     result, where = _results(map_, weight, pool)
     if result.numel():
         with _TURN:
@@ -84,9 +90,18 @@ def _backward(
     of_weight: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gives the gradients of the map, the weight and the bias; an empty one where it is not asked for."""
-    kernel, (n, c, y, x), k = find_kernel(), map_.shape, len(weight)
-    gradient, map_, weight = _laid_out(gradient), _laid_out(map_), _padded(_laid_out(weight), 0)
-    output, where = (None if given is None else _laid_out(given) for given in (output, where))
+    kernel = find_kernel()
+    _check(kernel, map_, weight)
+    (n, c, y, x), k = map_.shape, len(weight)
+    shape = (n, k, y, x) if where is None else (n, k, y // 2, x // 2)
+    _check_like(gradient, "gradient", shape)
+    if output is not None:
+        _check_like(output, "output", shape)
+    if where is not None:
+        _check_like(where, "where", shape, torch.uint8)
+    gradient, map_, weight = (_laid_out(kernel, given) for given in (gradient, map_, weight))
+    weight = _padded(kernel, weight, 0)
+    output, where = (None if given is None else _laid_out(kernel, given) for given in (output, where))
     by_map, by_weight, by_bias = _gradients(map_, weight, of_map, of_weight)
     if gradient.numel() == 0:
         by_map, by_weight, by_bias = by_map.zero_(), by_weight.zero_(), by_bias.zero_()
@@ -101,7 +116,7 @@ def _backward(
             kernel.call("input_gradient", *source, *sizes, packed.data_ptr(), *space)
         if of_weight:
             sizes = (n, y, x, map_.shape[1], len(weight))
-            work = _WORK.take(kernel.call("weight_gradient_floats", _tiles(n, y, x), *sizes[3:]))
+            work = _WORK.take(kernel.call("weight_gradient_floats", tiles(n, y, x), *sizes[3:]))
             results = (by_weight.data_ptr(), by_bias.data_ptr(), work.data_ptr(), threads)
             kernel.call("weight_gradient", map_.data_ptr(), *source, *sizes, *results)
     return (
@@ -141,6 +156,34 @@ def _differentiate(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None
 _convolve.register_autograd(_differentiate, setup_context=_keep)
 
 
+def _check(kernel: Kernel, map_: Tensor, weight: Tensor) -> None:
+    """Checks what the kernel would read past the end of, or take for something else."""
+    _check_kind(map_, "map", torch.float32)
+    _check_kind(weight, "weight", torch.float32)
+    if map_.ndim != 4:
+        raise WrongUseError(f"a map of shape {tuple(map_.shape)}: give n,c,y,x")
+    if weight.ndim != 4 or weight.shape[1:] != (map_.shape[1], 3, 3):
+        shape = tuple(weight.shape)
+        raise WrongUseError(
+            f"weight of shape {shape} for a map of {map_.shape[1]} channels: give k,{map_.shape[1]},3,3"
+        )
+    for channels in weight.shape[:2]:
+        if not 0 < channels <= kernel.most_channels:
+            raise WrongUseError(f"{channels} channels: the kernel takes 1 to {kernel.most_channels:,}")
+
+
+def _check_like(tensor: Tensor, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
+    _check_kind(tensor, name, dtype)
+    if tensor.shape != shape:
+        raise WrongUseError(f"{name} of shape {tuple(tensor.shape)}: give {','.join(map(str, shape))}")
+
+
+def _check_kind(tensor: Tensor, name: str, dtype: torch.dtype) -> None:
+    if tensor.device.type != "cpu" or tensor.dtype != dtype:
+        wanted, given = (str(kind).removeprefix("torch.") for kind in (dtype, tensor.dtype))
+        raise WrongUseError(f"{name} in {given} on {tensor.device.type}: the kernel takes {wanted} on cpu")
+
+
 def _results(map_: Tensor, weight: Tensor, pool: bool) -> tuple[Tensor, Tensor]:
     (n, _, y, x), k = map_.shape, weight.shape[0]
     shape, last = (n, k, y // 2, x // 2) if pool else (n, k, y, x), torch.channels_last
@@ -156,13 +199,13 @@ def _gradients(map_: Tensor, weight: Tensor, of_map: bool, of_weight: bool) -> t
     return by_map, by_weight, map_.new_empty(weight.shape[0] if of_weight else 0)
 
 
-def _laid_out(tensor: Tensor) -> Tensor:
+def _laid_out(kernel: Kernel, tensor: Tensor) -> Tensor:
     """Channels last, their number rounded up with zeros."""
-    return _padded(tensor, 1).contiguous(memory_format=torch.channels_last)
+    return _padded(kernel, tensor, 1).contiguous(memory_format=torch.channels_last)
 
 
-def _padded(tensor: Tensor, dim: int) -> Tensor:
-    missing = -tensor.shape[dim] % _MULTIPLE
+def _padded(kernel: Kernel, tensor: Tensor, dim: int) -> Tensor:
+    missing = kernel.channels(tensor.shape[dim]) - tensor.shape[dim]
     return F.pad(tensor, (*[0] * (2 * (tensor.ndim - 1 - dim)), 0, missing)) if missing else tensor
 
 
@@ -170,10 +213,6 @@ def _narrow(tensor: Tensor, channels: int) -> Tensor:
     if tensor.shape[1] == channels:
         return tensor
     return tensor[:, :channels].clone(memory_format=torch.channels_last)
-
-
-def _tiles(n: int, y: int, x: int) -> int:
-    return n * -(-y // 4) * -(-x // 4)
 
 
 def _packed(kernel: Kernel, weight: Tensor, *, turned: bool) -> Tensor:
@@ -185,4 +224,4 @@ def _packed(kernel: Kernel, weight: Tensor, *, turned: bool) -> Tensor:
 
 def _work(kernel: Kernel, n: int, y: int, x: int, channels_in: int, channels_out: int) -> Tensor:
     threads = torch.get_num_threads()
-    return _WORK.take(kernel.call("winograd_floats", _tiles(n, y, x), channels_in, channels_out, threads, kernel.cache))
+    return _WORK.take(kernel.call("winograd_floats", tiles(n, y, x), channels_in, channels_out, threads, kernel.cache))

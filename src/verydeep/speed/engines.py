@@ -74,7 +74,10 @@ def calibration(net: VeryDeep, images: Images) -> list[Tensor]:
 
     Raises:
         MistakeError: they are smaller than the crop, not RGB in 0..255, or none.
+        WrongUseError: they are no tensors.
     """
+    if isinstance(images, str) or not isinstance(images, Iterable):
+        raise WrongUseError(f"calibrate={images!r}: give images, a tensor n,3,h,w, or an iterable of such batches")
     batches = [images] if isinstance(images, Tensor) else list(images)
     for batch in batches:
         check_images(batch)

@@ -139,6 +139,7 @@ extern "C" {
 
 const char* verydeep_source() { return VERYDEEP_SOURCE; }  // the fingerprint of the source, from setup.py
 int verydeep_channels(int channels) { return (channels + CHANNEL_MULTIPLE - 1) / CHANNEL_MULTIPLE * CHANNEL_MULTIPLE; }
+int verydeep_most_channels() { return MOST_CHANNELS; }
 
 // weights k,c,3,3, times a factor for each k -> 36, then panels of output channels: c, channels of the panel
 void verydeep_pack_winograd(const float* weights, const double* factor, int k, int c, float* to, int threads) {

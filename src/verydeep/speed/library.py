@@ -32,6 +32,7 @@ _HERE = Path(__file__).parent
 
 _FUNCTIONS: dict[str, tuple[type | None, list[type]]] = {
     "channels": (c_int, [c_int]),
+    "most_channels": (c_int, []),
     "pack_winograd": (None, [c_void_p, c_void_p, c_int, c_int, c_void_p, c_int]),
     "pack_direct": (None, [c_void_p, c_void_p, c_int, c_int, c_int, c_int, c_void_p]),
     "winograd_floats": (c_size_t, [c_long, c_int, c_int, c_int, c_long]),
@@ -86,6 +87,11 @@ class Kernel:
     Args:
         name: a key of ``KERNELS``.
 
+    Attributes:
+        name: the same.
+        cache: size of the second-level cache, bytes.
+        most_channels: that a map may have.
+
     Raises:
         NoKernelError: it was not built, or from another source.
     """
@@ -108,6 +114,7 @@ class Kernel:
             call.restype, call.argtypes = result, arguments
             self._call[function] = call
         self.cache = torch.cpu.get_capabilities().get("l2_cache_size") or 2**20
+        self.most_channels: int = self._call["most_channels"]()
 
     def call(self, function: str, *arguments: object) -> Any:  # noqa: ANN401 - what C gives
         """Calls a function of the library: tensors as the addresses of their memory, which stays theirs."""
@@ -211,8 +218,7 @@ class Kernel:
         sizes = [n, height, width, c, out]
         weights = [packed.weights.data_ptr(), packed.bias.data_ptr(), pool, to.data_ptr()]
         if packed.is_winograd:
-            tiles = n * -(-height // 4) * -(-width // 4)
-            space = work.take(self._call["winograd_floats"](tiles, c, out, threads, self.cache))
+            space = work.take(self._call["winograd_floats"](tiles(n, height, width), c, out, threads, self.cache))
             self._call["winograd"](map_.data_ptr(), *sizes, *weights, space.data_ptr(), threads, self.cache)
         else:
             space = work.take(self._call["direct_floats"](width, c, out, packed.kernel, threads))
@@ -293,7 +299,10 @@ def find_kernel() -> Kernel:
     if wanted:
         if wanted not in runnable:
             raise WrongUseError(f"{VARIABLE}={wanted}: this processor can run {', '.join(runnable)}")
-        return _loaded(wanted)
+        try:
+            return _loaded(wanted)
+        except NoKernelError as error:
+            raise WrongUseError(f"{VARIABLE}={wanted}: {error}") from error
     reasons = []
     for name in runnable:
         try:
@@ -312,6 +321,11 @@ def _loaded(name: str) -> Kernel:
 def _fingerprint() -> str:
     files = [*sorted(_HERE.glob("*.cpp")), *sorted(_HERE.glob("*.h"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def tiles(n: int, height: int, width: int) -> int:
+    """Counts the tiles of 4x4 places that Winograd's algorithm cuts maps into."""
+    return n * -(-height // 4) * -(-width // 4)
 
 
 def _pooled(height: int, width: int, pool: bool) -> tuple[int, int]:

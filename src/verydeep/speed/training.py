@@ -71,6 +71,8 @@ def by_kernel(layers: Sequence[nn.Module]) -> nn.Sequential:
 class Stage(nn.Sequential):
     """A convolution, and the ReLU and the pooling where they follow it: computed at once where the kernel takes them.
 
+    Where somebody has hooked one of them, each is computed by itself, so that the hook is called.
+
     Args:
         layers: one to three.
     """
@@ -79,7 +81,7 @@ class Stage(nn.Sequential):
         """Computes the layers."""
         convolution = self[0]
         assert isinstance(convolution, Convolution)
-        if not _takes(convolution, map_):
+        if not _takes(convolution, map_) or any(map(_has_hooks, self)):
             plainly: Tensor = super().forward(map_)
             return plainly
         assert convolution.bias is not None
@@ -98,3 +100,7 @@ def _takes(convolution: Convolution, map_: Tensor) -> bool:
         and not is_small(map_, torch.float32)
         and not torch.compiler.is_compiling()
     )
+
+
+def _has_hooks(layer: nn.Module) -> bool:
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)

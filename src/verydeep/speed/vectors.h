@@ -34,8 +34,9 @@ typedef uint8_t Bytes __attribute__((vector_size(VECTOR_BYTES / 4)));
 constexpr int LANES = VECTOR_BYTES / 4;
 constexpr int PANEL = 2 * LANES;  // output channels computed together
 constexpr int CHANNEL_MULTIPLE = 16;
+constexpr int MOST_CHANNELS = 8192;  // of a net at the largest width; whoever calls with more is refused in Python
 constexpr int SKEW = 16;  // floats between matrices, so that they do not fall into the same lines of the cache
-alignas(64) const float ZEROS[8192] = {};  // what lies outside the map; no layer has more channels
+alignas(64) const float ZEROS[MOST_CHANNELS] = {};  // what lies outside the map
 
 inline Vector load(const float* from) { return *reinterpret_cast<const Anywhere*>(from); }
 inline void store(float* to, Vector value) { *reinterpret_cast<Anywhere*>(to) = value; }

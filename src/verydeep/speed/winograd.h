@@ -12,7 +12,7 @@ constexpr int POINTS = 36;  // a 6x6 tile
 constexpr int MOST_SHARED_TILES = 196;  // of a block that all threads share
 constexpr int CHANNELS_AT_ONCE = 64;  // output channels of a thread's own block
 constexpr uint8_t NOWHERE = 4;  // what was pooled is 0: no gradient goes through its ReLU
-alignas(64) const uint8_t NO_BYTES[8192] = {};
+alignas(64) const uint8_t NO_BYTES[MOST_CHANNELS] = {};
 
 struct Tile {
   int image, y, x;  // of its first place

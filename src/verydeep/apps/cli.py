@@ -5,6 +5,7 @@ torch is imported inside the verbs that need it, so that ``--help`` answers at o
 
 import atexit
 import gc
+import io
 import os
 import sys
 from typing import Annotated, Any, Final
@@ -42,6 +43,8 @@ _CTRL_C: Final = 130
 def main() -> None:
     """Runs the command line; a user's mistake becomes one line on standard error."""
     _spare_the_collector()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     command = get_command(app)
     try:
         status = command(prog_name="verydeep", standalone_mode=False)

@@ -16,6 +16,7 @@ keras = pytest.importorskip("keras", reason="keras is an extra of the tests")
 
 from peer_nets import as_pixels, keras_net, keras_scores  # noqa: E402
 from verydeep.convnets.foreign import hdf5  # noqa: E402
+from verydeep.convnets.foreign.keras_config import check_layers, configured_layers  # noqa: E402
 from verydeep.convnets.foreign.peers import largest_difference  # noqa: E402
 from verydeep.convnets.foreign.readers import assemble, find_reader, read_foreign  # noqa: E402
 from verydeep.mistakes import MistakeError  # noqa: E402
@@ -131,7 +132,7 @@ def sequential(*layers, shape=(64, 64, 3)):
         ([keras.layers.Conv2D(8, 3, padding="same", activation="tanh")], "has activation tanh"),
         (
             [keras.layers.Conv2D(8, 3, padding="same", activation="relu"), keras.layers.MaxPooling2D(3)],
-            r"pools \[3, 3\]",
+            r"has pool_size \[3, 3\]",
         ),
         (
             [keras.layers.Conv2D(8, 3, padding="same", activation="relu"), keras.layers.MaxPooling2D(2)],
@@ -204,7 +205,7 @@ def test_a_member_that_claims_less_than_it_gives_is_refused(files, tmp_path):
 
 @pytest.mark.parametrize("config", [b"no json", b"[" * 100_000, b"[]", b'{"config": {"layers": 3}}'])
 def test_a_configuration_that_is_none_is_told(config, tmp_path):
-    with pytest.raises(MistakeError, match=r"no JSON|no VGG's in order"):
+    with pytest.raises(MistakeError, match=r"no JSON|no VGG's in order|is a None, which no VGG"):
         read_foreign(zip_of(tmp_path / "a.keras", **{"config.json": config}))
 
 
@@ -288,11 +289,100 @@ def test_without_h5py_one_line_says_what_to_install(files, monkeypatch):
     assert files[".h5"].read_bytes()[:8] == hdf5.MAGIC
 
 
-def test_no_lambda_of_a_configuration_is_run(files, tmp_path):
+def test_a_lambda_of_a_configuration_is_refused_and_not_run(files, tmp_path):
     """A .keras may hold marshalled code; the configuration is only looked at."""
     with zipfile.ZipFile(files[".keras"]) as archive:
         config, weights = json.loads(archive.read("config.json")), archive.read("model.weights.h5")
     code = {"class_name": "__lambda__", "config": {"code": "4wEAAAA", "defaults": None, "closure": None}}
     config["config"]["layers"].append({"class_name": "Lambda", "config": {"name": "evil", "function": code}})
     file = zip_of(tmp_path / "a.keras", **{"config.json": json.dumps(config), "model.weights.h5": weights})
-    assert assemble(read_foreign(file)).geometry.num_classes == 5
+    with pytest.raises(MistakeError, match="layer evil is a Lambda, which no VGG of Keras has"):
+        read_foreign(file)
+
+
+def changed_net(before=(), *, pooling=None, flatten=None, hidden="relu", last=None, activation="relu"):
+    """A narrow A of Keras with something else in one place."""
+    layers, crop = keras.layers, 32
+    net = [layers.Input((crop, crop, 3)), *before]
+    for channels, count in zip((8, 16, 32, 64, 64), (1, 1, 2, 2, 2), strict=True):
+        for _ in range(count):
+            net.append(layers.Conv2D(channels, 3, padding="same", activation=activation))
+            net += [layers.ReLU()] if activation is None else []
+        net.append(layers.MaxPooling2D(2, **(pooling or {})))
+    net += [flatten or layers.Flatten(), layers.Dense(512, hidden), layers.Dropout(0.5), layers.Dense(512, hidden)]
+    return keras.Sequential([*net, layers.Dense(5, last)])
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(1 / 255, 0.0), (1 / 127.5, -1.0), ([1 / 58, 1 / 57, 1 / 56], [-2.1, -2.0, -1.8])]
+)
+@pytest.mark.parametrize("form", [".keras", ".h5"])
+def test_a_rescaling_becomes_mean_and_divisor(scale, offset, form, tmp_path):
+    theirs = changed_net([keras.layers.Rescaling(scale, offset)])
+    foreign = read_foreign(write(theirs, tmp_path / f"net{form}", form))
+    assert "the file's own Rescaling" in foreign.convention
+    pictures = [scene(seed, 32, 32) for seed in range(2)]
+    pixels = np.stack([np.asarray(picture, np.float32) for picture in pictures])
+    with torch.no_grad():
+        expected = torch.from_numpy(np.array(keras.ops.convert_to_numpy(theirs(pixels, training=False))))
+    with torch.inference_mode():
+        assert largest_difference(assemble(foreign)(as_pixels(pictures)), expected) < 1e-5
+
+
+def test_activations_may_be_layers_of_their_own(tmp_path):
+    theirs = changed_net(activation=None, last="softmax", pooling={"padding": "same"})
+    assert assemble(read_foreign(write(theirs, tmp_path / "net.keras", ".keras"))).geometry.crop == 32
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"before": [keras.layers.Normalization(mean=[1.0] * 3, variance=[1.0] * 3)]}, "is a Normalization, which no"),
+        ({"before": [keras.layers.Rescaling(0.0)]}, "has scale 0.0 and offset"),
+        ({"pooling": {"strides": 1, "padding": "same"}}, r"has strides \[1, 1\], and a VGG has \[2, 2\]"),
+        ({"flatten": keras.layers.GlobalAveragePooling2D()}, "is a global pooling where a VGG has a flattening"),
+        ({"flatten": keras.layers.Rescaling(2.0)}, "scales what comes out of other layers"),
+        ({"hidden": "tanh"}, "has activation tanh, and a VGG has relu"),
+        ({"hidden": None}, "is a dense layer where a VGG has a relu"),
+        ({"last": "relu"}, "is a relu where a VGG has a softmax"),
+        ({"last": "sigmoid"}, "has activation sigmoid"),
+    ],
+)
+@pytest.mark.parametrize("form", [".keras", ".h5"])
+def test_what_changes_the_scores_is_refused(change, says, form, tmp_path):
+    fresh = {
+        key: [type(part).from_config(part.get_config()) for part in value]
+        for key, value in change.items()
+        if key == "before"
+    }
+    if "flatten" in change:
+        fresh["flatten"] = type(change["flatten"]).from_config(change["flatten"].get_config())
+    with pytest.raises(MistakeError, match=says):
+        read_foreign(write(changed_net(**change | fresh), tmp_path / f"net{form}", form))
+
+
+@pytest.mark.parametrize(
+    ("cls", "key", "value"),
+    [("Conv2D", "dilation_rate", [2, 2]), ("Conv2D", "groups", 2), ("ReLU", "max_value", 6.0)],
+)
+def test_settings_are_checked(cls, key, value):
+    net = json.loads(changed_net(activation=None).to_json())
+    for layer in net["config"]["layers"]:
+        if layer["class_name"] == cls:
+            layer["config"][key] = value
+    with pytest.raises(MistakeError, match=rf"has {key} .*, and a VGG has"):
+        check_layers(configured_layers(net), "a.keras")
+
+
+@pytest.mark.parametrize("side", [40, None])
+def test_padded_poolings_are_refused_where_they_change_the_map(side):
+    net = json.loads(changed_net(pooling={"padding": "same"}).to_json())
+    net["config"]["layers"][0]["config"]["batch_shape"] = [None, side, side, 3]
+    with pytest.raises(MistakeError, match="padding same, and images of sides"):
+        check_layers(configured_layers(net), "a.keras")
+
+
+def test_weights_alone_do_not_hide_a_rescaling(tmp_path):
+    net = changed_net([keras.layers.Rescaling(1 / 255)])
+    with pytest.raises(MistakeError, match=r"layers/rescaling does what .* does not say: save the whole model as"):
+        read_foreign(write(net, tmp_path / "net.weights.h5", ".weights.h5"))

@@ -1,12 +1,60 @@
 """What the configuration of a Keras model says of its layers: looked at as JSON, and nothing made of it."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any, Final
 
+from verydeep import paper
 from verydeep.convnets.architecture import ARCHITECTURES
 from verydeep.mistakes import MistakeError
 
-_CONVOLUTION: Final = {"strides": [1, 1], "padding": "same", "dilation_rate": [1, 1], "groups": 1, "activation": "relu"}
+Triple = tuple[float, float, float]
+Step = tuple[str, str]
+"""The name of a layer, and what it does to the map before it."""
+
+_KINDS: Final = {
+    "InputLayer": "",
+    "Rescaling": "scaling",
+    "Conv2D": "convolution",
+    "Convolution2D": "convolution",
+    "Activation": "",
+    "ReLU": "relu",
+    "MaxPooling2D": "pooling",
+    "GlobalAveragePooling2D": "global pooling",
+    "GlobalMaxPooling2D": "global pooling",
+    "Flatten": "flattening",
+    "Dropout": "",
+    "Dense": "dense layer",
+}
+"""What each class of layer that is known does, apart from its activation: nothing, where there is no word."""
+
+_CONVOLUTION: Final[dict[str, tuple[Any, ...]]] = {
+    "strides": ([1, 1],),
+    "padding": ("same",),
+    "dilation_rate": ([1, 1],),
+    "groups": (1,),
+    "activation": ("relu", "linear", None),
+    "subsample": ([1, 1],),  # the words of Keras 1
+    "border_mode": ("same",),
+}
+_SETTINGS: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
+    "Conv2D": _CONVOLUTION,
+    "Convolution2D": _CONVOLUTION,
+    "MaxPooling2D": {
+        "pool_size": ([2, 2],),
+        "strides": ([2, 2], None),
+        "padding": ("valid", "same"),
+        "border_mode": ("valid", "same"),
+    },
+    "Dense": {"activation": ("relu", "linear", "softmax", None)},
+    "Activation": {"activation": ("relu", "linear", "softmax")},
+    "ReLU": {"max_value": (None,), "negative_slope": (0, None), "threshold": (0, None)},
+}
+"""What the settings of a layer may be, the usual one first."""
+
+_HEAD: Final = ("flattening", *("dense layer", "relu") * 2, "dense layer", "softmax")
+_ENDINGS: Final = ((), ("global pooling",), _HEAD[:-1], _HEAD)
 
 
 def configured_layers(config: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - whatever the JSON holds
@@ -20,31 +68,100 @@ def configured_layers(config: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - wh
         if isinstance(nested, list):
             waiting.extend(reversed(nested))
         elif isinstance(settings, dict):
-            found.append({"class": item.get("class_name"), **settings})
+            found.append({**settings, "class": item.get("class_name")})
     return found
 
 
-def check_layers(layers: Iterable[dict[str, Any]], name: str) -> None:
-    """Checks strides, padding, activations, layout and poolings of a model, where its file tells them.
+def check_layers(layers: Sequence[dict[str, Any]], name: str) -> tuple[Triple, Triple] | None:
+    """Checks the layers of a model one by one and in their order, where its file tells them.
+
+    Returns:
+        Mean and divisor, RGB in 0..255, of the model's own scaling of the pixels; None where it has none.
 
     Raises:
-        MistakeError: one is none of a VGG.
+        MistakeError: one is none of a VGG, or stands elsewhere.
     """
+    steps = [step for layer in layers for step in _steps(layer, name)]
+    scaled = [layer for layer in layers if layer["class"] == "Rescaling"]
+    if not all(kind == "scaling" for _, kind in steps[: len(scaled)]):
+        raise MistakeError(f"{name}: layer {scaled[-1].get('name')} scales what comes out of other layers: no VGG does")
+    _check_order(steps[len(scaled) :], name)
+    _check_sides(layers, name)
+    return _input_of(scaled, name) if scaled else None
+
+
+def _steps(layer: dict[str, Any], name: str) -> Iterable[Step]:
+    """What a layer does, once its class and settings are those that a VGG has."""
+    label, kind = str(layer.get("name")), layer["class"]
+    what = f"{name}: layer {label}"
+    if kind not in _KINDS:
+        raise MistakeError(f"{what} is a {kind}, which no VGG of Keras has: give a net of the paper's Table 1")
+    if layer.get("data_format") == "channels_first" or layer.get("dim_ordering") == "th":
+        raise MistakeError(f"{what} is channels_first, and only channels_last files are read")
+    for key, allowed in _SETTINGS.get(kind, {}).items():
+        if layer.get(key, allowed[0]) not in allowed:
+            raise MistakeError(f"{what} has {key} {str(layer[key])[:80]}, and a VGG has {allowed[0]}")
+    if _KINDS[kind]:
+        yield label, _KINDS[kind]
+    if layer.get("activation") in ("relu", "softmax"):
+        yield label, layer["activation"]
+
+
+def _check_order(steps: Sequence[Step], name: str) -> None:
     blocks = [0]
-    for layer in layers:
-        what = f"{name}: layer {layer.get('name')}"
-        if layer.get("data_format") == "channels_first":
-            raise MistakeError(f"{what} is channels_first, and only channels_last files are read")
-        if layer["class"] in ("Conv2D", "Convolution2D"):
-            blocks[-1] += 1
-            for key, value in _CONVOLUTION.items():
-                if layer.get(key, value) != value:
-                    raise MistakeError(f"{what} has {key} {layer[key]}, and a VGG has {value}")
-        elif layer["class"] == "MaxPooling2D":
+    for _, kind in steps:
+        blocks[-1] += kind == "convolution"
+        if kind == "pooling":
             blocks.append(0)
-            if layer.get("pool_size", [2, 2]) != [2, 2]:
-                raise MistakeError(f"{what} pools {layer['pool_size']}, and a VGG [2, 2]")
     if blocks[:-1] not in [[len(block) for block in row.blocks] for row in ARCHITECTURES.values()] or blocks[-1]:
         raise MistakeError(
             f"{name}: its {sum(blocks)} convolutions and {len(blocks) - 1} poolings are no VGG's in order"
         )
+    body = [kind for count in blocks[:-1] for kind in [*("convolution", "relu") * count, "pooling"]]
+    if tuple(kind for _, kind in steps) in [(*body, *ending) for ending in _ENDINGS]:
+        return
+    for found, expected in zip_longest(steps, [*body, *_HEAD]):
+        if found is None:
+            raise MistakeError(f"{name}: it ends after layer {steps[-1][0]}, where a VGG has a {expected}")
+        if found[1] != expected:
+            due = f"where a VGG has a {expected}" if expected else "after the end of a VGG"
+            raise MistakeError(f"{name}: layer {found[0]} is a {found[1]} {due}")
+
+
+def _check_sides(layers: Sequence[dict[str, Any]], name: str) -> None:
+    """Lets poolings be padded where that changes nothing: where every one of them halves an even side."""
+    padded = [layer for layer in layers if "same" in (layer.get("padding"), layer.get("border_mode"))]
+    pooling = next((layer for layer in padded if layer["class"] == "MaxPooling2D"), None)
+    if pooling is None:
+        return
+    shapes = [layer[key] for layer in layers for key in ("batch_shape", "batch_input_shape") if layer.get(key)]
+    sides = shapes[0][1:3] if shapes and isinstance(shapes[0], list) else [None]
+    if not all(isinstance(side, int) and side % paper.TOTAL_STRIDE == 0 for side in sides):
+        raise MistakeError(
+            f"{name}: layer {pooling.get('name')} has padding same, and images of sides {sides}: a VGG has padding "
+            f"valid, which is the same only for multiples of {paper.TOTAL_STRIDE}"
+        )
+
+
+def _input_of(scaled: Sequence[dict[str, Any]], name: str) -> tuple[Triple, Triple]:
+    """Mean and divisor of layers that make scale * x + offset, one after the other, of pixels in 0..255."""
+    factor, added = [1.0] * 3, [0.0] * 3
+    for layer in scaled:
+        scales, offsets = (_three(layer.get(key)) for key in ("scale", "offset"))
+        factor = [number * scale for number, scale in zip(factor, scales, strict=True)]
+        added = [number * scale + offset for number, scale, offset in zip(added, scales, offsets, strict=True)]
+    divisor = [1 / number if number else math.inf for number in factor]
+    mean = [-number * part for number, part in zip(added, divisor, strict=True)]
+    if not all(math.isfinite(number) for number in (*mean, *divisor)) or min(divisor) <= 0:
+        layer = scaled[-1]
+        raise MistakeError(
+            f"{name}: layer {layer.get('name')} has scale {str(layer.get('scale'))[:80]} and offset "
+            f"{str(layer.get('offset'))[:80]}: they are no mean and divisor of pixels"
+        )
+    return (mean[0], mean[1], mean[2]), (divisor[0], divisor[1], divisor[2])
+
+
+def _three(numbers: Any) -> list[float]:  # noqa: ANN401 - whatever the JSON holds
+    """One number for all colours, or one for each; NaN for anything else."""
+    given = numbers if isinstance(numbers, list) and len(numbers) == 3 else [numbers] * 3
+    return [float(number) if isinstance(number, int | float) else math.nan for number in given]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.hdf5 import MAGIC, MOST_EXPANSION, Contents, contents, opened, read_array
-from verydeep.convnets.foreign.keras_config import check_layers, configured_layers
+from verydeep.convnets.foreign.keras_config import Triple, check_layers, configured_layers
 from verydeep.convnets.foreign.names import names_in_order
 from verydeep.convnets.net import IMAGENET_MEAN
 from verydeep.mistakes import MistakeError
@@ -26,6 +26,17 @@ WEIGHTS_MEMBER: Final = "model.weights.h5"
 _CONFIG_MEMBER = "config.json"
 _LARGEST_CONFIG = 2**24
 _KERAS3_ARRAY = re.compile(r"(.*/)?layers/(?P<kind>conv2d|dense)(_(?P<number>\d+))?/vars/(?P<array>[01])")
+_KERAS3_LAYER = re.compile(r"(.*/)?layers/(?P<kind>[^/]*?)(_\d+)?")
+_KERAS3_KINDS: Final = {
+    *("input_layer", "conv2d", "activation", "re_lu", "max_pooling2d", "global_average_pooling2d"),
+    *("global_max_pooling2d", "flatten", "dropout", "dense", "functional", "sequential"),
+}
+"""Layers of a file of weights alone that say all that they do by being there."""
+
+_ITS_OWN: Final = (
+    "RGB in 0..255, scaled by the file's own Rescaling; the order and range are a guess (--mean, --divisor and --bgr "
+    "say otherwise)"
+)
 
 
 @dataclass
@@ -60,14 +71,15 @@ def read(file: Path) -> ForeignWeights:
     """
     if not zipfile.is_zipfile(file):
         with opened(file, str(file)) as hdf5:
-            return _foreign(_layers_of(hdf5, str(file)))
+            _check_kinds(contents(hdf5, str(file)), str(file))
+            return _foreign(*_layers_of(hdf5, str(file)))
     try:
         with zipfile.ZipFile(file) as archive:
-            _check_config(archive, file)
+            scaling = _check_config(archive, file)
             with tempfile.TemporaryFile() as unpacked:
                 _unpack(archive, WEIGHTS_MEMBER, unpacked, file)
                 with opened(unpacked, str(file)) as hdf5:
-                    return _foreign(_layers_of(hdf5, str(file)))
+                    return _foreign(_layers_of(hdf5, str(file))[0], scaling)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
         raise MistakeError(f"{file} is a damaged .keras file ({error}): download it again") from error
 
@@ -92,8 +104,8 @@ def _unpack(archive: zipfile.ZipFile, member: str, into: IO[bytes], file: Path) 
             into.write(block)
 
 
-def _check_config(archive: zipfile.ZipFile, file: Path) -> None:
-    """Refuses a model whose layers say something else than Table 1, as far as its configuration can be read."""
+def _check_config(archive: zipfile.ZipFile, file: Path) -> tuple[Triple, Triple] | None:
+    """Refuses a model whose layers say something else than Table 1; gives what it does to the pixels by itself."""
     if archive.getinfo(_CONFIG_MEMBER).file_size > _LARGEST_CONFIG:
         raise MistakeError(f"{file}: {_CONFIG_MEMBER} is larger than {_LARGEST_CONFIG:,} bytes: it is refused")
     with tempfile.TemporaryFile() as unpacked:
@@ -103,25 +115,41 @@ def _check_config(archive: zipfile.ZipFile, file: Path) -> None:
             config = json.loads(unpacked.read())
         except (ValueError, RecursionError) as error:
             raise MistakeError(f"{file}: {_CONFIG_MEMBER} is no JSON ({error}): download it again") from error
-    check_layers(configured_layers(config), str(file))
+    return check_layers(configured_layers(config), str(file))
 
 
-def _layers_of(hdf5: "h5py.File", name: str) -> list[_Layer]:
+def _layers_of(hdf5: "h5py.File", name: str) -> tuple[list[_Layer], tuple[Triple, Triple] | None]:
+    """The layers with weights, and what the model does to the pixels by itself."""
     found = contents(hdf5, name)
     if any(_KERAS3_ARRAY.fullmatch(path) for path in found.arrays):
-        return _by_class_and_order(found, name)
+        return _by_class_and_order(found, name), None
     root = "model_weights" if "model_weights" in found.groups else ""
     if not any(name in found.groups[root].attrs for name in ("layer_names", "layer_names0")):
         raise MistakeError(f"{name} is an HDF5 file, but no weights of Keras are in it")
     if _text(found.groups[root].attrs.get("backend", "")) == "theano":
         raise MistakeError(f"{name} was written by Keras on Theano, whose kernels are flipped: it is not read")
+    scaling = None
     if "model_config" in hdf5.attrs:
         try:
             config = json.loads(_text(hdf5.attrs["model_config"]))
         except (ValueError, RecursionError) as error:
             raise MistakeError(f"{name}: its model_config is no JSON ({error})") from error
-        check_layers(configured_layers(config), name)
-    return _by_layer_names(root, found, name)
+        scaling = check_layers(configured_layers(config), name)
+    return _by_layer_names(root, found, name), scaling
+
+
+def _check_kinds(found: Contents, name: str) -> None:
+    """Refuses a file of weights alone with a layer whose settings count: they are not in it."""
+    for path in found.groups:
+        layer = _KERAS3_LAYER.fullmatch(path)
+        if (
+            layer
+            and layer["kind"] not in _KERAS3_KINDS
+            and not any(array.startswith(f"{path}/") for array in found.arrays)
+        ):
+            raise MistakeError(
+                f"{name}: {path} does what a file of weights alone does not say: save the whole model as .keras"
+            )
 
 
 def _by_class_and_order(found: Contents, name: str) -> list[_Layer]:
@@ -181,7 +209,7 @@ def _layer(name: str, parts: list["h5py.Dataset"]) -> _Layer:
     return _Layer(name, *(read_array(part, f"layer {name}") for part in parts))
 
 
-def _foreign(layers: list[_Layer]) -> ForeignWeights:
+def _foreign(layers: list[_Layer], scaling: tuple[Triple, Triple] | None) -> ForeignWeights:
     convolutions = [layer for layer in layers if layer.kernel.ndim == 4]
     dense = [layer for layer in layers if layer.kernel.ndim == 2]
     if len(dense) not in (0, 3):
@@ -195,16 +223,17 @@ def _foreign(layers: list[_Layer]) -> ForeignWeights:
     tensors: dict[str, Tensor] = {}
     for name, layer in zip(names, convolutions, strict=True):
         tensors |= _named(name, torch.from_numpy(layer.kernel).permute(3, 2, 0, 1), layer)
-    first = tensors["conv1_1.weight"]
-    tensors["conv1_1.weight"] = first.flip(1)  # blue, green, red
+    mean, divisor = scaling or (IMAGENET_MEAN, (1.0, 1.0, 1.0))
+    if scaling is None:
+        tensors["conv1_1.weight"] = tensors["conv1_1.weight"].flip(1)  # blue, green, red
     for name, layer in zip(("fc6", "fc7", "fc8"), dense, strict=False):
         tensors |= _named(name, _matrix(layer, convolutions[-1] if name == "fc6" else None), layer)
     return ForeignWeights(
         kind="Keras",
         tensors=tensors,
-        mean=IMAGENET_MEAN,
-        divisor=(1.0, 1.0, 1.0),
-        convention="BGR in 0..255, minus (103.939, 116.779, 123.68)",
+        mean=mean,
+        divisor=divisor,
+        convention=_ITS_OWN if scaling else "BGR in 0..255, minus (103.939, 116.779, 123.68)",
         features_only=not dense,
     )
 

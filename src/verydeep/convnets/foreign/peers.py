@@ -139,7 +139,10 @@ def _keras(file: Path, foreign: ForeignWeights, geometry: Geometry) -> Forward:
     if make is None:
         raise MistakeError(f"Keras has no {geometry.architecture.title}, so it cannot be compared with it")
     if foreign.mean != IMAGENET_MEAN or foreign.divisor != (1, 1, 1):
-        raise MistakeError("--verify uses Keras's own preprocessing: leave out --mean and --divisor")
+        raise MistakeError(
+            "--verify runs keras.applications' VGG with its own preprocessing: it cannot compare weights for other "
+            "pixels (--mean, --divisor, or a Rescaling in the file)"
+        )
     side = geometry.crop
     shape = {"input_shape": (side, side, 3)}
     top = {} if foreign.features_only else {"classes": geometry.num_classes, "classifier_activation": None}

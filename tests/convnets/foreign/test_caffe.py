@@ -23,8 +23,10 @@ SCHEMA = {
     "BlobShape": "dim 1 int64 +",
     "BlobProto": """num 1 int32, channels 2 int32, height 3 int32, width 4 int32, data 5 float +, diff 6 float +,
         shape 7 BlobShape, double_data 8 double +""",
-    "ConvolutionParameter": "num_output 1 uint32, pad 3 uint32 *, kernel_size 4 uint32 *, stride 6 uint32 *",
-    "PoolingParameter": "pool 1 int32, kernel_size 2 uint32, stride 3 uint32, pad 4 uint32",
+    "ConvolutionParameter": """num_output 1 uint32, pad 3 uint32 *, kernel_size 4 uint32 *, stride 6 uint32 *,
+        pad_h 9 uint32, pad_w 10 uint32, stride_h 13 uint32, stride_w 14 uint32, dilation 18 uint32 *""",
+    "PoolingParameter": """pool 1 int32, kernel_size 2 uint32, stride 3 uint32, pad 4 uint32, kernel_h 5 uint32,
+        kernel_w 6 uint32, stride_h 7 uint32, stride_w 8 uint32, pad_h 9 uint32, pad_w 10 uint32""",
     "ReLUParameter": "negative_slope 1 float",
     "BatchNormParameter": "eps 3 float",
     "TransformationParameter": "scale 1 float, mean_value 5 float *",
@@ -272,6 +274,12 @@ def delete(net, which):
         ),
         (lambda net: setattr(net.layers[1].relu_param, "negative_slope", 0.1), "slope 0.1"),
         (lambda net: net.layers[0].convolution_param.stride.append(2), "'conv1_1' has stride 2"),
+        (lambda net: setattr(net.layers[0].convolution_param, "stride_h", 2), "'conv1_1' has stride 2"),
+        (lambda net: setattr(net.layers[0].convolution_param, "pad_w", 3), "padding -1 where the paper has"),
+        (lambda net: net.layers[0].convolution_param.dilation.append(2), "'conv1_1' has dilation 2 where the paper"),
+        (lambda net: setattr(net.layers[2].pooling_param, "kernel_h", 3), "'pool1' pools with a window of -1"),
+        (lambda net: setattr(net.layers[2].pooling_param, "stride_w", 1), "window of 2, stride -1"),
+        (lambda net: setattr(net.layers[2].pooling_param, "pad_h", 1), "stride 2 and padding 1"),
         (lambda net: net.layers[0].blobs[0].data.pop(), r"says the shape \(8, 3, 3, 3\) and has 215 numbers"),
         (lambda net: setattr(net.layers[2].pooling_param, "pool", 1), "'pool1' is no max-pooling"),
         (lambda net: setattr(net.layers[2].pooling_param, "kernel_size", 3), "window of 3"),
@@ -287,6 +295,22 @@ def test_what_is_no_net_of_the_paper(change, message, tmp_path):
     with pytest.raises(MistakeError, match=message) as caught:
         assemble(read(file))
     assert str(file) in str(caught.value)
+
+
+def test_settings_told_for_each_axis_are_those_told_once(tmp_path):
+    whole = schema().FromString(caffemodel(make_net()))
+    for layer in whole.layers:
+        if layer.type == V1_TYPES["conv"]:
+            settings = layer.convolution_param
+            del settings.pad[:]
+            settings.pad_h = settings.pad_w = settings.stride_h = settings.stride_w = 1
+        elif layer.type == V1_TYPES["pool"]:
+            settings = layer.pooling_param
+            settings.Clear()
+            settings.kernel_h = settings.kernel_w = settings.stride_h = settings.stride_w = 2
+    file = tmp_path / "net.caffemodel"
+    file.write_bytes(whole.SerializeToString())
+    assert assemble(read(file)).geometry.architecture.name == "A"
 
 
 def test_other_files_are_not_caffes(tmp_path):

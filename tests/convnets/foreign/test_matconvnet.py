@@ -87,6 +87,7 @@ def dag(net):
         parameters += [{"name": name, "value": value} for name, value in zip(names, numbers, strict=True)]
         kind = {"conv": "Conv", "bnorm": "BatchNorm", "relu": "ReLU", "pool": "Pooling", "dropout": "DropOut"}
         block = {"opts": cell([]), "stride": row.get("stride", 1.0), "pad": row.get("pad", 0.0)}
+        block |= {"dilate": row.get("dilate", 1.0)}
         block |= {"method": "max", "poolSize": [2.0, 2.0]} if row["type"] == "pool" else {}
         type_ = f"dagnn.{kind.get(row['type'], 'SoftMax')}"
         rows.append({"name": row["name"], "type": type_, "params": cell(names), "block": block})
@@ -255,3 +256,19 @@ def test_damaged_files_are_refused_or_read(compress, tmp_path, record_property):
     counts = damage_many(data, tmp_path / "net", read, times=40, most_bytes=150_000_000)
     record_property("refused_and_read", counts)
     assert counts[0] > 10
+
+
+@pytest.mark.parametrize("layout", ["new", "dag"])
+def test_a_dilated_convolution_is_refused(layout, tmp_path, monkeypatch):
+    made = matconvnet_layers
+
+    def dilated(net, *, old):
+        rows = made(net, old=old)
+        rows[0, 0]["dilate"] = 2.0
+        return rows
+
+    monkeypatch.setitem(globals(), "matconvnet_layers", dilated)
+    file = tmp_path / "net.mat"
+    file.write_bytes(matconvnet(make_net(), layout=layout))
+    with pytest.raises(MistakeError, match="'conv1_1' has dilation 2 where the paper has 1"):
+        read(file)

@@ -271,6 +271,49 @@ def test_what_is_no_net_of_the_paper(change, message, tmp_path):
     assert "net.onnx" in str(caught.value)
 
 
+def first_pooling(model):
+    return next(node for node in model.graph.node if node.op_type == "MaxPool")
+
+
+ROUNDING = [{"ceil_mode": 1}, {"auto_pad": "SAME_UPPER"}]
+
+
+@pytest.mark.parametrize("setting", ROUNDING, ids=str)
+def test_a_pooling_that_rounds_up_is_taken_where_nothing_is_rounded(setting, tmp_path):
+    model, file = tensorflow_style(make_net(crop=64)), tmp_path / "net.onnx"
+    first_pooling(model).attribute.extend(helper.make_attribute(key, value) for key, value in setting.items())
+    onnx.save(model, file)
+    pixels = images(64)
+    assert difference(file, pixels.permute(0, 2, 3, 1).float().contiguous(), pixels) < 1e-5
+    for size in (
+        model.graph.input[0].type.tensor_type.shape.dim[1],
+        model.graph.input[0].type.tensor_type.shape.dim[2],
+    ):
+        size.dim_value = 63
+        onnx.save(model, file)
+        with pytest.raises(MistakeError, match=r"of type 'MaxPool' rounds sides up .* a multiple of 32"):
+            read(file)
+        size.dim_param = "side"
+        onnx.save(model, file)
+        with pytest.raises(MistakeError, match="rounds sides up"):
+            read(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda node: node.attribute.append(helper.make_attribute("dilations", [2, 2])), r"has dilations \[2, 2\]"),
+        (lambda node: node.attribute.append(helper.make_attribute("pads", [0, 0, 1, 1])), "padding -1"),
+    ],
+)
+def test_poolings_of_another_kind_are_refused(change, says, tmp_path):
+    model = small_model()
+    change(first_pooling(model))
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(MistakeError, match=says):
+        read(tmp_path / "net.onnx")
+
+
 def outside(tmp_path, location):
     model = small_model()
     tensor = model.graph.initializer[2]

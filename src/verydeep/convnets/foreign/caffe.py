@@ -92,12 +92,18 @@ class CaffeLayer:
     def padding(self) -> int | None:
         """Of a convolution, where the file says it."""
         settings = self.settings(self.schema.convolution)
-        return (settings.integers(3) or [0])[0] if settings else None
+        return _square(settings, (3, 9, 10), 0) if settings else None
 
     def epsilon(self) -> float:
         """What a batch norm adds to the variance."""
         settings = self.settings(_BATCH_NORM)
         return settings.number(3, 1e-5) if settings else 1e-5
+
+
+def _square(settings: Message, numbers: tuple[int, ...], default: int) -> int:
+    """A setting for both axes, told once or for each in fields of their own; -1 where they differ."""
+    found = {value for number in numbers for value in settings.integers(number)} or {default}
+    return found.pop() if len(found) == 1 else -1
 
 
 def recognises(file: Path) -> bool:
@@ -222,8 +228,9 @@ def _with_steps_between(layers: list[CaffeLayer], file: Path) -> Iterator[CaffeL
 def _take_convolution(chain: Chain, layer: CaffeLayer, file: Path) -> None:
     weight, bias = _weight_and_bias(layer, file)
     settings = layer.settings(layer.schema.convolution)
-    stride = (settings.integers(6) or [1])[0] if settings else 1
-    chain.convolution(layer.name, weight, bias, padding=layer.padding(), stride=stride)
+    stride = _square(settings, (6, 13, 14), 1) if settings else 1
+    dilation = _square(settings, (18,), 1) if settings else 1
+    chain.convolution(layer.name, weight, bias, padding=layer.padding(), stride=stride, dilation=dilation)
 
 
 def _take_pooling(chain: Chain, layer: CaffeLayer) -> None:
@@ -232,8 +239,8 @@ def _take_pooling(chain: Chain, layer: CaffeLayer) -> None:
     padding = method = 0
     if settings:
         method = settings.integer(1, 0)
-        kernel, stride = (settings.integers(2) or [0])[0], (settings.integers(3) or [1])[0]
-        padding = (settings.integers(4) or [0])[0]
+        kernel, stride = _square(settings, (2, 5, 6), 0), _square(settings, (3, 7, 8), 1)
+        padding = _square(settings, (4, 9, 10), 0)
     chain.pooling(layer.name, kernel=kernel, stride=stride, padding=padding, maximum=method == 0)
 
 

@@ -71,8 +71,9 @@ def read(file: Path) -> ForeignWeights:
     """
     if not zipfile.is_zipfile(file):
         with opened(file, str(file)) as hdf5:
+            layers, scaling = _layers_of(hdf5, str(file))
             _check_kinds(contents(hdf5, str(file)), str(file))
-            return _foreign(*_layers_of(hdf5, str(file)))
+            return _foreign(layers, scaling)
     try:
         with zipfile.ZipFile(file) as archive:
             scaling = _check_config(archive, file)
@@ -142,11 +143,7 @@ def _check_kinds(found: Contents, name: str) -> None:
     """Refuses a file of weights alone with a layer whose settings count: they are not in it."""
     for path in found.groups:
         layer = _KERAS3_LAYER.fullmatch(path)
-        if (
-            layer
-            and layer["kind"] not in _KERAS3_KINDS
-            and not any(array.startswith(f"{path}/") for array in found.arrays)
-        ):
+        if layer and layer["kind"] not in _KERAS3_KINDS:
             raise MistakeError(
                 f"{name}: {path} does what a file of weights alone does not say: save the whole model as .keras"
             )

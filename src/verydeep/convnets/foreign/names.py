@@ -26,6 +26,8 @@ _SQUEEZED_BELOW = range(paper.TOTAL_STRIDE, paper.CROP, paper.TOTAL_STRIDE)
 _FEATURE = re.compile(r"(?:features|net)\.(\d+)\.(\w+)")
 _CLASSIFIER = re.compile(r"classifier\.(\d+)\.(weight|bias)")
 _TIMM_HEAD = {"pre_logits.fc1": "fc6", "pre_logits.fc2": "fc7", "head.fc": "fc8"}
+_TIMM_NAMES = {f"{layer}.{part}" for layer in _TIMM_HEAD for part in ("weight", "bias")}
+_MOST_SHOWN = 4
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.")
 
 
@@ -51,11 +53,11 @@ def from_state_dict(state: Mapping[str, Tensor]) -> ForeignWeights:
     style: Style = "timm" if any(name.startswith("pre_logits.") for name in state) else "torchvision"
     seed = any(name.startswith("net.") for name in features)
     tensors |= _named_timm_head(state) if style == "timm" else _named_classifier(state, channels)
-    for name in state.keys() - features.keys():
-        if not (_CLASSIFIER.fullmatch(name) or name.rpartition(".")[0] in _TIMM_HEAD):
-            raise MistakeError(
-                f"{name}, of shape {tuple(state[name].shape)}, is no name of a VGG of torchvision or timm"
-            )
+    read = _TIMM_NAMES if style == "timm" else {name for name in state if _CLASSIFIER.fullmatch(name)}
+    if unread := sorted(state.keys() - features.keys() - read):
+        shown = ", ".join(f"{name[:80]} of shape {tuple(state[name].shape)}" for name in unread[:_MOST_SHOWN])
+        more = f" and {len(unread) - _MOST_SHOWN} more" if len(unread) > _MOST_SHOWN else ""
+        raise MistakeError(f"{shown}{more}: no VGG of {style} has such names beside the others")
     head = sorted((name for name in tensors if name.startswith("fc")), key=lambda name: tensors[name].numel())
     foreign = ForeignWeights(
         kind="seed class" if seed else style,
@@ -100,7 +102,10 @@ def _named_features(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     numbered: dict[int, dict[str, Tensor]] = {}
     for name, tensor in state.items():
         if found := _FEATURE.fullmatch(name):
-            numbered.setdefault(int(found[1]), {})[found[2]] = tensor
+            part = numbered.setdefault(int(found[1]), {})
+            if found[2] in part:
+                raise MistakeError(f"{name} is there twice, under features.* and net.*")
+            part[found[2]] = tensor
     named: dict[str, Tensor] = {}
     block, index, following, label = 1, 0, 0, ""
     for number in sorted(numbered):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from verydeep import paper
 from verydeep.convnets.foreign.chain import Chain, as_tensor, as_triple
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.onnx_graph import Graph, Node
@@ -100,6 +101,13 @@ def _walked(file: Path) -> tuple["_Walk", bool]:
         raise MistakeError(f"{file} is no net of ONNX, or is damaged ({error}): {_REMEDY}") from error
 
 
+def _is_nothing(pooling: Node) -> bool:
+    return pooling.integers("kernel_shape", []) == [1, 1] and {
+        *pooling.integers("strides", [1]),
+        *(1 + pad for pad in pooling.integers("pads", [0])),
+    } == {1}
+
+
 def _axes_of(sizes: list[int]) -> str:
     return "nhwc" if len(sizes) == 4 and sizes[3] == 3 and sizes[1] != 3 else "nchw"
 
@@ -165,7 +173,7 @@ class _Walk:
                 self._flatten(node)
             case "Identity" | "Cast" | "Dropout":
                 pass
-            case "AveragePool" if node.integers("kernel_shape", []) == [1, 1]:
+            case "AveragePool" if _is_nothing(node):
                 pass  # torchvision's pooling to 7x7 on a map of 7x7
             case "Softmax" | "LogSoftmax" if chain.has_head:
                 self._ending = "softmax" if node.type == "Softmax" else "log-softmax"
@@ -182,8 +190,9 @@ class _Walk:
         pads, strides = node.integers("pads", [0, 0, 0, 0]), set(node.integers("strides", [1, 1]))
         if node.text("auto_pad") in ("SAME_UPPER", "SAME_LOWER"):
             pads = [side // 2 for side in sides] * 2
-        if node.integer("group", 1) != 1 or set(node.integers("dilations", [1])) != {1}:
-            raise self._refused(node, "has groups or dilations")
+        if node.integer("group", 1) != 1:
+            raise self._refused(node, "has groups")
+        self._refuse_dilations(node)
         padding = pads[0] if len(set(pads)) == 1 else -1
         self.chain.convolution(
             node.name, weight, bias, padding=padding, stride=strides.pop() if len(strides) == 1 else -1
@@ -203,7 +212,21 @@ class _Walk:
         self.chain.connected(node.name, weight, bias, self._order)
         self.axes = "flat"
 
+    def _refuse_dilations(self, node: Node) -> None:
+        if set(node.integers("dilations", [1])) != {1}:
+            raise self._refused(node, f"has dilations {node.integers('dilations', [])[:4]}, and a VGG net has 1")
+
     def _take_pooling(self, node: Node) -> None:
+        self._refuse_dilations(node)
+        sides = self._sizes[1:3] if self._image_axes == "nhwc" else self._sizes[2:4]
+        rounds_up = node.integer("ceil_mode", 0) != 0 or node.text("auto_pad").startswith("SAME")
+        # every side is then halved without a rest, and nothing is rounded
+        if rounds_up and not (len(sides) == 2 and all(side > 0 and side % paper.TOTAL_STRIDE == 0 for side in sides)):
+            raise self._refused(
+                node,
+                "rounds sides up (ceil_mode or auto_pad), and a VGG net down: that is the same only where the graph "
+                f"takes images of a side that is a multiple of {paper.TOTAL_STRIDE}",
+            )
         kernels, strides = set(node.integers("kernel_shape", [])), set(node.integers("strides", [1, 1]))
         pads = set(node.integers("pads", [0]))
         self.chain.pooling(

@@ -23,7 +23,8 @@ SCHEMA = {
     "BlobShape": "dim 1 int64 +",
     "BlobProto": """num 1 int32, channels 2 int32, height 3 int32, width 4 int32, data 5 float +, diff 6 float +,
         shape 7 BlobShape, double_data 8 double +""",
-    "ConvolutionParameter": "num_output 1 uint32, pad 3 uint32 *, kernel_size 4 uint32 *, stride 6 uint32 *",
+    "ConvolutionParameter": "num_output 1 uint32, pad 3 uint32 *, kernel_size 4 uint32 *, stride 6 uint32 *, "
+    "stride_h 13 uint32, dilation 18 uint32 *",
     "PoolingParameter": "pool 1 int32, kernel_size 2 uint32, stride 3 uint32, pad 4 uint32",
     "ReLUParameter": "negative_slope 1 float",
     "BatchNormParameter": "eps 3 float",
@@ -272,6 +273,8 @@ def delete(net, which):
         ),
         (lambda net: setattr(net.layers[1].relu_param, "negative_slope", 0.1), "slope 0.1"),
         (lambda net: net.layers[0].convolution_param.stride.append(2), "'conv1_1' has stride 2"),
+        (lambda net: setattr(net.layers[0].convolution_param, "stride_h", 2), "'conv1_1' has stride 2"),
+        (lambda net: net.layers[0].convolution_param.dilation.append(2), "'conv1_1' has dilation 2"),
         (lambda net: net.layers[0].blobs[0].data.pop(), r"says the shape \(8, 3, 3, 3\) and has 215 numbers"),
         (lambda net: setattr(net.layers[2].pooling_param, "pool", 1), "'pool1' is no max-pooling"),
         (lambda net: setattr(net.layers[2].pooling_param, "kernel_size", 3), "window of 3"),

@@ -131,8 +131,15 @@ def sequential(*layers, shape=(64, 64, 3)):
         ([keras.layers.Conv2D(8, 3, padding="same", activation="tanh")], "has activation tanh"),
         (
             [keras.layers.Conv2D(8, 3, padding="same", activation="relu"), keras.layers.MaxPooling2D(3)],
-            r"pools \[3, 3\]",
+            r"has pool_size \[3, 3\]",
         ),
+        (
+            [keras.layers.Conv2D(8, 3, padding="same", activation="relu"), keras.layers.MaxPooling2D(2, strides=1)],
+            r"has strides \[1, 1\]",
+        ),
+        ([keras.layers.Rescaling(1 / 255)], "is a Rescaling, which no VGG has: save the model without it"),
+        ([keras.layers.Flatten(), keras.layers.Dense(8, "tanh"), keras.layers.Dense(5)], "has activation tanh"),
+        ([keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(5)], "is a GlobalAveragePooling2D"),
         (
             [keras.layers.Conv2D(8, 3, padding="same", activation="relu"), keras.layers.MaxPooling2D(2)],
             "no VGG's in order",
@@ -204,7 +211,7 @@ def test_a_member_that_claims_less_than_it_gives_is_refused(files, tmp_path):
 
 @pytest.mark.parametrize("config", [b"no json", b"[" * 100_000, b"[]", b'{"config": {"layers": 3}}'])
 def test_a_configuration_that_is_none_is_told(config, tmp_path):
-    with pytest.raises(MistakeError, match=r"no JSON|no VGG's in order"):
+    with pytest.raises(MistakeError, match=r"no JSON|no VGG's in order|which no VGG has"):
         read_foreign(zip_of(tmp_path / "a.keras", **{"config.json": config}))
 
 
@@ -295,4 +302,5 @@ def test_no_lambda_of_a_configuration_is_run(files, tmp_path):
     code = {"class_name": "__lambda__", "config": {"code": "4wEAAAA", "defaults": None, "closure": None}}
     config["config"]["layers"].append({"class_name": "Lambda", "config": {"name": "evil", "function": code}})
     file = zip_of(tmp_path / "a.keras", **{"config.json": json.dumps(config), "model.weights.h5": weights})
-    assert assemble(read_foreign(file)).geometry.num_classes == 5
+    with pytest.raises(MistakeError, match="layer evil is a Lambda, which no VGG has"):
+        read_foreign(file)

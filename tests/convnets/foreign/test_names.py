@@ -100,6 +100,13 @@ def test_a_name_of_no_vgg_is_told_with_its_shape():
         from_state_dict(state)
 
 
+def test_a_name_of_another_program_than_the_rest_is_told():
+    for name in ("head.fc.weight", "pre_logits.fc1.weight"):
+        state = torchvision_net("A").state_dict() | {name: torch.zeros(3, 4)}
+        with pytest.raises(MistakeError, match=r"of shape \(\d+.*\), is no name of a VGG of"):
+            from_state_dict(state)
+
+
 def test_a_gap_that_is_no_pooling_is_told():
     state = {name.replace("features.3.", "features.4."): t for name, t in torchvision_net("A").state_dict().items()}
     with pytest.raises(MistakeError, match=r"features\.4 is not where a VGG has a convolution"):

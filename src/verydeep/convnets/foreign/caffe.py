@@ -222,8 +222,12 @@ def _with_steps_between(layers: list[CaffeLayer], file: Path) -> Iterator[CaffeL
 def _take_convolution(chain: Chain, layer: CaffeLayer, file: Path) -> None:
     weight, bias = _weight_and_bias(layer, file)
     settings = layer.settings(layer.schema.convolution)
-    stride = (settings.integers(6) or [1])[0] if settings else 1
-    chain.convolution(layer.name, weight, bias, padding=layer.padding(), stride=stride)
+    stride = dilation = 1
+    if settings:
+        # of both sides, of rows (stride_h), of columns (stride_w): the largest stands for all
+        stride = max([1, *settings.integers(6), *settings.integers(13), *settings.integers(14)])
+        dilation = max([1, *settings.integers(18)])
+    chain.convolution(layer.name, weight, bias, padding=layer.padding(), stride=stride, dilation=dilation)
 
 
 def _take_pooling(chain: Chain, layer: CaffeLayer) -> None:
@@ -233,7 +237,7 @@ def _take_pooling(chain: Chain, layer: CaffeLayer) -> None:
     if settings:
         method = settings.integer(1, 0)
         kernel, stride = (settings.integers(2) or [0])[0], (settings.integers(3) or [1])[0]
-        padding = (settings.integers(4) or [0])[0]
+        padding = max([0, *settings.integers(4), *settings.integers(9), *settings.integers(10)])  # and pad_h, pad_w
     chain.pooling(layer.name, kernel=kernel, stride=stride, padding=padding, maximum=method == 0)
 
 

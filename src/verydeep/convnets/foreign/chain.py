@@ -53,7 +53,14 @@ class Chain:
         self._channels = 3
 
     def convolution(
-        self, name: str, weight: Tensor, bias: Tensor | None, *, padding: int | None = None, stride: int = 1
+        self,
+        name: str,
+        weight: Tensor,
+        bias: Tensor | None,
+        *,
+        padding: int | None = None,
+        stride: int = 1,
+        dilation: int = 1,
     ) -> None:
         """Takes a convolution; one after the fifth pooling is a fully connected layer.
 
@@ -63,6 +70,7 @@ class Chain:
             bias: o; None for zeros.
             padding: rows and columns of zeros on each side, where the file says it.
             stride: places from one output to the next.
+            dilation: places from one number of the kernel to the next.
 
         Raises:
             MistakeError: it is none of the paper's.
@@ -77,6 +85,8 @@ class Chain:
             kept, ours = int(weight.shape[-1]) // 2, f"conv{self._block}_{self._index}"
         if stride != 1 or padding not in (None, kept):
             raise self._refused(name, f"has stride {stride} and padding {padding} where the paper has 1 and {kept}")
+        if dilation != 1:
+            raise self._refused(name, f"has dilation {dilation} where the paper has 1")
         self._keep(name, ours, weight, bias)
 
     def connected(self, name: str, weight: Tensor, bias: Tensor | None, order: Literal["cyx", "yxc"] = "cyx") -> None:

@@ -6,6 +6,13 @@ from typing import Any, Final
 from verydeep.convnets.architecture import ARCHITECTURES
 from verydeep.mistakes import MistakeError
 
+_WITHOUT_NUMBERS: Final = ("InputLayer", "Dropout", "Flatten")
+"""Layers that change no number of what goes through them."""
+
+_POOLED: Final = ("GlobalAveragePooling2D", "GlobalMaxPooling2D")
+"""Layers that may end a net of convolutions alone, which is read without them."""
+
+_POOLING: Final = {"pool_size": [2, 2], "strides": [2, 2]}  # padding has no effect at sides that are even
 _CONVOLUTION: Final = {"strides": [1, 1], "padding": "same", "dilation_rate": [1, 1], "groups": 1, "activation": "relu"}
 
 
@@ -25,11 +32,13 @@ def configured_layers(config: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - wh
 
 
 def check_layers(layers: Iterable[dict[str, Any]], name: str) -> None:
-    """Checks strides, padding, activations, layout and poolings of a model, where its file tells them.
+    """Checks classes, strides, padding, activations, layout and poolings of a model, where its file tells them.
 
     Raises:
         MistakeError: one is none of a VGG.
     """
+    layers = list(layers)
+    dense = [layer for layer in layers if layer["class"] == "Dense"]
     blocks = [0]
     for layer in layers:
         what = f"{name}: layer {layer.get('name')}"
@@ -37,14 +46,26 @@ def check_layers(layers: Iterable[dict[str, Any]], name: str) -> None:
             raise MistakeError(f"{what} is channels_first, and only channels_last files are read")
         if layer["class"] in ("Conv2D", "Convolution2D"):
             blocks[-1] += 1
-            for key, value in _CONVOLUTION.items():
-                if layer.get(key, value) != value:
-                    raise MistakeError(f"{what} has {key} {layer[key]}, and a VGG has {value}")
+            _check(layer, _CONVOLUTION, what)
         elif layer["class"] == "MaxPooling2D":
             blocks.append(0)
-            if layer.get("pool_size", [2, 2]) != [2, 2]:
-                raise MistakeError(f"{what} pools {layer['pool_size']}, and a VGG [2, 2]")
+            _check({key: value for key, value in layer.items() if value is not None}, _POOLING, what)
+        elif layer["class"] == "Dense":
+            wanted = ("linear", "softmax") if layer is dense[-1] else ("relu",)
+            if layer.get("activation", wanted[0]) not in wanted:
+                raise MistakeError(f"{what} has activation {layer['activation']}, and a VGG has {' or '.join(wanted)}")
+        elif layer["class"] not in _WITHOUT_NUMBERS and not (layer["class"] in _POOLED and not dense):
+            raise MistakeError(
+                f"{what} is a {layer['class']}, which no VGG has: save the model without it (what it does to the "
+                "pixels can be given by --mean and --divisor)"
+            )
     if blocks[:-1] not in [[len(block) for block in row.blocks] for row in ARCHITECTURES.values()] or blocks[-1]:
         raise MistakeError(
             f"{name}: its {sum(blocks)} convolutions and {len(blocks) - 1} poolings are no VGG's in order"
         )
+
+
+def _check(layer: dict[str, Any], wanted: dict[str, Any], what: str) -> None:
+    for key, value in wanted.items():
+        if layer.get(key, value) != value:
+            raise MistakeError(f"{what} has {key} {layer[key]}, and a VGG has {value}")

@@ -144,6 +144,7 @@ def _take(chain: Chain, layer: _Layer, file: Path) -> None:
                 as_tensor(bias.reshape(-1)) if bias is not None and bias.size else None,
                 padding=_whole(layer.number("pad", 0)),
                 stride=_whole(layer.number("stride", 1)),
+                dilation=_whole(layer.number("dilate", 1)),
             )
         case "bnorm":
             _take_batch_norm(chain, layer, file)

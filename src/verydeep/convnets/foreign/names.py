@@ -51,10 +51,10 @@ def from_state_dict(state: Mapping[str, Tensor]) -> ForeignWeights:
     style: Style = "timm" if any(name.startswith("pre_logits.") for name in state) else "torchvision"
     seed = any(name.startswith("net.") for name in features)
     tensors |= _named_timm_head(state) if style == "timm" else _named_classifier(state, channels)
-    for name in state.keys() - features.keys():
-        if not (_CLASSIFIER.fullmatch(name) or name.rpartition(".")[0] in _TIMM_HEAD):
+    for name in sorted(state.keys() - features.keys()):
+        if not (name.rpartition(".")[0] in _TIMM_HEAD if style == "timm" else _CLASSIFIER.fullmatch(name)):
             raise MistakeError(
-                f"{name}, of shape {tuple(state[name].shape)}, is no name of a VGG of torchvision or timm"
+                f"{name}, of shape {tuple(state[name].shape)}, is no name of a VGG of {style}, as the others are"
             )
     head = sorted((name for name in tensors if name.startswith("fc")), key=lambda name: tensors[name].numel())
     foreign = ForeignWeights(

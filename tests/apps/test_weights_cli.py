@@ -108,6 +108,10 @@ def test_weights_without_a_hash_want_consent(verydeep, published):
     status, out, err = verydeep("weights", "fetch", "timm-A", "--accept-hash", sha256, "--json")
     assert status == 0
     assert json.loads(out)["weights"][0]["here"] is True
+    status, _, err = verydeep("weights", "fetch", "timm-A", "--accept-hash", sha256[:-1])
+    assert status == 1
+    assert "was made of another file" in err
+    assert verydeep("weights", "fetch", "timm-A", "--accept-hash", sha256.upper())[0] == 0
     assert verydeep("predict", "timm/vgg11.tv_in1k", "photo.png")[0] == 0
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from verydeep.apps.predict import Classifier
 from verydeep.convnets.model_card import make_card
+from verydeep.convnets.model_check import check_model
 from verydeep.convnets.model_file import find_model_file, load, load_checkpoint, read_card, save
 from verydeep.convnets.net import VeryDeep
 from verydeep.mistakes import MistakeError, WrongUseError
@@ -82,6 +83,25 @@ def test_checkpoint_is_a_model_file_with_more(net, tmp_path):
     save(net, file)
     with pytest.raises(MistakeError, match="no checkpoint"):
         load_checkpoint(file)
+
+
+@pytest.mark.parametrize("progress", ["{", "[]", "[" * 100_000])
+def test_damaged_progress_is_told(progress, net, tmp_path, monkeypatch):
+    monkeypatch.setattr("verydeep.convnets.model_file.json.dumps", lambda *_: progress)
+    save(net, tmp_path / "checkpoint.safetensors", progress={"epoch": 2})
+    with pytest.raises(MistakeError, match="the progress of its training is damaged"):
+        load_checkpoint(tmp_path / "checkpoint.safetensors")
+
+
+def test_a_card_that_says_another_mean_than_the_net_has_is_told(net, tmp_path):
+    file = tmp_path / "net.safetensors"
+    card = make_card(net)
+    net.set_input((1, 2, 3), (0.5, 1, 1))
+    save(net, file, card=card)
+    with pytest.raises(MistakeError, match=r"its mean is \[1\.0, 2\.0, 3\.0\], and its card says"):
+        load(file)
+    with pytest.raises(MistakeError, match="one of them was changed"):
+        check_model(file)
 
 
 def test_run_folder_prefers_the_model_to_the_checkpoint(net, tmp_path):

@@ -27,12 +27,15 @@ def fetch_shown(name: str, accept_hash: str | None = None) -> Path:
         WrongUseError: an unknown name.
     """
     row = known_weights(name)
-    if row.is_here:
+    if row.is_here and accept_hash is None:
         return row.file
     from verydeep.convnets.weights_cache import fetch_weights  # which needs torch
 
     with reporting() as reporter:
-        reporter.note(f"{row.name} is fetched from {row.publisher} ({shown_size(row.size)}); licence: {row.licence}")
+        if not row.is_here:
+            reporter.note(
+                f"{row.name} is fetched from {row.publisher} ({shown_size(row.size)}); licence: {row.licence}"
+            )
         file = fetch_weights(row.name, accept_hash=accept_hash, progress=reporter.progress)
         reporter.note(f"{row.name} is in {file}")
     return file

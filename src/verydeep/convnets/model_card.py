@@ -42,7 +42,12 @@ def _check_figures(figures: dict[str, Any]) -> dict[str, Any]:
         value = figures.get(key)
         if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
             raise ValueError(f"{key} is {str(value)[:40]!r}")
+        if isinstance(value, int | float) and not 0 <= value <= (1 if key.endswith("_error") else _MOST_IMAGES):
+            raise ValueError(f"{key} is out of range")
     return figures
+
+
+_MOST_IMAGES: Final = 2**63
 
 
 _FIGURES: Final[dict[str, tuple[type, ...]]] = {

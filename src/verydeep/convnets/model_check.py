@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verydeep.convnets.model_file import Opened, find_model_file
+from verydeep.convnets.model_file import Opened, find_model_file, load
 from verydeep.download import digest_of
 from verydeep.mistakes import MistakeError
 from verydeep.progress import Progress, ignore_progress
@@ -47,15 +47,16 @@ class Checked:
 
 
 def check_model(model: str | Path, progress: Progress = ignore_progress) -> Checked:
-    """Reads a model file through.
+    """Reads a model file through: its net, then every number.
 
     Args:
         model: a model file, a run folder or a name.
         progress: told how far it is.
 
     Raises:
-        MistakeError: there is no such file, or it is no model file.
+        MistakeError: there is no such file, or it is no model file, or one that cannot be loaded.
     """
+    load(model)
     opened = Opened(find_model_file(model))
     not_finite = {}
     names = sorted(opened.tensors.keys())

@@ -249,6 +249,12 @@ def load(model: str | Path, *, features_only: bool = False, precision: str = "fp
         like, tensor = expected[name], opened.tensors.get_tensor(theirs)
         casts = like.is_floating_point() and name not in INPUT_NAMES
         weights[name] = tensor.reshape(like.shape).to(dtype if casts else like.dtype)
+    for name in INPUT_NAMES:
+        if weights[name].tolist() != torch.tensor(said := getattr(card, name)).tolist():
+            raise MistakeError(
+                f"{opened.file}: its {name} is {weights[name].tolist()}, and its card says {list(said)}: one of them "
+                "was changed, so it would compute other scores than it says; fetch or train it again"
+            )
     net.load_state_dict(weights, assign=True)
     net.classes, net.mirror, net.train_scale = card.classes, card.mirror, card.train_scale
     net.input_is_set = True
@@ -267,8 +273,11 @@ def read_progress(file: Path) -> dict[str, Any]:
 def _progress(opened: Opened, file: Path) -> dict[str, Any]:
     if "progress" not in opened.metadata:
         raise MistakeError(f"{file} is a model file and no checkpoint: training cannot go on from it")
-    progress: dict[str, Any] = json.loads(opened.metadata["progress"])
-    return progress
+    with suppress(ValueError, RecursionError):
+        progress = json.loads(opened.metadata["progress"])
+        if isinstance(progress, dict):
+            return progress
+    raise MistakeError(f"{file}: what it says of the progress of its training is damaged: train anew")
 
 
 def load_checkpoint(file: Path) -> tuple[VeryDeep, dict[str, Tensor], dict[str, Any]]:

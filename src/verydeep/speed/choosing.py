@@ -80,9 +80,7 @@ def choose(net: VeryDeep, candidates: Sequence[Candidate]) -> Chosen:
     facts = _facts(net, candidates)
     if seconds := _read(facts, named):
         best = named[_fastest(seconds)]
-        with suppress(
-            *_UNUSABLE
-        ):  # it was made when it was measured: what has changed since shows in a new measurement
+        with suppress(*_UNUSABLE):  # it could be made when it was measured: where not now, all are measured anew
             return Chosen(best, best.make(net), seconds)
     seconds, made = measure(net, candidates)
     _write(facts, seconds)

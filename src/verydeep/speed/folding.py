@@ -1,6 +1,6 @@
 """A net as what is to be computed: convolutions with their batch norm folded in, and fully connected layers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -93,14 +93,26 @@ def over_places(
 
     Paper: section 3.2.
     """
-    n, c, y, x = map_.shape
+    (n, _, y, x), first = map_.shape, 0
     i, j = y - kernel + 1, x - kernel + 1
     scores = torch.empty(n, i, j, num_classes)
-    at_once = max(1, _WINDOW_FLOATS // max(1, i * j * c * kernel**2))
-    for first in range(0, n, at_once):
-        part = windows(map_[first : first + at_once].permute(0, 2, 3, 1), kernel).permute(0, 1, 2, 5, 3, 4)
-        scores[first : first + at_once] = product(part).view(len(part), i, j, -1)
+    for part in windows_by_parts(map_, kernel):
+        scores[first : first + len(part)] = product(part).view(len(part), i, j, -1)
+        first += len(part)
     return scores.permute(0, 3, 1, 2)
+
+
+def windows_by_parts(map_: Float[Tensor, "n c y x"], kernel: int) -> Iterator[Float[Tensor, "m i j c s s"]]:
+    """Views the windows of fc6, those of as many images at once as memory allows.
+
+    Args:
+        map_: after the last pooling, of any memory layout.
+        kernel: side of fc6.
+    """
+    n, c, y, x = map_.shape
+    at_once = max(1, _WINDOW_FLOATS // max(1, (y - kernel + 1) * (x - kernel + 1) * c * kernel**2))
+    for first in range(0, n, at_once):
+        yield windows(map_[first : first + at_once].permute(0, 2, 3, 1), kernel).permute(0, 1, 2, 5, 3, 4)
 
 
 def _names(net: VeryDeep) -> list[tuple[str, str | None, bool, bool]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from verydeep import paper
 from verydeep.convnets.net import VeryDeep
 from verydeep.mistakes import MistakeError
-from verydeep.speed.folding import Computes, Folded, folded, fully_connected, over_places
+from verydeep.speed.folding import Computes, Folded, folded, fully_connected, over_places, windows_by_parts
 
 INSTALL = 'pip install "verydeep[openvino]"'
 """What gets the libraries."""
@@ -138,7 +138,7 @@ class OpenVinoNet(Computes):
                 seen[0].append(normalised)
                 if len(graphs) > 1:
                     map_ = torch.from_numpy(maps(normalised)[0])
-                    over_places(map_, self._fc6, self._classes, lambda part: _kept(seen[1], part, self._classes))
+                    seen[1] += [_rows(part).copy() for part in windows_by_parts(map_, self._fc6)]
         with redirect_stdout(io.StringIO()):  # its progress bars would stand before a JSON answer
             return [
                 nncf.quantize(
@@ -153,11 +153,6 @@ class OpenVinoNet(Computes):
 
 def _rows(windows: Tensor) -> ndarray:
     return windows.reshape(windows.shape[:3].numel(), -1).numpy()
-
-
-def _kept(rows: list[ndarray], windows: Tensor, num_classes: int) -> Tensor:
-    rows.append(_rows(windows).copy())
-    return torch.zeros(len(rows[-1]), num_classes)
 
 
 def _convolutions(ov: Any, layers: Sequence[Folded]) -> Any:  # noqa: ANN401

@@ -296,7 +296,7 @@ def test_a_lambda_of_a_configuration_is_refused_and_not_run(files, tmp_path):
     code = {"class_name": "__lambda__", "config": {"code": "4wEAAAA", "defaults": None, "closure": None}}
     config["config"]["layers"].append({"class_name": "Lambda", "config": {"name": "evil", "function": code}})
     file = zip_of(tmp_path / "a.keras", **{"config.json": json.dumps(config), "model.weights.h5": weights})
-    with pytest.raises(MistakeError, match="layer evil is a Lambda, which no VGG of Keras has"):
+    with pytest.raises(MistakeError, match="layer evil is a Lambda, which no VGG has"):
         read_foreign(file)
 
 

@@ -240,6 +240,9 @@ def test_refused_with_the_remedy(tmp_path):
     savemat(file, {"layers": cell(rows)})
     with pytest.raises(MistakeError, match="'conv1_1' has stride 1 and padding 0"):
         read(file)
+    savemat(file, {"layers": cell([rows[0] | {"pad": 1.0, "dilate": 2.0}])})
+    with pytest.raises(MistakeError, match="'conv1_1' has dilation 2"):
+        read(file)
     savemat(file, {"layers": cell([{"name": "norm1", "type": "lrn"}])})
     with pytest.raises(MistakeError, match="'norm1' is of type 'lrn'"):
         read(file)

@@ -95,7 +95,10 @@ def _steps(layer: dict[str, Any], name: str) -> Iterable[Step]:
     label, kind = str(layer.get("name")), layer["class"]
     what = f"{name}: layer {label}"
     if kind not in _KINDS:
-        raise MistakeError(f"{what} is a {kind}, which no VGG of Keras has: give a net of the paper's Table 1")
+        raise MistakeError(
+            f"{what} is a {kind}, which no VGG has: save the model without it (what it does to the pixels can be given "
+            "by --mean and --divisor)"
+        )
     if layer.get("data_format") == "channels_first" or layer.get("dim_ordering") == "th":
         raise MistakeError(f"{what} is channels_first, and only channels_last files are read")
     for key, allowed in _SETTINGS.get(kind, {}).items():

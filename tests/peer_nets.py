@@ -1,10 +1,11 @@
 """Narrow VGGs of other programs, made by their own modules, and what each does to a picture before its net."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import nn
 
 from verydeep.convnets.architecture import ARCHITECTURES
@@ -114,6 +115,11 @@ def keras_scores(net, pictures: Sequence[Image.Image]) -> torch.Tensor:
         result = net(keras.applications.vgg16.preprocess_input(pixels), training=False)
         scores = torch.from_numpy(np.array(keras.ops.convert_to_numpy(result)))
     return scores.permute(0, 3, 1, 2) if scores.ndim == 4 else scores
+
+
+def crops(photos: Sequence[Path], side: int) -> list[Image.Image]:
+    """Centre crops of a few photographs: what every program is then given, to do its own preprocessing."""
+    return [ImageOps.fit(Image.open(photo).convert("RGB"), (side, side)) for photo in photos[:4]]
 
 
 def as_pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:

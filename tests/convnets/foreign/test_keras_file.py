@@ -14,7 +14,7 @@ from conftest import scene
 h5py = pytest.importorskip("h5py", reason="h5py is an extra")
 keras = pytest.importorskip("keras", reason="keras is an extra of the tests")
 
-from peer_nets import as_pixels, keras_net, keras_scores  # noqa: E402
+from peer_nets import as_pixels, crops, keras_net, keras_scores  # noqa: E402
 from verydeep.convnets.foreign import hdf5  # noqa: E402
 from verydeep.convnets.foreign.keras_config import check_layers, configured_layers  # noqa: E402
 from verydeep.convnets.foreign.peers import largest_difference  # noqa: E402
@@ -65,6 +65,13 @@ def test_scores_are_those_of_keras(theirs, files, form, tmp_path):
     with torch.inference_mode():
         scores = ours(as_pixels(PICTURES))
     assert largest_difference(scores, keras_scores(theirs, PICTURES)) < 1e-5
+
+
+def test_scores_of_photographs_are_those_of_keras(theirs, files, shared_photos):
+    photographs = crops(shared_photos, 64)
+    with torch.inference_mode():
+        scores = assemble(read_foreign(files[".keras"]))(as_pixels(photographs))
+    assert largest_difference(scores, keras_scores(theirs, photographs)) < 1e-5
 
 
 @pytest.mark.parametrize("pattern", ["{layer}_{short}_1:0", "{layer}/{long}:0"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from conftest import scene
-from peer_nets import SeedNet, as_pixels, timm_net, torchvision_net, torchvision_scores
+from peer_nets import SeedNet, as_pixels, crops, timm_net, torchvision_net, torchvision_scores
 from verydeep.convnets.architecture import Geometry, find_architecture
 from verydeep.convnets.foreign.names import as_convolution, from_state_dict, names_in_order, parts
 from verydeep.convnets.foreign.peers import largest_difference
@@ -35,11 +35,31 @@ def test_scores_are_those_of_timm(batch_norm):
     foreign = from_state_dict(theirs.state_dict())
     assert foreign.kind == "timm"
     ours = assemble(foreign)
+    with torch.inference_mode():
+        assert largest_difference(ours(as_pixels(PICTURES)), timm_scores(timm, theirs, PICTURES)) < 1e-5
+
+
+def timm_scores(timm, net, pictures):
+    """Scores after timm's own preprocessing."""
     settings = timm.data.resolve_data_config({"input_size": (3, 224, 224), "crop_pct": 1.0})
     transform = timm.data.create_transform(**settings)
     with torch.inference_mode():
-        expected = theirs(torch.stack([transform(picture) for picture in PICTURES]))
-        assert largest_difference(ours(as_pixels(PICTURES)), expected) < 1e-5
+        return net(torch.stack([transform(picture) for picture in pictures]))
+
+
+def test_scores_of_photographs_are_those_of_torchvision(shared_photos):
+    theirs, photographs = torchvision_net("D", batch_norm=True), crops(shared_photos, 224)
+    with torch.inference_mode():
+        scores = assemble(from_state_dict(theirs.state_dict()))(as_pixels(photographs))
+    assert largest_difference(scores, torchvision_scores(theirs, photographs)) < 1e-5
+
+
+def test_scores_of_photographs_are_those_of_timm(shared_photos):
+    timm = pytest.importorskip("timm", reason="timm is an extra of the tests")
+    theirs, photographs = timm_net(batch_norm=False), crops(shared_photos, 224)
+    with torch.inference_mode():
+        scores = assemble(from_state_dict(theirs.state_dict()))(as_pixels(photographs))
+    assert largest_difference(scores, timm_scores(timm, theirs, photographs)) < 1e-5
 
 
 @pytest.mark.parametrize("crop", [32, 64, 160, 224, 256])

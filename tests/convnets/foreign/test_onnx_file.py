@@ -12,11 +12,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torchvision.models.vgg import VGG, cfgs, make_layers
+from torchvision.transforms._presets import ImageClassification
 
 from conftest import picture
 from foreign_nets import damage_many, images, make_net
+from peer_nets import as_pixels, crops
 from verydeep.convnets.foreign.onnx_file import find_input, read, recognises
-from verydeep.convnets.foreign.peers import compare
+from verydeep.convnets.foreign.peers import compare, largest_difference
 from verydeep.convnets.foreign.readers import assemble, find_reader
 from verydeep.convnets.net import VeryDeep
 from verydeep.mistakes import MistakeError
@@ -222,6 +224,18 @@ def test_verified_by_onnx_runtime(tmp_path):
         shifted = replace(found, mean=(0, 0, 0)) if file == last else replace(found, tensors=found.tensors | {
             "conv1_1.weight": found.tensors["conv1_1.weight"].flip(1)})  # fmt: skip
         assert compare(file, found, assemble(shifted), pictures).largest_difference > 1e-3
+
+
+def test_scores_of_photographs_are_those_of_onnx_runtime(shared_photos, tmp_path):
+    """The graph of torchvision's net wants torchvision's preprocessing."""
+    file, photographs = tmp_path / "net.onnx", crops(shared_photos, 224)
+    export(vgg("A"), file, 224, dynamo=False)
+    with torch.inference_mode():
+        ours = assemble(read(file))(as_pixels(photographs))
+    preset = ImageClassification(crop_size=224, resize_size=224)
+    inputs = torch.stack([preset(photograph) for photograph in photographs])
+    expected = torch.cat([onnx_scores(file, inputs[:2]), onnx_scores(file, inputs[2:])])  # exported for two
+    assert largest_difference(ours, expected) < 1e-5
 
 
 @pytest.mark.parametrize("ending", [nn.Softmax(1), nn.LogSoftmax(1)])

@@ -88,7 +88,8 @@ def import_(
     Example: verydeep weights import vgg16.pth --out vgg16.safetensors --classes imagenet --verify
     """
     from verydeep.apps.terminal import reporting
-    from verydeep.apps.weights_verb import Asked, import_weights, print_imported
+    from verydeep.apps.weights_printed import print_imported
+    from verydeep.apps.weights_verb import Asked, import_weights
 
     asked = Asked(
         file=file,
@@ -137,7 +138,8 @@ def export(
     if to == "hub":
         _export_to_hub(model, out, as_json)
         return
-    from verydeep.apps.weights_verb import export_weights, print_exported
+    from verydeep.apps.weights_printed import print_exported
+    from verydeep.apps.weights_verb import export_weights
 
     exported = export_weights(model, to, out)
     if as_json:

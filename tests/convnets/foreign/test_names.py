@@ -116,7 +116,7 @@ def test_the_usual_mean_is_that_of_torchvision_and_timm():
 
 def test_a_name_of_no_vgg_is_told_with_its_shape():
     state = torchvision_net("A").state_dict() | {"layer4.weight": torch.zeros(3, 4)}
-    with pytest.raises(MistakeError, match=r"layer4\.weight of shape \(3, 4\): no VGG of torchvision has such"):
+    with pytest.raises(MistakeError, match=r"layer4\.weight, of shape \(3, 4\), is no name of a VGG of torchvision"):
         from_state_dict(state)
 
 
@@ -125,13 +125,13 @@ def test_weights_of_the_other_head_are_told_with_their_shapes():
     state = {name: tensor for name, tensor in torchvision_net("A").state_dict().items() if "features" in name}
     for styled in (state, torchvision_net("A").state_dict()):
         with pytest.raises(
-            MistakeError, match=r"^head\.fc\.bias of shape \(5,\), head\.fc\.weight of shape \(5, 512\): "
+            MistakeError, match=r"^head\.fc\.bias, of shape \(5,\); head\.fc\.weight, of shape \(5, 512\), are no names"
         ):
             from_state_dict(styled | head)
     timm = {"pre_logits.fc1.weight": torch.zeros(512, 64, 7, 7), "classifier.0.weight": torch.zeros(3, 3)}
-    with pytest.raises(MistakeError, match=r"^classifier\.0\.weight of shape \(3, 3\): no VGG of timm"):
+    with pytest.raises(MistakeError, match=r"^classifier\.0\.weight, of shape \(3, 3\), is no name of a VGG of timm"):
         from_state_dict(state | timm)
-    with pytest.raises(MistakeError, match=r"head\.fc\.scale of shape"):
+    with pytest.raises(MistakeError, match=r"head\.fc\.scale, of shape"):
         from_state_dict(state | timm | {"head.fc.scale": torch.zeros(1)})
 
 

@@ -55,9 +55,10 @@ def from_state_dict(state: Mapping[str, Tensor]) -> ForeignWeights:
     tensors |= _named_timm_head(state) if style == "timm" else _named_classifier(state, channels)
     read = _TIMM_NAMES if style == "timm" else {name for name in state if _CLASSIFIER.fullmatch(name)}
     if unread := sorted(state.keys() - features.keys() - read):
-        shown = ", ".join(f"{name[:80]} of shape {tuple(state[name].shape)}" for name in unread[:_MOST_SHOWN])
-        more = f" and {len(unread) - _MOST_SHOWN} more" if len(unread) > _MOST_SHOWN else ""
-        raise MistakeError(f"{shown}{more}: no VGG of {style} has such names beside the others")
+        shown = "; ".join(f"{name[:80]}, of shape {tuple(state[name].shape)}" for name in unread[:_MOST_SHOWN])
+        more = f"; and {len(unread) - _MOST_SHOWN} more" if len(unread) > _MOST_SHOWN else ""
+        what = "is no name" if len(unread) == 1 else "are no names"
+        raise MistakeError(f"{shown}{more}, {what} of a VGG of {style}, as the others are")
     head = sorted((name for name in tensors if name.startswith("fc")), key=lambda name: tensors[name].numel())
     foreign = ForeignWeights(
         kind="seed class" if seed else style,

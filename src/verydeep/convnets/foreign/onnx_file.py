@@ -11,14 +11,13 @@ from torch import Tensor
 from verydeep import paper
 from verydeep.convnets.foreign.chain import Chain, as_tensor, as_triple
 from verydeep.convnets.foreign.found import ForeignWeights
+from verydeep.convnets.foreign.names import TORCHVISION_MEAN, TORCHVISION_STD, pixels
 from verydeep.convnets.foreign.onnx_graph import Graph, Node
 from verydeep.convnets.foreign.wire import WireError, fields, map_file
 from verydeep.mistakes import MistakeError
 
 _REMEDY: Final = "give an .onnx file, whole, of a VGG net, with the files of its weights beside it"
 _MODEL_FIELDS: Final = {1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26}
-_TORCHVISION_MEAN: Final = (123.675, 116.28, 103.53)
-_TORCHVISION_DIVISOR: Final = (58.395, 57.12, 57.375)
 _SAYS_OTHERWISE: Final = "--mean, --divisor and --bgr say otherwise"
 
 
@@ -303,7 +302,7 @@ class _Walk:
         """The mean and divisor, RGB in 0..255, from the graph, or torchvision's where it says nothing."""
         if self._is_bare():
             words = f"RGB in 0..1, torchvision's mean and deviation: a guess, the file does not say ({_SAYS_OTHERWISE})"
-            return _TORCHVISION_MEAN, _TORCHVISION_DIVISOR, words
+            return pixels(TORCHVISION_MEAN), pixels(TORCHVISION_STD), words
         mean, divisor, largest = self._normalised()
         words = f"RGB in 0..{largest:g}, mean and divisor of the graph's own first nodes; the range is a guess"
         return as_triple(mean * 255 / largest), as_triple(divisor * 255 / largest), f"{words} ({_SAYS_OTHERWISE})"

@@ -148,7 +148,7 @@ def test_data_and_figure_that_cannot_be(verydeep, tmp_path):
     assert status == 1
     assert "there is no such folder" in err
     status, _, err = verydeep("bench", "--what", "pipeline", "--out", tmp_path / "no" / "speeds.svg")
-    assert status == 1
+    assert status == 2
     assert "make it first" in err
 
 

@@ -123,7 +123,7 @@ def test_shards_are_written_trained_on_and_tested_on(verydeep, photos):
     assert status == 0
     assert record["num_images"] == 72
     assert record["skipped"] == ["dark/none.png"]
-    assert "left out 1 damaged images: dark/none.png" in err
+    assert "left out 1 damaged image: dark/none.png" in err
 
 
 def test_train_json_is_the_only_output(verydeep, photos):

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
-from verydeep.data.images import DamagedImageError, decode_pixels
+from verydeep.data.images import DAMAGED_REMEDY, DamagedImageError, decode_pixels
 from verydeep.data.stores import Store
 from verydeep.mistakes import MistakeError
 from verydeep.progress import Progress as Progress
@@ -133,9 +133,7 @@ class ImageSet:
         if damaged and not skip_damaged:
             first, more = next(iter(damaged.values())), len(damaged) - 1
             others = f" (and {more} more)" if more else ""
-            raise DamagedImageError(
-                f"{first}{others}; mend or remove it, or leave damaged files out with --damaged skip"
-            )
+            raise DamagedImageError(f"{first}{others}; {DAMAGED_REMEDY}")
         whole = replace(self, decoded=held)
         if not damaged:
             return whole, []
@@ -178,7 +176,7 @@ def read_ahead(read: Callable[[int], _T], indices: Iterable[int], parallel_reads
 def describe_skipped(names: Sequence[str]) -> str:
     """Says in one line which damaged images were left out."""
     more = " ..." if len(names) > 5 else ""
-    return f"left out {len(names)} damaged images: {', '.join(names[:5])}{more}"
+    return f"left out {len(names)} damaged image{'s' if len(names) > 1 else ''}: {', '.join(names[:5])}{more}"
 
 
 def memory_for_images() -> int:

@@ -16,6 +16,10 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", "
 """Endings of the files that count as images, in lower case."""
 
 
+DAMAGED_REMEDY = "mend or remove it, or leave damaged files out with --damaged skip"
+"""Where images are of a data set."""
+
+
 class DamagedImageError(MistakeError):
     """A file that cannot be decoded as an image."""
 

@@ -11,7 +11,7 @@ from verydeep.convnets.model_file import load, read_card
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import DataSet, image_files, is_class_folder, open_data
 from verydeep.data.image_set import ImageSet, Progress, ignore_progress
-from verydeep.data.images import is_image_file
+from verydeep.data.images import DAMAGED_REMEDY, DamagedImageError, is_image_file
 from verydeep.device import Choice, find_device
 from verydeep.evaluation.measure import Note, measure_posteriors
 from verydeep.evaluation.measure import posterior as posterior
@@ -175,7 +175,10 @@ class _Ready:
 
     def test(self, opened: _Opened, choice: Choice, progress: Progress, note: Note | None) -> Result:
         computing = fastest(self.net) if choice.device == "cpu" else self.net
-        measured = measure_posteriors(computing, opened.images, self.protocol, self.scales, choice, progress, note)
+        try:
+            measured = measure_posteriors(computing, opened.images, self.protocol, self.scales, choice, progress, note)
+        except DamagedImageError as error:
+            raise DamagedImageError(f"{error}; {DAMAGED_REMEDY}") from error
         member = Member(
             model=self.name,
             architecture=self.net.geometry.architecture.name,

@@ -328,6 +328,7 @@ def test_a_rescaling_becomes_mean_and_divisor(scale, offset, form, tmp_path):
     theirs = changed_net([keras.layers.Rescaling(scale, offset)])
     foreign = read_foreign(write(theirs, tmp_path / f"net{form}", form))
     assert "the file's own Rescaling" in foreign.convention
+    assert "-0.0" not in str(foreign.mean)
     pictures = [scene(seed, 32, 32) for seed in range(2)]
     pixels = np.stack([np.asarray(picture, np.float32) for picture in pictures])
     with torch.no_grad():

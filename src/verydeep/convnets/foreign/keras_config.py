@@ -154,7 +154,7 @@ def _input_of(scaled: Sequence[dict[str, Any]], name: str) -> tuple[Triple, Trip
         factor = [number * scale for number, scale in zip(factor, scales, strict=True)]
         added = [number * scale + offset for number, scale, offset in zip(added, scales, offsets, strict=True)]
     divisor = [1 / number if number else math.inf for number in factor]
-    mean = [-number * part for number, part in zip(added, divisor, strict=True)]
+    mean = [0.0 - number * part for number, part in zip(added, divisor, strict=True)]
     if not all(math.isfinite(number) for number in (*mean, *divisor)) or min(divisor) <= 0:
         layer = scaled[-1]
         raise MistakeError(

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 from jaxtyping import install_import_hook
 
@@ -27,7 +26,6 @@ from PIL import Image, ImageDraw  # noqa: E402
 
 from verydeep.apps import cli  # noqa: E402
 from verydeep.apps.reporter import Silent  # noqa: E402
-from verydeep.device import Choice  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -185,17 +183,6 @@ def serve() -> Iterator[Callable[..., FileServer]]:
     for server in servers:
         server.shutdown()
         server.server_close()
-
-
-@pytest.fixture
-def settled_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chooses what computes a training without a measurement, which need not end twice alike."""
-
-    def choose(make_step: object, *, device: str | None, precision: str | None, kernel: bool, **options: Any) -> Any:
-        choice = Choice(device="cpu", precision=precision or "fp32", channels_last=True, **options)
-        return choice, {str(choice): 0.01}
-
-    monkeypatch.setattr("verydeep.apps.preparation.choose", choose)
 
 
 @pytest.fixture

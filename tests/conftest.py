@@ -92,16 +92,20 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+def unpacked(name: str, folder: Path) -> Path:
+    """Unpacks an archive of ../shared/data into a folder; skips the test where it is not at hand."""
+    archive = SHARED / f"{name}.tar"
+    if not archive.exists():
+        pytest.skip("the real images of ../shared/data are not on this machine")
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    return folder / name
+
+
 @pytest.fixture(scope="session")
 def shared_photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The 66 ImageNet-style photographs of ../shared/data, where that folder is at hand."""
-    archive = SHARED / "photos.tar"
-    if not archive.exists():
-        pytest.skip("the real photographs of ../shared/data are not on this machine")
-    folder = tmp_path_factory.mktemp("photos")
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
-    return sorted((folder / "photos").glob("*.JPEG"))
+    return sorted(unpacked("photos", tmp_path_factory.mktemp("photos")).glob("*.JPEG"))
 
 
 class FileServer(ThreadingHTTPServer):

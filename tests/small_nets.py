@@ -1,5 +1,8 @@
 """Small nets of random weights, and pictures, for the tests of what computes them."""
 
+import threading
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -26,6 +29,15 @@ def make_net(name: str = "A", *, seed: int = 0, batch_norm: bool = False, crop: 
 def photos(height: int, width: int, count: int = 2) -> Tensor:
     pictures = [np.asarray(scene(seed, width, height)) for seed in range(count)]
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def in_threads(compute: Callable[[int], None]) -> None:
+    """Calls with 0 and with 1, each in two threads at once."""
+    workers = [threading.Thread(target=compute, args=(number,)) for number in (0, 1, 0, 1)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
 
 
 def difference(result: Tensor, reference: Tensor) -> float:

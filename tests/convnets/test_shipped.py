@@ -1,12 +1,11 @@
 """The net that comes with the package: a name for a file inside it, or one line."""
 
 import json
-import tarfile
 
 import pytest
 import torch
 
-from conftest import SHARED, scene
+from conftest import scene, unpacked
 from verydeep.convnets import shipped
 from verydeep.convnets.model_file import load, read_card, save
 from verydeep.convnets.net import VeryDeep
@@ -40,12 +39,7 @@ def test_what_ships_is_small_and_says_what_it_is():
 
 
 def test_what_ships_errs_as_its_card_says(tmp_path):
-    archive = SHARED / "cifar10.tar"
-    if not archive.exists():
-        pytest.skip("the real images of ../shared/data are not on this machine")
-    with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path, filter="data")
-    result = evaluate("verydeep-cifar10", str(tmp_path / "cifar10"), protocol="centre")
+    result = evaluate("verydeep-cifar10", unpacked("cifar10", tmp_path), protocol="centre")
     (said,) = [one for one in read_card("verydeep-cifar10").results if one["protocol"] == "centre"]
     assert len(result.labels) == said["num_images"] == 10_000
     assert result.top1_error == pytest.approx(said["top1_error"], abs=0.001)  # ten images, for another rounding

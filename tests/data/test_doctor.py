@@ -1,14 +1,13 @@
 """Data sets spoiled on purpose, one way at a time and all at once: each fault is found, by path, and nothing else."""
 
 import shutil
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from conftest import SHARED, picture, scene
+from conftest import picture, scene, unpacked
 from verydeep.data import duplicates, facts_cache
 from verydeep.data.datasets import open_data
 from verydeep.data.doctor import examine, examine_quickly
@@ -397,12 +396,7 @@ def test_real_photographs(shared_photos):
 
 
 def test_real_boxes(tmp_path):
-    archive = SHARED / "raccoon_voc.tar"
-    if not archive.exists():
-        pytest.skip("the real photographs of ../shared/data are not on this machine")
-    with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path, filter="data")
-    found = {kind: files for kind, _, files in found_in(tmp_path / "raccoon_voc")}
+    found = {kind: files for kind, _, files in found_in(unpacked("raccoon_voc", tmp_path))}
     assert found["no-class-folder"] == ["Annotations", "JPEGImages"]
     assert found.keys() == {"no-class-folder", "grey", "duplicate-within-split"}
     assert len(found["duplicate-within-split"]) == 8

@@ -3,7 +3,6 @@
 import gc
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import verydeep
-from small_nets import difference, make_net, photos
+from small_nets import difference, in_threads, make_net, photos
 from verydeep import ARCHITECTURES, accelerate
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.speed import engines
@@ -184,11 +183,7 @@ def test_threads_take_turns_and_nets_do_not_disturb_each_other():
     def compute(number: int) -> None:
         wrong.extend(number for _ in range(10) if not torch.equal(fasts[number](images), expected[number]))
 
-    workers = [threading.Thread(target=compute, args=(number,)) for number in (0, 1, 0, 1)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    in_threads(compute)
     assert not wrong
 
 

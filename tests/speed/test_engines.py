@@ -1,12 +1,11 @@
 """Lower precisions: what computes them, and how near they come."""
 
-import threading
 import warnings
 
 import pytest
 import torch
 
-from small_nets import difference, make_net, photos
+from small_nets import difference, in_threads, make_net, photos
 from verydeep import ARCHITECTURES, accelerate
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.speed import choosing, engines
@@ -92,11 +91,7 @@ def test_threads_with_crops_of_their_own_get_their_own_scores(library):
     def compute(number: int) -> None:
         wrong.extend(number for _ in range(50) if not torch.equal(fast(crops[number]), expected[number]))
 
-    workers = [threading.Thread(target=compute, args=(number,)) for number in (0, 1, 0, 1)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    in_threads(compute)
     assert not wrong
 
 

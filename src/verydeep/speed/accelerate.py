@@ -143,7 +143,7 @@ class Accelerated:
         """
         self.net.require_scores()
         self.net.check_map(map_)
-        _check_place("this map is", map_)
+        _check_on_processor("this map is", map_)
         with self._ready() as computing:
             return computing.head(map_.detach().float())
 
@@ -274,10 +274,10 @@ def _tensors(net: nn.Module) -> list[Tensor]:
 
 def _checked(images: Tensor) -> Tensor:
     check_images(images)
-    _check_place("these images are", images)
+    _check_on_processor("these images are", images)
     return images.detach() if images.dtype in (torch.uint8, torch.float32) else images.detach().float()
 
 
-def _check_place(what: str, tensor: Tensor) -> None:
+def _check_on_processor(what: str, tensor: Tensor) -> None:
     if tensor.device.type != "cpu":
         raise MistakeError(f"{what} on {tensor.device.type}: this net computes on the processor, give .cpu()")

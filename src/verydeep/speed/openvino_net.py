@@ -40,7 +40,7 @@ class OpenVinoNet(Computes):
 
     The graphs are built here, layer by layer. Crops take the one of all layers, images of any size one after the other;
     each is compiled when it is first used. The mean is subtracted before, in float32. Not to be called by two threads
-    at once: the answers are views of OpenVINO's memory.
+    at once: what ``features`` gives is a view of OpenVINO's memory.
 
     Args:
         net: in float32, on the processor.

@@ -28,7 +28,7 @@ from verydeep.data.datasets import DataSet, open_data
 from verydeep.data.image_set import ImageSet
 from verydeep.data.resident import ResidentImages, hold_on_device
 from verydeep.device import find_device, synchronise
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.errors import UsageError, UserError
 
 GOAL = 0.94
 
@@ -53,14 +53,14 @@ def read_settings(settings: list[str]) -> dict[str, Any]:
     """Reads key=value for fields of Plan.
 
     Raises:
-        WrongUseError: no such field, or a value of another kind.
+        UsageError: no such field, or a value of another kind.
     """
     kinds = {field.name: type(field.default) for field in dataclasses.fields(Plan)}
     changes: dict[str, Any] = {}
     for setting in settings:
         key, _, text = setting.partition("=")
         if key not in kinds:
-            raise WrongUseError(f"--set {setting}: a plan has no field {key!r}: it has {', '.join(kinds)}")
+            raise UsageError(f"--set {setting}: a plan has no field {key!r}: it has {', '.join(kinds)}")
         try:
             value = text if kinds[key] is str else json.loads(text)
         except json.JSONDecodeError:
@@ -68,12 +68,12 @@ def read_settings(settings: list[str]) -> dict[str, Any]:
         if kinds[key] is float and type(value) is int:
             value = float(value)
         if type(value) is not kinds[key]:
-            raise WrongUseError(f"--set {setting}: its value is no {kinds[key].__name__}, as JSON writes it")
+            raise UsageError(f"--set {setting}: its value is no {kinds[key].__name__}, as JSON writes it")
         changes[key] = value
     return changes
 
 
-def joined(first: ImageSet, second: ImageSet) -> ImageSet:
+def process_group(first: ImageSet, second: ImageSet) -> ImageSet:
     """The images of two splits as one."""
     return ImageSet(
         split=f"{first.split} and {second.split}",
@@ -86,7 +86,7 @@ def joined(first: ImageSet, second: ImageSet) -> ImageSet:
 
 def hold(data: DataSet, device: str, *, validate: bool, most_images: int | None) -> list[ResidentImages]:
     """Holds the images to train on and those to measure on: val, or test with val among the training images."""
-    train, measured = (data.train, data.val) if validate else (joined(data.train, data.val), data.split("test"))
+    train, measured = (data.train, data.val) if validate else (process_group(data.train, data.val), data.split("test"))
     if most_images:
         train, measured = (
             images.subset(range(0, len(images), max(1, len(images) // most_images))) for images in (train, measured)
@@ -222,7 +222,7 @@ def main() -> None:
     """A mistake in the options is told in one line."""
     try:
         run(read_options())
-    except MistakeError as error:
+    except UserError as error:
         sys.exit(f"gpu_cifar: {error}")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from verydeep.device import synchronise
-from verydeep.records import append_line, environment, now
+from verydeep.machine import append_line, environment, now
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 """fp32 is float32 throughout; tf32 lets products drop mantissa bits, as PyTorch does in convolutions by default."""

@@ -5,9 +5,9 @@ import importlib
 import torch
 from torch import Tensor, nn
 
-from verydeep.convnets.architecture import Geometry, find_architecture, layers
-from verydeep.convnets.net import IMAGENET_MEAN, VeryDeep
-from verydeep.device import Choice
+from verydeep.device import Compute
+from verydeep.nets.architecture import Geometry, find_architecture, layers
+from verydeep.nets.net import IMAGENET_MEAN, VeryDeep
 
 LIBRARIES = ("verydeep", "torchvision", "timm")
 CLASSES = 1000
@@ -30,7 +30,7 @@ class Normalised(nn.Module):
         return scores
 
 
-def make_net(library: str, name: str, crop: int, choice: Choice) -> nn.Module:
+def make_net(library: str, name: str, crop: int, choice: Compute) -> nn.Module:
     """Makes a net of a library on the device, with random weights.
 
     Raises:

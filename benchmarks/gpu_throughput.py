@@ -21,7 +21,7 @@ from gpu_measure import Results, matrix_peak, seconds_per_step, set_precision, s
 from gpu_nets import CLASSES, LIBRARIES, make_net, work
 from torch import Tensor, nn
 
-from verydeep.device import Choice, find_device, synchronise
+from verydeep.device import Compute, find_device, synchronise
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Contender:
 
 
 def make_step(
-    cell: Cell, net: nn.Module, mode: str, images: Tensor, choice: Choice, backend: str
+    cell: Cell, net: nn.Module, mode: str, images: Tensor, choice: Compute, backend: str
 ) -> Callable[[], object]:
     """Makes the step that is timed: an update, or the scores of a batch."""
     training = cell.task == "training"
@@ -102,7 +102,7 @@ def make_step(
 def prepare(cell: Cell, library: str, name: str, mode: str, images: Tensor, options: argparse.Namespace) -> Contender:
     """Makes a contender, compiles and warms it, and measures the memory it needs beyond what lies there."""
     device = options.device
-    choice = Choice(
+    choice = Compute(
         device=device,
         precision="bf16" if cell.precision == "bf16" else "fp32",
         channels_last=cell.layout == "channels_last",

@@ -14,8 +14,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from verydeep.atomic import written_whole
-from verydeep.records import read_lines
+from verydeep.files import atomic_write
+from verydeep.machine import read_lines
 
 FOLDER, RESULTS = Path("runs/growing"), Path("results/growing.jsonl")
 COMMON = "--recipe paper --set schedule=cosine --batch-size 128 --crop 32 --width 0.5"
@@ -76,7 +76,7 @@ def write(seeds: int) -> None:
             for record in read_lines(log) if log.exists() else []:
                 kept = {key: record[key] for key in ("epoch", "loss", "train_error", "val_top1_error", "learning_rate")}
                 lines.append({"run": row.name, "architecture": row.architecture, "seed": seed, **kept})
-    with written_whole(RESULTS) as temporary:
+    with atomic_write(RESULTS) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 

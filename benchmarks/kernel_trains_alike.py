@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from verydeep.atomic import written_whole
-from verydeep.records import read_lines
+from verydeep.files import atomic_write
+from verydeep.machine import read_lines
 
 FOLDER, RESULTS = Path("runs/kernel"), Path("results/bench/training_alike.json")
 RECIPE = "--recipe small-images --batch-size 32 --set learning_rate=0.02 --precision fp32 --architecture A --batch-norm"
@@ -71,7 +71,7 @@ def main() -> None:
                 "deviation": statistics.stdev(values) if len(values) > 1 else None,
             }
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(RESULTS) as file:
+    with atomic_write(RESULTS) as file:
         file.write_text(json.dumps({"arguments": vars(options), "rows": rows, "summary": summary}, indent=2) + "\n")
     print(json.dumps(summary, indent=2))
 

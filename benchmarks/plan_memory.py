@@ -27,16 +27,16 @@ def measure(case: str) -> None:
 
     import torch
 
-    from verydeep.apps.memory import fixed_bytes, saved_bytes
-    from verydeep.convnets.net import VeryDeep
-    from verydeep.device import Choice
-    from verydeep.training.fit import make_optimiser
-    from verydeep.training.recipes import find_recipe
+    from verydeep.device import Compute
+    from verydeep.nets.net import VeryDeep
+    from verydeep.runs.memory import fixed_bytes, saved_bytes
+    from verydeep.training.loop import make_optimiser
+    from verydeep.training.recipe import find_recipe
     from verydeep.training.update import update
 
     torch.set_num_threads(1)
     net = VeryDeep("D", num_classes=10, crop=CROP, batch_norm="batch-norm" in options)
-    choice = Choice(
+    choice = Compute(
         device="cpu",
         precision=options[0],
         channels_last=True,

@@ -24,7 +24,7 @@ from verydeep.data.batches import training_batches
 from verydeep.data.datasets import DataSet, open_data
 from verydeep.data.image_set import ImageSet
 from verydeep.data.shard_writer import Written, write_shards
-from verydeep.records import environment
+from verydeep.machine import environment
 
 
 def check(folder: DataSet, shards: DataSet) -> dict[str, object]:

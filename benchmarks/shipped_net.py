@@ -19,17 +19,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from verydeep.apps.carry_on import Trained
-from verydeep.apps.terminal import reporting
-from verydeep.apps.train import fit, resume
-from verydeep.convnets.model_card import ModelCard
-from verydeep.convnets.model_file import load, read_card, save
-from verydeep.convnets.net import VeryDeep
-from verydeep.convnets.shipped import SHIPPED_FILE
+from verydeep.cli.terminal import reporting
 from verydeep.data.datasets import DataSet, hold_out, open_data
 from verydeep.data.image_set import ImageSet
 from verydeep.evaluation.evaluate import Result, evaluate
-from verydeep.training.recipes import Recipe, find_recipe
+from verydeep.nets.model_card import ModelCard
+from verydeep.nets.model_file import load, read_card, save
+from verydeep.nets.net import VeryDeep
+from verydeep.nets.shipped import SHIPPED_FILE
+from verydeep.runs.finish import Trained
+from verydeep.runs.start import fit, resume
+from verydeep.training.recipe import Recipe, find_recipe
 
 PROTOCOLS = ("centre", "single", "multi-scale")
 TRAIN_SCALE = (32, 42)

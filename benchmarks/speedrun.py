@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from speedrun_parts import Average, FlatMuon, begin_as_identity, cut_out, whiten_first_layer
 from torch import Tensor
 
-from verydeep.convnets.modules import Convolution
-from verydeep.convnets.net import VeryDeep
 from verydeep.data.augment import TrainingView
 from verydeep.data.resident import ResidentImages
-from verydeep.device import Choice, synchronise
+from verydeep.device import Compute, synchronise
+from verydeep.nets.layers import Convolution
+from verydeep.nets.net import VeryDeep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Trainer:
     def __init__(self, plan: Plan, train: ResidentImages, device: str, num_classes: int) -> None:
         self.plan, self.train, self.device = plan, train, device
         threads = torch.get_num_threads()
-        self.choice = Choice(device=device, precision=plan.precision, channels_last=True, threads=threads)
+        self.choice = Compute(device=device, precision=plan.precision, channels_last=True, threads=threads)
         self.crop = train.scales[0]
         self.net = VeryDeep(
             plan.architecture,

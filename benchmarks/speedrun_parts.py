@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from verydeep.convnets.modules import Convolution
-from verydeep.convnets.net import VeryDeep
+from verydeep.nets.layers import Convolution
+from verydeep.nets.net import VeryDeep
 
 
 @torch.no_grad()

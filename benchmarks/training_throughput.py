@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from verydeep.records import environment
+from verydeep.machine import environment
 from verydeep.speed.allocator import tune_allocator, use_huge_pages
 
 tune_allocator()
@@ -23,12 +23,12 @@ import torch  # noqa: E402 - after the allocator
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from verydeep.convnets.architecture import ARCHITECTURES  # noqa: E402
-from verydeep.convnets.net import VeryDeep  # noqa: E402
-from verydeep.device import Choice, has_fast_bf16  # noqa: E402
-from verydeep.paper import BLOCK_CHANNELS  # noqa: E402
-from verydeep.training.fit import make_optimiser  # noqa: E402
-from verydeep.training.recipes import find_recipe  # noqa: E402
+from verydeep.device import Compute, has_fast_bf16  # noqa: E402
+from verydeep.nets.architecture import ARCHITECTURES  # noqa: E402
+from verydeep.nets.net import VeryDeep  # noqa: E402
+from verydeep.paper.constants import BLOCK_CHANNELS  # noqa: E402
+from verydeep.training.loop import make_optimiser  # noqa: E402
+from verydeep.training.recipe import find_recipe  # noqa: E402
 from verydeep.training.update import update  # noqa: E402
 
 CASES = (("A", True, 32, 128), ("D", False, 224, 8))
@@ -74,7 +74,7 @@ def plain_step(net: nn.Module, images: Tensor, labels: Tensor, *, best: bool) ->
 def our_step(net: VeryDeep, images: Tensor, labels: Tensor) -> Callable[[], None]:
     """One update as verydeep's loop makes it."""
     precision = "bf16" if has_fast_bf16("cpu") else "fp32"
-    choice = Choice(device="cpu", precision=precision, channels_last=True, threads=torch.get_num_threads())
+    choice = Compute(device="cpu", precision=precision, channels_last=True, threads=torch.get_num_threads())
     net.place(choice)
     optimiser = make_optimiser(net, find_recipe("small-images", learning_rate=1e-3))
 

@@ -23,12 +23,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from verydeep.apps.predict import find_images
 from verydeep.convnets.foreign.peers import compare
 from verydeep.convnets.foreign.readers import assemble, read_foreign
 from verydeep.convnets.foreign.targets import TARGETS, export
-from verydeep.convnets.net import VeryDeep
 from verydeep.data.images import read_image
+from verydeep.nets.net import VeryDeep
+from verydeep.testing.classifier import find_images
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 NETS = ("D", "E", "D-bn", "E-bn")

@@ -20,16 +20,16 @@ from typer.testing import CliRunner
 
 import verydeep
 from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
-from verydeep.apps.charts import chart
-from verydeep.apps.cli import app
-from verydeep.convnets.architecture import Geometry, layers
+from verydeep.cli.main import app
 from verydeep.convnets.foreign.readers import READERS
 from verydeep.convnets.foreign.targets import TARGETS
-from verydeep.convnets.weights import PUBLISHED
 from verydeep.data.catalogue import NAMED
 from verydeep.data.findings import KINDS
-from verydeep.download import shown_size
-from verydeep.records import read_lines
+from verydeep.download import format_bytes
+from verydeep.machine import read_lines
+from verydeep.nets.architecture import Geometry, layers
+from verydeep.report.charts import chart
+from verydeep.weights.published import PUBLISHED
 
 _MARKER = re.compile(r"^<!-- (table|help|results): (\S+) -->$", re.MULTILINE)
 _SOURCE = re.compile(r"`(?!tests/|benchmarks/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")
@@ -72,7 +72,7 @@ def _check_files(markdown: str, page: str, root: Path) -> None:
     """Checks the files that a page names.
 
     A module is written without the package, as `convnets/net.py`; a test or a benchmark in full, as
-    `tests/convnets/test_net.py`.
+    `tests/nets/test_net.py`.
     """
     modules = [root / "src" / "verydeep" / module for module in _SOURCE.findall(markdown)]
     for file in modules + [root / file for file in _ELSEWHERE.findall(markdown)]:
@@ -152,7 +152,7 @@ def _data_sets() -> str:
             f"`{row.name}`",
             f"{row.num_classes:,}",
             ", ".join(f"{count:,} {split}" for split, count in row.counts.items()),
-            shown_size(row.size) + ("" if row.is_free else ", by hand"),
+            format_bytes(row.size) + ("" if row.is_free else ", by hand"),
             row.licence,
             f"<{row.homepage}>",
         ]
@@ -171,7 +171,7 @@ def _weights() -> str:
             row.publisher,
             f"{100 * row.errors.top1_error:.2f}%, {100 * row.errors.top5_error:.2f}%" if row.errors else "-",
             row.errors.measured if row.errors else "-",
-            shown_size(row.size),
+            format_bytes(row.size),
             f"{row.digest.algorithm} `{row.digest.digits[:8]}`" if row.digest else "none published",
         ]
         for row in PUBLISHED.values()

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from verydeep import paper
-from verydeep.paper_appendix import TABLE_8, TABLE_9, TABLE_10, TABLE_11, TABLE_12, Score
-from verydeep.paper_tables import TABLE_3, TABLE_4, TABLE_5, TABLE_6, TABLE_7, ErrorRow, MeasuredNet
+from verydeep.paper import constants
+from verydeep.paper.appendix import TABLE_8, TABLE_9, TABLE_10, TABLE_11, TABLE_12, Score
+from verydeep.paper.tables import TABLE_3, TABLE_4, TABLE_5, TABLE_6, TABLE_7, ErrorRow, MeasuredNet
 
 Table = tuple[Sequence[str], Iterable[Sequence[str]]]
 """The head, and the rows."""
@@ -24,7 +24,9 @@ def _list(scales: Iterable[int]) -> str:
 
 
 def _table_2() -> Table:
-    return ["net", "parameters, millions"], [[name, str(count)] for name, count in paper.PARAMETERS_IN_MILLIONS.items()]
+    return ["net", "parameters, millions"], [
+        [name, str(count)] for name, count in constants.PARAMETERS_IN_MILLIONS.items()
+    ]
 
 
 def _errors(table: Sequence[ErrorRow]) -> Table:

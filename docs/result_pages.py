@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from verydeep.apps.table_layout import LaidTable, lay_out, lay_out_claims
-from verydeep.apps.table_results import read_results
+from verydeep.tables.layout import LaidTable, lay_out, lay_out_claims
+from verydeep.tables.results import read_results
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -13,7 +13,7 @@ def result_tables(name: str) -> str:
     """Every table that the results of this name have, and what they say of the paper's claims, in Markdown.
 
     Raises:
-        MistakeError: there are none.
+        UserError: there are none.
     """
     results = read_results(RESULTS / f"{name}.jsonl")
     about = results.about

@@ -17,15 +17,17 @@ os.environ.setdefault("KERAS_BACKEND", "torch")  # without it Keras asks for Ten
 
 # an int is a float, as PEP 484 has it
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-install_import_hook(["verydeep.convnets", "verydeep.data", "verydeep.evaluation", "verydeep.speed"], _CHECKER)
+install_import_hook(
+    ["verydeep.nets", "verydeep.weights", "verydeep.data", "verydeep.evaluation", "verydeep.speed"], _CHECKER
+)
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
 
-from verydeep.apps import cli  # noqa: E402
-from verydeep.apps.reporter import Silent  # noqa: E402
+from verydeep.cli import main as cli  # noqa: E402
+from verydeep.training.callbacks import Silent  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

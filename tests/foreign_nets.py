@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from conftest import picture
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.readers import assemble
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 BLOCKS = {"A": (1, 1, 2, 2, 2), "D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
 
@@ -123,7 +123,7 @@ def damage_many(
 ) -> tuple[int, int]:
     """Reads a file cut short or with changed bytes, again and again.
 
-    Anything but a MistakeError of one line, or more memory than allowed, is raised.
+    Anything but a UserError of one line, or more memory than allowed, is raised.
 
     Returns:
         How often the file was refused, and how often it was read all the same.
@@ -141,7 +141,7 @@ def damage_many(
         tracemalloc.start()
         try:
             read(file)
-        except MistakeError as error:
+        except UserError as error:
             messages.append(str(error))
         finally:
             peak = tracemalloc.get_traced_memory()[1]

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import nn
 
-from verydeep.convnets.architecture import ARCHITECTURES
+from verydeep.nets.architecture import ARCHITECTURES
 
 CHANNELS = (8, 16, 32, 64, 64)
 HIDDEN = 512

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from verydeep.device import Choice, choose, find_device, has_fast_bf16
-from verydeep.mistakes import WrongUseError
+from verydeep.device import Compute, choose, find_device, has_fast_bf16
+from verydeep.errors import UsageError
 
 
 def test_the_fastest_choice_wins(monkeypatch):
@@ -45,21 +45,21 @@ def test_a_kernel_is_tried_where_it_can_compute(monkeypatch):
 
 
 def test_wrong_names():
-    with pytest.raises(WrongUseError, match="fp32, bf16"):
+    with pytest.raises(UsageError, match="fp32, bf16"):
         choose(lambda choice: lambda: None, device="cpu", precision="fp16")
-    with pytest.raises(WrongUseError, match="cpu, cuda, mps"):
+    with pytest.raises(UsageError, match="cpu, cuda, mps"):
         find_device("tpu")
     if not torch.cuda.is_available():
-        with pytest.raises(WrongUseError, match="no cuda device"):
+        with pytest.raises(UsageError, match="no cuda device"):
             find_device("cuda")
 
 
 def test_autocast_is_on_for_bf16_alone():
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        with Choice(device="cpu", precision=precision, channels_last=False, threads=1).autocast():
+        with Compute(device="cpu", precision=precision, channels_last=False, threads=1).autocast():
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
     assert isinstance(has_fast_bf16("cpu"), bool)
     assert (
-        str(Choice(device="cpu", precision="bf16", channels_last=True, threads=1))
+        str(Compute(device="cpu", precision="bf16", channels_last=True, threads=1))
         == "cpu, bf16, channels last, 1 thread"
     )

@@ -9,7 +9,7 @@ import pytest
 
 from published import closed_address
 from verydeep.download import Digest, cache_folder, check, digest_of, download, is_offline
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -86,7 +86,7 @@ def test_without_a_hash_it_is_taken_as_it_comes(server, target):
 )
 def test_a_failure_is_one_line_and_leaves_no_file(failure, complaint, server, target):
     server.failures = [failure]
-    with pytest.raises(MistakeError, match=complaint) as caught:
+    with pytest.raises(UserError, match=complaint) as caught:
         get(server, target)
     assert "\n" not in str(caught.value)
     assert not target.exists()
@@ -97,7 +97,7 @@ def test_a_failure_is_one_line_and_leaves_no_file(failure, complaint, server, ta
 
 def test_an_interrupted_download_goes_on_where_it_ended(server, target):
     server.failures = ["cut"]
-    with pytest.raises(MistakeError):
+    with pytest.raises(UserError):
         get(server, target)
     assert (target.parent / ".w.bin.part").stat().st_size == len(CONTENT) // 2
     first = []
@@ -120,7 +120,7 @@ def test_ctrl_c_keeps_what_came(server, target):
 
 def test_a_file_that_changed_is_fetched_from_its_beginning(server, target):
     server.failures = ["cut"]
-    with pytest.raises(MistakeError):
+    with pytest.raises(UserError):
         get(server, target)
     other = bytes(reversed(CONTENT))
     published = server.folder / "w.bin"
@@ -133,7 +133,7 @@ def test_a_file_that_changed_is_fetched_from_its_beginning(server, target):
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_part_that_is_too_long_is_thrown_away(ranges, server, target):
     server.failures = ["cut"]
-    with pytest.raises(MistakeError):
+    with pytest.raises(UserError):
         get(server, target)
     with (target.parent / ".w.bin.part").open("ab") as part:
         part.write(CONTENT)
@@ -146,22 +146,18 @@ def test_a_part_that_is_too_long_is_thrown_away(ranges, server, target):
 def test_the_wrong_bytes_are_not_kept(begun, server, target):
     if begun:
         server.failures = ["cut"]
-        with pytest.raises(MistakeError):
+        with pytest.raises(UserError):
             get(server, target)
         (target.parent / ".w.bin.part").write_bytes(b"x" * 100)
     digest = Digest("sha256", SHA if begun else "0" * 8)
-    with pytest.raises(
-        MistakeError, match=r"did not give the file that was published: its sha256 is [0-9a-f]{64} inst"
-    ):
+    with pytest.raises(UserError, match=r"did not give the file that was published: its sha256 is [0-9a-f]{64} inst"):
         get(server, target, digest)
     assert names(target.parent) == []
     get(server, target)
 
 
 def test_where_nothing_answers_not_even_a_folder_is_made(target):
-    with pytest.raises(
-        MistakeError, match=r"cannot be fetched: Connection refused; try again where there is a network"
-    ):
+    with pytest.raises(UserError, match=r"cannot be fetched: Connection refused; try again where there is a network"):
         get(f"{closed_address()}/w.bin", target)
     assert not target.parent.exists()
 
@@ -173,7 +169,7 @@ def test_offline(value, offline, server, target, monkeypatch):
     if not offline:
         get(server, target)
         return
-    with pytest.raises(MistakeError, match=r"w.bin is not fetched, for VERYDEEP_OFFLINE is set: unset it, or put it"):
+    with pytest.raises(UserError, match=r"w.bin is not fetched, for VERYDEEP_OFFLINE is set: unset it, or put it"):
         get(server, target)
     assert server.requests == []
     assert not target.parent.exists()
@@ -190,7 +186,7 @@ def test_a_file_put_there_by_hand_is_checked(tmp_path):
     file.write_bytes(CONTENT)
     check(file, Digest("sha256", SHA))
     file.write_bytes(CONTENT[1:])
-    with pytest.raises(MistakeError, match=re.escape(f"{file} is not the file that was published")):
+    with pytest.raises(UserError, match=re.escape(f"{file} is not the file that was published")):
         check(file, Digest("sha256", SHA))
 
 

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from verydeep import paper
-from verydeep.convnets.architecture import ARCHITECTURES
-from verydeep.paper_tables import (
+from verydeep.nets.architecture import ARCHITECTURES
+from verydeep.paper import constants
+from verydeep.paper.tables import (
     FIXED_256,
     FIXED_384,
     JITTERED,
@@ -51,8 +51,8 @@ def test_tables_3_and_4_typed_twice_are_the_same(table, again):
 
 def test_scales_follow_the_rules_of_the_text():
     assert (FIXED_256, FIXED_384, JITTERED) == SETTINGS
-    assert paper.JITTERED_TRAIN_SCALES == JITTERED
-    assert (FIXED_256[0], FIXED_384[0]) == (paper.TRAIN_SCALE, paper.LARGER_TRAIN_SCALE)
+    assert constants.JITTERED_TRAIN_SCALES == JITTERED
+    assert (FIXED_256[0], FIXED_384[0]) == (constants.TRAIN_SCALE, constants.LARGER_TRAIN_SCALE)
     for row in TABLE_3:
         assert row.test_scales == (sum(row.train_scale) // 2,)
     for row in TABLE_4 + TABLE_5:
@@ -63,7 +63,7 @@ def test_scales_follow_the_rules_of_the_text():
 def test_every_net_is_a_column_of_table_1():
     nets = {row.architecture for row in TABLE_3 + TABLE_4 + TABLE_5}
     nets |= {net.architecture for row in TABLE_6 for net in row.models}
-    assert nets == set(paper.PARAMETERS_IN_MILLIONS)
+    assert nets == set(constants.PARAMETERS_IN_MILLIONS)
     assert nets <= set(ARCHITECTURES)
 
 
@@ -147,7 +147,7 @@ def test_what_the_paper_has_not_is_none():
 
 def test_the_tables_cost_nothing_to_import():
     code = (
-        "import sys, verydeep.paper, verydeep.paper_tables, verydeep.paper_appendix;"
+        "import sys, verydeep.paper, verydeep.paper.tables, verydeep.paper.appendix;"
         "sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

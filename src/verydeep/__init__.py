@@ -6,52 +6,52 @@ The names below are imported when they are first used, so that ``import verydeep
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from verydeep.records import package_version
+from verydeep.machine import package_version
 
 if TYPE_CHECKING:
-    from verydeep.apps.predict import Classifier as Classifier
-    from verydeep.apps.preparation import Execution as Execution
-    from verydeep.apps.train import fit as fit
-    from verydeep.apps.train import resume as resume
-    from verydeep.apps.train import train as train
-    from verydeep.convnets.architecture import ARCHITECTURES as ARCHITECTURES
-    from verydeep.convnets.model_file import load as load
-    from verydeep.convnets.model_file import read_card as read_card
-    from verydeep.convnets.model_file import save as save
-    from verydeep.convnets.net import VeryDeep as VeryDeep
-    from verydeep.convnets.weights_cache import fetch_weights as fetch_weights
     from verydeep.data.datasets import open_data as open_data
     from verydeep.data.named import fetch as fetch
+    from verydeep.errors import UserError as UserError
     from verydeep.evaluation.evaluate import evaluate as evaluate
     from verydeep.evaluation.measure import posterior as posterior
     from verydeep.evaluation.protocols import PROTOCOLS as PROTOCOLS
-    from verydeep.mistakes import MistakeError as MistakeError
+    from verydeep.nets.architecture import ARCHITECTURES as ARCHITECTURES
+    from verydeep.nets.model_file import load as load
+    from verydeep.nets.model_file import read_card as read_card
+    from verydeep.nets.model_file import save as save
+    from verydeep.nets.net import VeryDeep as VeryDeep
+    from verydeep.runs.preparation import ComputeOptions as ComputeOptions
+    from verydeep.runs.start import fit as fit
+    from verydeep.runs.start import resume as resume
+    from verydeep.runs.start import train as train
     from verydeep.speed.accelerate import accelerate as accelerate
     from verydeep.speed.allocator import tune_allocator as tune_allocator
-    from verydeep.training.recipes import RECIPES as RECIPES
+    from verydeep.testing.classifier import Classifier as Classifier
+    from verydeep.training.recipe import RECIPES as RECIPES
+    from verydeep.weights.resolve import fetch_weights as fetch_weights
 
 __version__ = package_version()
 
 _HOMES = {
-    "ARCHITECTURES": "convnets.architecture",
-    "Classifier": "apps.predict",
-    "Execution": "apps.preparation",
-    "MistakeError": "mistakes",
+    "ARCHITECTURES": "nets.architecture",
+    "Classifier": "testing.classifier",
+    "ComputeOptions": "runs.preparation",
+    "UserError": "errors",
     "PROTOCOLS": "evaluation.protocols",
-    "RECIPES": "training.recipes",
-    "VeryDeep": "convnets.net",
+    "RECIPES": "training.recipe",
+    "VeryDeep": "nets.net",
     "accelerate": "speed.accelerate",
     "evaluate": "evaluation.evaluate",
     "fetch": "data.named",
-    "fetch_weights": "convnets.weights_cache",
-    "fit": "apps.train",
-    "load": "convnets.model_file",
+    "fetch_weights": "weights.resolve",
+    "fit": "runs.start",
+    "load": "nets.model_file",
     "open_data": "data.datasets",
     "posterior": "evaluation.measure",
-    "read_card": "convnets.model_file",
-    "resume": "apps.train",
-    "save": "convnets.model_file",
-    "train": "apps.train",
+    "read_card": "nets.model_file",
+    "resume": "runs.start",
+    "save": "nets.model_file",
+    "train": "runs.start",
     "tune_allocator": "speed.allocator",
 }
 

@@ -1,6 +1,6 @@
 """``python -m verydeep`` is the command ``verydeep``."""
 
-from verydeep.apps.cli import main
+from verydeep.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from verydeep.mistakes import WrongUseError
-from verydeep.records import free_memory
+from verydeep.errors import UsageError
+from verydeep.machine import free_memory
 
 PRECISIONS = ("fp32", "bf16")
 DEVICES = ("cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class Compute:
     """How a net is computed, decided once for a run and stored in it.
 
     Attributes:
@@ -73,15 +73,15 @@ def find_device(name: str | None = None) -> str:
     """Checks the name of a device, or finds the fastest kind there is.
 
     Raises:
-        WrongUseError: an unknown name, or a device this machine has not.
+        UsageError: an unknown name, or a device this machine has not.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name is None:
         return next(device for device in ("cuda", "mps", "cpu") if available[device])
     if name not in available:
-        raise WrongUseError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}")
+        raise UsageError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}")
     if not available[name]:
-        raise WrongUseError(f"this machine has no {name} device that PyTorch can use: choose cpu")
+        raise UsageError(f"this machine has no {name} device that PyTorch can use: choose cpu")
     return name
 
 
@@ -89,10 +89,10 @@ def check_precision(name: str | None) -> None:
     """Checks the name of a precision; None leaves it open.
 
     Raises:
-        WrongUseError: an unknown name.
+        UsageError: an unknown name.
     """
     if name is not None and name not in PRECISIONS:
-        raise WrongUseError(f"unknown precision {name!r}: choose one of {', '.join(PRECISIONS)}")
+        raise UsageError(f"unknown precision {name!r}: choose one of {', '.join(PRECISIONS)}")
 
 
 def has_fast_bf16(device: str) -> bool:
@@ -115,7 +115,7 @@ def free_bytes(device: str) -> int:
 
 
 def choose(
-    make_step: Callable[[Choice], Callable[[], object]],
+    make_step: Callable[[Compute], Callable[[], object]],
     *,
     device: str | None = None,
     precision: str | None = None,
@@ -123,7 +123,7 @@ def choose(
     micro_batch: int | None = None,
     gradient_checkpointing: bool = False,
     kernel: bool = False,
-) -> tuple[Choice, dict[str, float]]:
+) -> tuple[Compute, dict[str, float]]:
     """Chooses precision, layout and what computes by measuring a step with each.
 
     Args:
@@ -139,13 +139,13 @@ def choose(
         The fastest choice, and the seconds of a step with each that was tried.
 
     Raises:
-        WrongUseError: an unknown device or precision.
+        UsageError: an unknown device or precision.
     """
     device = find_device(device)
     check_precision(precision)
     precisions = [precision] if precision else ["fp32", "bf16"] if has_fast_bf16(device) else ["fp32"]
     candidates = [
-        Choice(
+        Compute(
             device=device,
             precision=name,
             channels_last=last,

@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from verydeep.atomic import written_whole
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.files import atomic_write
 from verydeep.progress import Progress, ignore_progress
 
 _CHUNK = 2**20
@@ -44,7 +44,7 @@ def cache_folder() -> Path:
     return (cache if cache.is_absolute() else Path.home() / ".cache") / "verydeep"
 
 
-def shown_size(size: int) -> str:
+def format_bytes(size: int) -> str:
     """Writes bytes as a person would, such as 170 MB."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= factor:
@@ -74,11 +74,11 @@ def download(
         progress: told how far it is, in megabytes.
 
     Raises:
-        MistakeError: it cannot be had, or is not what was published.
+        UserError: it cannot be had, or is not what was published.
         OSError: the folder cannot be written.
     """
     if is_offline():
-        raise MistakeError(f"{url} is not fetched, for VERYDEEP_OFFLINE is set: unset it, or {by_hand}")
+        raise UserError(f"{url} is not fetched, for VERYDEEP_OFFLINE is set: unset it, or {by_hand}")
     part = _Part(file)
     try:
         with _asked(url, part) as response:
@@ -86,7 +86,7 @@ def download(
             _receive(response, part, f"downloading {file.name}", size, progress)
     except _NetworkError as error:
         again = "try again where there is a network" + (", it goes on where it ended" if part.tag else "")
-        raise MistakeError(f"{url} cannot be fetched: {error}; {again}, or {by_hand}") from error
+        raise UserError(f"{url} cannot be fetched: {error}; {again}, or {by_hand}") from error
     finally:
         if part.tag is None and not part.is_whole:
             part.discard()
@@ -94,11 +94,11 @@ def download(
         found = digest_of(part.file, digest.algorithm, f"checking {file.name}", progress)
         if not found.startswith(digest.digits):
             part.discard()
-            raise MistakeError(
+            raise UserError(
                 f"{url} did not give the file that was published: its {digest.algorithm} is {found} instead of "
                 f"{digest.digits}; nothing was kept, try again later"
             )
-    with written_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         part.file.replace(temporary)
     part.discard()
 
@@ -107,11 +107,11 @@ def check(file: Path, digest: Digest, progress: Progress = ignore_progress) -> N
     """Checks that a file is the one that was published.
 
     Raises:
-        MistakeError: it is not.
+        UserError: it is not.
     """
     found = digest_of(file, digest.algorithm, f"checking {file.name}", progress)
     if not found.startswith(digest.digits):
-        raise MistakeError(
+        raise UserError(
             f"{file} is not the file that was published: its {digest.algorithm} is {found} instead of "
             f"{digest.digits}; remove it and fetch it again"
         )
@@ -124,11 +124,11 @@ def digest_of(file: Path, algorithm: str, what: str = "checking", progress: Prog
         while chunk := opened.read(_CHUNK):
             digest.update(chunk)
             done += len(chunk)
-            tell_megabytes(progress, what, done, size)
+            report_bytes(progress, what, done, size)
     return digest.hexdigest()
 
 
-def tell_megabytes(progress: Progress, what: str, done: int, size: int) -> None:
+def report_bytes(progress: Progress, what: str, done: int, size: int) -> None:
     """Tells how far something is that is counted in bytes."""
     total = max(1, size // 10**6)
     progress(f"{what}, MB", min(done // 10**6, total), total)
@@ -207,7 +207,7 @@ def _receive(response: HTTPResponse, part: _Part, what: str, size: int, progress
         while chunk := _read(response):
             written.write(chunk)
             done += len(chunk)
-            tell_megabytes(progress, what, done, size)
+            report_bytes(progress, what, done, size)
     if response.length:
         raise _NetworkError(f"the connection ended {response.length:,} bytes too early")
     part.is_whole = True

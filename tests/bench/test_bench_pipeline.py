@@ -10,7 +10,7 @@ from conftest import scene
 from verydeep.bench.contender import Options
 from verydeep.bench.photographs import find_photographs, of_four_thirds
 from verydeep.bench.pipeline import Pipeline
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 
 @pytest.fixture
@@ -49,14 +49,14 @@ def test_photographs_come_with_a_dependency():
 def test_photographs_again_and_again(folder):
     assert [file.name for file in find_photographs(folder, 4, (".jpg",))] == ["0.jpg", "1.jpg", "2.jpg", "0.jpg"]
     assert find_photographs(folder / "1.jpg", 1) == [folder / "1.jpg"]
-    with pytest.raises(MistakeError, match=r"no photographs in it \(\.webp\)"):
+    with pytest.raises(UserError, match=r"no photographs in it \(\.webp\)"):
         find_photographs(folder, 4, suffixes=(".webp",))
 
 
 def test_no_photographs(tmp_path):
-    with pytest.raises(MistakeError, match="no photographs in it"):
+    with pytest.raises(UserError, match="no photographs in it"):
         find_photographs(tmp_path, 1)
-    with pytest.raises(MistakeError, match="there is no such folder"):
+    with pytest.raises(UserError, match="there is no such folder"):
         find_photographs(tmp_path / "nowhere", 1)
 
 

@@ -8,15 +8,15 @@ from verydeep.bench import plain_script, top5
 from verydeep.bench.contender import LeftOutError, Options
 from verydeep.bench.nets import as_torchvision_builds_it
 from verydeep.bench.predict import Predict
-from verydeep.mistakes import WrongUseError
+from verydeep.errors import UsageError
 
 
 @pytest.mark.filterwarnings("ignore:computing with torch instead of verydeep's kernel")  # where no compiler was
 def test_the_script_computes_the_same_net(tmp_path, monkeypatch, capsys):
     import torch
 
-    from verydeep.convnets.model_file import save
-    from verydeep.convnets.net import VeryDeep
+    from verydeep.nets.model_file import save
+    from verydeep.nets.net import VeryDeep
 
     net = VeryDeep("A", width=0.0625, num_classes=9, generator=torch.Generator().manual_seed(0)).eval()
     net.set_input((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -45,7 +45,7 @@ def test_the_script_computes_the_same_net(tmp_path, monkeypatch, capsys):
     ("change", "says"), [({"precision": "int8"}, "has fp32, bf16 and auto"), ({"tuned": False}, "both ways")]
 )
 def test_what_predict_does_not_measure(change, says):
-    with pytest.raises(WrongUseError, match=says):
+    with pytest.raises(UsageError, match=says):
         Predict(Options(what="predict", **change))
 
 

@@ -8,8 +8,8 @@ import torch
 from verydeep.bench.contender import Options
 from verydeep.bench.nets import as_torchvision_builds_it, make_net, normalised, random_images
 from verydeep.bench.training import Training, our_step, peer_step
-from verydeep.device import Choice
-from verydeep.mistakes import WrongUseError
+from verydeep.device import Compute
+from verydeep.errors import UsageError
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -18,7 +18,7 @@ def test_both_updates_have_the_same_gradients(batch_norm):
     net = make_net(options, num_classes=7).train()
     images, labels = random_images(4, 32), torch.arange(4)
     twin = as_torchvision_builds_it(net)
-    choice = Choice(device="cpu", precision="fp32", channels_last=True, threads=1)
+    choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
     ours = our_step(copy.deepcopy(net), images, labels, choice)
     theirs = peer_step(twin, normalised(net, images), labels, bf16=False, channels_last=False)
     before = [parameter.detach().clone() for parameter in ours.net.parameters()]
@@ -39,5 +39,5 @@ def test_the_usual_cases():
 
 
 def test_no_training_in_int8():
-    with pytest.raises(WrongUseError, match="fp32 or bf16"):
+    with pytest.raises(UsageError, match="fp32 or bf16"):
         Training(Options(what="training", precision="int8"))

@@ -9,7 +9,7 @@ import pytest
 from verydeep.bench.contender import Options
 from verydeep.bench.environment import child_environment, run_process
 from verydeep.bench.memory import measure_memory
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 
 def test_time_memory_and_output_of_a_process():
@@ -22,7 +22,7 @@ def test_time_memory_and_output_of_a_process():
 
 
 def test_a_process_that_fails_is_told():
-    with pytest.raises(MistakeError, match="failed: ValueError: no"):
+    with pytest.raises(UserError, match="failed: ValueError: no"):
         run_process([sys.executable, "-c", "raise ValueError('no')"], dict(os.environ))
 
 

@@ -11,7 +11,7 @@ from verydeep.bench.peer_ncnn import ncnn_net
 from verydeep.bench.peer_onnxruntime import onnx_runtime
 from verydeep.bench.peer_openvino import openvino_net
 from verydeep.bench.peer_torch import compiled, eager, timm_net
-from verydeep.mistakes import WrongUseError
+from verydeep.errors import UsageError
 
 
 def net_of(**kinds):
@@ -105,5 +105,5 @@ def test_torch_compile_needs_a_compiler(twin, monkeypatch):
 
 @pytest.mark.parametrize("architecture", ["C", "A-LRN", "B-5x5"])
 def test_nets_that_torchvision_has_not(architecture):
-    with pytest.raises(WrongUseError, match="torchvision has A, B, D and E only"):
+    with pytest.raises(UsageError, match="torchvision has A, B, D and E only"):
         net_of(architecture=architecture)

@@ -8,7 +8,7 @@ import torch
 
 from verydeep.bench.contender import Absent, Bench, Case, Contender, LeftOutError, Options, read_options, scores_error
 from verydeep.bench.rounds import prepared, rows_of, time_rounds
-from verydeep.mistakes import WrongUseError
+from verydeep.errors import UsageError
 
 
 def ignore(what: str, done: int, total: int) -> None:
@@ -177,7 +177,7 @@ def test_options_survive_json(tmp_path):
     ],
 )
 def test_wrong_options(change, message):
-    with pytest.raises(WrongUseError) as refused:
+    with pytest.raises(UsageError) as refused:
         Options(**{"what": "inference", **change}).check()
     assert message in str(refused.value)
 

@@ -5,7 +5,7 @@ import pytest
 
 from verydeep.data.all_images import train_on_all
 from verydeep.data.datasets import open_data
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 
 def test_all_images_are_trained_on(make_folder):
@@ -37,5 +37,5 @@ def test_they_join_once(make_folder):
     make_folder("photos/val", {"a": 3, "b": 3})
     data = open_data(root.parent)
     assert train_on_all(data).train.names  # beside the training images they can join
-    with pytest.raises(MistakeError, match=r"photos has validation images of its own.*--no-validation is for"):
+    with pytest.raises(UserError, match=r"photos has validation images of its own.*--no-validation is for"):
         train_on_all(train_on_all(data))

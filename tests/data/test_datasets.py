@@ -12,7 +12,7 @@ from verydeep.data.datasets import describe, hold_out, natural_key, open_data
 from verydeep.data.image_set import ImageSet, count_per_class, read_ahead
 from verydeep.data.images import DamagedImageError
 from verydeep.data.stores import FolderStore
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 
 def names_of(data):
@@ -48,7 +48,7 @@ def test_split_folders(val, make_folder):
     assert count_per_class(data.val) == [2, 3]
     assert data.split() is data.val
     assert val in data.validation
-    with pytest.raises(MistakeError, match="it has train, val"):
+    with pytest.raises(UserError, match="it has train, val"):
         data.split("test")
 
 
@@ -124,7 +124,7 @@ def spoil(kind, root, make_folder):
     ],
 )
 def test_folders_that_make_no_data_set(kind, complaint, tmp_path, make_folder):
-    with pytest.raises(MistakeError, match=complaint):
+    with pytest.raises(UserError, match=complaint):
         open_data(spoil(kind, tmp_path, make_folder))
 
 

@@ -13,7 +13,7 @@ from verydeep.data.datasets import open_data
 from verydeep.data.doctor import examine, examine_quickly
 from verydeep.data.file_facts import look_at
 from verydeep.data.near_duplicates import find_near_duplicates
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 TRAIN = "train/cat/0.jpg"
 
@@ -190,7 +190,7 @@ def test_what_is_fatal_comes_first_and_says_the_remedy(folder):
 
 def test_damage_is_what_a_training_stops_at(folder):
     FAULTS["damaged"][0](folder)
-    with pytest.raises(MistakeError, match="truncated"):
+    with pytest.raises(UserError, match="truncated"):
         open_data(folder).train.checked()
 
 
@@ -274,7 +274,7 @@ def test_a_missing_train_and_classes_that_are_too_small(sound_folder, tmp_path):
 def test_what_holds_no_images(where, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").write_text("x")
-    with pytest.raises(MistakeError, match=where):
+    with pytest.raises(UserError, match=where):
         examine(tmp_path / where)
 
 

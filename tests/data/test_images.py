@@ -21,7 +21,7 @@ from verydeep.data.images import (
     to_rgb,
     trim,
 )
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 600))
@@ -146,9 +146,9 @@ def test_damaged_files_are_named(spoil, complaint, tmp_path):
 
 
 def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(MistakeError, match="no such file"):
+    with pytest.raises(UserError, match="no such file"):
         read_image(tmp_path / "none.jpg")
-    with pytest.raises(MistakeError, match="is a folder"):
+    with pytest.raises(UserError, match="is a folder"):
         read_image(tmp_path)
 
 

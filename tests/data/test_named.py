@@ -33,8 +33,8 @@ from verydeep.data.image_set import count_per_class
 from verydeep.data.imagenet import class_names
 from verydeep.data.layouts import IMAGENETTE_CLASSES
 from verydeep.data.named import fetch
-from verydeep.download import shown_size
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.download import format_bytes
+from verydeep.errors import UsageError, UserError
 
 FREE = [name for name, row in NAMED.items() if row.is_free]
 
@@ -294,7 +294,7 @@ def test_the_true_rows(row):
 def test_the_true_rows_refuse_other_files(row):
     files = {archive.file: b"something else" for archive in row.archives}
     put(row, files)
-    with pytest.raises(MistakeError, match=r"is not the file that was published: its md5 is .* instead of"):
+    with pytest.raises(UserError, match=r"is not the file that was published: its md5 is .* instead of"):
         fetch(row.name)
     assert left_in(row.folder) == sorted(files)
 
@@ -305,17 +305,17 @@ def test_nothing_is_downloaded_unless_asked(name, monkeypatch):
         raise AssertionError("the network was used")
 
     monkeypatch.setattr("verydeep.download.urlopen", refuse)
-    with pytest.raises(MistakeError) as caught:
+    with pytest.raises(UserError) as caught:
         open_data(name)
     message, row = str(caught.value), NAMED[name]
     assert "\n" not in message
     for part in (str(row.folder), row.homepage, row.licence, f"verydeep fetch {name}"):
         assert part in message
     if row.is_free:
-        assert shown_size(row.size) in message
+        assert format_bytes(row.size) in message
     else:
         assert all(archive.file in message for archive in row.archives)
-        with pytest.raises(MistakeError, match="cannot be downloaded freely"):
+        with pytest.raises(UserError, match="cannot be downloaded freely"):
             fetch(name)
     assert not data_folder().exists()
 
@@ -323,7 +323,7 @@ def test_nothing_is_downloaded_unless_asked(name, monkeypatch):
 @pytest.mark.parametrize("name", FREE)
 def test_without_a_network_one_line_says_so_and_nothing_is_left(name, publish):
     publish(name, closed_address())
-    with pytest.raises(MistakeError, match=r"cannot be fetched: Connection refused; try again .* by hand") as caught:
+    with pytest.raises(UserError, match=r"cannot be fetched: Connection refused; try again .* by hand") as caught:
         fetch(name)
     assert "\n" not in str(caught.value)
     assert not data_folder().exists()
@@ -332,7 +332,7 @@ def test_without_a_network_one_line_says_so_and_nothing_is_left(name, publish):
 def test_a_server_without_the_file(publish):
     with serving({}) as server:
         publish("cifar10", server.address)
-        with pytest.raises(MistakeError, match="404"):
+        with pytest.raises(UserError, match="404"):
             fetch("cifar10")
     assert not data_folder().exists()
 
@@ -341,7 +341,7 @@ def test_a_download_that_ends_early_is_not_kept_and_can_be_tried_again(publish):
     with serving({}) as server:
         row, server.files = publish("oxford-iiit-pet", server.address)
         server.cut = True
-        with pytest.raises(MistakeError, match="bytes too early"):
+        with pytest.raises(UserError, match="bytes too early"):
             fetch("oxford-iiit-pet")
         assert left_in(row.folder) == []
         server.cut = False
@@ -352,7 +352,7 @@ def test_a_download_of_something_else_is_not_kept(publish):
     with serving({}) as server:
         row, files = publish("flowers102", server.address)
         server.files = files | {"setid.mat": b"<html>please log in</html>"}
-        with pytest.raises(MistakeError, match=r"setid.mat did not give the file that was published: its md5"):
+        with pytest.raises(UserError, match=r"setid.mat did not give the file that was published: its md5"):
             fetch("flowers102")
         assert left_in(row.folder) == ["102flowers.tgz", "imagelabels.mat"]
         server.files, server.asked = files, []
@@ -372,7 +372,7 @@ def test_unpacking_that_is_interrupted_leaves_no_folder_and_can_be_done_again(pu
         with pytest.raises(KeyboardInterrupt):
             fetch("caltech256")
         assert left_in(row.folder) == ["256_ObjectCategories.tar"]
-        with pytest.raises(MistakeError, match=r"not in .* as folders yet: verydeep fetch caltech256 unpacks it"):
+        with pytest.raises(UserError, match=r"not in .* as folders yet: verydeep fetch caltech256 unpacks it"):
             open_data("caltech256")
         NAMED["caltech256"] = row
         fetch("caltech256")
@@ -388,14 +388,14 @@ def test_unpacking_that_is_interrupted_leaves_no_folder_and_can_be_done_again(pu
 )
 def test_wrong_counts_are_refused(changes, complaint, publish):
     publish("imagenet", **changes)
-    with pytest.raises(MistakeError, match=rf"{complaint}; remove train and val there .* or take the folder as it is"):
+    with pytest.raises(UserError, match=rf"{complaint}; remove train and val there .* or take the folder as it is"):
         fetch("imagenet")
 
 
 def test_a_set_that_lost_files_is_refused_in_one_line(publish):
     fetched("flowers102", publish)
     next((data_folder() / "flowers102/jpg").iterdir()).unlink()
-    with pytest.raises(MistakeError, match=r"flowers102 cannot be read: .*remove jpg and .* verydeep fetch flowers102"):
+    with pytest.raises(UserError, match=r"flowers102 cannot be read: .*remove jpg and .* verydeep fetch flowers102"):
         open_data("flowers102")
 
 
@@ -406,7 +406,7 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path):
     archive = Archive(
         file="evil.tgz", md5=hashlib.md5(content).hexdigest(), size=1, becomes="images", unpack=unpack_tar
     )
-    with pytest.raises(MistakeError, match=r"evil.tgz cannot be unpacked"):
+    with pytest.raises(UserError, match=r"evil.tgz cannot be unpacked"):
         obtain([archive], tmp_path / "shelf")
     assert not list(tmp_path.rglob("evil.txt"))
 
@@ -416,7 +416,7 @@ def test_a_data_folder_that_cannot_be_written(publish, tmp_path, monkeypatch):
     monkeypatch.setenv("VERYDEEP_DATA", str(tmp_path / "file"))
     with serving({}) as server:
         _, server.files = publish("cifar10", server.address)
-        with pytest.raises(MistakeError, match=r"cannot be written .*VERYDEEP_DATA"):
+        with pytest.raises(UserError, match=r"cannot be written .*VERYDEEP_DATA"):
             fetch("cifar10")
 
 
@@ -457,9 +457,9 @@ def test_names_as_people_write_them(written, name):
 
 
 def test_what_cannot_be_fetched():
-    with pytest.raises(WrongUseError, match=r"unknown data set 'mnist': choose one of cifar10, .*imagenet"):
+    with pytest.raises(UsageError, match=r"unknown data set 'mnist': choose one of cifar10, .*imagenet"):
         fetch("mnist")
-    with pytest.raises(WrongUseError, match="digits comes with the package"):
+    with pytest.raises(UsageError, match="digits comes with the package"):
         fetch("digits")
 
 
@@ -475,4 +475,4 @@ def test_the_images_of_cifar_stay_in_memory(publish):
     ("size", "text"), [(502, "502 bytes"), (14_989, "15 kB"), (170_052_171, "170 MB"), (1_183_006_720, "1.18 GB")]
 )
 def test_sizes(size, text):
-    assert shown_size(size) == text
+    assert format_bytes(size) == text

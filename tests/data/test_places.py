@@ -8,7 +8,7 @@ import pytest
 from verydeep.data import places
 from verydeep.data.image_set import read_ahead
 from verydeep.data.places import Disk, find_place, folder_of, inside, is_address
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 
 @pytest.fixture
@@ -44,11 +44,11 @@ def test_few_files_stay_open(tmp_path, monkeypatch):
 
 def test_what_cannot_be_read(file, tmp_path):
     for attempt in (Disk().look, Disk().opened, lambda name: Disk().read(name, 0, 1)):
-        with pytest.raises(MistakeError, match="is missing"):
+        with pytest.raises(UserError, match="is missing"):
             attempt(file + "x")
-        with pytest.raises(MistakeError, match="cannot be read"):
+        with pytest.raises(UserError, match="cannot be read"):
             attempt(file + "/x")
-    with pytest.raises(MistakeError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot be read"):
         Disk().read(str(tmp_path), 0, 1)
 
 
@@ -67,7 +67,7 @@ def test_addresses(file, address):
     "file", ["pipe:cat x.tar", "s3://bucket/x.tar", "gs://x", "ftp://a/b", "file:///etc", "hdfs:x"]
 )
 def test_other_addresses_are_refused(file):
-    with pytest.raises(MistakeError, match=rf"{file.partition(':')[0]}: is refused.*http and https only"):
+    with pytest.raises(UserError, match=rf"{file.partition(':')[0]}: is refused.*http and https only"):
         find_place(file)
 
 

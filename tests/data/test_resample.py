@@ -12,7 +12,7 @@ from conftest import scene
 from verydeep.data import resample as module
 from verydeep.data.images import rescale, rescaled_size
 from verydeep.data.resample import KINDS, find_library, resample
-from verydeep.mistakes import WrongUseError
+from verydeep.errors import UsageError
 
 
 @pytest.fixture(params=[*KINDS, "none"])
@@ -21,7 +21,7 @@ def kind(request, monkeypatch):
     monkeypatch.setenv("VERYDEEP_RESAMPLE", request.param)
     try:
         library = find_library()
-    except WrongUseError as error:
+    except UsageError as error:
         pytest.skip(str(error))
     assert library is (None if request.param == "none" else module._loaded(request.param))
     return request.param
@@ -108,14 +108,14 @@ def test_the_given_pixels_where_nothing_is_rescaled(kind):
 
 def test_a_kind_that_cannot_be_is_a_mistake(monkeypatch):
     monkeypatch.setenv("VERYDEEP_RESAMPLE", "bogus")
-    with pytest.raises(WrongUseError, match="VERYDEEP_RESAMPLE=bogus: choose one of avx512, avx2, plain or none"):
+    with pytest.raises(UsageError, match="VERYDEEP_RESAMPLE=bogus: choose one of avx512, avx2, plain or none"):
         find_library()
     monkeypatch.setenv("VERYDEEP_RESAMPLE", "avx512")
     monkeypatch.setattr(module, "_loaded", lambda kind: SimpleNamespace(verydeep_vectors=lambda: 1))
-    with pytest.raises(WrongUseError, match="VERYDEEP_RESAMPLE=avx512: this processor can run avx2, plain"):
+    with pytest.raises(UsageError, match="VERYDEEP_RESAMPLE=avx512: this processor can run avx2, plain"):
         find_library()
     monkeypatch.setattr(module, "_loaded", lambda kind: None)
-    with pytest.raises(WrongUseError, match=r"VERYDEEP_RESAMPLE=avx512: it was not built: install a C\+\+ compiler"):
+    with pytest.raises(UsageError, match=r"VERYDEEP_RESAMPLE=avx512: it was not built: install a C\+\+ compiler"):
         find_library()
     monkeypatch.delenv("VERYDEEP_RESAMPLE")
     assert find_library() is None

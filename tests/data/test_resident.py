@@ -13,7 +13,7 @@ from verydeep.data.image_set import ImageSet
 from verydeep.data.images import rescale
 from verydeep.data.resident import hold_on_device, resident_batches
 from verydeep.data.stores import PictureStore
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.errors import UsageError, UserError
 
 
 def images_of(*pictures):
@@ -122,10 +122,10 @@ def test_an_epoch_holds_every_image_once_with_its_label(make_folder):
 
 def test_what_does_not_fit_is_refused(make_folder):
     train = open_data(make_folder("photos", {"dark": 5, "bright": 5})).train
-    with pytest.raises(MistakeError, match="train images at the scales 32 to 40 take more than"):
+    with pytest.raises(UserError, match="train images at the scales 32 to 40 take more than"):
         hold_on_device(train, "cpu", scales=(32, 40), most_bytes=100_000)
     held = hold_on_device(train, "cpu", scales=(32, 32))
-    with pytest.raises(WrongUseError, match="held at the scales"):
+    with pytest.raises(UsageError, match="held at the scales"):
         crops_of(held, TrainingView(crop=32, train_scale=(32, 40), mirror=True), 1)
-    with pytest.raises(WrongUseError, match="crop 64 with margin 4 does not fit images of scale 32"):
+    with pytest.raises(UsageError, match="crop 64 with margin 4 does not fit images of scale 32"):
         crops_of(held, TrainingView(crop=64, train_scale=(32, 32), mirror=True), 1, margin=4)

@@ -6,7 +6,7 @@ import pytest
 
 from verydeep.data.places import Disk
 from verydeep.data.shard_index import IndexedShard, ShardIndex, is_index, read_index, write_index
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 
 def shard(**changes):
@@ -114,6 +114,6 @@ def test_an_index_that_cannot_be_right(kind, complaint, index, tmp_path):
     record = index.model_dump(mode="json")
     change(record, kind)
     (tmp_path / "index.json").write_text(json.dumps(record))
-    with pytest.raises(MistakeError, match=rf"index\.json is damaged: .*{complaint}.*: copy it again") as caught:
+    with pytest.raises(UserError, match=rf"index\.json is damaged: .*{complaint}.*: copy it again") as caught:
         read_index(Disk(), str(tmp_path / "index.json"))
     assert "\n" not in str(caught.value)

@@ -16,7 +16,7 @@ from webdataset import tariterators
 from verydeep.data.datasets import open_data
 from verydeep.data.images import DamagedImageError
 from verydeep.data.shard_writer import read_size, write_shards
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.errors import UsageError, UserError
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_sizes(text, size):
 
 @pytest.mark.parametrize("text", ["", "0", "0M", "big", "-1", "1.5G", "M"])
 def test_what_is_no_size(text, photos, tmp_path):
-    with pytest.raises(WrongUseError, match="256M"):
+    with pytest.raises(UsageError, match="256M"):
         write_shards(photos, tmp_path / "shards", size=text)
     assert not (tmp_path / "shards").exists()
 
@@ -98,11 +98,11 @@ def test_what_is_no_size(text, photos, tmp_path):
 def test_a_folder_that_is_taken_is_left_alone(photos, tmp_path):
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "thesis.tex").write_text("x")
-    with pytest.raises(WrongUseError, match="not empty"):
+    with pytest.raises(UsageError, match="not empty"):
         write_shards(photos, tmp_path / "shards")
-    with pytest.raises(WrongUseError, match="is a file"):
+    with pytest.raises(UsageError, match="is a file"):
         write_shards(photos, tmp_path / "shards" / "thesis.tex")
-    with pytest.raises(MistakeError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot be written"):
         write_shards(photos, tmp_path / "shards" / "thesis.tex" / "below")
     assert [file.name for file in (tmp_path / "shards").iterdir()] == ["thesis.tex"]
     (tmp_path / "empty").mkdir()
@@ -158,9 +158,9 @@ def test_killed_writing_is_never_mistaken_for_whole(photos, tmp_path):
     process.wait()
     assert any(out.glob("train-*.tar"))
     for data in (str(out), f"{out}/train-000000.tar"):
-        with pytest.raises(MistakeError, match="was not written to its end: remove it"):
+        with pytest.raises(UserError, match="was not written to its end: remove it"):
             open_data(data)
-    with pytest.raises(WrongUseError, match="were not written to their end: remove it"):
+    with pytest.raises(UsageError, match="were not written to their end: remove it"):
         write_shards(photos, out)
 
 

@@ -10,18 +10,18 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import StopAfter, picture
-from verydeep.apps.preparation import Execution
-from verydeep.apps.train import fit, resume
-from verydeep.convnets.net import VeryDeep
 from verydeep.data.augment import TrainingView
 from verydeep.data.batches import training_batches
 from verydeep.data.datasets import open_data
 from verydeep.data.shard_writer import write_shards
 from verydeep.data.shards import is_shards
-from verydeep.device import Choice
+from verydeep.device import Compute
+from verydeep.errors import UserError
 from verydeep.evaluation.evaluate import evaluate
-from verydeep.mistakes import MistakeError
-from verydeep.training.recipes import find_recipe
+from verydeep.nets.net import VeryDeep
+from verydeep.runs.preparation import ComputeOptions
+from verydeep.runs.start import fit, resume
+from verydeep.training.recipe import find_recipe
 
 VIEW = TrainingView(crop=32, train_scale=(32, 40), mirror=True)
 # the file server of a test runs in a thread of the process that forks the workers
@@ -50,9 +50,9 @@ def out(photos, tmp_path):
 @pytest.fixture(autouse=True)
 def nothing_held(monkeypatch, tmp_path):
     """Every use of an image reads it again; two trainings compute alike; lists of shards are kept here alone."""
-    choice = Choice(device="cpu", precision="fp32", channels_last=True, threads=1)
-    monkeypatch.setattr("verydeep.apps.preparation.choose", lambda make_step, **asked: (choice, {}))
-    monkeypatch.setattr("verydeep.apps.preparation.memory_for_images", lambda: 0)
+    choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
+    monkeypatch.setattr("verydeep.runs.preparation.choose", lambda make_step, **asked: (choice, {}))
+    monkeypatch.setattr("verydeep.runs.preparation.memory_for_images", lambda: 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -128,7 +128,7 @@ def train(data, run, workers=None, **options):
     net = VeryDeep(
         "A", num_classes=3, crop=32, width=0.125, batch_norm=True, generator=torch.Generator().manual_seed(0)
     )
-    return fit(net, data, recipe=RECIPE, out=run, execution=Execution(workers=workers), **options)
+    return fit(net, data, recipe=RECIPE, out=run, execution=ComputeOptions(workers=workers), **options)
 
 
 def weights(run):
@@ -162,7 +162,7 @@ def test_a_run_begun_on_the_folder_goes_on_in_the_middle_of_an_epoch_on_its_shar
     updates, photos, out, serve, tmp_path, monkeypatch
 ):
     clock = iter(range(10**9))
-    monkeypatch.setattr("verydeep.training.fit.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("verydeep.training.loop.time.perf_counter", lambda: float(next(clock)))
     train(photos, tmp_path / "whole")
     for name, data in (("disk", str(out)), ("web", serve(out).address)):
         assert not train(photos, tmp_path / name, reporter=StopAfter(updates)).finished
@@ -174,7 +174,7 @@ def test_a_run_does_not_go_on_with_other_shards(photos, out, tmp_path):
     picture(7, 40, 40).save(photos / "dark" / "new.png")
     write_shards(photos, tmp_path / "others")
     train(out, tmp_path / "run", reporter=StopAfter(1))
-    with pytest.raises(MistakeError, match="not those the run began with"):
+    with pytest.raises(UserError, match="not those the run began with"):
         resume(tmp_path / "run", data=tmp_path / "others")
 
 
@@ -210,7 +210,7 @@ def test_a_worker_that_fails_says_so_in_one_line(out):
     for file in out.glob("train-*.tar"):
         with file.open("rb+") as shard:
             shard.truncate(2000)
-    with pytest.raises(MistakeError, match=r"^.*\.tar:.* is not there any more: the shard was changed") as caught:
+    with pytest.raises(UserError, match=r"^.*\.tar:.* is not there any more: the shard was changed") as caught:
         list(training_batches(data.train, VIEW, batch_size=10, seed=3, epoch=1, workers=2))
     assert "Traceback" not in str(caught.value)
     assert store.size(data.train.names[0]) > 0
@@ -301,7 +301,7 @@ def spoil(kind, out):
 )
 def test_what_is_refused(kind, complaint, out):
     data = spoil(kind, out)
-    with pytest.raises(MistakeError, match=complaint) as caught:
+    with pytest.raises(UserError, match=complaint) as caught:
         open_data(data)
     assert "\n" not in str(caught.value)
     assert not (out / "harm").exists()

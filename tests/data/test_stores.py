@@ -6,7 +6,7 @@ import pytest
 from conftest import picture
 from verydeep.data.images import DamagedImageError, decode_image
 from verydeep.data.stores import FolderStore, PictureStore
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 
 def test_files_of_a_folder(tmp_path):
@@ -16,9 +16,9 @@ def test_files_of_a_folder(tmp_path):
     assert store.read("a/1.png") == b"1234"
     assert store.size("a/1.png") == 4
     assert store.where("a/1.png") == str(tmp_path / "a/1.png")
-    with pytest.raises(MistakeError, match=r"no such file: .*a/2\.png"):
+    with pytest.raises(UserError, match=r"no such file: .*a/2\.png"):
         store.read("a/2.png")
-    with pytest.raises(MistakeError, match="is a folder"):
+    with pytest.raises(UserError, match="is a folder"):
         store.read("a")
 
 

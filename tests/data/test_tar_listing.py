@@ -14,7 +14,7 @@ from conftest import picture
 from verydeep.data import tar_listing
 from verydeep.data.datasets import open_data
 from verydeep.data.image_set import count_per_class
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -270,7 +270,7 @@ def test_what_is_refused(kind, complaint, over_http, tmp_path, serve, monkeypatc
         names = sorted(file.stem for file in root.glob("*.tar"))
         data = f"{serve(root).address}/{names[0] if len(names) == 1 else '{' + ','.join(names) + '}'}.tar"
         complaint = complaint.replace("is no tar file, or it is damaged", "is (no tar file, or it is damaged|empty)")
-    with pytest.raises(MistakeError, match=complaint) as caught:
+    with pytest.raises(UserError, match=complaint) as caught:
         open_data(data)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "harm").exists()

@@ -10,7 +10,7 @@ from verydeep.data.datasets import open_data
 from verydeep.data.image_set import read_ahead
 from verydeep.data.shard_writer import write_shards
 from verydeep.data.web import Web
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -79,21 +79,21 @@ def test_lasting_failures_are_told_in_one_line(failure, complaint, folder, serve
         lambda: Web().read(f"{server.address}/a.tar", 0, 20),
         lambda: Web().whole(f"{server.address}/a.tar"),
     ):
-        with pytest.raises(MistakeError, match=rf"{server.address}/a\.tar cannot be read: .*{complaint}") as caught:
+        with pytest.raises(UserError, match=rf"{server.address}/a\.tar cannot be read: .*{complaint}") as caught:
             attempt()
         assert "\n" not in str(caught.value)
 
 
 def test_a_server_that_knows_no_range_is_refused(folder, serve):
-    with pytest.raises(MistakeError, match=r"ignores Range.*or copy them to a disk"):
+    with pytest.raises(UserError, match=r"ignores Range.*or copy them to a disk"):
         Web().look(f"{serve(folder, ranges=False).address}/a.tar")
 
 
 def test_files_that_are_not_there_or_empty(folder, serve):
     address = serve(folder).address
-    with pytest.raises(MistakeError, match=r"b\.tar is missing \(404\)"):
+    with pytest.raises(UserError, match=r"b\.tar is missing \(404\)"):
         Web().look(f"{address}/b.tar")
-    with pytest.raises(MistakeError, match=r"empty\.tar is empty"):
+    with pytest.raises(UserError, match=r"empty\.tar is empty"):
         Web().look(f"{address}/empty.tar")
 
 
@@ -101,20 +101,20 @@ def test_a_dead_server():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-        with pytest.raises(MistakeError, match=r"no connection \(.*refused\): is its server up\?") as caught:
+        with pytest.raises(UserError, match=r"no connection \(.*refused\): is its server up\?") as caught:
             open_data(f"http://127.0.0.1:{port}/shards/")
         assert "\n" not in str(caught.value)
 
 
 def test_a_server_that_does_not_answer(monkeypatch):
     monkeypatch.setattr(web, "_READ_SECONDS", 0.1)
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(MistakeError, match="no answer in time"):
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UserError, match="no answer in time"):
         Web().look(f"http://127.0.0.1:{silent.getsockname()[1]}/a.tar")
 
 
 @pytest.mark.parametrize("address", ["http://", "http://[::1/x.tar", "https:///x.tar"])
 def test_addresses_that_are_none(address):
-    with pytest.raises(MistakeError):
+    with pytest.raises(UserError):
         open_data(address)
 
 

@@ -4,16 +4,16 @@ import pytest
 from torch import nn
 
 from conftest import scene
-from verydeep.convnets.architecture import layers
-from verydeep.convnets.net import VeryDeep
-from verydeep.convnets.work import feature_macs, head_macs, score_places
 from verydeep.data.datasets import open_data
-from verydeep.device import Choice
+from verydeep.device import Compute
 from verydeep.evaluation import measure
 from verydeep.evaluation.cost import macs_of_part, plan_cost, shown_macs
 from verydeep.evaluation.protocols import PROTOCOLS
+from verydeep.nets.architecture import layers
+from verydeep.nets.cost import feature_macs, head_macs, score_positions
+from verydeep.nets.net import VeryDeep
 
-CHOICE = Choice(device="cpu", precision="fp32", channels_last=True, threads=1)
+CHOICE = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
 
 
 @pytest.fixture
@@ -45,9 +45,9 @@ def test_a_crop_costs_what_the_table_of_layers_says(name):
     geometry = VeryDeep(name, initialisation=None).geometry
     total = sum(layer.macs for layer in layers(geometry))
     assert feature_macs(geometry, 224, 224) + head_macs(geometry) == total
-    assert score_places(geometry, 384, 512) == (6, 10)
-    assert score_places(geometry, 384, 500, ceil=True) == (6, 10)
-    assert score_places(geometry, 384, 500) == (6, 9)
+    assert score_positions(geometry, 384, 512) == (6, 10)
+    assert score_positions(geometry, 384, 500, ceil=True) == (6, 10)
+    assert score_positions(geometry, 384, 500) == (6, 9)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -92,7 +92,7 @@ def test_numbers_are_shown_in_round_units():
 
 
 def test_times_are_shown_in_round_units():
-    assert [measure.shown_time(seconds) for seconds in (0.5, 30, 300, 7200)] == [
+    assert [measure.format_duration(seconds) for seconds in (0.5, 30, 300, 7200)] == [
         "0.5 seconds", "30 seconds", "5 minutes", "2.0 hours"
     ]  # fmt: skip
 

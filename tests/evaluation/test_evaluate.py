@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from conftest import picture
-from verydeep.convnets.model_card import make_card
-from verydeep.convnets.model_file import save
-from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import open_data
 from verydeep.data.images import centre_crop, rescale
 from verydeep.data.resample import find_library
+from verydeep.errors import UsageError, UserError
 from verydeep.evaluation.evaluate import evaluate
 from verydeep.evaluation.measure import measure_posteriors, posterior
 from verydeep.evaluation.protocols import PROTOCOLS
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.nets.model_card import make_card
+from verydeep.nets.model_file import save
+from verydeep.nets.net import VeryDeep
 from verydeep.speed.accelerate import Accelerated, accelerate, fastest
 from verydeep.speed.library import NoKernelError, find_kernel
 
@@ -149,7 +149,7 @@ def test_an_image_too_long_to_hold_is_refused_or_its_centre_is_tested(protocol, 
     if protocol == "centre":
         assert posterior(net, long, protocol=protocol, test_scales=[100]).sum() == pytest.approx(1, abs=1e-5)
     else:
-        with pytest.raises(MistakeError, match="--protocol centre"):
+        with pytest.raises(UserError, match="--protocol centre"):
             posterior(net, long, protocol=protocol, test_scales=[100])
 
 
@@ -184,7 +184,7 @@ def test_training_mode_is_given_back(net, data):
 def test_a_damaged_image_is_fatal_or_left_out(net, data):
     bad = Path(data.split("test").where(2))
     bad.write_bytes(b"")
-    with pytest.raises(MistakeError, match=rf"{bad.name} cannot be read.* --damaged skip"):
+    with pytest.raises(UserError, match=rf"{bad.name} cannot be read.* --damaged skip"):
         evaluate(net, str(data.train.store.root))
     result = evaluate(net, str(data.train.store.root), skip_damaged=True)
     assert len(result.labels) == len(result.posteriors) == 7
@@ -202,16 +202,16 @@ def test_a_damaged_image_is_fatal_or_left_out(net, data):
     ],
 )
 def test_wrong_use(options, complaint, net, data):
-    with pytest.raises(WrongUseError, match=complaint):
+    with pytest.raises(UsageError, match=complaint):
         evaluate(net, data.val, **options)
 
 
 def test_other_classes_are_refused_by_name(net, data):
     net.classes = ("a", "c")
-    with pytest.raises(MistakeError, match="'c' where the data have 'b'"):
+    with pytest.raises(UserError, match="'c' where the data have 'b'"):
         evaluate(net, data.val)
     three = VeryDeep("A", num_classes=3, crop=32, width=0.125)
-    with pytest.raises(MistakeError, match="3 classes and the data 2"):
+    with pytest.raises(UserError, match="3 classes and the data 2"):
         evaluate(three, data.val)
 
 
@@ -250,7 +250,7 @@ def test_an_accelerated_net_tests_one_image(net):
     posteriors = posterior(fast, image, protocol="multi-scale", test_scales=(40, 64))
     expected = posterior(net, image, protocol="multi-scale", test_scales=(40, 64))
     np.testing.assert_allclose(posteriors, expected, atol=1e-6)
-    with pytest.raises(WrongUseError, match="test scale 20 is below"):
+    with pytest.raises(UsageError, match="test scale 20 is below"):
         posterior(fast, image, test_scales=(20,))
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from verydeep.convnets.net import VeryDeep
 from verydeep.evaluation.protocols import PROTOCOLS, default_test_scale, default_test_scales
+from verydeep.nets.net import VeryDeep
 
 
 def net_of(crop, train_scale):

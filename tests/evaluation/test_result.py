@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from verydeep.errors import UserError
 from verydeep.evaluation.cost import Cost
 from verydeep.evaluation.result import Member, Result, fuse
-from verydeep.mistakes import MistakeError
 
 
 def make_result(seed, **changes):
@@ -74,7 +74,7 @@ def test_a_fusion_says_what_any_of_its_members_was_selected_on():
     ],
 )
 def test_other_images_are_refused_by_name(changes, complaint):
-    with pytest.raises(MistakeError, match=complaint):
+    with pytest.raises(UserError, match=complaint):
         fuse([make_result(0), make_result(1, **changes)])
 
 

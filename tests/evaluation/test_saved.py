@@ -8,10 +8,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from verydeep.errors import UserError
 from verydeep.evaluation.cost import Cost
 from verydeep.evaluation.result import Member, Result
 from verydeep.evaluation.saved import check_writable, is_saved_posteriors, load_posteriors, save_posteriors
-from verydeep.mistakes import MistakeError
 
 CLASSES = ("cat", "dog", "caf\N{LATIN SMALL LETTER E WITH ACUTE}")
 
@@ -79,7 +79,7 @@ def test_damaged_files_are_refused(kind, tmp_path):
         file.write_text("posteriors")
     else:
         save_file(tensors, file, metadata={key: json.dumps(card)})
-    with pytest.raises(MistakeError, match=r"one\.safetensors"):
+    with pytest.raises(UserError, match=r"one\.safetensors"):
         load_posteriors(file)
 
 
@@ -88,9 +88,9 @@ def test_a_model_file_is_no_posteriors_and_is_not_written_over(tmp_path):
     save_file({"a": np.zeros(3)}, file)
     assert not is_saved_posteriors(file)
     assert not is_saved_posteriors(tmp_path / "none")
-    with pytest.raises(MistakeError, match="holds no posteriors"):
+    with pytest.raises(UserError, match="holds no posteriors"):
         load_posteriors(file)
-    with pytest.raises(MistakeError, match="give another name"):
+    with pytest.raises(UserError, match="give another name"):
         check_writable(file)
     check_writable(tmp_path / "new.safetensors")
 
@@ -104,6 +104,6 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("verydeep.evaluation.saved.save_file", fail)
-    with pytest.raises(MistakeError, match="No space left"):
+    with pytest.raises(UserError, match="No space left"):
         save_posteriors(replace(make_result(), split="val"), file)
     assert [entry.read_bytes() for entry in tmp_path.iterdir()] == [before]

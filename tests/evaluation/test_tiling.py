@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verydeep.convnets.net import VeryDeep
 from verydeep.evaluation.posteriors import dense_scores, features_with_ceiling, last_map
 from verydeep.evaluation.tiling import map_macs, margin, mean_scores, spans, tiles
+from verydeep.nets.net import VeryDeep
 
 
 def make_net(architecture="A", crop=64, batch_norm=True):

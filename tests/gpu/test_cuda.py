@@ -21,9 +21,9 @@ from verydeep import VeryDeep
 from verydeep.data.augment import TrainingView
 from verydeep.data.datasets import open_data
 from verydeep.data.resident import hold_on_device, resident_batches
-from verydeep.device import Choice, choose
-from verydeep.training.fit import make_optimiser
-from verydeep.training.recipes import find_recipe
+from verydeep.device import Compute, choose
+from verydeep.training.loop import make_optimiser
+from verydeep.training.recipe import find_recipe
 from verydeep.training.update import update
 
 # warnings of CUDA's compilers about this or that GPU are no faults of ours
@@ -52,7 +52,7 @@ def exact():
 
 
 def choice(device=GPU, precision="fp32", channels_last=True):
-    return Choice(device=device, precision=precision, channels_last=channels_last, threads=torch.get_num_threads())
+    return Compute(device=device, precision=precision, channels_last=channels_last, threads=torch.get_num_threads())
 
 
 def make_net(name="A", *, seed=0, crop=32, classes=3, width=0.25, **options):
@@ -161,10 +161,10 @@ def photos(make_folder):
 
 
 def test_resuming_is_as_if_nothing_had_happened(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("verydeep.apps.preparation.choose", lambda make_step, **asked: (choice(), {}))
+    monkeypatch.setattr("verydeep.runs.preparation.choose", lambda make_step, **asked: (choice(), {}))
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one process that makes crops
     clock = iter(range(10**9))
-    monkeypatch.setattr("verydeep.training.fit.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("verydeep.training.loop.time.perf_counter", lambda: float(next(clock)))
     trained = verydeep.fit(make_net("A-bn"), photos, recipe=RECIPE, out=tmp_path / "whole")
     assert trained.finished
     assert next(trained.net.parameters()).device.type == GPU

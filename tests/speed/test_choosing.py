@@ -11,14 +11,14 @@ from torch import Tensor
 
 from small_nets import make_net
 from verydeep import VeryDeep
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.nets.graph import Backend
 from verydeep.speed import choosing
 from verydeep.speed.accelerate import Accelerated
 from verydeep.speed.choosing import Candidate, choose, measure
-from verydeep.speed.folding import Computes
 
 
-class Slow(Computes):
+class Slow(Backend):
     """Computes nothing, for a while."""
 
     def __init__(self, seconds: float) -> None:
@@ -114,7 +114,7 @@ def test_one_that_cannot_be_used_is_left_out_and_named(net):
     broken, (_, fast) = Candidate("broken", fail), candidates()[0]
     with pytest.warns(UserWarning, match="broken cannot be used: no such instruction"):
         assert choose(net, [broken, fast]).candidate is fast
-    with pytest.raises(MistakeError, match="no such instruction"), pytest.warns(UserWarning, match="broken cannot"):
+    with pytest.raises(UserError, match="no such instruction"), pytest.warns(UserWarning, match="broken cannot"):
         measure(net, [broken, broken])
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from verydeep.mistakes import WrongUseError
+from verydeep.errors import UsageError
 from verydeep.speed.convolution import _backward, _convolve, convolve_fast
 from verydeep.speed.library import KERNELS, Kernel, NoKernelError
 
@@ -206,7 +206,7 @@ def of_zeros(*shape: int, **kinds) -> Tensor:
 def test_what_the_kernel_cannot_take_is_refused(kernel, change, message):
     map_, weight, bias = case(0, 1, 16, 16, 8, 8)
     given = {"map_": map_, "weight": weight, "bias": bias, "rectify": False, "pool": False} | change
-    with pytest.raises(WrongUseError, match=message):
+    with pytest.raises(UsageError, match=message):
         torch.ops.verydeep.convolve(*given.values())
 
 
@@ -224,7 +224,7 @@ def test_what_the_kernel_cannot_take_is_refused(kernel, change, message):
 def test_gradients_that_do_not_fit_are_refused(kernel, change, message):
     map_, weight, _ = case(0, 1, 16, 24, 8, 8)
     given = {"gradient": of_zeros(1, 24, 8, 8), "map_": map_, "weight": weight, "output": None, "where": None}
-    with pytest.raises(WrongUseError, match=message):
+    with pytest.raises(UsageError, match=message):
         torch.ops.verydeep.convolve_backward(*(given | change).values(), True, True)
 
 

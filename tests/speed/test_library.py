@@ -12,16 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from verydeep import paper
-from verydeep.convnets.architecture import scaled_channels
-from verydeep.mistakes import WrongUseError
+from verydeep.errors import UsageError
+from verydeep.nets.architecture import scaled_channels
+from verydeep.paper import constants
 from verydeep.speed import library
 from verydeep.speed.library import KERNELS, Kernel, NoKernelError, Packed, find_kernel
 from verydeep.speed.memory import Buffer
 
 RUNNABLE = [name for name, needs in KERNELS.items() if all(map(torch.cpu.get_capabilities().get, needs))]
 WIDTHS = (0.125, 0.25, 0.3, 0.5, 1)
-CHANNELS = sorted({scaled_channels(c, width, 8) for c in paper.BLOCK_CHANNELS for width in WIDTHS} | {5, 33})
+CHANNELS = sorted({scaled_channels(c, width, 8) for c in constants.BLOCK_CHANNELS for width in WIDTHS} | {5, 33})
 
 
 def compiles(tmp_path) -> bool:
@@ -160,9 +160,9 @@ def test_factors_multiply_the_weights_of_an_output_channel(kernel):
 @pytest.mark.parametrize("shape", [(1, 8, 2, 2), (3, 64, 9, 12), (2, 24, 33, 5)])
 def test_local_response_normalisation_is_torch_s(kernel, shape):
     map_ = 30 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    alpha, k = paper.LRN_ALPHA, paper.LRN_K
+    alpha, k = constants.LRN_ALPHA, constants.LRN_K
     result = kernel.normalise_and_pool(laid_out(kernel, map_), alpha, k, Buffer())
-    reference = F.local_response_norm(map_.double(), 5, alpha=5 * alpha, beta=paper.LRN_BETA, k=k)
+    reference = F.local_response_norm(map_.double(), 5, alpha=5 * alpha, beta=constants.LRN_BETA, k=k)
     assert_close(result, F.max_pool2d(reference, 2), 1e-6)
 
 
@@ -238,11 +238,11 @@ def test_the_fastest_kernel_is_found(monkeypatch, kernel):
 
 def test_a_kernel_that_cannot_be_is_a_mistake(monkeypatch):
     monkeypatch.setenv("VERYDEEP_KERNEL", "fast")
-    with pytest.raises(WrongUseError, match="choose one of avx512, avx2, plain or none"):
+    with pytest.raises(UsageError, match="choose one of avx512, avx2, plain or none"):
         find_kernel()
     monkeypatch.setenv("VERYDEEP_KERNEL", "avx512")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "fma3": True})
-    with pytest.raises(WrongUseError, match="this processor can run avx2, plain"):
+    with pytest.raises(UsageError, match="this processor can run avx2, plain"):
         find_kernel()
 
 
@@ -250,7 +250,7 @@ def test_a_kernel_that_is_asked_for_and_was_not_built_is_a_mistake(monkeypatch, 
     monkeypatch.setattr(library, "_HERE", tmp_path)
     library._loaded.cache_clear()
     monkeypatch.setenv("VERYDEEP_KERNEL", "plain")
-    with pytest.raises(WrongUseError, match=r"VERYDEEP_KERNEL=plain: the kernel plain was not built: install a C\+\+"):
+    with pytest.raises(UsageError, match=r"VERYDEEP_KERNEL=plain: the kernel plain was not built: install a C\+\+"):
         find_kernel()
     monkeypatch.delenv("VERYDEEP_KERNEL")
     with pytest.raises(NoKernelError, match="was not built"):

@@ -6,17 +6,17 @@ import json
 import pytest
 import torch
 
-from verydeep.apps.preparation import Execution
-from verydeep.apps.reporter import Silent
-from verydeep.apps.train import resume, train
-from verydeep.convnets.modules import Convolution
-from verydeep.convnets.net import VeryDeep, in_turn
-from verydeep.device import Choice
+from verydeep.device import Compute
+from verydeep.nets.layers import Convolution
+from verydeep.nets.net import VeryDeep, in_turn
+from verydeep.runs.preparation import ComputeOptions
+from verydeep.runs.start import resume, train
 from verydeep.speed import convolution
 from verydeep.speed.library import NoKernelError, find_kernel
 from verydeep.speed.training import Stage, by_kernel, place, release
-from verydeep.training.fit import make_optimiser
-from verydeep.training.recipes import find_recipe
+from verydeep.training.callbacks import Silent
+from verydeep.training.loop import make_optimiser
+from verydeep.training.recipe import find_recipe
 from verydeep.training.update import update
 
 LABELS = torch.arange(6) % 3
@@ -53,11 +53,11 @@ def images(crop: int = 32) -> torch.Tensor:
     return torch.randint(0, 256, (6, 3, crop, crop), dtype=torch.uint8, generator=generator)
 
 
-def choice(kernel: bool, **options) -> Choice:
-    return Choice(device="cpu", precision="fp32", channels_last=True, threads=1, kernel=kernel, **options)
+def choice(kernel: bool, **options) -> Compute:
+    return Compute(device="cpu", precision="fp32", channels_last=True, threads=1, kernel=kernel, **options)
 
 
-def losses(net: VeryDeep, how: Choice, updates: int = 20, rate: float = 0.005) -> list[float]:
+def losses(net: VeryDeep, how: Compute, updates: int = 20, rate: float = 0.005) -> list[float]:
     net = copy.deepcopy(net)
     net.set_dropout(0.0)
     place(net, how)
@@ -165,7 +165,7 @@ def test_a_run_measures_records_and_goes_on_with_its_choice(monkeypatch, tmp_pat
 
     monkeypatch.setattr("verydeep.device._timed", timed)
     notes = Notes()
-    options = {"width": 0.125, "seed": 0, "execution": Execution(device="cpu", precision="fp32")}
+    options = {"width": 0.125, "seed": 0, "execution": ComputeOptions(device="cpu", precision="fp32")}
     trained = train("digits", out=tmp_path / "run", changes={"epochs": 1}, reporter=notes, **options)
     said = next(text for text in notes.said if "measured" in text)
     assert "on cpu, fp32, channels last, verydeep's kernel, 1 thread (measured: " in said

@@ -47,15 +47,15 @@ def make_pictures(folder: Path) -> None:
 
 def train(data: Path, out: Path) -> int:
     """Begins the training, or goes on with it: what ``train DATA --out RUN --resume`` does."""
-    from verydeep.apps.preparation import Execution
-    from verydeep.apps.train import train as start
-    from verydeep.mistakes import MistakeError
+    from verydeep.errors import UserError
+    from verydeep.runs.preparation import ComputeOptions
+    from verydeep.runs.start import train as start
 
-    execution = Execution(device="cpu", precision="fp32", checkpoint_seconds=1e-9)
+    execution = ComputeOptions(device="cpu", precision="fp32", checkpoint_seconds=1e-9)
     changes = {"epochs": 2, "batch_size": 4, "keep": "best", "initialisation": "glorot"}
     try:
         start(data, out=out, crop=32, width=0.02, recipe="quick", changes=changes, execution=execution, go_on=True)
-    except (MistakeError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"    {error}", flush=True)
         return 1
     return 0
@@ -103,12 +103,12 @@ def main() -> None:
     faults = ctypes.CDLL(os.environ["FAULTS"])
     import torch
 
-    import verydeep.apps.train  # before the forks
-    from verydeep.device import Choice
+    import verydeep.runs.start  # before the forks
+    from verydeep.device import Compute
 
     # one that is struck before it has written what was chosen would measure anew, and may choose otherwise
-    choice = Choice(device="cpu", precision="fp32", channels_last=True, threads=1)
-    verydeep.apps.train.choose_for = lambda *_: (choice, 1.0)
+    choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
+    verydeep.runs.start.choose_for = lambda *_: (choice, 1.0)
     torch.set_num_threads(1)
     data, whole, out, count_file = (options.work / name for name in ("data", "whole", "run", "count"))
     make_pictures(data)

@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from verydeep.convnets.dropout import image_keys
-from verydeep.convnets.net import VeryDeep
-from verydeep.device import Choice
-from verydeep.training.fit import make_optimiser
-from verydeep.training.recipes import find_recipe
+from verydeep.device import Compute
+from verydeep.nets.dropout import image_keys
+from verydeep.nets.net import VeryDeep
+from verydeep.training.loop import make_optimiser
+from verydeep.training.recipe import find_recipe
 from verydeep.training.update import NotFiniteError, Objective, update
 
 RECIPE = find_recipe("paper", learning_rate=0.01)
@@ -27,7 +27,7 @@ def make_net(**options):
 
 def updated(net, updates=3, objective=None, **choice):
     net = copy.deepcopy(net)
-    fixed = Choice(device="cpu", precision="fp32", channels_last=False, threads=1, **choice)
+    fixed = Compute(device="cpu", precision="fp32", channels_last=False, threads=1, **choice)
     net.place(fixed)
     optimiser = make_optimiser(net, RECIPE)
     for number in range(updates):
@@ -65,7 +65,7 @@ def test_gradient_checkpointing_changes_nothing(batch_norm):
 def test_gradient_checkpointing_keeps_less():
     def kept(net, **options):
         sizes = []
-        net.place(Choice(device="cpu", precision="fp32", channels_last=False, threads=1, **options))
+        net.place(Compute(device="cpu", precision="fp32", channels_last=False, threads=1, **options))
         with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
             net(IMAGES)
         return sum(sizes)
@@ -87,7 +87,7 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_as_they_are():
     net = make_net()
     with torch.no_grad():
         net.get_submodule("conv4_2").weight.fill_(1e38)
-    choice = Choice(device="cpu", precision="fp32", channels_last=False, threads=1)
+    choice = Compute(device="cpu", precision="fp32", channels_last=False, threads=1)
     before = copy.deepcopy(net.state_dict())
     with pytest.raises(NotFiniteError):
         update(net, make_optimiser(net, RECIPE), IMAGES, LABELS, choice)

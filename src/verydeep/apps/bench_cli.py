@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from verydeep.apps.json_answer import JsonOption, print_json
-from verydeep.apps.options import read_numbers
-from verydeep.mistakes import WrongUseError, check_place
-from verydeep.records import num_cores
+from verydeep.cli.json_answer import JsonOption, print_json
+from verydeep.cli.options import read_numbers
+from verydeep.errors import UsageError, check_output_file
+from verydeep.machine import num_cores
 
 
 def bench(
@@ -57,9 +57,9 @@ def bench(
     Example: verydeep bench --what inference --width 0.125 --crop 64 --rounds 3 --no-memory
     """
     if out is not None:
-        check_place(out, "--out", "speeds.svg")
+        check_output_file(out, "--out", "speeds.svg")
     if threads is not None and threads < 1:
-        raise WrongUseError(f"--threads {threads}: give 1 or more")
+        raise UsageError(f"--threads {threads}: give 1 or more")
     count = threads or (1 if what == "pipeline" else num_cores())
     _prepare(count, tuned=not untuned)
 

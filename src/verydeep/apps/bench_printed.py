@@ -6,9 +6,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.apps.printed import print_table
 from verydeep.bench.contender import Bench, Row, Summary, allocator_in_words
-from verydeep.records import environment
+from verydeep.cli.printed import print_table
+from verydeep.machine import environment
 
 
 def print_bench(found: Bench) -> None:

@@ -3,12 +3,12 @@
 import warnings
 from pathlib import Path
 
-from verydeep.apps.bars import bars
-from verydeep.apps.terminal import reporting
-from verydeep.atomic import written_whole
 from verydeep.bench.contender import Bench, Options
 from verydeep.bench.measure import measure
-from verydeep.mistakes import MistakeError
+from verydeep.cli.terminal import reporting
+from verydeep.errors import UserError
+from verydeep.files import atomic_write
+from verydeep.report.bars import bars
 
 
 def run(options: Options) -> Bench:
@@ -18,7 +18,7 @@ def run(options: Options) -> Bench:
         options: what, and how.
 
     Raises:
-        MistakeError: the data or the model cannot be used.
+        UserError: the data or the model cannot be used.
     """
     with reporting() as reporter, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # what libraries plan is of no use to who compares them
@@ -29,13 +29,13 @@ def write_figure(found: Bench, file: Path) -> None:
     """Writes the speeds as bars, one group for each case.
 
     Raises:
-        MistakeError: the file cannot be written.
+        UserError: the file cannot be written.
     """
     try:
-        with written_whole(file) as temporary:
+        with atomic_write(file) as temporary:
             temporary.write_text(figure(found), encoding="utf-8")
     except OSError as error:
-        raise MistakeError(f"--out {file} cannot be written: {error.strerror or error}") from error
+        raise UserError(f"--out {file} cannot be written: {error.strerror or error}") from error
 
 
 def figure(found: Bench) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from verydeep.mistakes import WrongUseError
-from verydeep.paper import TOTAL_STRIDE
-from verydeep.records import environment
+from verydeep.errors import UsageError
+from verydeep.machine import environment
+from verydeep.paper.constants import TOTAL_STRIDE
 
 WHATS = ("inference", "training", "pipeline", "predict", "dense")
 """What can be measured."""
@@ -61,26 +61,26 @@ class Options:
         """Checks what no measurement can make right.
 
         Raises:
-            WrongUseError: an unknown name, a number out of range, or an option that would say nothing.
+            UsageError: an unknown name, a number out of range, or an option that would say nothing.
         """
         for option, value, known in (("what", self.what, WHATS), ("precision", self.precision, PRECISIONS)):
             if value not in known:
-                raise WrongUseError(f"--{option} {value}: choose one of {', '.join(known)}")
+                raise UsageError(f"--{option} {value}: choose one of {', '.join(known)}")
         numbers = {"threads": [self.threads], "photographs": [self.photographs], "batch": list(self.batches)}
         numbers["rounds"] = [] if self.rounds is None else [self.rounds]
         for option, values in numbers.items():
             if any(value < 1 for value in values):
-                raise WrongUseError(f"--{option} {min(values)}: give 1 or more")
+                raise UsageError(f"--{option} {min(values)}: give 1 or more")
         if self.crop is not None and (self.crop < TOTAL_STRIDE or self.crop % TOTAL_STRIDE):
-            raise WrongUseError(f"--crop {self.crop}: give a multiple of {TOTAL_STRIDE}")
+            raise UsageError(f"--crop {self.crop}: give a multiple of {TOTAL_STRIDE}")
         given = {name for name, value in asdict(self).items() if value != _DEFAULTS.get(name)}
         if self.model is not None and given & {"architecture", "crop", "width", "batch_norm"}:
-            raise WrongUseError(
+            raise UsageError(
                 "--model has its own architecture, crop, width and batch norm: leave out --architecture, --crop, "
                 "--width, --batch-norm"
             )
         if ignored := [_OPTIONS[name] for name in _IGNORED[self.what] if name in given]:
-            raise WrongUseError(f"--what {self.what} has no use for {', '.join(ignored)}: leave it out")
+            raise UsageError(f"--what {self.what} has no use for {', '.join(ignored)}: leave it out")
 
     def as_record(self) -> dict[str, Any]:
         """The fields, for JSON."""

@@ -10,19 +10,19 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor, nn
 
-from verydeep import paper
 from verydeep.bench.contender import Case, Contender, Options, Row, scores_error
 from verydeep.bench.inference import version_of
 from verydeep.bench.nets import as_torchvision_builds_it, make_net, normalised
 from verydeep.bench.photographs import find_photographs, middle, of_four_thirds, rescaled
-from verydeep.convnets.architecture import scaled_length
-from verydeep.convnets.net import VeryDeep
 from verydeep.data.images import rescaled_size
+from verydeep.errors import UsageError
 from verydeep.evaluation.cost import macs_of_part
 from verydeep.evaluation.measure import posterior
 from verydeep.evaluation.protocols import find_protocol
 from verydeep.evaluation.views import grid_offsets
-from verydeep.mistakes import WrongUseError
+from verydeep.nets.architecture import scaled_length
+from verydeep.nets.net import VeryDeep
+from verydeep.paper import constants
 from verydeep.speed.accelerate import Accelerated, accelerate
 
 _ROUNDS = 3
@@ -36,14 +36,14 @@ class Dense:
         options: of the measurement.
 
     Raises:
-        WrongUseError: another precision.
+        UsageError: another precision.
     """
 
     precisions: tuple[str, ...] = ("fp32",)
 
     def __init__(self, options: Options) -> None:
         if options.precision != "fp32":
-            raise WrongUseError(f"--precision {options.precision}: dense testing is measured in fp32")
+            raise UsageError(f"--precision {options.precision}: dense testing is measured in fp32")
         self.options = options
 
     @property
@@ -96,7 +96,7 @@ class Dense:
 
     @property
     def _scales(self) -> tuple[int, ...]:
-        low, high = paper.JITTERED_TRAIN_SCALES
+        low, high = constants.JITTERED_TRAIN_SCALES
         return tuple(scaled_length(scale, self._net.geometry.crop) for scale in (low, (low + high) // 2, high))
 
     def _macs(self, protocol: str) -> int:
@@ -161,7 +161,7 @@ class Dense:
 
 
 def _trimmed(side: int) -> int:
-    return side // paper.TOTAL_STRIDE * paper.TOTAL_STRIDE
+    return side // constants.TOTAL_STRIDE * constants.TOTAL_STRIDE
 
 
 def _grid(pixels: ndarray, crop: int) -> list[ndarray]:

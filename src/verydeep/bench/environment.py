@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 from verydeep.speed.allocator import TUNABLES
 
 
@@ -50,12 +50,12 @@ def run_process(command: Sequence[str], environment: dict[str, str]) -> Ran:
         environment: of it.
 
     Raises:
-        MistakeError: it failed.
+        UserError: it failed.
     """
     clock = [sys.executable, "-I", "-S", str(Path(__file__).with_name("clock.py")), *command]
     done = subprocess.run(clock, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        raise MistakeError(f"{' '.join(command)[:120]} failed: {last}")
+        raise UserError(f"{' '.join(command)[:120]} failed: {last}")
     output, _, measured = done.stdout.rstrip("\n").rpartition("\n")
     return Ran(output=output, **json.loads(measured))

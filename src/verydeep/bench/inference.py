@@ -16,8 +16,8 @@ from verydeep.bench.peer_onnxruntime import onnx_runtime
 from verydeep.bench.peer_openvino import openvino_net
 from verydeep.bench.peer_torch import Bind, compiled, eager, timm_net
 from verydeep.bench.photographs import find_photographs, scaled_crops
-from verydeep.convnets.architecture import layers
-from verydeep.convnets.net import VeryDeep
+from verydeep.nets.architecture import layers
+from verydeep.nets.net import VeryDeep
 from verydeep.speed.accelerate import Accelerated, accelerate
 
 _BATCHES = (1, 8)

@@ -17,7 +17,7 @@ from verydeep.bench.pipeline import Pipeline
 from verydeep.bench.predict import Predict
 from verydeep.bench.rounds import Progress, rows_of, time_rounds
 from verydeep.bench.training import Training
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 
 class Workload(Protocol):
@@ -51,7 +51,7 @@ def find_workload(options: Options) -> Workload:
     """Finds what the options ask for.
 
     Raises:
-        WrongUseError: an option that cannot be right.
+        UsageError: an option that cannot be right.
     """
     options.check()
     return _WORKLOADS[options.what](options)
@@ -65,7 +65,7 @@ def measure(options: Options, progress: Progress) -> Bench:
         progress: told how far it is.
 
     Raises:
-        MistakeError: the data or the model cannot be used, or nothing of ours can do the work.
+        UserError: the data or the model cannot be used, or nothing of ours can do the work.
     """
     workload = find_workload(options)
     rows: list[Row] = []
@@ -111,7 +111,7 @@ def _check_ours(case: Case, absent: Sequence[Absent]) -> None:
     ours = [contender.name for contender in case.contenders if contender.is_ours]
     reasons = {missing.name: missing.reason for missing in absent}
     if all(name in reasons for name in ours):
-        raise MistakeError(f"{case.name}: {reasons[ours[0]]}")
+        raise UserError(f"{case.name}: {reasons[ours[0]]}")
 
 
 def _memory(options: Options, case: Case, outputs: Mapping[str, object], progress: Progress) -> dict[str, int]:

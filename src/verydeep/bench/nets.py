@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from verydeep.bench.contender import Options
-from verydeep.convnets.architecture import layers
-from verydeep.convnets.model_file import load
-from verydeep.convnets.net import VeryDeep
-from verydeep.mistakes import WrongUseError
+from verydeep.errors import UsageError
+from verydeep.nets.architecture import layers
+from verydeep.nets.model_file import load
+from verydeep.nets.net import VeryDeep
 
 
 @torch.inference_mode(False)  # weights made in it could not be converted outside of it, as some contenders do
@@ -21,8 +21,8 @@ def make_net(options: Options, *, batch_norm: bool | None = None, crop: int = 22
         num_classes: of the random net.
 
     Raises:
-        MistakeError: there is no such model.
-        WrongUseError: a net that torchvision has not.
+        UserError: there is no such model.
+        UsageError: a net that torchvision has not.
     """
     if options.model is not None:
         net = load(options.model)
@@ -38,7 +38,7 @@ def make_net(options: Options, *, batch_norm: bool | None = None, crop: int = 22
         )
     kernels = {layer.kernel for layer in layers(net.geometry) if layer.kind == "convolution"}
     if kernels != {3} or net.geometry.architecture.name == "A-LRN":
-        raise WrongUseError(f"--architecture {net.geometry.architecture.name}: torchvision has A, B, D and E only")
+        raise UsageError(f"--architecture {net.geometry.architecture.name}: torchvision has A, B, D and E only")
     return net.eval()
 
 

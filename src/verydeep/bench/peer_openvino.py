@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from verydeep.bench.contender import Call
 from verydeep.bench.peer_torch import Bind
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 from verydeep.speed.openvino_net import import_nncf, import_openvino
 
 
@@ -51,5 +51,5 @@ def _imported(how: Callable[[], Any], name: str) -> Any:  # noqa: ANN401
     """Imports a library as ours does, without its telemetry; the bench knows a missing one by its ImportError."""
     try:
         return how()
-    except MistakeError as error:
+    except UserError as error:
         raise ImportError(str(error), name=name) from error

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from verydeep.bench.contender import Call, LeftOutError
 from verydeep.convnets.foreign.targets import TARGETS, to_state_dict
-from verydeep.convnets.net import VeryDeep
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.nets.net import VeryDeep
 
 Bind = Callable[[Tensor], Call]
 """Gives the call that computes the scores of normalised images; what it does to them first is not timed."""
@@ -83,7 +83,7 @@ def timm_net(net: VeryDeep, *, channels_last: bool, precision: str) -> Bind:
 
     try:
         TARGETS["timm"].check(net)
-    except MistakeError as error:
+    except UserError as error:
         raise LeftOutError(str(error)) from error
     geometry = net.geometry
     depth = geometry.architecture.weight_layers

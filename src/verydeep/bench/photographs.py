@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from verydeep.convnets.architecture import scaled_length
 from verydeep.data.images import is_image_file, read_image, rescaled_size
-from verydeep.mistakes import MistakeError
-from verydeep.paper import TRAIN_SCALE
+from verydeep.errors import UserError
+from verydeep.nets.architecture import scaled_length
+from verydeep.paper.constants import TRAIN_SCALE
 
 
 def find_photographs(data: Path | None, count: int, suffixes: tuple[str, ...] = ()) -> list[Path]:
@@ -24,7 +24,7 @@ def find_photographs(data: Path | None, count: int, suffixes: tuple[str, ...] = 
         suffixes: that a file of the folder must have one of, in lower case; by default those of all images.
 
     Raises:
-        MistakeError: there are none.
+        UserError: there are none.
     """
     if data is None:
         import sklearn
@@ -39,9 +39,9 @@ def find_photographs(data: Path | None, count: int, suffixes: tuple[str, ...] = 
             if is_image_file(file) and (not suffixes or file.suffix.lower() in suffixes)
         )
     else:
-        raise MistakeError(f"--data {data}: there is no such folder; give one with photographs")
+        raise UserError(f"--data {data}: there is no such folder; give one with photographs")
     if not files:
-        raise MistakeError(f"--data {data}: no photographs in it{f' ({chr(44).join(suffixes)})' if suffixes else ''}")
+        raise UserError(f"--data {data}: no photographs in it{f' ({chr(44).join(suffixes)})' if suffixes else ''}")
     return list(islice(cycle(files), count))
 
 

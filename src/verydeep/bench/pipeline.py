@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from verydeep import paper
 from verydeep.bench.contender import Call, Case, Contender, Options, Row
 from verydeep.bench.inference import version_of
 from verydeep.bench.peer_crops import (
@@ -30,7 +29,6 @@ from verydeep.bench.peer_crops import (
     upright,
 )
 from verydeep.bench.photographs import find_photographs
-from verydeep.convnets.architecture import scaled_length
 from verydeep.data.augment import TrainingView
 from verydeep.data.batches import batches_by_shape, training_batches
 from verydeep.data.image_set import ImageSet
@@ -38,6 +36,8 @@ from verydeep.data.images import rescaled_size
 from verydeep.data.stores import FolderStore
 from verydeep.evaluation.measure import BATCH_PIXELS
 from verydeep.evaluation.protocols import find_protocol
+from verydeep.nets.architecture import scaled_length
+from verydeep.paper import constants
 
 _ROUNDS = 7
 
@@ -53,9 +53,9 @@ class Pipeline:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.crop = options.crop or paper.CROP
-        self.scale = scaled_length(paper.TRAIN_SCALE, self.crop)
-        low, high = paper.JITTERED_TRAIN_SCALES
+        self.crop = options.crop or constants.CROP
+        self.scale = scaled_length(constants.TRAIN_SCALE, self.crop)
+        low, high = constants.JITTERED_TRAIN_SCALES
         self.scales = scaled_length(low, self.crop), scaled_length(high, self.crop)
 
     @property

@@ -15,9 +15,9 @@ from verydeep.bench.nets import make_net
 from verydeep.bench.photographs import find_photographs
 from verydeep.convnets.foreign.names import TORCHVISION_MEAN, TORCHVISION_STD, pixels
 from verydeep.convnets.foreign.targets import TARGETS, export
-from verydeep.convnets.model_file import save
-from verydeep.convnets.net import VeryDeep
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.model_file import save
+from verydeep.nets.net import VeryDeep
 
 _ROUNDS, _LONG_ROUNDS = 7, 3
 _UNTUNED, _TUNED = "script of torchvision", "script of torchvision, our allocator settings,"
@@ -30,7 +30,7 @@ class Predict:
         options: of the measurement.
 
     Raises:
-        WrongUseError: int8, which wants images to find its ranges on; or another allocator.
+        UsageError: int8, which wants images to find its ranges on; or another allocator.
     """
 
     precisions: tuple[str, ...] = ()
@@ -42,9 +42,9 @@ class Predict:
 
     def __init__(self, options: Options) -> None:
         if options.precision == "int8":
-            raise WrongUseError("--precision int8: verydeep predict has fp32, bf16 and auto")
+            raise UsageError("--precision int8: verydeep predict has fp32, bf16 and auto")
         if not options.tuned:
-            raise WrongUseError("--untuned: predict measures the script both ways, and ours as it is")
+            raise UsageError("--untuned: predict measures the script both ways, and ours as it is")
         self.options = options
         self._files = find_photographs(options.data, options.photographs)
         self._folder = Path(tempfile.mkdtemp(prefix="verydeep-bench-"))
@@ -114,7 +114,7 @@ class Predict:
         net, target = self._net, TARGETS["torchvision"]
         try:
             target.check(net)
-        except MistakeError as error:
+        except UserError as error:
             raise LeftOutError(str(error)) from error
         file = self._folder / "net.pth"
         export(net, target, file)

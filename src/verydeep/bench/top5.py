@@ -20,14 +20,14 @@ def main(model: str, precision: str, files: list[str]) -> None:
     import numpy as np
     import torch
 
-    from verydeep.convnets.architecture import scaled_length
-    from verydeep.convnets.model_file import load
     from verydeep.data.image_set import ImageSet
     from verydeep.data.stores import FolderStore
-    from verydeep.device import Choice
+    from verydeep.device import Compute
     from verydeep.evaluation.measure import measure_posteriors
     from verydeep.evaluation.protocols import find_protocol
-    from verydeep.paper import TRAIN_SCALE
+    from verydeep.nets.architecture import scaled_length
+    from verydeep.nets.model_file import load
+    from verydeep.paper.constants import TRAIN_SCALE
     from verydeep.speed.accelerate import accelerate
 
     net = load(model)
@@ -38,7 +38,7 @@ def main(model: str, precision: str, files: list[str]) -> None:
         labels=np.zeros(len(files), dtype=np.int64),
         store=FolderStore(Path()),
     )
-    choice = Choice(device="cpu", precision="fp32", channels_last=True, threads=torch.get_num_threads())
+    choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=torch.get_num_threads())
     scale = scaled_length(TRAIN_SCALE, net.geometry.crop)
     fast = accelerate(net, precision=precision)
     posteriors = measure_posteriors(fast, images, find_protocol("centre"), [scale], choice).posteriors

@@ -14,13 +14,13 @@ from verydeep.bench.contender import Case, Contender, Options, Row
 from verydeep.bench.inference import version_of
 from verydeep.bench.nets import as_torchvision_builds_it, make_net, normalised, random_images
 from verydeep.bench.peer_torch import check_compiler
-from verydeep.convnets.architecture import layers
-from verydeep.convnets.net import VeryDeep
-from verydeep.device import Choice, choose
-from verydeep.mistakes import WrongUseError
+from verydeep.device import Compute, choose
+from verydeep.errors import UsageError
+from verydeep.nets.architecture import layers
+from verydeep.nets.net import VeryDeep
 from verydeep.speed.training import can_train, place
-from verydeep.training.fit import make_optimiser
-from verydeep.training.recipes import find_recipe
+from verydeep.training.loop import make_optimiser
+from verydeep.training.recipe import find_recipe
 from verydeep.training.update import update
 
 _ROUNDS = 5
@@ -73,7 +73,7 @@ def set_dropout(net: nn.Module, p: float) -> None:
             module.p = p
 
 
-def our_step(net: VeryDeep, images: Tensor, labels: Tensor, choice: Choice) -> Step:
+def our_step(net: VeryDeep, images: Tensor, labels: Tensor, choice: Compute) -> Step:
     """One update as verydeep's loop makes it.
 
     Args:
@@ -140,12 +140,12 @@ class Training:
         options: of the measurement.
 
     Raises:
-        WrongUseError: training has no such precision.
+        UsageError: training has no such precision.
     """
 
     def __init__(self, options: Options) -> None:
         if options.precision == "int8":
-            raise WrongUseError("--precision int8: nets are trained in fp32 or bf16")
+            raise UsageError("--precision int8: nets are trained in fp32 or bf16")
         self.options = options
         self.notes = ("the error is that of the gradients of a few images, without dropout",)
 
@@ -202,7 +202,7 @@ class _One:
     def _ours(self) -> Contender:
         asked = self.options.precision
 
-        made: list[Choice] = []
+        made: list[Compute] = []
 
         def make() -> Step:
             made[:] = [self._choice(asked)]
@@ -216,7 +216,7 @@ class _One:
             computed_by=lambda: str(made[0]),
         )
 
-    def _choice(self, precision: str) -> Choice:
+    def _choice(self, precision: str) -> Compute:
         """Precision and layout, by timing a step with each, as ``verydeep train`` does."""
         count = max(1, min(len(self.images), _MEASURED_PIXELS // self.net.geometry.crop**2))
         few = self.images[:count], self.labels[:count]

@@ -6,7 +6,7 @@ import numpy as np
 
 from verydeep.data.datasets import DataSet, fingerprint
 from verydeep.data.image_set import ImageSet
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 NO_VALIDATION = "none: the images held out for it are trained on too, and errors given for train are of these"
 """Where validation images come from when none are kept."""
@@ -19,11 +19,11 @@ def train_on_all(data: DataSet) -> DataSet:
     their error says that a training works, and nothing about new images.
 
     Raises:
-        MistakeError: the validation images lie elsewhere than the training images.
+        UserError: the validation images lie elsewhere than the training images.
     """
     train, val = data.train, data.val
     if train.store != val.store or set(train.names) & set(val.names):
-        raise MistakeError(
+        raise UserError(
             f"{data.name} has validation images of its own, apart from its training images: --no-validation is for "
             "those that were held out of the training images"
         )

@@ -7,9 +7,9 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from numpy.random import Generator
 
-from verydeep import paper
 from verydeep.data.images import rescaled_size, size_of
 from verydeep.data.resample import resample
+from verydeep.paper import constants
 
 
 def principal_shifts(covariance: Float[ndarray, "3 3"]) -> Float[ndarray, "3 3"]:
@@ -27,7 +27,7 @@ def principal_shifts(covariance: Float[ndarray, "3 3"]) -> Float[ndarray, "3 3"]
     Paper: section 3.1, after Krizhevsky et al. (2012).
     """
     eigenvalues, eigenvectors = np.linalg.eigh(covariance / 255.0**2)
-    shifts: ndarray = eigenvectors * (np.maximum(eigenvalues, 0) * paper.COLOUR_SHIFT_STD * 255)
+    shifts: ndarray = eigenvectors * (np.maximum(eigenvalues, 0) * constants.COLOUR_SHIFT_STD * 255)
     return shifts
 
 

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from verydeep.data.augment import TrainingView
 from verydeep.data.image_set import ImageSet, read_ahead
-from verydeep.mistakes import MistakeError
-from verydeep.processes import Processes
+from verydeep.errors import UserError
+from verydeep.launched import Processes
 
 Batch = tuple[UInt8[Tensor, "n 3 h w"], Int64[Tensor, "n"], Int64[Tensor, "n"]]
 """Images, RGB in 0..255 and channels last in memory; the indices of their classes; which use of which image each is."""
@@ -25,7 +25,7 @@ def _stack(arrays: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
 
 
-class _Views(Dataset[Batch | MistakeError]):
+class _Views(Dataset[Batch | UserError]):
     """Training crops, each drawn from (seed, epoch, use): the same for any number of workers and processes."""
 
     def __init__(self, images: ImageSet, view: TrainingView, seed: int, epoch: int) -> None:
@@ -44,10 +44,10 @@ class _Views(Dataset[Batch | MistakeError]):
         labels = self.images.labels[[use % len(self.images) for use in uses]]
         return _stack(list(islice(crops, len(uses)))), torch.from_numpy(labels), torch.tensor(uses)
 
-    def __getitems__(self, uses: list[int]) -> Batch | MistakeError:
+    def __getitems__(self, uses: list[int]) -> Batch | UserError:
         try:
             return self.batch(uses, self.crops(uses))
-        except MistakeError as error:  # raised in the main process: torch would add the worker's traceback to its line
+        except UserError as error:  # raised in the main process: torch would add the worker's traceback to its line
             return error
 
 
@@ -82,9 +82,9 @@ def training_order(images: ImageSet, *, seed: int, epoch: int, balanced: bool = 
     return uses
 
 
-def _whole(batches: Iterable[Batch | MistakeError]) -> Iterator[Batch]:
+def _whole(batches: Iterable[Batch | UserError]) -> Iterator[Batch]:
     for batch in batches:
-        if isinstance(batch, MistakeError):
+        if isinstance(batch, UserError):
             raise batch
         yield batch
 

@@ -10,7 +10,7 @@ from verydeep.data import imagenet, layouts
 from verydeep.data.datasets import BUILT_IN
 from verydeep.data.download import Archive, data_folder, unpack_tar, unpack_tar_in_zip
 from verydeep.data.layouts import Splits
-from verydeep.mistakes import WrongUseError
+from verydeep.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,9 +268,9 @@ def known(name: str) -> NamedSet:
     """Finds a data set that can be fetched.
 
     Raises:
-        WrongUseError: there is none of that name.
+        UsageError: there is none of that name.
     """
     if row := find_named(name):
         return row
     what = f"{name} comes with the package" if name in BUILT_IN else f"unknown data set {name!r}"
-    raise WrongUseError(f"{what}: choose one of {', '.join(NAMED)}")
+    raise UsageError(f"{what}: choose one of {', '.join(NAMED)}")

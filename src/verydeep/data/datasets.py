@@ -12,7 +12,7 @@ import numpy as np
 from verydeep.data.image_set import ImageSet, Progress, count_per_class, ignore_progress
 from verydeep.data.images import is_image_file
 from verydeep.data.stores import FolderStore, PictureStore
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 """Names of the folders of each split."""
@@ -57,14 +57,14 @@ class DataSet:
         """Gives a split by name; by default test where there is one, else val.
 
         Raises:
-            MistakeError: the data set has no such split.
+            UserError: the data set has no such split.
         """
         if name is None:
             return self.test or self.val
         images = {"train": self.train, "val": self.val, "test": self.test}.get(name)
         if images is None:
             available = "train, val" + (", test" if self.test else "")
-            raise MistakeError(f"{self.name} has no split {name!r}: it has {available}")
+            raise UserError(f"{self.name} has no split {name!r}: it has {available}")
         return images
 
 
@@ -83,7 +83,7 @@ def open_data(data: str | Path, progress: Progress = ignore_progress) -> DataSet
         progress: told how far the listing of shards without an index is.
 
     Raises:
-        MistakeError: there is no such data set, or its folders or shards do not make one.
+        UserError: there is no such data set, or its folders or shards do not make one.
     """
     from verydeep.data.catalogue import NAMED, find_named  # these build on this module
     from verydeep.data.named import open_named
@@ -100,7 +100,7 @@ def open_data(data: str | Path, progress: Progress = ignore_progress) -> DataSet
         return open_named(row)
     what = f"{path} is a file" if path.is_file() else f"no data {str(data)!r}"
     names = ", ".join([*BUILT_IN, *NAMED])
-    raise MistakeError(
+    raise UserError(
         f"{what}: give a folder of class folders, WebDataset shards (x-{{000..009}}.tar), or a name ({names})"
     )
 
@@ -111,7 +111,7 @@ def _open_folder(root: Path) -> DataSet:
     if folders["train"] is None:
         found = next((folder for folder in folders.values() if folder), None)
         if found is not None:
-            raise MistakeError(f"{root} has {found.name}/ but no train/: the classes come from the training split")
+            raise UserError(f"{root} has {found.name}/ but no train/: the classes come from the training split")
         return make_data_set(name, str(root), hold_out_test(_read_classes(root, root, "train")))
     train = _read_classes(root, folders["train"], "train")
     splits = {"train": train} | {
@@ -138,7 +138,7 @@ def make_data_set(name: str, where: str, splits: Mapping[str, ImageSet], validat
         validation: where the images of val come from, in words.
 
     Raises:
-        MistakeError: a split would be empty.
+        UserError: a split would be empty.
     """
     train, val, test = splits["train"], splits.get("val"), splits.get("test")
     if val is None:
@@ -146,9 +146,7 @@ def make_data_set(name: str, where: str, splits: Mapping[str, ImageSet], validat
         validation = HELD_OUT
     for images in (train, val):
         if not len(images):
-            raise MistakeError(
-                f"{where}: too few images to set some aside for {images.split}: add images to its classes"
-            )
+            raise UserError(f"{where}: too few images to set some aside for {images.split}: add images to its classes")
     return DataSet(
         name=name,
         train=train,
@@ -164,7 +162,7 @@ def _split_folder(root: Path, names: Sequence[str]) -> Path | None:
     found = [root / name for name in names if (root / name).is_dir()]
     if len(found) > 1:
         both = " and ".join(f"{folder.name}/" for folder in found)
-        raise MistakeError(f"{root} has both {both}: keep one of them, they mean the same split")
+        raise UserError(f"{root} has both {both}: keep one of them, they mean the same split")
     return found[0] if found else None
 
 
@@ -172,23 +170,21 @@ def _read_classes(root: Path, folder: Path, split: str, known: tuple[str, ...] |
     """Lists the images of class folders; the classes are theirs, or those known from the training split."""
     found = sorted((entry.name for entry in os.scandir(folder) if is_class_folder(entry)), key=natural_key)
     if not found:
-        raise MistakeError(f"{folder} has no class folders: put the images of each class into a folder of its name")
+        raise UserError(f"{folder} has no class folders: put the images of each class into a folder of its name")
     classes = known or tuple(found)
     for name in found:
         if any("\ud800" <= character <= "\udfff" for character in name):  # bytes that are no UTF-8
-            raise MistakeError(f"{folder}: the class folder {name!a} has a name that is no UTF-8: rename it")
+            raise UserError(f"{folder}: the class folder {name!a} has a name that is no UTF-8: rename it")
         if name not in classes:
-            raise MistakeError(
-                f"class {name!r} of {folder} is not among the classes of train/: add it there or remove it"
-            )
+            raise UserError(f"class {name!r} of {folder} is not among the classes of train/: add it there or remove it")
     if len(classes) < 2:
-        raise MistakeError(f"{folder} has one class, {classes[0]!r}: a classifier needs at least two class folders")
+        raise UserError(f"{folder} has one class, {classes[0]!r}: a classifier needs at least two class folders")
     names: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
         files = image_files(folder / name) if name in found else []
         if not files and (known is None or name in found):
-            raise MistakeError(f"class {name!r} has no images in {folder / name}: add some or remove the folder")
+            raise UserError(f"class {name!r} has no images in {folder / name}: add some or remove the folder")
         names += [file.relative_to(root).as_posix() for file in files]
         labels += [label] * len(files)
     return ImageSet(

@@ -18,7 +18,7 @@ from verydeep.data.findings import Finding, named, worst_first
 from verydeep.data.image_set import ImageSet, Progress, count_per_class, ignore_progress, read_ahead
 from verydeep.data.listing import UNLABELLED, list_folder
 from verydeep.data.structure import class_set_findings, odd_names, structure_findings
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 WORTH_A_NOTE, WORTH_A_WARNING = 3, 10
 """How many times larger the largest class is than the smallest, from which on it is said."""
@@ -75,7 +75,7 @@ def examine(data: str | Path, progress: Progress = ignore_progress) -> Diagnosis
         progress: told how far it is.
 
     Raises:
-        MistakeError: there is no such data set, or no image in it.
+        UserError: there is no such data set, or no image in it.
     """
     with warnings.catch_warnings():  # of Pillow, about large files and odd tags: what matters becomes a finding
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -90,7 +90,7 @@ def _examine(data: str | Path, progress: Progress) -> Diagnosis:
         return _diagnosis(str(data), _splits(opened), examine_quickly(opened))
     listing = list_folder(root)
     if not listing.classes and not listing.loose:
-        raise MistakeError(f"no images in {root}: give a folder of class folders")
+        raise UserError(f"no images in {root}: give a folder of class folders")
     sets = listing.image_sets()
     own = [split for split in sets if not listing.has_split_folders or split not in listing.places]
     facts = look_at_all(root, [name for images in sets.values() for name in images.names], progress)
@@ -190,7 +190,7 @@ def _refusal(root: Path) -> list[Finding]:
     """Asks ``open_data`` as the last authority on whether a folder can be trained on."""
     try:
         open_data(root)
-    except MistakeError as mistake:
+    except UserError as mistake:
         message, _, remedy = str(mistake).rpartition(": ")
         return [Finding(kind="refused", severity="fatal", message=message or remedy, remedy=remedy)]
     return []

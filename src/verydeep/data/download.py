@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from verydeep.download import Digest, cache_folder, check, download, tell_megabytes
-from verydeep.mistakes import MistakeError
+from verydeep.download import Digest, cache_folder, check, download, report_bytes
+from verydeep.errors import UserError
 from verydeep.progress import Progress, ignore_progress
 
 Unpack = Callable[[Path, Path, Progress], None]
@@ -65,7 +65,7 @@ def obtain(archives: Sequence[Archive], folder: Path, progress: Progress = ignor
         progress: told how far it is, in megabytes.
 
     Raises:
-        MistakeError: no network, a file that is not what was published, or a folder that cannot be written.
+        UserError: no network, a file that is not what was published, or a folder that cannot be written.
     """
     needed = [archive for archive in archives if not archive.is_done(folder)]
     missing = [archive for archive in needed if archive.is_missing(folder)]
@@ -82,7 +82,7 @@ def obtain(archives: Sequence[Archive], folder: Path, progress: Progress = ignor
             if archive.unpack:
                 (folder / archive.file).unlink()
     except OSError as error:
-        raise MistakeError(
+        raise UserError(
             f"{folder} cannot be written ({error.strerror or error}): make room, or set VERYDEEP_DATA to another folder"
         ) from error
     finally:
@@ -106,7 +106,7 @@ def check_md5(archive: Archive, folder: Path, progress: Progress = ignore_progre
     """Checks that a file is the archive that was published.
 
     Raises:
-        MistakeError: it is not.
+        UserError: it is not.
     """
     check(folder / archive.file, Digest("md5", archive.md5), progress)
 
@@ -119,10 +119,10 @@ def _unpack_whole(archive: Archive, folder: Path, progress: Progress) -> None:
         try:
             archive.unpack(folder / archive.file, Path(temporary), progress)
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
-            raise MistakeError(f"{folder / archive.file} cannot be unpacked: {error}") from error
+            raise UserError(f"{folder / archive.file} cannot be unpacked: {error}") from error
         made = Path(temporary) / archive.becomes
         if not made.is_dir():
-            raise MistakeError(f"{folder / archive.file} cannot be unpacked: it has no folder {archive.becomes}/")
+            raise UserError(f"{folder / archive.file} cannot be unpacked: it has no folder {archive.becomes}/")
         made.rename(folder / archive.becomes)
 
 
@@ -156,4 +156,4 @@ def extract_members(
     """
     for member in tar:
         tar.extract(member, into, filter="data")
-        tell_megabytes(progress, what, position(), size)
+        report_bytes(progress, what, position(), size)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from verydeep.data.images import read_image
 from verydeep.data.similarity import small_grey
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 _ORIENTATION = 0x0112  # of EXIF
 _SIXTEEN_BITS = ("I;16", "L;16", "LA;16", "RGB;16", "RGBA;16", "RGBX;16")
@@ -97,7 +97,7 @@ def _damage(file: Path, error: Exception) -> str:
     """Says why a file cannot be read, in the words of the training that would stop at it."""
     try:
         read_image(file)
-    except MistakeError as mistake:
+    except UserError as mistake:
         return str(mistake).partition(" cannot be read as an image: ")[2] or str(mistake)
     return str(error) or type(error).__name__
 

@@ -7,7 +7,7 @@ from verydeep.data.datasets import SPLIT_NAMES, DataSet, hold_out_test, make_dat
 from verydeep.data.places import Place, inside
 from verydeep.data.shard_store import ShardPart, file_name, make_image_set
 from verydeep.data.tar_listing import Listing
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 CLASSES_FILE = "classes.txt"
 """Names of the classes, one a line; the number of a class is its line, counted from 0."""
@@ -17,12 +17,12 @@ def split_of(file: str) -> str | None:
     """Finds the split that a file is named after: ``imagenet-train-0000.tar`` is of train.
 
     Raises:
-        MistakeError: its name has more than one.
+        UserError: its name has more than one.
     """
     words = set(re.split(r"[^a-z]+", file_name(file).lower()))
     found = [split for split, names in SPLIT_NAMES.items() if words.intersection(names)]
     if len(found) > 1:
-        raise MistakeError(f"{file} is named after {' and '.join(found)}: name it after one split")
+        raise UserError(f"{file} is named after {' and '.join(found)}: name it after one split")
     return found[0] if found else None
 
 
@@ -37,16 +37,16 @@ def join_listings(place: Place, listings: Mapping[str, Listing], folder: str, na
         where: what a person calls its place.
 
     Raises:
-        MistakeError: splits or classes do not fit together.
+        UserError: splits or classes do not fit together.
     """
     shards: dict[str | None, list[str]] = {}
     for file in listings:
         shards.setdefault(split_of(file), []).append(file)
     whole = list(shards) == [None]
     if not whole and None in shards:
-        raise MistakeError(f"{shards[None][0]} is named after no split and others are: name all of them or none")
+        raise UserError(f"{shards[None][0]} is named after no split and others are: name all of them or none")
     if not whole and "train" not in shards:
-        raise MistakeError(
+        raise UserError(
             f"{where} has shards of {' and '.join(map(str, shards))} but none of train: "
             "the classes come from the training split"
         )
@@ -69,10 +69,10 @@ def _read_classes(place: Place, folder: str) -> tuple[str, ...] | None:
     try:
         classes = tuple(line.strip() for line in data.decode("utf-8").rstrip().splitlines())
     except UnicodeDecodeError as error:
-        raise MistakeError(f"{file} is no text: write the names of the classes, one a line") from error
+        raise UserError(f"{file} is no text: write the names of the classes, one a line") from error
     for name in classes:
         if not name or classes.count(name) > 1:
-            raise MistakeError(f"{file} has {repr(name) + ' twice' if name else 'an empty line'}: name each class once")
+            raise UserError(f"{file} has {repr(name) + ' twice' if name else 'an empty line'}: name each class once")
     return classes
 
 
@@ -82,7 +82,7 @@ def _number_classes(
     """Gives the classes, and the index of the class of each label; labels that are numbers count the listed classes."""
     classes = listed or tuple(sorted(labels, key=natural_key))
     if len(classes) < 2:
-        raise MistakeError(f"{where} has one class, {classes[0]!r}: a classifier needs at least two")
+        raise UserError(f"{where} has one class, {classes[0]!r}: a classifier needs at least two")
     if listed and all(label.isdecimal() for label in labels):
         return classes, {str(index): index for index in range(len(classes))}
     return classes, {name: index for index, name in enumerate(classes)}
@@ -91,7 +91,7 @@ def _number_classes(
 def _part(file: str, listing: Listing, numbers: Mapping[str, int], num_classes: int) -> ShardPart:
     for name, label in zip(listing.names, listing.labels, strict=True):
         if label not in numbers:
-            raise MistakeError(
+            raise UserError(
                 f"label {label!r} of {file}:{name} is none of the {num_classes} classes, which come from "
                 f"{CLASSES_FILE} beside the shards or else from the labels of the training split"
             )

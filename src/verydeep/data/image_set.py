@@ -14,10 +14,10 @@ from PIL import Image
 
 from verydeep.data.images import DAMAGED_REMEDY, DamagedImageError, decode_pixels
 from verydeep.data.stores import Store
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.machine import free_memory
 from verydeep.progress import Progress as Progress
 from verydeep.progress import ignore_progress as ignore_progress
-from verydeep.records import free_memory
 
 _T = TypeVar("_T")
 
@@ -59,7 +59,7 @@ class ImageSet:
         """Decodes an image to upright RGB.
 
         Raises:
-            MistakeError: it cannot be had.
+            UserError: it cannot be had.
             DamagedImageError: it cannot be decoded.
         """
         return Image.fromarray(self.pixels(index))
@@ -68,7 +68,7 @@ class ImageSet:
         """Decodes an image to the pixels of upright RGB.
 
         Raises:
-            MistakeError: it cannot be had.
+            UserError: it cannot be had.
             DamagedImageError: it cannot be decoded.
         """
         held = self.decoded.get(index)
@@ -139,7 +139,7 @@ class ImageSet:
             return whole, []
         kept = whole.subset([index for index in range(len(self)) if index not in damaged])
         if not len(kept):
-            raise MistakeError(f"every one of the {len(self)} images of {self.split} is damaged: {damaged[0]}")
+            raise UserError(f"every one of the {len(self)} images of {self.split} is damaged: {damaged[0]}")
         return kept, [self.names[index] for index in damaged]
 
     def _pixels_or_error(self, index: int) -> UInt8[ndarray, "h w 3"] | DamagedImageError:

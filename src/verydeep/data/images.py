@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from verydeep.data.jpeg import decode_plain
 from verydeep.data.resample import resample
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 """Endings of the files that count as images, in lower case."""
@@ -20,7 +20,7 @@ DAMAGED_REMEDY = "mend or remove it, or leave damaged files out with --damaged s
 """Where images are of a data set."""
 
 
-class DamagedImageError(MistakeError):
+class DamagedImageError(UserError):
     """A file that cannot be decoded as an image."""
 
 
@@ -33,15 +33,15 @@ def read_file(file: Path) -> bytes:
     """Reads a file.
 
     Raises:
-        MistakeError: there is no such file.
+        UserError: there is no such file.
         DamagedImageError: the disk or its permissions do not give it.
     """
     try:
         return file.read_bytes()
     except FileNotFoundError as error:
-        raise MistakeError(f"no such file: {file}") from error
+        raise UserError(f"no such file: {file}") from error
     except IsADirectoryError as error:
-        raise MistakeError(f"{file} is a folder, not an image") from error
+        raise UserError(f"{file} is a folder, not an image") from error
     except OSError as error:
         raise DamagedImageError(f"{file} cannot be read: {error.strerror or error}") from error
 
@@ -53,7 +53,7 @@ def read_image(file: str | Path) -> Image.Image:
         file: any format Pillow reads; of an animation the first frame.
 
     Raises:
-        MistakeError: there is no such file.
+        UserError: there is no such file.
         DamagedImageError: it cannot be decoded.
     """
     return decode_image(read_file(Path(file)), str(file))

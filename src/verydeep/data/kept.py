@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from verydeep.atomic import written_whole
+from verydeep.files import atomic_write
 
 _T = TypeVar("_T")
 
@@ -39,7 +39,7 @@ class Kept(Generic[_T]):
             return
         with suppress(OSError, ValueError):  # a full disk; a name that is no Unicode
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(self.file) as temporary:
+            with atomic_write(self.file) as temporary:
                 temporary.write_bytes(self._json.dump_json(value))
 
 

@@ -11,8 +11,8 @@ from verydeep.data.datasets import (
 )
 from verydeep.data.download import check_md5, obtain
 from verydeep.data.layouts import Splits
-from verydeep.download import shown_size
-from verydeep.mistakes import MistakeError
+from verydeep.download import format_bytes
+from verydeep.errors import UserError
 from verydeep.progress import Progress, ignore_progress
 
 
@@ -20,11 +20,11 @@ def open_named(row: NamedSet) -> DataSet:
     """Opens a data set that was fetched.
 
     Raises:
-        MistakeError: it was not fetched, is damaged, or does not have the images that were published.
+        UserError: it was not fetched, is damaged, or does not have the images that were published.
     """
     folder = row.folder
     if not row.is_here:
-        raise MistakeError(_how_to_get(row))
+        raise UserError(_how_to_get(row))
     for archive in row.archives:
         if archive.becomes is None:
             check_md5(archive, folder)
@@ -32,10 +32,10 @@ def open_named(row: NamedSet) -> DataSet:
         splits = row.read(folder)
         _check_counts(row, splits)
         return _data_set(row, splits)
-    except MistakeError:
+    except UserError:
         raise
     except (OSError, ValueError, LookupError) as error:
-        raise MistakeError(f"{row.name} cannot be read: {error}; {_again(row)}") from error
+        raise UserError(f"{row.name} cannot be read: {error}; {_again(row)}") from error
 
 
 def fetch(name: str, *, progress: Progress = ignore_progress) -> DataSet:
@@ -46,12 +46,12 @@ def fetch(name: str, *, progress: Progress = ignore_progress) -> DataSet:
         progress: told how far it is, in megabytes.
 
     Raises:
-        MistakeError: no network, a damaged file, or a set that its owners give only to those who ask.
-        WrongUseError: an unknown name.
+        UserError: no network, a damaged file, or a set that its owners give only to those who ask.
+        UsageError: an unknown name.
     """
     row = known(name)
     if any(archive.url is None and archive.is_missing(row.folder) for archive in row.archives):
-        raise MistakeError(_how_to_get(row))
+        raise UserError(_how_to_get(row))
     obtain(row.archives, row.folder, progress)
     return open_named(row)
 
@@ -62,9 +62,9 @@ def _how_to_get(row: NamedSet) -> str:
     if not missing:
         return f"{begin} as folders yet: {verb} unpacks it"
     if all(archive.url for archive in missing):
-        size = shown_size(sum(archive.size for archive in missing))
+        size = format_bytes(sum(archive.size for archive in missing))
         return f"{begin}: {verb} downloads it ({size}; {row.homepage}; licence: {row.licence})"
-    files = ", ".join(f"{archive.file} ({shown_size(archive.size)})" for archive in missing)
+    files = ", ".join(f"{archive.file} ({format_bytes(archive.size)})" for archive in missing)
     return (
         f"{begin}: it cannot be downloaded freely (licence: {row.licence}): ask for it at {row.homepage}, put {files} "
         f"there and say {verb}; or put its class folders there, train/<wnid>/ and val/<wnid>/"
@@ -80,12 +80,10 @@ def _again(row: NamedSet) -> str:
 def _check_counts(row: NamedSet, splits: Splits) -> None:
     found = {split: len(images) for split, images in splits.items()}
     if found != row.counts:
-        raise MistakeError(
-            f"{row.folder} holds {_counted(found)} images instead of {_counted(row.counts)}; {_again(row)}"
-        )
+        raise UserError(f"{row.folder} holds {_counted(found)} images instead of {_counted(row.counts)}; {_again(row)}")
     num_classes = len(set(splits["train"].classes))
     if num_classes != row.num_classes:
-        raise MistakeError(f"{row.folder} holds {num_classes} classes instead of {row.num_classes}; {_again(row)}")
+        raise UserError(f"{row.folder} holds {num_classes} classes instead of {row.num_classes}; {_again(row)}")
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit, urlunsplit
 
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 _MOST_OPEN = 512
 """Files kept open: half of the usual limit of a process."""
@@ -29,21 +29,21 @@ class Place(Protocol):
         """Number of bytes of a file, and what changes when the file does; that is empty where nothing tells.
 
         Raises:
-            MistakeError: there is no such file, or no part of it can be read.
+            UserError: there is no such file, or no part of it can be read.
         """
 
     def read(self, file: str, offset: int, size: int) -> bytes:
         """Reads a part of a file; less of it only where the file ends.
 
         Raises:
-            MistakeError: it cannot be read.
+            UserError: it cannot be read.
         """
 
     def whole(self, file: str) -> bytes | None:
         """Reads a small file; None where there is none.
 
         Raises:
-            MistakeError: it cannot be read.
+            UserError: it cannot be read.
         """
 
     def opened(self, file: str) -> BufferedReader:
@@ -78,7 +78,7 @@ class Disk:
         """Number of bytes of a file, and its time of modification.
 
         Raises:
-            MistakeError: there is no such file.
+            UserError: there is no such file.
         """
         try:
             found = Path(file).stat()
@@ -90,7 +90,7 @@ class Disk:
         """Reads a part of a file.
 
         Raises:
-            MistakeError: it cannot be read.
+            UserError: it cannot be read.
         """
         try:
             opened = self._opened(file)  # held while it is read, so that it stays open
@@ -102,7 +102,7 @@ class Disk:
         """Reads a small file; None where there is none.
 
         Raises:
-            MistakeError: it cannot be read.
+            UserError: it cannot be read.
         """
         try:
             return Path(file).read_bytes()
@@ -115,7 +115,7 @@ class Disk:
         """Opens a file.
 
         Raises:
-            MistakeError: it cannot be opened.
+            UserError: it cannot be opened.
         """
         try:
             return Path(file).open("rb")
@@ -123,10 +123,10 @@ class Disk:
             raise _unreadable(file, error) from error
 
 
-def _unreadable(file: str, error: OSError) -> MistakeError:
+def _unreadable(file: str, error: OSError) -> UserError:
     if isinstance(error, FileNotFoundError):
-        return MistakeError(f"{file} is missing: copy it there, or leave it out of the pattern")
-    return MistakeError(f"{file} cannot be read: {error.strerror or error}")
+        return UserError(f"{file} is missing: copy it there, or leave it out of the pattern")
+    return UserError(f"{file} cannot be read: {error.strerror or error}")
 
 
 def is_address(file: str) -> bool:
@@ -138,7 +138,7 @@ def find_place(file: str) -> Place:
     """Finds what reads a file.
 
     Raises:
-        MistakeError: it is an address, but not one of http or https.
+        UserError: it is an address, but not one of http or https.
     """
     scheme = _SCHEME.match(file)
     if scheme is None or not is_address(file):
@@ -147,11 +147,11 @@ def find_place(file: str) -> Place:
         try:
             urlsplit(file)
         except ValueError as error:
-            raise MistakeError(f"{file} is no address: {error}") from error
+            raise UserError(f"{file} is no address: {error}") from error
         from verydeep.data.web import Web
 
         return Web()
-    raise MistakeError(
+    raise UserError(
         f"no data {file!r}: there is no such path, and {scheme[1]}: is refused: shards are read from disk, http and "
         "https only"
     )

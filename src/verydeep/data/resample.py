@@ -19,7 +19,7 @@ from jaxtyping import Int, UInt8
 from numpy import ndarray
 from PIL import Image
 
-from verydeep.mistakes import WrongUseError
+from verydeep.errors import UsageError
 
 KINDS = ("plain", "avx2", "avx512")
 """The libraries, the slowest first: the place of each is what the processor must have."""
@@ -99,22 +99,22 @@ def find_library() -> ctypes.CDLL | None:
     """Finds the fastest library that was built and that this processor can run; None where Pillow has to do.
 
     Raises:
-        WrongUseError: the environment asks for one that there is not.
+        UsageError: the environment asks for one that there is not.
     """
     wanted = os.environ.get(VARIABLE, "")
     if wanted == "none":
         return None
     if wanted and wanted not in KINDS:
-        raise WrongUseError(f"{VARIABLE}={wanted}: choose one of {', '.join(reversed(KINDS))} or none")
+        raise UsageError(f"{VARIABLE}={wanted}: choose one of {', '.join(reversed(KINDS))} or none")
     plain = _loaded("plain")
     usable = KINDS[: plain.verydeep_vectors() + 1] if plain else ()
     if not wanted:
         return next((library for kind in reversed(usable) if (library := _loaded(kind))), None)
     if plain and wanted not in usable:
-        raise WrongUseError(f"{VARIABLE}={wanted}: this processor can run {', '.join(reversed(usable))}")
+        raise UsageError(f"{VARIABLE}={wanted}: this processor can run {', '.join(reversed(usable))}")
     library = _loaded(wanted) if plain else None
     if library is None:
-        raise WrongUseError(f"{VARIABLE}={wanted}: it was not built: install a C++ compiler, then verydeep again")
+        raise UsageError(f"{VARIABLE}={wanted}: it was not built: install a C++ compiler, then verydeep again")
     return library
 
 

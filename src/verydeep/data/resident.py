@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from verydeep.data.augment import TrainingView
 from verydeep.data.image_set import ImageSet, Progress, ignore_progress, read_ahead
 from verydeep.data.images import rescaled
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.errors import UsageError, UserError
 
 ResidentBatch = tuple[UInt8[Tensor, "n 3 c c"], Int64[Tensor, "n"], Int64[Tensor, "n"]]
 """Images, RGB in 0..255 and channels last in memory; the indices of their classes; which images they are."""
@@ -68,14 +68,14 @@ class ResidentImages:
             RGB in 0..255, channels last in memory.
 
         Raises:
-            WrongUseError: other training scales than those held, or a crop or margin too large for them.
+            UsageError: other training scales than those held, or a crop or margin too large for them.
 
         Paper: section 3.1.
         """
         if view.train_scale != self.scales:
-            raise WrongUseError(f"the images are held at the scales {self.scales}, not {view.train_scale}")
+            raise UsageError(f"the images are held at the scales {self.scales}, not {view.train_scale}")
         if not 0 <= margin < self.scales[0] or view.crop > self.scales[0] + 2 * margin:
-            raise WrongUseError(f"crop {view.crop} with margin {margin} does not fit images of scale {self.scales[0]}")
+            raise UsageError(f"crop {view.crop} with margin {margin} does not fit images of scale {self.scales[0]}")
         count, device = len(indices), self.pixels.device
         draws = torch.rand(4, count, generator=generator, device=device)
         scale = (draws[0] * self.first.shape[1]).long()
@@ -121,7 +121,7 @@ def hold_on_device(
 
     Raises:
         DamagedImageError: a file cannot be decoded.
-        MistakeError: the pixels are more than ``most_bytes``.
+        UserError: the pixels are more than ``most_bytes``.
     """
     sides = range(scales[0], scales[1] + 1)
     tables: list[np.ndarray] = []
@@ -133,7 +133,7 @@ def hold_on_device(
         tables += [array.reshape(-1, 3) for array in arrays]
         used += sum(array.nbytes for array in arrays)
         if used > most_bytes:
-            raise MistakeError(
+            raise UserError(
                 f"the {images.split} images at the scales {scales[0]} to {scales[1]} take more than "
                 f"{most_bytes / 2**30:.3g} GiB of pixels: hold fewer scales, or make batches with training_batches"
             )

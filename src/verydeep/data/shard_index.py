@@ -5,9 +5,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from verydeep.atomic import written_whole
 from verydeep.data.places import Place
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.files import atomic_write
 
 INDEX_FILE = "index.json"
 """Name of the index in its folder."""
@@ -113,7 +113,7 @@ def read_index(place: Place, file: str) -> ShardIndex | None:
     """Reads an index; gives None where there is none, or one of another program.
 
     Raises:
-        MistakeError: it is damaged, or of a later version.
+        UserError: it is damaged, or of a later version.
     """
     text = place.whole(file)
     if text is None or not is_index(text):
@@ -124,14 +124,14 @@ def read_index(place: Place, file: str) -> ShardIndex | None:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"])
         if field == "version":
-            raise MistakeError(f"{file} was written by a later verydeep: install that one") from error
+            raise UserError(f"{file} was written by a later verydeep: install that one") from error
         reason = problem["msg"].removeprefix("Value error, ") if "ctx" in problem else f"{field}: {problem['msg']}"
-        raise MistakeError(f"{file} is damaged: {reason}: copy it again, or write the shards anew") from error
+        raise UserError(f"{file} is damaged: {reason}: copy it again, or write the shards anew") from error
 
 
 def write_index(index: ShardIndex, file: Path) -> None:
     """Writes an index, whole or not at all: one line for each shard."""
     head = index.model_dump_json(exclude={"shards"})
     lines = ",\n".join(shard.model_dump_json() for shard in index.shards)
-    with written_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         temporary.write_text(f'{head[:-1]},"shards":[\n{lines}\n]}}\n', encoding="utf-8")

@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from verydeep.data.image_set import ImageSet
 from verydeep.data.places import Place, path_part
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 
 def file_name(file: str) -> str:
@@ -52,13 +52,13 @@ class ShardStore:
         """The bytes of an image.
 
         Raises:
-            MistakeError: its shard cannot be read, or has become shorter.
+            UserError: its shard cannot be read, or has become shorter.
         """
         row = self._rows[name]
         size = int(self._sizes[row])
         part = self.place.read(self.files[self._shards[row]], int(self._offsets[row]), size)
         if len(part) != size:
-            raise MistakeError(f"{self.where(name)} is not there any more: the shard was changed while it was read")
+            raise UserError(f"{self.where(name)} is not there any more: the shard was changed while it was read")
         return part
 
     def size(self, name: str) -> int:

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from verydeep.atomic import written_whole
 from verydeep.data.datasets import DataSet, fingerprint, open_data
 from verydeep.data.image_set import ImageSet, Progress, ignore_progress, read_ahead
 from verydeep.data.images import is_image_file
 from verydeep.data.shard_index import INDEX_FILE, UNFINISHED_FILE, IndexedShard, ShardIndex, write_index
-from verydeep.mistakes import MistakeError, WrongUseError, check_outside
+from verydeep.errors import UsageError, UserError, check_outside
+from verydeep.files import atomic_write
 
 DEFAULT_SIZE = "512M"
 """Largest shard: 290 of them hold ILSVRC-2012."""
@@ -58,11 +58,11 @@ def read_size(text: str) -> int:
     """Reads a number of bytes: 1000000, or 256M, with K, M, G and T for powers of 1,024.
 
     Raises:
-        WrongUseError: it is none.
+        UsageError: it is none.
     """
     found = re.fullmatch(r"(\d+)([KMGT]?)B?", text.strip(), re.IGNORECASE)
     if found is None or int(found[1]) == 0:
-        raise WrongUseError(f"--size {text}: give bytes, such as 256M or 1G")
+        raise UsageError(f"--size {text}: give bytes, such as 256M or 1G")
     return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
 
 
@@ -90,8 +90,8 @@ def write_shards(
         What was written.
 
     Raises:
-        MistakeError: the data cannot be read or the folder cannot be written.
-        WrongUseError: the folder is not empty, or the size is none.
+        UserError: the data cannot be read or the folder cannot be written.
+        UsageError: the folder is not empty, or the size is none.
     """
     most, folder = size if isinstance(size, int) else read_size(size), Path(out)
     _check_free(folder)
@@ -127,11 +127,9 @@ def write_shards(
 
 def _check_free(folder: Path) -> None:
     if folder.is_dir() and (folder / UNFINISHED_FILE).exists():
-        raise WrongUseError(
-            f"{folder} holds shards that were not written to their end: remove it, or give a new folder"
-        )
+        raise UsageError(f"{folder} holds shards that were not written to their end: remove it, or give a new folder")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise WrongUseError(
+        raise UsageError(
             f"{folder} is {'not empty' if folder.is_dir() else 'a file'}: give a new folder for the shards"
         )
 
@@ -152,7 +150,7 @@ def _new_folder(folder: Path) -> Iterator[None]:
             if new:
                 folder.rmdir()
         if isinstance(error, OSError):
-            raise MistakeError(f"{folder} cannot be written: {error.strerror or error}") from error
+            raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
         raise
 
 
@@ -190,7 +188,7 @@ def _write_shard(images: ImageSet, group: Sequence[int], file: Path, tell: Calla
     names = [images.names[index] for index in group]
     offsets, sizes = [], []
     encoded = read_ahead(lambda row: images.store.read(names[row]), range(len(group)), images.store.parallel_reads)
-    with written_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for position, name, data in zip(group, names, encoded, strict=True):
                 offsets.append(tar.offset + tarfile.BLOCKSIZE)

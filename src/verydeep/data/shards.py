@@ -17,7 +17,7 @@ from verydeep.data.places import Disk, Place, find_place, folder_of, inside, is_
 from verydeep.data.shard_index import INDEX_FILE, UNFINISHED_FILE, IndexedShard, ShardIndex, is_index, read_index
 from verydeep.data.shard_store import ShardPart, file_name, make_image_set
 from verydeep.data.tar_listing import list_shard
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _MOST_SHARDS = 100_000
@@ -64,11 +64,11 @@ def open_shards(data: str, progress: Progress = ignore_progress) -> DataSet:
         progress: told how far the listing of shards without an index is.
 
     Raises:
-        MistakeError: an address that is neither http nor https; shards that are missing, damaged or hold pickles.
+        UserError: an address that is neither http nor https; shards that are missing, damaged or hold pickles.
     """
     place, path = find_place(data), path_part(data)
     if path.lower().endswith(_COMPRESSED):
-        raise MistakeError(f"{data} is compressed: unpack it to .tar, images are read out of its middle")
+        raise UserError(f"{data} is compressed: unpack it to .tar, images are read out of its middle")
     if _names_tar_files(path):
         files = _expand(data)
         return _open_files(_one_place(files, data), files, _short_name(path), data, progress)
@@ -78,7 +78,7 @@ def open_shards(data: str, progress: Progress = ignore_progress) -> DataSet:
         return _open_index(place, index, folder, index.shards, data)
     _refuse_unfinished(place, folder)
     if is_address(data) or folder != data:
-        raise MistakeError(
+        raise UserError(
             f"{inside(folder, INDEX_FILE)} is no index that verydeep shards wrote: name the tar files instead, "
             "as in x-{000..009}.tar"
         )
@@ -87,7 +87,7 @@ def open_shards(data: str, progress: Progress = ignore_progress) -> DataSet:
 
 def _refuse_unfinished(place: Place, folder: str) -> None:
     if isinstance(place, Disk) and (Path(folder) / UNFINISHED_FILE).exists():
-        raise MistakeError(f"{folder} was not written to its end: remove it and let verydeep shards write it anew")
+        raise UserError(f"{folder} was not written to its end: remove it and let verydeep shards write it anew")
 
 
 def _expand(pattern: str) -> list[str]:
@@ -97,22 +97,22 @@ def _expand(pattern: str) -> list[str]:
     try:
         files = list(islice(braceexpand(pattern, escape=False), _MOST_SHARDS + 1))
     except ValueError as error:
-        raise MistakeError(f"the braces of {pattern} do not match: give a pattern as x-{{000..009}}.tar") from error
+        raise UserError(f"the braces of {pattern} do not match: give a pattern as x-{{000..009}}.tar") from error
     if len(files) > _MOST_SHARDS:
-        raise MistakeError(f"{pattern} names more than {_MOST_SHARDS:,} shards: is one of its numbers too long?")
+        raise UserError(f"{pattern} names more than {_MOST_SHARDS:,} shards: is one of its numbers too long?")
     for file in files:
         if not path_part(file).endswith(".tar"):
-            raise MistakeError(f"{pattern} names {file}, which is no .tar: give a pattern as x-{{000..009}}.tar")
+            raise UserError(f"{pattern} names {file}, which is no .tar: give a pattern as x-{{000..009}}.tar")
     name, times = Counter(map(file_name, files)).most_common(1)[0]
     if times > 1:
-        raise MistakeError(f"{pattern} names {name} twice: name each shard once")
+        raise UserError(f"{pattern} names {name} twice: name each shard once")
     return files
 
 
 def _one_place(files: Sequence[str], pattern: str) -> Place:
     places = [find_place(file) for file in files]
     if len({type(place) for place in places}) > 1:
-        raise MistakeError(f"{pattern} names addresses and paths: give one or the other")
+        raise UserError(f"{pattern} names addresses and paths: give one or the other")
     return places[0]
 
 
@@ -128,7 +128,7 @@ def _open_index(place: Place, index: ShardIndex, folder: str, shards: Sequence[I
     looks = read_ahead(lambda number: place.look(files[number]), range(len(files)), place.parallel_reads)
     for file, shard, (size, _) in zip(files, shards, looks, strict=True):
         if size != shard.bytes:
-            raise MistakeError(
+            raise UserError(
                 f"{file} has {size:,} bytes and its index says {shard.bytes:,}: it was changed or cut short: "
                 "copy it again, or write the shards anew"
             )
@@ -144,7 +144,7 @@ def _open_index(place: Place, index: ShardIndex, folder: str, shards: Sequence[I
         )
         parts.setdefault(shard.split, []).append(part)
     if "train" not in parts:
-        raise MistakeError(f"{where} has shards of {' and '.join(parts)} but none of train: name them all")
+        raise UserError(f"{where} has shards of {' and '.join(parts)} but none of train: name them all")
     splits = {split: make_image_set(place, split, index.classes, some) for split, some in parts.items()}
     if len(shards) < len(index.shards):
         return replace(make_data_set(index.name, where, splits, index.validation), mirror=index.mirror)

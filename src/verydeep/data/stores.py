@@ -25,7 +25,7 @@ class Store(Protocol):
         """The bytes of an image as they were stored.
 
         Raises:
-            MistakeError: they cannot be had.
+            UserError: they cannot be had.
         """
 
     def size(self, name: str) -> int:
@@ -50,7 +50,7 @@ class FolderStore:
         """The bytes of a file.
 
         Raises:
-            MistakeError: there is no such file, or it cannot be read.
+            UserError: there is no such file, or it cannot be read.
         """
         return read_file(self.root / name)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from verydeep.atomic import written_whole
 from verydeep.data.images import SUFFIXES
 from verydeep.data.places import Place
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.files import atomic_write
 
 PICKLES = frozenset({"pyd", "pkl", "pickle", "pth", "pt", "ckpt", "joblib", "dill"})
 """Endings of members that are, or may be, pickles: whoever opens one runs what its writer wanted."""
@@ -56,7 +56,7 @@ def list_shard(place: Place, file: str) -> Listing:
     """Lists a shard, or takes the list that was made when it was opened before.
 
     Raises:
-        MistakeError: it is missing, cut short or no shard; or it holds pickles.
+        UserError: it is missing, cut short or no shard; or it holds pickles.
     """
     size, stamp = place.look(file)
     kept = _cache_file(file)
@@ -69,7 +69,7 @@ def list_shard(place: Place, file: str) -> Listing:
     listing = _walk(place, file, size, stamp)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(kept) as temporary:
+        with atomic_write(kept) as temporary:
             temporary.write_text(listing.model_dump_json(), encoding="utf-8")
     except OSError:
         pass  # it can be made again
@@ -97,7 +97,7 @@ def _walk(place: Place, file: str, size: int, stamp: str) -> Listing:
     with place.opened(file) as stream:
         for member in _members(stream, file, size):
             if member.name in seen:
-                raise MistakeError(f"{file} holds {member.name} twice: write the shard anew")
+                raise UserError(f"{file} holds {member.name} twice: write the shard anew")
             seen.add(member.name)
             _refuse_pickles(file, member.name)
             found = _SAMPLE.fullmatch(member.name)
@@ -123,7 +123,7 @@ def _listed(samples: dict[str, _Sample], file: str, size: int, stamp: str) -> Li
         listing.sizes.append(image.size)
         listing.labels.append(_label(sample, image.name, key, file))
     if not listing.names:
-        raise MistakeError(f"{file} holds no images: is it a WebDataset shard?")
+        raise UserError(f"{file} holds no images: is it a WebDataset shard?")
     return listing
 
 
@@ -131,10 +131,10 @@ def _image(sample: _Sample, key: str, file: str) -> tarfile.TarInfo:
     """Gives the one image of a sample; one named key.jpg goes before others, such as key.mask.png."""
     plain = {kind: image for kind, image in sample.images.items() if "." not in kind} or sample.images
     if not plain:
-        raise MistakeError(f"sample {key!r} of {file} has a label and no image: write the shard anew")
+        raise UserError(f"sample {key!r} of {file} has a label and no image: write the shard anew")
     if len(plain) > 1:
         names = " and ".join(image.name for image in plain.values())
-        raise MistakeError(f"{file} holds {names}: write it with one image a sample")
+        raise UserError(f"{file} holds {names}: write it with one image a sample")
     return next(iter(plain.values()))
 
 
@@ -147,12 +147,12 @@ def _label(sample: _Sample, image: str, key: str, file: str) -> str:
         try:
             record = json.loads(_text(data, where))
         except (json.JSONDecodeError, RecursionError) as error:
-            raise MistakeError(f"{where} is no JSON: {error}") from error
+            raise UserError(f"{where} is no JSON: {error}") from error
         for name in _LABEL_KEYS:
             value = record.get(name) if isinstance(record, dict) else None
             if isinstance(value, str | int) and not isinstance(value, bool):
                 return _label_of_text(str(value).strip(), where)
-    raise MistakeError(
+    raise UserError(
         f"{image} of {file} has no label: a sample needs {key}.cls (the number or the name of its class), "
         f"or {key}.json with a {_LABEL_KEYS[0]!r}"
     )
@@ -162,21 +162,21 @@ def _text(data: bytes, where: str) -> str:
     try:
         return data.decode("utf-8").strip()
     except UnicodeDecodeError as error:
-        raise MistakeError(f"{where} is no text: write the number or the name of a class") from error
+        raise UserError(f"{where} is no text: write the number or the name of a class") from error
 
 
 def _label_of_text(text: str, where: str) -> str:
     if not text or "\n" in text:
-        raise MistakeError(f"{where} is no label: write the number or the name of one class")
+        raise UserError(f"{where} is no label: write the number or the name of one class")
     if re.fullmatch(r"-\d+", text):
-        raise MistakeError(f"{where} is {text}: the images are not labelled")
+        raise UserError(f"{where} is {text}: the images are not labelled")
     return str(int(text)) if text.isdecimal() else text
 
 
 def _refuse_pickles(file: str, name: str) -> None:
     kinds = name.rpartition("/")[2].lower().split(".")[1:]
     if PICKLES.intersection(kinds):
-        raise MistakeError(
+        raise UserError(
             f"{file} holds {name}, a pickle: whoever opens one runs what its writer wanted, so shards with pickles are "
             "refused: write them anew without it"
         )
@@ -187,7 +187,7 @@ def _members(stream: BufferedReader, file: str, size: int) -> Iterator[tarfile.T
     beginning = stream.read(_BLOCK)
     for magic, name in _COMPRESSED.items():
         if beginning.startswith(magic):
-            raise MistakeError(f"{file} is compressed with {name}: unpack it, images are read out of its middle")
+            raise UserError(f"{file} is compressed with {name}: unpack it, images are read out of its middle")
     stream.seek(0)
     end = 0
     try:
@@ -198,14 +198,14 @@ def _members(stream: BufferedReader, file: str, size: int) -> Iterator[tarfile.T
                     raise tarfile.ReadError("a header points backwards")
                 end = member.offset_data + (member.size if member.isreg() else 0)
                 if end > size:
-                    raise MistakeError(f"{file} is cut short inside {member.name}: copy it again")
+                    raise UserError(f"{file} is cut short inside {member.name}: copy it again")
                 if member.isdir():
                     continue
                 if not member.isreg() or member.issparse():
-                    raise MistakeError(f"{file} holds {member.name}, a link or a special file: write plain files")
+                    raise UserError(f"{file} holds {member.name}, a link or a special file: write plain files")
                 yield member
             stream.seek(tar.offset)
             if stream.read(_BLOCK) != bytes(_BLOCK):
-                raise MistakeError(f"{file} is cut short or damaged: it has no end of a tar file: copy it again")
+                raise UserError(f"{file} is cut short or damaged: it has no end of a tar file: copy it again")
     except tarfile.TarError as error:
-        raise MistakeError(f"{file} is no tar file, or it is damaged ({error}): copy it again") from error
+        raise UserError(f"{file} is no tar file, or it is damaged ({error}): copy it again") from error

@@ -10,7 +10,7 @@ from urllib.request import getproxies, proxy_bypass
 import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, TimeoutError
 
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -46,21 +46,21 @@ class Web:
         """Number of bytes of a file, and its entity tag or time of modification, by a request for its first byte.
 
         Raises:
-            MistakeError: there is no such file, or its server gives no parts of files.
+            UserError: there is no such file, or its server gives no parts of files.
         """
         response = self._ask(file, {"Range": "bytes=0-0"}, _AT_FIRST, preload_content=False)
         try:
             if response.status == 200:
-                raise MistakeError(
+                raise UserError(
                     f"the server of {file} sends no parts of files (it ignores Range): "
                     "serve the shards with one that does, or copy them to a disk"
                 )
             if response.status == 416:
-                raise MistakeError(f"{file} is empty: copy it again")
+                raise UserError(f"{file} is empty: copy it again")
             _check_status(file, response.status, 206)
             total = _TOTAL.fullmatch(response.headers.get("Content-Range", ""))
             if total is None:
-                raise MistakeError(f"the server of {file} does not say how large it is: copy the shards to a disk")
+                raise UserError(f"the server of {file} does not say how large it is: copy the shards to a disk")
             response.drain_conn()  # so that the connection can be used again
             return int(total[1]), response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
         finally:
@@ -70,7 +70,7 @@ class Web:
         """Reads a part of a file.
 
         Raises:
-            MistakeError: it cannot be read, also after several attempts.
+            UserError: it cannot be read, also after several attempts.
         """
         if size == 0:
             return b""
@@ -84,7 +84,7 @@ class Web:
         """Reads a small file; None where there is none.
 
         Raises:
-            MistakeError: it cannot be read.
+            UserError: it cannot be read.
         """
         response = self._ask(file, {}, _AT_FIRST)
         if response.status in (403, 404, 410):  # object stores that list nothing answer 403 for what is not there
@@ -96,7 +96,7 @@ class Web:
         """Opens a file to go through it in blocks of 4 MiB.
 
         Raises:
-            MistakeError: there is no such file.
+            UserError: there is no such file.
         """
         return io.BufferedReader(_Blocks(self, file), _BLOCK)
 
@@ -114,7 +114,7 @@ class Web:
                 decode_content=False,
             )
         except HTTPError as error:
-            raise MistakeError(f"{file} cannot be read: {_reason(error)}: is its server up?") from error
+            raise UserError(f"{file} cannot be read: {_reason(error)}: is its server up?") from error
 
     def _pool(self, file: str) -> urllib3.PoolManager:
         """Gives connections of this process: those of the process it was forked from carry that one's answers."""
@@ -133,9 +133,9 @@ class Web:
 
 def _check_status(file: str, status: int, wanted: int) -> None:
     if status in (404, 410):
-        raise MistakeError(f"{file} is missing ({status}): copy it there, or leave it out of the pattern")
+        raise UserError(f"{file} is missing ({status}): copy it there, or leave it out of the pattern")
     if status != wanted:
-        raise MistakeError(f"{file} cannot be read: the server answers {status}")
+        raise UserError(f"{file} cannot be read: the server answers {status}")
 
 
 def _reason(error: HTTPError) -> str:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from verydeep.convnets.net import VeryDeep
-from verydeep.convnets.work import head_macs, score_places
 from verydeep.data.image_set import ImageSet
 from verydeep.evaluation.protocols import Method, Protocol
 from verydeep.evaluation.tiling import map_macs
-from verydeep.paper import TOTAL_STRIDE
+from verydeep.nets.cost import head_macs, score_positions
+from verydeep.nets.net import VeryDeep
+from verydeep.paper.constants import TOTAL_STRIDE
 
 _NUM_LOOKED_AT = 16
 """Images whose sizes stand for all before a test begins."""
@@ -94,7 +94,7 @@ def macs_of_part(net: VeryDeep, method: Method, height: int, width: int) -> int:
         height: of the part, pixels.
         width: of the part, pixels.
     """
-    places = math.prod(score_places(net.geometry, height, width, ceil=method.ceil)) if method.is_dense else 1
+    places = math.prod(score_positions(net.geometry, height, width, ceil=method.ceil)) if method.is_dense else 1
     return map_macs(net.geometry, height, width, ceil=method.ceil) + places * head_macs(net.geometry)
 
 
@@ -109,7 +109,7 @@ def plan_cost(net: VeryDeep, images: ImageSet, protocol: Protocol, scales: Seque
     """
     looked_at = sorted(set(np.linspace(0, len(images) - 1, min(_NUM_LOOKED_AT, len(images))).astype(int).tolist()))
     mirrored = protocol.mirrored and net.mirror
-    macs, most_places = 0, 0
+    macs, max_positions = 0, 0
     for index in looked_at:
         image = images.pixels(index)
         for method in protocol.methods:
@@ -117,10 +117,10 @@ def plan_cost(net: VeryDeep, images: ImageSet, protocol: Protocol, scales: Seque
                 shapes = [part.shape[:2] for part in method.view(image, scale, net.geometry.crop)]
                 macs += (1 + mirrored) * len(shapes) * macs_of_part(net, method, *shapes[0])
                 if method.is_dense:
-                    most_places = max(most_places, *score_places(net.geometry, *shapes[0], ceil=method.ceil))
+                    max_positions = max(max_positions, *score_positions(net.geometry, *shapes[0], ceil=method.ceil))
     return Plan(
         cost=Cost(forward_passes=protocol.forward_passes(net, scales), macs=macs // len(looked_at)),
         num_images=len(images),
         num_looked_at=len(looked_at),
-        is_one_place=most_places == 1,
+        is_one_place=max_positions == 1,
     )

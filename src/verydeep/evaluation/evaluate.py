@@ -7,19 +7,19 @@ from pathlib import Path
 
 import torch
 
-from verydeep.convnets.model_file import load, read_card
-from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import DataSet, image_files, is_class_folder, open_data
 from verydeep.data.image_set import ImageSet, Progress, ignore_progress
 from verydeep.data.images import DAMAGED_REMEDY, DamagedImageError, is_image_file
-from verydeep.device import Choice, find_device
+from verydeep.device import Compute, find_device
+from verydeep.errors import UserError
 from verydeep.evaluation.measure import Note, measure_posteriors
 from verydeep.evaluation.measure import posterior as posterior
 from verydeep.evaluation.protocols import Protocol, check_scales, find_protocol
 from verydeep.evaluation.result import LabelledImages, Member, check_alike, fuse
 from verydeep.evaluation.result import Result as Result
 from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors
-from verydeep.mistakes import MistakeError
+from verydeep.nets.model_file import load, read_card
+from verydeep.nets.net import VeryDeep
 from verydeep.speed.accelerate import fastest
 
 Model = VeryDeep | str | Path
@@ -53,9 +53,9 @@ def evaluate(
         note: told what it will cost, before it begins.
 
     Raises:
-        MistakeError: a model, the data or an image cannot be used; the classes are not the net's; or saved posteriors
+        UserError: a model, the data or an image cannot be used; the classes are not the net's; or saved posteriors
             are of other images.
-        WrongUseError: an unknown protocol or a scale below the crop.
+        UsageError: an unknown protocol or a scale below the crop.
 
     Paper: section 3.2, section 4.
     """
@@ -90,8 +90,8 @@ def evaluate_each(
     """Measures the error rates of several nets on the same images; as ``evaluate``, not fused.
 
     Raises:
-        MistakeError: as ``evaluate``.
-        WrongUseError: as ``evaluate``.
+        UserError: as ``evaluate``.
+        UsageError: as ``evaluate``.
     """
     find_protocol(protocol)
     saved = {
@@ -100,7 +100,7 @@ def evaluate_each(
         if not isinstance(one, VeryDeep) and is_saved_posteriors(one)
     }
     if data is None and len(saved) < len(models):
-        raise MistakeError("which data? Only files of saved posteriors need none")
+        raise UserError("which data? Only files of saved posteriors need none")
     opened = None if data is None else _open(data, split, skip_damaged, progress)
     if opened is None:
         return list(saved.values())
@@ -111,7 +111,7 @@ def evaluate_each(
         for number, one in enumerate(models)
         if number not in saved
     }
-    choice = Choice(device=find_device(device), precision="fp32", channels_last=True, threads=torch.get_num_threads())
+    choice = Compute(device=find_device(device), precision="fp32", channels_last=True, threads=torch.get_num_threads())
     return [
         saved[number] if number in saved else ready[number].test(opened, choice, progress, note)
         for number in range(len(models))
@@ -151,13 +151,13 @@ class _Opened:
 def _check_labelled(path: Path) -> None:
     """Refuses images without labels before anything else is said of them."""
     if path.is_file() and is_image_file(path):
-        raise MistakeError(f"{path} is an image: error rates need labelled images; verydeep predict names its classes")
+        raise UserError(f"{path} is an image: error rates need labelled images; verydeep predict names its classes")
     if not path.is_dir():
         return
     with os.scandir(path) as entries:
         has_classes = any(is_class_folder(entry) for entry in entries)
     if not has_classes and image_files(path):
-        raise MistakeError(
+        raise UserError(
             f"{path} holds images without labels: error rates need a folder for each class; for the classes of "
             "images without labels use verydeep predict"
         )
@@ -173,7 +173,7 @@ class _Ready:
     protocol: Protocol
     scales: tuple[int, ...]
 
-    def test(self, opened: _Opened, choice: Choice, progress: Progress, note: Note | None) -> Result:
+    def test(self, opened: _Opened, choice: Compute, progress: Progress, note: Note | None) -> Result:
         computing = fastest(self.net) if choice.device == "cpu" else self.net
         try:
             measured = measure_posteriors(computing, opened.images, self.protocol, self.scales, choice, progress, note)
@@ -210,14 +210,14 @@ def check_classes(net: VeryDeep, images: ImageSet) -> None:
     """Checks that the scores of a net mean the classes of the images.
 
     Raises:
-        MistakeError: they do not; the message names a class that differs. Or the net gives no scores.
+        UserError: they do not; the message names a class that differs. Or the net gives no scores.
     """
     net.require_scores()
     if net.geometry.num_classes != len(images.classes):
-        raise MistakeError(
+        raise UserError(
             f"the net has {net.geometry.num_classes} classes and the data {len(images.classes)}: "
             "test on the data it was trained for"
         )
     if net.classes is not None and net.classes != images.classes:
         ours, theirs = next(pair for pair in zip(net.classes, images.classes, strict=True) if pair[0] != pair[1])
-        raise MistakeError(f"the net's classes are not the data's: it has {ours!r} where the data have {theirs!r}")
+        raise UserError(f"the net's classes are not the data's: it has {ours!r} where the data have {theirs!r}")

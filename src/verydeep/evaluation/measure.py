@@ -13,15 +13,15 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
-from verydeep.collectives import processes, sum_over_processes
-from verydeep.convnets.net import VeryDeep
 from verydeep.data.batches import batches_by_shape
 from verydeep.data.image_set import ImageSet, Progress, ignore_progress
 from verydeep.data.images import to_rgb
 from verydeep.data.stores import FolderStore
-from verydeep.device import Choice, synchronise
+from verydeep.device import Compute, synchronise
+from verydeep.distributed import all_reduce_sum, processes
 from verydeep.evaluation.cost import Cost, macs_of_part, plan_cost
 from verydeep.evaluation.protocols import Method, Protocol, check_scales, find_protocol
+from verydeep.nets.net import VeryDeep
 from verydeep.speed.accelerate import Accelerated, Computing
 
 BATCH_PIXELS = 16 * 224 * 224
@@ -55,7 +55,7 @@ def measure_posteriors(
     images: ImageSet,
     protocol: Protocol,
     scales: Sequence[int],
-    choice: Choice,
+    choice: Compute,
     progress: Progress = ignore_progress,
     note: Note | None = None,
 ) -> Measured:
@@ -73,7 +73,7 @@ def measure_posteriors(
         note: told what it will cost, before it begins and after the first batch.
 
     Raises:
-        MistakeError: an image cannot be used.
+        UserError: an image cannot be used.
     """
     start = time.perf_counter()
     net = computing.net if isinstance(computing, Accelerated) else computing
@@ -100,8 +100,8 @@ def measure_posteriors(
                 synchronise(choice.device)
                 told.expected(macs.item(), time.perf_counter() - began, processes().size)
             progress(f"testing on {images.split}", done // parts, len(mine))
-    sum_over_processes(torch.from_numpy(sums))
-    sum_over_processes(torch.from_numpy(macs))
+    all_reduce_sum(torch.from_numpy(sums))
+    all_reduce_sum(torch.from_numpy(macs))
     seconds, count = time.perf_counter() - start, max(1, len(images))
     return Measured(
         posteriors=sums.astype(np.float32),
@@ -115,7 +115,7 @@ def measure_posteriors(
 
 
 @contextmanager
-def _testing(net: VeryDeep, choice: Choice, *, moves: bool) -> Iterator[None]:
+def _testing(net: VeryDeep, choice: Compute, *, moves: bool) -> Iterator[None]:
     training = net.training
     if moves:  # an accelerated net has weights of its own
         net.place(choice)
@@ -166,11 +166,11 @@ class _Told:
         """Says how long it will take; only once."""
         if self.note is not None:
             whole = seconds * self.total / max(1, macs) / num_processes
-            self.note(f"about {shown_time(whole)} for {self.num_images:,} images, by the first batch")
+            self.note(f"about {format_duration(whole)} for {self.num_images:,} images, by the first batch")
             self.note = None
 
 
-def shown_time(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Writes a duration as a person would."""
     if seconds < 120:
         return f"{seconds:.0f} seconds" if seconds >= 2 else f"{seconds:.1f} seconds"
@@ -196,8 +196,8 @@ def posterior(
         Probabilities in the order of the classes.
 
     Raises:
-        MistakeError: the image cannot be read.
-        WrongUseError: an unknown protocol or a scale below the crop.
+        UserError: the image cannot be read.
+        UsageError: an unknown protocol or a scale below the crop.
     """
     row = find_protocol(protocol)
     plain = net.net if isinstance(net, Accelerated) else net
@@ -211,7 +211,7 @@ def posterior(
         store=FolderStore(Path()),
         decoded=held,
     )
-    choice = Choice(
+    choice = Compute(
         device=next(plain.parameters()).device.type,
         precision="fp32",
         channels_last=True,

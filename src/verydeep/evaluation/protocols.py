@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from verydeep.convnets.architecture import scaled_length
-from verydeep.convnets.net import VeryDeep
+from verydeep.errors import UsageError
 from verydeep.evaluation import posteriors, views
-from verydeep.mistakes import WrongUseError
+from verydeep.nets.architecture import scaled_length
+from verydeep.nets.net import VeryDeep
 from verydeep.speed.accelerate import Computing
 
 _SCALE_STEP = 32
@@ -124,10 +124,10 @@ def find_protocol(name: str) -> Protocol:
     """Finds a protocol by name.
 
     Raises:
-        WrongUseError: there is none of this name.
+        UsageError: there is none of this name.
     """
     if name not in PROTOCOLS:
-        raise WrongUseError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
+        raise UsageError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
 
 
@@ -157,14 +157,14 @@ def check_scales(net: VeryDeep, scales: Sequence[int]) -> tuple[int, ...]:
     """Checks that test scales leave room for the crop, and that none would count twice.
 
     Raises:
-        WrongUseError: they do not, or there are none.
+        UsageError: they do not, or there are none.
     """
     crop = net.geometry.crop
     if not scales:
-        raise WrongUseError("no test scales: give one or more, such as 256,384,512")
+        raise UsageError("no test scales: give one or more, such as 256,384,512")
     for scale in scales:
         if scale < crop:
-            raise WrongUseError(f"test scale {scale} is below the net's crop of {crop}: give that or more")
+            raise UsageError(f"test scale {scale} is below the net's crop of {crop}: give that or more")
         if list(scales).count(scale) > 1:
-            raise WrongUseError(f"test scale {scale} is given twice: give each once, they count alike")
+            raise UsageError(f"test scale {scale} is given twice: give each once, they count alike")
     return tuple(scales)

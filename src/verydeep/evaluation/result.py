@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from verydeep.errors import UserError
 from verydeep.evaluation.cost import Cost
 from verydeep.evaluation.errors import class_errors, interval95, top_error
 from verydeep.evaluation.posteriors import mean_posteriors
-from verydeep.mistakes import MistakeError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +183,7 @@ def fuse(results: Sequence[Result]) -> Result:
         results: at least one; a fused one among them counts as one.
 
     Raises:
-        MistakeError: they are not of the same images in the same order, with the same classes.
+        UserError: they are not of the same images in the same order, with the same classes.
 
     Paper: section 4.4.
     """
@@ -210,25 +210,25 @@ def check_alike(first: LabelledImages, other: LabelledImages) -> None:
     """Checks that two results are of the same images in the same order, with the same classes.
 
     Raises:
-        MistakeError: they are not; the message names what differs.
+        UserError: they are not; the message names what differs.
     """
     pair = f"{first.title} and {other.title}"
     remedy = "evaluate both on the same images"
     if first.classes != other.classes:
-        raise MistakeError(f"{pair} have different classes: {_difference(first.classes, other.classes)}: {remedy}")
+        raise UserError(f"{pair} have different classes: {_difference(first.classes, other.classes)}: {remedy}")
     if first.data and other.data and first.data != other.data:
-        raise MistakeError(f"{pair} are of different data, {first.data} and {other.data}: {remedy}")
+        raise UserError(f"{pair} are of different data, {first.data} and {other.data}: {remedy}")
     if first.split != other.split:
-        raise MistakeError(f"{pair} are of different splits, {first.split} and {other.split}: {remedy}")
+        raise UserError(f"{pair} are of different splits, {first.split} and {other.split}: {remedy}")
     if list(first.names) != list(other.names):
-        raise MistakeError(
+        raise UserError(
             f"{pair} are of different images of {first.split}: {_difference(first.names, other.names)}: {remedy}"
         )
     if first.fingerprint and other.fingerprint and first.fingerprint != other.fingerprint:
-        raise MistakeError(f"{pair} are of {first.data} before and after its files changed: {remedy}")
+        raise UserError(f"{pair} are of {first.data} before and after its files changed: {remedy}")
     if (first.labels != other.labels).any():
         name = first.names[int((first.labels != other.labels).argmax())]
-        raise MistakeError(f"{pair} have different labels, as of {name}: {remedy}")
+        raise UserError(f"{pair} have different labels, as of {name}: {remedy}")
 
 
 def _difference(first: Sequence[str], other: Sequence[str]) -> str:

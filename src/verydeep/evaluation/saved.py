@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from verydeep.atomic import written_whole
+from verydeep.errors import UserError, check_output_file
 from verydeep.evaluation.cost import Cost
 from verydeep.evaluation.result import Member, Result
-from verydeep.mistakes import MistakeError, check_place
+from verydeep.files import atomic_write
 
 _METADATA_KEY = "verydeep_posteriors"
 
@@ -72,12 +72,12 @@ def check_writable(file: Path) -> None:
     """Checks, before a long test, that its posteriors can be written, and that they overwrite nothing else.
 
     Raises:
-        MistakeError: it cannot be written there, or the file is there and no saved posteriors.
-        WrongUseError: there is no such folder, or it is one.
+        UserError: it cannot be written there, or the file is there and no saved posteriors.
+        UsageError: there is no such folder, or it is one.
     """
-    check_place(file, "--save", "posteriors.safetensors", any_ending=True)
+    check_output_file(file, "--save", "posteriors.safetensors", any_ending=True)
     if file.exists() and not is_saved_posteriors(file):
-        raise MistakeError(f"--save {file} is there already and holds no posteriors: give another name")
+        raise UserError(f"--save {file} is there already and holds no posteriors: give another name")
 
 
 def save_posteriors(result: Result, file: str | Path) -> None:
@@ -88,7 +88,7 @@ def save_posteriors(result: Result, file: str | Path) -> None:
         file: such as ``hands-dense.safetensors``.
 
     Raises:
-        MistakeError: the file cannot be written.
+        UserError: the file cannot be written.
     """
     card = {
         "format_version": 1,
@@ -116,25 +116,25 @@ def save_posteriors(result: Result, file: str | Path) -> None:
         "labels": np.ascontiguousarray(result.labels, dtype=np.int64),
     }
     try:
-        with written_whole(Path(file)) as temporary:
+        with atomic_write(Path(file)) as temporary:
             save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(card)})
     except (OSError, SafetensorError) as error:
-        raise MistakeError(f"{file} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+        raise UserError(f"{file} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
 
 def load_posteriors(file: str | Path) -> Result:
     """Reads saved posteriors.
 
     Raises:
-        MistakeError: there is no such file, it is none of saved posteriors, or it is damaged.
+        UserError: there is no such file, it is none of saved posteriors, or it is damaged.
     """
     path = Path(file)
     if not path.is_file():
-        raise MistakeError(f"no such file: {path}")
+        raise UserError(f"no such file: {path}")
     try:
         metadata = _read_metadata(path)
         if _METADATA_KEY not in metadata:
-            raise MistakeError(f"{path} holds no posteriors: give a file that evaluate --save wrote")
+            raise UserError(f"{path} holds no posteriors: give a file that evaluate --save wrote")
         card = _Card.model_validate(json.loads(metadata[_METADATA_KEY]))
         with safe_open(path, framework="np") as opened:
             posteriors, labels = opened.get_tensor("posteriors"), opened.get_tensor("labels")
@@ -142,9 +142,9 @@ def load_posteriors(file: str | Path) -> Result:
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"]))
-        raise MistakeError(f"{path}: what it says of itself is not readable at {field}: {problem['msg']}") from error
+        raise UserError(f"{path}: what it says of itself is not readable at {field}: {problem['msg']}") from error
     except (SafetensorError, OSError, json.JSONDecodeError, TypeError) as error:
-        raise MistakeError(f"{path} is damaged or cut short ({error}): evaluate again") from error
+        raise UserError(f"{path} is damaged or cut short ({error}): evaluate again") from error
     _check(path, card, posteriors, labels)
     return Result(
         posteriors=posteriors,
@@ -172,4 +172,4 @@ def _check(path: Path, card: _Card, posteriors: ndarray, labels: ndarray) -> Non
     elif labels.min() < 0 or labels.max() >= shape[1]:
         reason = f"a label is not in 0..{shape[1] - 1}"
     if reason:
-        raise MistakeError(f"{path} is damaged: {reason}: evaluate again")
+        raise UserError(f"{path} is damaged: {reason}: evaluate again")

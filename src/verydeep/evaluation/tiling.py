@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from verydeep import paper
-from verydeep.convnets.architecture import Geometry, layers
-from verydeep.convnets.work import feature_macs, map_side
+from verydeep.nets.architecture import Geometry, layers
+from verydeep.nets.cost import feature_macs, map_side
+from verydeep.paper import constants
 from verydeep.speed.accelerate import Computing
 
 MOST_AT_ONCE = 2**21
@@ -46,7 +46,7 @@ class Span:
 def margin(geometry: Geometry) -> int:
     """Pixels that a place after the last pooling sees beyond its own 32, rounded up to whole strides."""
     field = next(layer.receptive_field for layer in layers(geometry) if layer.name == "pool5")
-    return math.ceil((field - paper.TOTAL_STRIDE) / 2 / paper.TOTAL_STRIDE) * paper.TOTAL_STRIDE
+    return math.ceil((field - constants.TOTAL_STRIDE) / 2 / constants.TOTAL_STRIDE) * constants.TOTAL_STRIDE
 
 
 def spans(side: int, margin: int, most: int, *, ceil: bool = False) -> list[Span]:
@@ -58,7 +58,7 @@ def spans(side: int, margin: int, most: int, *, ceil: bool = False) -> list[Span
         most: pixels of a span at most, where that leaves room for a place.
         ceil: whether pooling rounds sizes up.
     """
-    stride, places = paper.TOTAL_STRIDE, map_side(side, ceil=ceil)
+    stride, places = constants.TOTAL_STRIDE, map_side(side, ceil=ceil)
     count = 1 if side <= most else math.ceil(places / max(1, (most - 2 * margin) // stride))
     edges = [places * index // count for index in range(count + 1)]
     return [
@@ -118,7 +118,7 @@ def tiled_map(
         parts = []
         for column in columns:
             map_ = features(images[:, :, row.start : row.stop, column.start : column.stop])
-            top, left = (span.first - span.start // paper.TOTAL_STRIDE for span in (row, column))
+            top, left = (span.first - span.start // constants.TOTAL_STRIDE for span in (row, column))
             parts.append(map_[:, :, top : top + row.last - row.first, left : left + column.last - column.first].clone())
         strips.append(torch.cat(parts, 3))
     return torch.cat(strips, 2)

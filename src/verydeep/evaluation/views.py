@@ -6,8 +6,8 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from verydeep.data.images import centred, rescaled, rescaled_centre, rescaled_size, size_of
-from verydeep.mistakes import MistakeError
-from verydeep.paper import TOTAL_STRIDE
+from verydeep.errors import UserError
+from verydeep.paper.constants import TOTAL_STRIDE
 
 MOST_PIXELS = 64_000_000
 """Pixels of a rescaled image at most: it is held in memory, in Pillow with four bytes for each."""
@@ -84,7 +84,7 @@ def _num_pixels(image: UInt8[ndarray, "h w 3"], scale: int) -> int:
 def _rescaled(image: UInt8[ndarray, "h w 3"], scale: int, multiple: int = 1) -> UInt8[ndarray, "y x 3"]:
     if _num_pixels(image, scale) > MOST_PIXELS:
         (given_width, given_height), (width, height) = size_of(image), rescaled_size(size_of(image), scale)
-        raise MistakeError(
+        raise UserError(
             f"an image of {given_width}x{given_height} becomes {width}x{height} at test scale {scale}, more than "
             f"{MOST_PIXELS:,} pixels: crop it, or use --protocol centre"
         )

@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from verydeep import paper
-from verydeep.convnets.architecture import Geometry
-from verydeep.convnets.net import VeryDeep, check_images, check_size
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.architecture import Geometry
+from verydeep.nets.graph import Backend
+from verydeep.nets.net import VeryDeep, check_images, check_size
+from verydeep.paper import constants
 from verydeep.speed.choosing import Candidate, choose
 from verydeep.speed.engines import PRECISIONS, Images, calibration, candidates, own_kernel
-from verydeep.speed.folding import Computes
 from verydeep.speed.library import NoKernelError, find_kernel
 
 
@@ -44,12 +44,12 @@ class Accelerated:
         net: VeryDeep,
         candidate: Candidate,
         seconds: dict[str, float] | None = None,
-        computes: Computes | None = None,
+        computes: Backend | None = None,
     ) -> None:
         self.net, self.engine, self.seconds = net, candidate.name, seconds or {}
         self.precision = candidate.precision
         self._lock = threading.Lock()
-        self._make: Callable[[VeryDeep], Computes] = candidate.make
+        self._make: Callable[[VeryDeep], Backend] = candidate.make
         self._made = None if computes is None else _Made(net, computes)
         with self._ready():
             pass
@@ -92,7 +92,7 @@ class Accelerated:
             Scores before the soft-max.
 
         Raises:
-            MistakeError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
+            UserError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
 
         Paper: section 3.2.
         """
@@ -108,7 +108,7 @@ class Accelerated:
             Scores before the soft-max, one place for 32 pixels: 1x1 for a crop.
 
         Raises:
-            MistakeError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
+            UserError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
 
         Paper: section 3.2.
         """
@@ -124,9 +124,9 @@ class Accelerated:
             images: RGB in 0..255, uint8 or floating point, each side at least 32.
 
         Raises:
-            MistakeError: the images are smaller, or not RGB in 0..255.
+            UserError: the images are smaller, or not RGB in 0..255.
         """
-        check_size(images, paper.TOTAL_STRIDE)
+        check_size(images, constants.TOTAL_STRIDE)
         with self._ready() as computing:
             return computing.features(_checked(images)).clone()
 
@@ -137,7 +137,7 @@ class Accelerated:
             map_: of at least fc6's size, on the processor.
 
         Raises:
-            MistakeError: the map is smaller, has other channels or is elsewhere, or the net has convolutions only.
+            UserError: the map is smaller, has other channels or is elsewhere, or the net has convolutions only.
 
         Paper: section 3.2.
         """
@@ -148,7 +148,7 @@ class Accelerated:
             return computing.head(map_.detach().float())
 
     @contextmanager
-    def _ready(self) -> Iterator[Computes]:
+    def _ready(self) -> Iterator[Backend]:
         # tensors made in inference mode could not be written to outside of it, and the buffers stay
         with self._lock, torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
             if self._made is None or not self._made.is_of(self.net):
@@ -169,7 +169,7 @@ def fastest(net: VeryDeep) -> Computing:
         net: the net.
 
     Raises:
-        WrongUseError: the environment asks for a kernel that there is not.
+        UsageError: the environment asks for a kernel that there is not.
     """
     try:
         kernel = find_kernel()
@@ -177,7 +177,7 @@ def fastest(net: VeryDeep) -> Computing:
         return net
     try:
         _check_net(net)
-    except MistakeError:
+    except UserError:
         return net
     return Accelerated(net, own_kernel(kernel))
 
@@ -209,16 +209,16 @@ def accelerate(net: nn.Module, *, precision: str = "fp32", calibrate: Images | N
         ``engine`` says what computes.
 
     Raises:
-        MistakeError: the net is on another device or in another precision; what int8 needs is not installed; or the
+        UserError: the net is on another device or in another precision; what int8 needs is not installed; or the
             images cannot be.
-        WrongUseError: not a net of this package, an unknown precision, or int8 without images.
+        UsageError: not a net of this package, an unknown precision, or int8 without images.
     """
     if not isinstance(net, VeryDeep):
-        raise WrongUseError(
+        raise UsageError(
             f"{type(net).__name__} is no net of this package: give a VeryDeep, such as verydeep.load gives"
         )
     if precision not in PRECISIONS:
-        raise WrongUseError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+        raise UsageError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
     _check_net(net)
     images = None if calibrate is None else calibration(net, calibrate)
     with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
@@ -230,15 +230,15 @@ def _check_net(net: VeryDeep) -> None:
     """Checks that a net is in float32, on the processor."""
     for tensor in _tensors(net):
         if tensor.device.type != "cpu":
-            raise MistakeError(f"this net is on {tensor.device.type}: move it with net.cpu() first")
+            raise UserError(f"this net is on {tensor.device.type}: move it with net.cpu() first")
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            raise MistakeError(f"this net is in {str(tensor.dtype).removeprefix('torch.')}: make it net.float() first")
+            raise UserError(f"this net is in {str(tensor.dtype).removeprefix('torch.')}: make it net.float() first")
 
 
 class _Made:
     """What computes a net, and what of the net it was made of."""
 
-    def __init__(self, net: VeryDeep, computes: Computes) -> None:
+    def __init__(self, net: VeryDeep, computes: Backend) -> None:
         self.computes = computes
         self._facts = _facts(net)
         self._kept = [tensor.detach() for tensor in _tensors(net)]  # no other weights can come to lie where these do
@@ -280,4 +280,4 @@ def _checked(images: Tensor) -> Tensor:
 
 def _check_on_processor(what: str, tensor: Tensor) -> None:
     if tensor.device.type != "cpu":
-        raise MistakeError(f"{what} on {tensor.device.type}: this net computes on the processor, give .cpu()")
+        raise UserError(f"{what} on {tensor.device.type}: this net computes on the processor, give .cpu()")

@@ -5,14 +5,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from verydeep import paper
-from verydeep.convnets.net import VeryDeep
-from verydeep.speed.folding import Computes, Folded, folded, fully_connected, over_places
+from verydeep.nets.graph import Backend, Folded, folded, fully_connected, over_positions
+from verydeep.nets.net import VeryDeep
+from verydeep.paper import constants
 
 BF16 = torch.bfloat16
 
 
-class TorchBf16(Computes):
+class TorchBf16(Backend):
     """The layers of a net with their weights in bfloat16, channels last.
 
     The mean is subtracted in float32 and batch norm is folded in float64, so that only weights, activations and
@@ -52,7 +52,7 @@ class TorchBf16(Computes):
         Args:
             map_: of any memory layout; the net has fully connected layers.
         """
-        return over_places(map_.to(BF16), self._head[0][2], len(self._head[-1][0]), self._scores)
+        return over_positions(map_.to(BF16), self._head[0][2], len(self._head[-1][0]), self._scores)
 
     def _scores(self, windows: Float[Tensor, "n i j c s s"]) -> Float[Tensor, "r k"]:
         rows = windows.reshape(windows.shape[:3].numel(), -1)
@@ -69,6 +69,8 @@ def _rounded(layer: Folded) -> tuple[Tensor, Tensor]:
 
 def _normalised(map_: Tensor) -> Tensor:
     # the squares of activations of some hundreds need more than eight bits
-    alpha = paper.LRN_ALPHA * paper.LRN_SIZE
-    normalised = F.local_response_norm(map_.float(), paper.LRN_SIZE, alpha=alpha, beta=paper.LRN_BETA, k=paper.LRN_K)
+    alpha = constants.LRN_ALPHA * constants.LRN_SIZE
+    normalised = F.local_response_norm(
+        map_.float(), constants.LRN_SIZE, alpha=alpha, beta=constants.LRN_BETA, k=constants.LRN_K
+    )
     return normalised.to(BF16, memory_format=torch.channels_last)

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from verydeep.atomic import written_whole
-from verydeep.convnets.net import VeryDeep
 from verydeep.download import cache_folder
-from verydeep.mistakes import MistakeError
-from verydeep.records import environment
-from verydeep.speed.folding import Computes
+from verydeep.errors import UserError
+from verydeep.files import atomic_write
+from verydeep.machine import environment
+from verydeep.nets.graph import Backend
+from verydeep.nets.net import VeryDeep
 
 BATCH = 8
 """Images of a measurement, crops of the net."""
@@ -41,7 +41,7 @@ class Candidate:
     """
 
     name: str
-    make: Callable[[VeryDeep], Computes]
+    make: Callable[[VeryDeep], Backend]
     precision: str = "fp32"
 
 
@@ -56,7 +56,7 @@ class Chosen:
     """
 
     candidate: Candidate
-    computes: Computes
+    computes: Backend
     seconds: dict[str, float]
 
 
@@ -72,7 +72,7 @@ def choose(net: VeryDeep, candidates: Sequence[Candidate]) -> Chosen:
         candidates: what to choose among, at least one.
 
     Raises:
-        MistakeError: none of them can be used.
+        UserError: none of them can be used.
     """
     if len(candidates) == 1:
         return Chosen(candidates[0], candidates[0].make(net), {})
@@ -92,7 +92,7 @@ def _fastest(seconds: dict[str, float]) -> str:
     return min(seconds, key=seconds.__getitem__)
 
 
-def measure(net: VeryDeep, candidates: Sequence[Candidate]) -> tuple[dict[str, float], dict[str, Computes]]:
+def measure(net: VeryDeep, candidates: Sequence[Candidate]) -> tuple[dict[str, float], dict[str, Backend]]:
     """Measures ways to compute a net by turns, on noise: the median seconds of a batch of 8 crops by each.
 
     One that cannot be used is left out, with a warning.
@@ -105,11 +105,11 @@ def measure(net: VeryDeep, candidates: Sequence[Candidate]) -> tuple[dict[str, f
         The seconds, and what was made and measured, both by the candidates' names.
 
     Raises:
-        MistakeError: none of them can be used.
+        UserError: none of them can be used.
     """
     shape = (BATCH, 3, net.geometry.crop, net.geometry.crop)
     images = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    ready: dict[str, Computes] = {}
+    ready: dict[str, Backend] = {}
     reasons: list[str] = []
     for candidate in candidates:
         try:
@@ -120,7 +120,7 @@ def measure(net: VeryDeep, candidates: Sequence[Candidate]) -> tuple[dict[str, f
             reasons.append(f"{candidate.name} cannot be used: {' '.join(str(error).split())}")
             warnings.warn(reasons[-1], stacklevel=5)
     if not ready:
-        raise MistakeError("; ".join(reasons))
+        raise UserError("; ".join(reasons))
     taken: dict[str, list[float]] = {name: [] for name in ready}
     began = time.perf_counter()
     for _ in range(_ROUNDS):
@@ -132,7 +132,7 @@ def measure(net: VeryDeep, candidates: Sequence[Candidate]) -> tuple[dict[str, f
     return {name: statistics.median(times) for name, times in taken.items()}, ready
 
 
-def _time(net: VeryDeep, computes: Computes, images: Tensor) -> float:
+def _time(net: VeryDeep, computes: Backend, images: Tensor) -> float:
     began = time.perf_counter()
     (computes.features if net.features_only else computes.score_map)(images)
     return time.perf_counter() - began
@@ -168,5 +168,5 @@ def _write(facts: dict[str, object], seconds: dict[str, float]) -> None:
     with suppress(OSError, RuntimeError):  # without a cache the next start measures again, which is all
         file = _file(facts)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(file) as temporary:
+        with atomic_write(file) as temporary:
             temporary.write_text(json.dumps(facts | {"seconds": seconds}, indent=1), encoding="utf-8")

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from verydeep.mistakes import WrongUseError
+from verydeep.errors import UsageError
 from verydeep.speed.library import Kernel, find_kernel, tiles
 from verydeep.speed.memory import Buffer
 
@@ -34,7 +34,7 @@ def convolve_fast(map_: Tensor, weight: Tensor, bias: Tensor, *, rectify: bool =
 
     Raises:
         NoKernelError: there is no kernel.
-        WrongUseError: tensors of another kind, or whose shapes do not fit, or pooling without ReLU.
+        UsageError: tensors of another kind, or whose shapes do not fit, or pooling without ReLU.
     """
     result: Tensor = _convolve(map_, weight, bias, rectify, pool)[0]
     return result
@@ -44,7 +44,7 @@ def convolve_fast(map_: Tensor, weight: Tensor, bias: Tensor, *, rectify: bool =
 def _convolve(map_: Tensor, weight: Tensor, bias: Tensor, rectify: bool, pool: bool) -> tuple[Tensor, Tensor]:
     """Gives the result, and for each place of a pooled one which of the four it was, 4 for none."""
     if pool and not rectify:
-        raise WrongUseError("pool=True: the kernel pools what has been rectified: give rectify=True too")
+        raise UsageError("pool=True: the kernel pools what has been rectified: give rectify=True too")
     kernel = find_kernel()
     _check(kernel, map_, weight)
     (n, _, y, x), k = map_.shape, len(weight)
@@ -161,27 +161,25 @@ def _check(kernel: Kernel, map_: Tensor, weight: Tensor) -> None:
     _check_kind(map_, "map", torch.float32)
     _check_kind(weight, "weight", torch.float32)
     if map_.ndim != 4:
-        raise WrongUseError(f"a map of shape {tuple(map_.shape)}: give n,c,y,x")
+        raise UsageError(f"a map of shape {tuple(map_.shape)}: give n,c,y,x")
     if weight.ndim != 4 or weight.shape[1:] != (map_.shape[1], 3, 3):
         shape = tuple(weight.shape)
-        raise WrongUseError(
-            f"weight of shape {shape} for a map of {map_.shape[1]} channels: give k,{map_.shape[1]},3,3"
-        )
+        raise UsageError(f"weight of shape {shape} for a map of {map_.shape[1]} channels: give k,{map_.shape[1]},3,3")
     for channels in weight.shape[:2]:
         if not 0 < channels <= kernel.most_channels:
-            raise WrongUseError(f"{channels} channels: the kernel takes 1 to {kernel.most_channels:,}")
+            raise UsageError(f"{channels} channels: the kernel takes 1 to {kernel.most_channels:,}")
 
 
 def _check_like(tensor: Tensor, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
     _check_kind(tensor, name, dtype)
     if tensor.shape != shape:
-        raise WrongUseError(f"{name} of shape {tuple(tensor.shape)}: give {','.join(map(str, shape))}")
+        raise UsageError(f"{name} of shape {tuple(tensor.shape)}: give {','.join(map(str, shape))}")
 
 
 def _check_kind(tensor: Tensor, name: str, dtype: torch.dtype) -> None:
     if tensor.device.type != "cpu" or tensor.dtype != dtype:
         wanted, given = (str(kind).removeprefix("torch.") for kind in (dtype, tensor.dtype))
-        raise WrongUseError(f"{name} in {given} on {tensor.device.type}: the kernel takes {wanted} on cpu")
+        raise UsageError(f"{name} in {given} on {tensor.device.type}: the kernel takes {wanted} on cpu")
 
 
 def _results(map_: Tensor, weight: Tensor, pool: bool) -> tuple[Tensor, Tensor]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from verydeep import paper
-from verydeep.convnets.architecture import layers
-from verydeep.convnets.net import VeryDeep
-from verydeep.speed.folding import Computes, Folded, folded, fully_connected, over_places
+from verydeep.nets.architecture import layers
+from verydeep.nets.graph import Backend, Folded, folded, fully_connected, over_positions
+from verydeep.nets.net import VeryDeep
+from verydeep.paper import constants
 from verydeep.speed.library import Kernel, Packed
 from verydeep.speed.memory import Buffer
 
@@ -20,7 +20,7 @@ class _Stage:
     normalise: bool  # A-LRN: between the ReLU and the pooling
 
 
-class Engine(Computes):
+class KernelBackend(Backend):
     """The layers of a net with their weights laid out for the kernel.
 
     The convolutions have weights of their own, transformed; the fully connected layers use those of the net. Not to be
@@ -59,7 +59,7 @@ class Engine(Computes):
         )
         if first.normalise:
             here, there = there, here
-            map_ = self.kernel.normalise_and_pool(map_, paper.LRN_ALPHA, paper.LRN_K, here)
+            map_ = self.kernel.normalise_and_pool(map_, constants.LRN_ALPHA, constants.LRN_K, here)
         for stage in rest:
             here, there = there, here
             map_ = self.kernel.convolve(map_, stage.packed, pool=stage.pool, result=here, work=self._work)
@@ -72,7 +72,7 @@ class Engine(Computes):
             map_: of any memory layout; the net has fully connected layers.
         """
         fc6, fc8 = self._head[0][0], self._head[-1][0]
-        return over_places(map_, fc6.shape[2], len(fc8), self._scores)
+        return over_positions(map_, fc6.shape[2], len(fc8), self._scores)
 
     def _scores(self, windows: Float[Tensor, "n i j c s s"]) -> Float[Tensor, "r k"]:
         here, there = self._rows

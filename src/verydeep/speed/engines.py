@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from verydeep.convnets.net import VeryDeep, check_images, check_size
-from verydeep.device import Choice, has_fast_bf16
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.device import Compute, has_fast_bf16
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.graph import Backend
+from verydeep.nets.net import VeryDeep, check_images, check_size
 from verydeep.speed.bfloat16 import TorchBf16
 from verydeep.speed.choosing import Candidate
-from verydeep.speed.engine import Engine
-from verydeep.speed.folding import Computes
+from verydeep.speed.engine import KernelBackend
 from verydeep.speed.library import VARIABLE, Kernel, NoKernelError, find_kernel
 from verydeep.speed.openvino_net import INSTALL, OpenVinoNet, nncf_version, openvino_version
 
@@ -33,8 +33,8 @@ def candidates(precision: str, calibrate: Sequence[Tensor] | None = None) -> lis
         calibrate: batches of images for int8.
 
     Raises:
-        MistakeError: int8 is asked for, and what computes it is not installed.
-        WrongUseError: int8 is asked for without images.
+        UserError: int8 is asked for, and what computes it is not installed.
+        UsageError: int8 is asked for without images.
     """
     match precision:
         case "fp32":
@@ -45,12 +45,12 @@ def candidates(precision: str, calibrate: Sequence[Tensor] | None = None) -> lis
             return _bf16()
         case "int8":
             if calibrate is None:
-                raise WrongUseError(
+                raise UsageError(
                     "int8 needs images to find its scales by: give calibrate=images, some hundred such as the net will "
                     "see, n,3,h,w, RGB in 0..255"
                 )
             if openvino_version() is None or nncf_version() is None:
-                raise MistakeError(f"int8 needs OpenVINO and NNCF, which are not installed: {INSTALL}")
+                raise UserError(f"int8 needs OpenVINO and NNCF, which are not installed: {INSTALL}")
             return [_int8(calibrate)]
     found = [_fp32()]
     if has_fast_bf16("cpu"):
@@ -62,7 +62,7 @@ def candidates(precision: str, calibrate: Sequence[Tensor] | None = None) -> lis
 
 def own_kernel(kernel: Kernel) -> Candidate:
     """What computes a net in fp32 by a kernel."""
-    return Candidate(f"verydeep's kernel ({kernel.name}), fp32", lambda net: Engine(net, kernel))
+    return Candidate(f"verydeep's kernel ({kernel.name}), fp32", lambda net: KernelBackend(net, kernel))
 
 
 def calibration(net: VeryDeep, images: Images) -> list[Tensor]:
@@ -73,21 +73,21 @@ def calibration(net: VeryDeep, images: Images) -> list[Tensor]:
         images: n,3,h,w, RGB in 0..255, or an iterable of such batches.
 
     Raises:
-        MistakeError: they are smaller than the crop, not RGB in 0..255, or none.
-        WrongUseError: they are no tensors.
+        UserError: they are smaller than the crop, not RGB in 0..255, or none.
+        UsageError: they are no tensors.
     """
     if isinstance(images, str) or not isinstance(images, Iterable):
-        raise WrongUseError(f"calibrate={images!r}: give images, a tensor n,3,h,w, or an iterable of such batches")
+        raise UsageError(f"calibrate={images!r}: give images, a tensor n,3,h,w, or an iterable of such batches")
     batches = [images] if isinstance(images, Tensor) else list(images)
     for batch in batches:
         check_images(batch)
         check_size(batch, net.geometry.crop)
     if not sum(len(batch) for batch in batches):
-        raise MistakeError("calibrate: there are no images: give some hundred such as the net will see")
+        raise UserError("calibrate: there are no images: give some hundred such as the net will see")
     return [(batch if batch.dtype == torch.uint8 else batch.float()).detach().cpu() for batch in batches]
 
 
-class _Eager(Computes):
+class _Eager(Backend):
     """The net itself, in evaluation mode, channels last."""
 
     def __init__(self, net: VeryDeep) -> None:
@@ -133,5 +133,5 @@ def _int8(calibrate: Sequence[Tensor]) -> Candidate:
     return Candidate(name, lambda net: OpenVinoNet(net, "int8", calibrate), "int8")
 
 
-def _on_the_processor() -> Choice:
-    return Choice(device="cpu", precision="fp32", channels_last=True, threads=torch.get_num_threads())
+def _on_the_processor() -> Compute:
+    return Compute(device="cpu", precision="fp32", channels_last=True, threads=torch.get_num_threads())

@@ -17,7 +17,7 @@ import torch  # its OpenMP is loaded first: the kernel then shares it, threads a
 from jaxtyping import Float, Float64, Num
 from torch import Tensor
 
-from verydeep.mistakes import WrongUseError
+from verydeep.errors import UsageError
 from verydeep.speed.memory import Buffer, huge_pages
 
 KERNELS = {
@@ -288,21 +288,21 @@ def find_kernel() -> Kernel:
 
     Raises:
         NoKernelError: there is none, or none is wanted.
-        WrongUseError: the environment asks for one that there is not.
+        UsageError: the environment asks for one that there is not.
     """
     wanted = os.environ.get(VARIABLE, "")
     if wanted == "none":
         raise NoKernelError(f"{VARIABLE}=none asks for it")
     if wanted and wanted not in KERNELS:
-        raise WrongUseError(f"{VARIABLE}={wanted}: choose one of {', '.join(KERNELS)} or none")
+        raise UsageError(f"{VARIABLE}={wanted}: choose one of {', '.join(KERNELS)} or none")
     runnable = [name for name, needs in KERNELS.items() if all(map(torch.cpu.get_capabilities().get, needs))]
     if wanted:
         if wanted not in runnable:
-            raise WrongUseError(f"{VARIABLE}={wanted}: this processor can run {', '.join(runnable)}")
+            raise UsageError(f"{VARIABLE}={wanted}: this processor can run {', '.join(runnable)}")
         try:
             return _loaded(wanted)
         except NoKernelError as error:
-            raise WrongUseError(f"{VARIABLE}={wanted}: {error}") from error
+            raise UsageError(f"{VARIABLE}={wanted}: {error}") from error
     reasons = []
     for name in runnable:
         try:

@@ -16,10 +16,10 @@ from jaxtyping import Float, Num
 from numpy import ndarray
 from torch import Tensor
 
-from verydeep import paper
-from verydeep.convnets.net import VeryDeep
-from verydeep.mistakes import MistakeError
-from verydeep.speed.folding import Computes, Folded, folded, fully_connected, over_places, windows_by_parts
+from verydeep.errors import UserError
+from verydeep.nets.graph import Backend, Folded, folded, fully_connected, over_positions, windows_by_parts
+from verydeep.nets.net import VeryDeep
+from verydeep.paper import constants
 
 INSTALL = 'pip install "verydeep[openvino]"'
 """What gets the libraries."""
@@ -35,7 +35,7 @@ def nncf_version() -> str | None:
     return _installed("nncf")
 
 
-class OpenVinoNet(Computes):
+class OpenVinoNet(Backend):
     """The layers of a net as graphs of OpenVINO's: the convolutions, the fully connected layers, and both in one.
 
     The graphs are built here, layer by layer. Crops take the one of all layers, images of any size one after the other;
@@ -48,7 +48,7 @@ class OpenVinoNet(Computes):
         calibrate: for int8, batches of images, n,3,h,w, such as the net will see: what they reach fixes the scales.
 
     Raises:
-        MistakeError: OpenVINO, or for int8 NNCF, is not installed.
+        UserError: OpenVINO, or for int8 NNCF, is not installed.
     """
 
     def __init__(self, net: VeryDeep, precision: str, calibrate: Sequence[Tensor] = ()) -> None:
@@ -94,7 +94,7 @@ class OpenVinoNet(Computes):
             images: RGB in 0..255, uint8 or float32.
         """
         if not len(images):
-            height, width = (side // paper.TOTAL_STRIDE for side in images.shape[2:])
+            height, width = (side // constants.TOTAL_STRIDE for side in images.shape[2:])
             return torch.empty(0, self._channels, height, width)
         return torch.from_numpy(self._run("convolutions", self._normalised(images)))
 
@@ -104,7 +104,7 @@ class OpenVinoNet(Computes):
         Args:
             map_: of any memory layout; the net has fully connected layers.
         """
-        return over_places(map_, self._fc6, self._classes, self._scores)
+        return over_positions(map_, self._fc6, self._classes, self._scores)
 
     def _scores(self, windows: Float[Tensor, "n i j c s s"]) -> Float[Tensor, "r k"]:
         return torch.from_numpy(self._run("fully-connected", _rows(windows)))
@@ -165,9 +165,9 @@ def _convolutions(ov: Any, layers: Sequence[Folded]) -> Any:  # noqa: ANN401
         value = op.convolution(value, weight, [1, 1], [side, side], [side, side], [1, 1], name=layer.name)
         value = op.relu(op.add(value, op.constant(layer.bias.float().numpy().reshape(1, -1, 1, 1))))
         if layer.normalise:
-            alpha = paper.LRN_ALPHA * paper.LRN_SIZE  # it divides by the size, as PyTorch does
+            alpha = constants.LRN_ALPHA * constants.LRN_SIZE  # it divides by the size, as PyTorch does
             axes = op.constant(np.array([1]))
-            value = op.lrn(value, axes, alpha, paper.LRN_BETA, paper.LRN_K, paper.LRN_SIZE)
+            value = op.lrn(value, axes, alpha, constants.LRN_BETA, constants.LRN_K, constants.LRN_SIZE)
         if layer.pool:
             value = op.max_pool(value, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2], "floor").output(0)
     return ov.Model([value], [given], "convolutions")
@@ -206,10 +206,10 @@ def import_openvino() -> Any:  # noqa: ANN401
     """Imports OpenVINO, which then tells nobody that it is used.
 
     Raises:
-        MistakeError: it is not installed.
+        UserError: it is not installed.
     """
     if openvino_version() is None:
-        raise MistakeError(f"OpenVINO is not installed: {INSTALL}")
+        raise UserError(f"OpenVINO is not installed: {INSTALL}")
     with _no_telemetry():
         import openvino
     return openvino
@@ -219,10 +219,10 @@ def import_nncf() -> Any:  # noqa: ANN401
     """Imports NNCF, which then tells nobody that it is used.
 
     Raises:
-        MistakeError: it or OpenVINO is not installed.
+        UserError: it or OpenVINO is not installed.
     """
     if nncf_version() is None:
-        raise MistakeError(f"int8 needs OpenVINO and NNCF, which are not both installed: {INSTALL}")
+        raise UserError(f"int8 needs OpenVINO and NNCF, which are not both installed: {INSTALL}")
     with _no_telemetry():
         import nncf
     nncf.set_log_level(logging.ERROR)

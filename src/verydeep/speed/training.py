@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from verydeep.convnets.modules import Convolution
-from verydeep.convnets.net import VeryDeep, in_turn
-from verydeep.convnets.products import is_small
-from verydeep.device import Choice
+from verydeep.device import Compute
+from verydeep.nets.layers import Convolution
+from verydeep.nets.net import VeryDeep, in_turn
+from verydeep.nets.small_maps import is_small
 from verydeep.speed.convolution import convolve_fast
 from verydeep.speed.library import NoKernelError, find_kernel
 
@@ -25,7 +25,7 @@ def can_train() -> bool:
     """Whether there is a kernel to train with.
 
     Raises:
-        WrongUseError: the environment asks for one that there is not.
+        UsageError: the environment asks for one that there is not.
     """
     try:
         find_kernel()
@@ -34,7 +34,7 @@ def can_train() -> bool:
     return True
 
 
-def place(net: VeryDeep, choice: Choice) -> None:
+def place(net: VeryDeep, choice: Compute) -> None:
     """Moves a net to where it is computed, and lets the kernel compute it where that is chosen and there is one.
 
     Args:

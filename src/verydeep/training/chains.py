@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from verydeep.training.recipes import RECIPES
+from verydeep.training.recipe import RECIPES
 
 
 @dataclass(frozen=True)

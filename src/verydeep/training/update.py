@@ -9,14 +9,14 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from verydeep.collectives import processes
-from verydeep.convnets.net import VeryDeep
-from verydeep.device import Choice
-from verydeep.mistakes import MistakeError
-from verydeep.processes import local_rank
+from verydeep.device import Compute
+from verydeep.distributed import processes
+from verydeep.errors import UserError
+from verydeep.launched import local_rank
+from verydeep.nets.net import VeryDeep
 
 
-class NotFiniteError(MistakeError):
+class NotFiniteError(UserError):
     """A loss that is NaN or infinite.
 
     Attributes:
@@ -50,7 +50,7 @@ class Objective:
         )
 
 
-def share_gradients(net: VeryDeep, choice: Choice) -> nn.Module:
+def share_gradients(net: VeryDeep, choice: Compute) -> nn.Module:
     """Wraps a net so that its gradients are averaged over the processes; a single process gets the net itself.
 
     Batch norm's statistics are those of all processes on GPUs, and of each process elsewhere.
@@ -71,7 +71,7 @@ def update(
     optimiser: torch.optim.Optimizer,
     images: UInt8[Tensor, "n 3 h w"],
     labels: Int64[Tensor, "n"],
-    choice: Choice,
+    choice: Compute,
     objective: Objective | None = None,
     *,
     keys: Int64[Tensor, "n"] | None = None,

@@ -14,7 +14,7 @@ from foreign_nets import damage_many, images, make_net, relative_difference
 from verydeep.convnets.foreign.caffe import read, recognises
 from verydeep.convnets.foreign.peers import compare
 from verydeep.convnets.foreign.readers import READERS, assemble, find_reader
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 BGR_MEAN = (103.939, 116.779, 123.68)
 
@@ -292,7 +292,7 @@ def test_what_is_no_net_of_the_paper(change, message, tmp_path):
     change(whole)
     file = tmp_path / "net.caffemodel"
     file.write_bytes(whole.SerializeToString())
-    with pytest.raises(MistakeError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         assemble(read(file))
     assert str(file) in str(caught.value)
 
@@ -318,7 +318,7 @@ def test_other_files_are_not_caffes(tmp_path):
         file = tmp_path / "other"
         file.write_bytes(content)
         assert not recognises(file)
-        with pytest.raises(MistakeError):
+        with pytest.raises(UserError):
             read(file)
 
 
@@ -337,7 +337,7 @@ def test_hostile_lengths_take_no_memory(tmp_path):
     long_shape = b"\x12\x20" + b"\x22\x01a\x28\x04" + b"\x32\x19" + b"\x08\xff\xff\xff\xff\x0f" * 4 + b"\x00"
     for content in (b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\x7f", empty_layers, long_shape):
         file.write_bytes(content)
-        with pytest.raises(MistakeError, match=r"net\.caffemodel"):
+        with pytest.raises(UserError, match=r"net\.caffemodel"):
             read(file)
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from verydeep.convnets.foreign.chain import Chain
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 
 @pytest.fixture
@@ -53,5 +53,5 @@ def test_both_orders_of_fc6(chain):
     ],
 )
 def test_refused(chain, step, message):
-    with pytest.raises(MistakeError, match=message):
+    with pytest.raises(UserError, match=message):
         step(chain)

@@ -19,7 +19,7 @@ from verydeep.convnets.foreign import hdf5  # noqa: E402
 from verydeep.convnets.foreign.keras_config import check_layers, configured_layers  # noqa: E402
 from verydeep.convnets.foreign.peers import largest_difference  # noqa: E402
 from verydeep.convnets.foreign.readers import assemble, find_reader, read_foreign  # noqa: E402
-from verydeep.mistakes import MistakeError  # noqa: E402
+from verydeep.errors import UserError  # noqa: E402
 
 # Keras's own, with numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -95,7 +95,7 @@ def test_kernels_of_theano_are_refused(files, tmp_path):
     shutil.copy(files["legacy.h5"], tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5", "r+") as opened:
         opened.attrs["backend"] = b"theano"
-    with pytest.raises(MistakeError, match="whose kernels are flipped"):
+    with pytest.raises(UserError, match="whose kernels are flipped"):
         read_foreign(tmp_path / "a.h5")
 
 
@@ -151,22 +151,22 @@ def sequential(*layers, shape=(64, 64, 3)):
 def test_a_model_that_does_something_else_is_told(layers, says, form, tmp_path):
     # a layer belongs to one model only
     fresh = [type(layer).from_config(layer.get_config()) for layer in layers]
-    with pytest.raises(MistakeError, match=says):
+    with pytest.raises(UserError, match=says):
         read_foreign(write(sequential(*fresh), tmp_path / f"net{form}", form))
 
 
 def test_batch_norm_and_other_layers_are_told_with_their_shapes(tmp_path):
     net = sequential(keras.layers.Conv2D(8, 3, padding="same"), keras.layers.BatchNormalization())
-    with pytest.raises(MistakeError, match=r"batch_normalization/vars/0, of shape \(8,\)"):
+    with pytest.raises(UserError, match=r"batch_normalization/vars/0, of shape \(8,\)"):
         read_foreign(write(net, tmp_path / "net.weights.h5", ".weights.h5"))
-    with pytest.raises(MistakeError, match="a VGG of Keras has no batch norm"):
+    with pytest.raises(UserError, match="a VGG of Keras has no batch norm"):
         read_foreign(write(net, tmp_path / "net.h5", "legacy.h5"))
 
 
 def test_another_head_is_told_with_its_shapes(tmp_path):
     net = keras_net("D", top=False)
     head = keras.layers.Dense(3)(keras.layers.Flatten()(net.output))
-    with pytest.raises(MistakeError, match=r"1 dense layers \(dense_0 \(256, 3\)\)"):
+    with pytest.raises(UserError, match=r"1 dense layers \(dense_0 \(256, 3\)\)"):
         read_foreign(write(keras.Model(net.input, head), tmp_path / "net.weights.h5", ".weights.h5"))
 
 
@@ -176,7 +176,7 @@ def test_a_file_cut_short_is_told(files, form, fraction, tmp_path):
     whole = files[form].read_bytes()
     file = tmp_path / "cut"
     file.write_bytes(whole[: int(fraction * len(whole))])
-    with pytest.raises(MistakeError) as told:
+    with pytest.raises(UserError) as told:
         read_foreign(file)
     assert str(told.value).count(str(file)) == 1
     assert "\n" not in str(told.value)
@@ -194,7 +194,7 @@ def test_a_zip_bomb_is_refused(files, member, tmp_path):
     with zipfile.ZipFile(files[".keras"]) as archive:
         config = archive.read("config.json")
     bomb = zip_of(tmp_path / "bomb.keras", **{"config.json": config, member: bytes(200 * 2**20)})
-    with pytest.raises(MistakeError, match=r"zip bomb|larger than") as told:
+    with pytest.raises(UserError, match=r"zip bomb|larger than") as told:
         read_foreign(bomb)
     assert "\n" not in str(told.value)
 
@@ -206,27 +206,27 @@ def test_a_member_that_claims_less_than_it_gives_is_refused(files, tmp_path):
         info = archive.getinfo("model.weights.h5")
     claimed = content.replace(info.file_size.to_bytes(4, "little"), (1000).to_bytes(4, "little"))
     (tmp_path / "net.keras").write_bytes(claimed)
-    with pytest.raises(MistakeError, match="damaged"):
+    with pytest.raises(UserError, match="damaged"):
         read_foreign(tmp_path / "net.keras")
 
 
 @pytest.mark.parametrize("config", [b"no json", b"[" * 100_000, b"[]", b'{"config": {"layers": 3}}'])
 def test_a_configuration_that_is_none_is_told(config, tmp_path):
-    with pytest.raises(MistakeError, match=r"no JSON|no VGG's in order|is a None, which no VGG"):
+    with pytest.raises(UserError, match=r"no JSON|no VGG's in order|is a None, which no VGG"):
         read_foreign(zip_of(tmp_path / "a.keras", **{"config.json": config}))
 
 
 def test_weights_of_another_form_are_told(files, tmp_path):
     with zipfile.ZipFile(files[".keras"]) as archive:
         config = archive.read("config.json")
-    with pytest.raises(MistakeError, match=r"has no model\.weights.h5"):
+    with pytest.raises(UserError, match=r"has no model\.weights.h5"):
         read_foreign(zip_of(tmp_path / "a.keras", **{"config.json": config}))
 
 
 def test_an_hdf5_file_of_something_else_is_told(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as opened:
         opened["values"] = np.zeros(3)
-    with pytest.raises(MistakeError, match="no weights of Keras are in it"):
+    with pytest.raises(UserError, match="no weights of Keras are in it"):
         read_foreign(tmp_path / "a.h5")
 
 
@@ -279,19 +279,19 @@ def be_nan(_, layer):
     ],
 )
 def test_arrays_that_are_not_there_are_told(files, edit, says, tmp_path):
-    with pytest.raises(MistakeError, match=says):
+    with pytest.raises(UserError, match=says):
         read_foreign(change(files[".weights.h5"], tmp_path / "a.h5", edit))
 
 
 def test_weights_that_are_no_numbers_are_refused(files, tmp_path):
-    with pytest.raises(MistakeError, match=r"conv1_1\.bias has 8 of 8 weights that are NaN"):
+    with pytest.raises(UserError, match=r"conv1_1\.bias has 8 of 8 weights that are NaN"):
         assemble(read_foreign(change(files[".weights.h5"], tmp_path / "a.h5", be_nan)))
 
 
 def test_without_h5py_one_line_says_what_to_install(files, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     for form in (".keras", ".h5"):
-        with pytest.raises(MistakeError, match=r"pip install 'verydeep\[weights\]'"):
+        with pytest.raises(UserError, match=r"pip install 'verydeep\[weights\]'"):
             read_foreign(files[form])
     assert files[".h5"].read_bytes()[:8] == hdf5.MAGIC
 
@@ -303,7 +303,7 @@ def test_a_lambda_of_a_configuration_is_refused_and_not_run(files, tmp_path):
     code = {"class_name": "__lambda__", "config": {"code": "4wEAAAA", "defaults": None, "closure": None}}
     config["config"]["layers"].append({"class_name": "Lambda", "config": {"name": "evil", "function": code}})
     file = zip_of(tmp_path / "a.keras", **{"config.json": json.dumps(config), "model.weights.h5": weights})
-    with pytest.raises(MistakeError, match="layer evil is a Lambda, which no VGG has"):
+    with pytest.raises(UserError, match="layer evil is a Lambda, which no VGG has"):
         read_foreign(file)
 
 
@@ -365,7 +365,7 @@ def test_what_changes_the_scores_is_refused(change, says, form, tmp_path):
     }
     if "flatten" in change:
         fresh["flatten"] = type(change["flatten"]).from_config(change["flatten"].get_config())
-    with pytest.raises(MistakeError, match=says):
+    with pytest.raises(UserError, match=says):
         read_foreign(write(changed_net(**change | fresh), tmp_path / f"net{form}", form))
 
 
@@ -378,7 +378,7 @@ def test_settings_are_checked(cls, key, value):
     for layer in net["config"]["layers"]:
         if layer["class_name"] == cls:
             layer["config"][key] = value
-    with pytest.raises(MistakeError, match=rf"has {key} .*, and a VGG has"):
+    with pytest.raises(UserError, match=rf"has {key} .*, and a VGG has"):
         check_layers(configured_layers(net), "a.keras")
 
 
@@ -386,11 +386,11 @@ def test_settings_are_checked(cls, key, value):
 def test_padded_poolings_are_refused_where_they_change_the_map(side):
     net = json.loads(changed_net(pooling={"padding": "same"}).to_json())
     net["config"]["layers"][0]["config"]["batch_shape"] = [None, side, side, 3]
-    with pytest.raises(MistakeError, match="padding same, and images of sides"):
+    with pytest.raises(UserError, match="padding same, and images of sides"):
         check_layers(configured_layers(net), "a.keras")
 
 
 def test_weights_alone_do_not_hide_a_rescaling(tmp_path):
     net = changed_net([keras.layers.Rescaling(1 / 255)])
-    with pytest.raises(MistakeError, match=r"layers/rescaling does what .* does not say: save the whole model as"):
+    with pytest.raises(UserError, match=r"layers/rescaling does what .* does not say: save the whole model as"):
         read_foreign(write(net, tmp_path / "net.weights.h5", ".weights.h5"))

@@ -13,7 +13,7 @@ from foreign_nets import damage_many, images, make_net, relative_difference
 from verydeep.convnets.foreign.mat5 import read_mat5
 from verydeep.convnets.foreign.matconvnet import read, recognises
 from verydeep.convnets.foreign.readers import assemble, find_reader
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 RGB_MEAN = np.array([123.68, 116.779, 103.939])
 TYPES = {"conv": "conv", "fc": "conv", "relu": "relu", "pool": "pool", "drop": "dropout", "softmax": "softmax"}
@@ -203,7 +203,7 @@ def test_declared_sizes_take_no_memory(tmp_path):
     ):
         body = element(6, struct.pack("<II", array_class, 0)) + element(5, huge) + element(1, b"layers") + rest
         file.write_bytes(HEADER + element(14, body))
-        with pytest.raises(MistakeError, match=r"is no file of MATLAB, or is damaged"):
+        with pytest.raises(UserError, match=r"is no file of MATLAB, or is damaged"):
             read(file)
 
 
@@ -212,7 +212,7 @@ def test_what_unpacks_to_far_more_is_refused(tmp_path):
     packed = b"".join(packer.compress(bytes(2**20)) for _ in range(200)) + packer.flush()
     file = tmp_path / "net.mat"
     file.write_bytes(HEADER + struct.pack("<II", 15, len(packed)) + packed)
-    with pytest.raises(MistakeError, match="far more than a net"):
+    with pytest.raises(UserError, match="far more than a net"):
         read(file)
 
 
@@ -231,23 +231,23 @@ def test_objects_and_functions_are_passed_over(tmp_path):
 def test_refused_with_the_remedy(tmp_path):
     file = tmp_path / "net.mat"
     file.write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(MistakeError, match="save -v7"):
+    with pytest.raises(UserError, match="save -v7"):
         read(file)
     savemat(file, {"weights": np.eye(2)})
-    with pytest.raises(MistakeError, match="no variable 'layers'"):
+    with pytest.raises(UserError, match="no variable 'layers'"):
         read(file)
     rows = [{"name": "conv1_1", "type": "conv", "weights": cell([np.zeros((3, 3, 3, 8), np.float32), np.zeros(8)])}]
     savemat(file, {"layers": cell(rows)})
-    with pytest.raises(MistakeError, match="'conv1_1' has stride 1 and padding 0"):
+    with pytest.raises(UserError, match="'conv1_1' has stride 1 and padding 0"):
         read(file)
     savemat(file, {"layers": cell([rows[0] | {"pad": 1.0, "dilate": 2.0}])})
-    with pytest.raises(MistakeError, match="'conv1_1' has dilation 2"):
+    with pytest.raises(UserError, match="'conv1_1' has dilation 2"):
         read(file)
     savemat(file, {"layers": cell([{"name": "norm1", "type": "lrn"}])})
-    with pytest.raises(MistakeError, match="'norm1' is of type 'lrn'"):
+    with pytest.raises(UserError, match="'norm1' is of type 'lrn'"):
         read(file)
     file.write_bytes(b"MATLAB")
-    with pytest.raises(MistakeError, match="no file of MATLAB's format 5"):
+    with pytest.raises(UserError, match="no file of MATLAB's format 5"):
         read(file)
     assert not recognises(file)
 
@@ -273,5 +273,5 @@ def test_a_dilated_convolution_is_refused(layout, tmp_path, monkeypatch):
     monkeypatch.setitem(globals(), "matconvnet_layers", dilated)
     file = tmp_path / "net.mat"
     file.write_bytes(matconvnet(make_net(), layout=layout))
-    with pytest.raises(MistakeError, match="'conv1_1' has dilation 2 where the paper has 1"):
+    with pytest.raises(UserError, match="'conv1_1' has dilation 2 where the paper has 1"):
         read(file)

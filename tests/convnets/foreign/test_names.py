@@ -5,11 +5,11 @@ import torch
 
 from conftest import scene
 from peer_nets import SeedNet, as_pixels, crops, timm_net, torchvision_net, torchvision_scores
-from verydeep.convnets.architecture import Geometry, find_architecture
 from verydeep.convnets.foreign.names import as_convolution, from_state_dict, names_in_order, parts
 from verydeep.convnets.foreign.peers import largest_difference
 from verydeep.convnets.foreign.readers import assemble
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.nets.architecture import Geometry, find_architecture
 
 PICTURES = [scene(seed, 224, 224) for seed in range(2)]
 
@@ -116,7 +116,7 @@ def test_the_usual_mean_is_that_of_torchvision_and_timm():
 
 def test_a_name_of_no_vgg_is_told_with_its_shape():
     state = torchvision_net("A").state_dict() | {"layer4.weight": torch.zeros(3, 4)}
-    with pytest.raises(MistakeError, match=r"layer4\.weight, of shape \(3, 4\), is no name of a VGG of torchvision"):
+    with pytest.raises(UserError, match=r"layer4\.weight, of shape \(3, 4\), is no name of a VGG of torchvision"):
         from_state_dict(state)
 
 
@@ -125,36 +125,36 @@ def test_weights_of_the_other_head_are_told_with_their_shapes():
     state = {name: tensor for name, tensor in torchvision_net("A").state_dict().items() if "features" in name}
     for styled in (state, torchvision_net("A").state_dict()):
         with pytest.raises(
-            MistakeError, match=r"^head\.fc\.bias, of shape \(5,\); head\.fc\.weight, of shape \(5, 512\), are no names"
+            UserError, match=r"^head\.fc\.bias, of shape \(5,\); head\.fc\.weight, of shape \(5, 512\), are no names"
         ):
             from_state_dict(styled | head)
     timm = {"pre_logits.fc1.weight": torch.zeros(512, 64, 7, 7), "classifier.0.weight": torch.zeros(3, 3)}
-    with pytest.raises(MistakeError, match=r"^classifier\.0\.weight, of shape \(3, 3\), is no name of a VGG of timm"):
+    with pytest.raises(UserError, match=r"^classifier\.0\.weight, of shape \(3, 3\), is no name of a VGG of timm"):
         from_state_dict(state | timm)
-    with pytest.raises(MistakeError, match=r"head\.fc\.scale, of shape"):
+    with pytest.raises(UserError, match=r"head\.fc\.scale, of shape"):
         from_state_dict(state | timm | {"head.fc.scale": torch.zeros(1)})
 
 
 def test_one_layer_under_two_names_is_told():
     state = torchvision_net("A").state_dict()
-    with pytest.raises(MistakeError, match=r"net\.0\.bias is there twice"):
+    with pytest.raises(UserError, match=r"net\.0\.bias is there twice"):
         from_state_dict(state | {"net.0.bias": torch.zeros(8)})
 
 
 def test_a_gap_that_is_no_pooling_is_told():
     state = {name.replace("features.3.", "features.4."): t for name, t in torchvision_net("A").state_dict().items()}
-    with pytest.raises(MistakeError, match=r"features\.4 is not where a VGG has a convolution"):
+    with pytest.raises(UserError, match=r"features\.4 is not where a VGG has a convolution"):
         from_state_dict(state)
 
 
 def test_two_fully_connected_layers_are_no_vgg():
     state = {name: tensor for name, tensor in torchvision_net("A").state_dict().items() if "classifier.3" not in name}
-    with pytest.raises(MistakeError, match="2 fully connected layers"):
+    with pytest.raises(UserError, match="2 fully connected layers"):
         from_state_dict(state)
 
 
 def test_a_matrix_that_is_no_square_map_is_told_with_its_shape():
-    with pytest.raises(MistakeError, match=r"fc6.weight has the shape \(4, 130\): 130 inputs are no square map of 64"):
+    with pytest.raises(UserError, match=r"fc6.weight has the shape \(4, 130\): 130 inputs are no square map of 64"):
         as_convolution("fc6.weight", torch.zeros(4, 130), 64)
 
 
@@ -179,5 +179,5 @@ def test_convolutions_in_order_name_their_column():
     assert names_in_order([3] * 8)[-1] == "conv5_2"
     assert names_in_order([3] * 16)[4:8] == ["conv3_1", "conv3_2", "conv3_3", "conv3_4"]
     assert names_in_order([3] * 6 + [1, 3, 3, 1, 3, 3, 1])[6] == "conv3_3"
-    with pytest.raises(MistakeError, match="9 convolutions"):
+    with pytest.raises(UserError, match="9 convolutions"):
         names_in_order([3] * 9)

@@ -20,8 +20,8 @@ from peer_nets import as_pixels, crops
 from verydeep.convnets.foreign.onnx_file import find_input, read, recognises
 from verydeep.convnets.foreign.peers import compare, largest_difference
 from verydeep.convnets.foreign.readers import assemble, find_reader
-from verydeep.convnets.net import VeryDeep
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.nets.net import VeryDeep
 
 TORCHVISION_MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 TORCHVISION_DEVIATION = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
@@ -280,7 +280,7 @@ def test_what_is_no_net_of_the_paper(change, message, tmp_path):
     if message == "has no numbers|ends after":
         assert set(read(file).tensors["fc8.bias"].tolist()) == {0}
         return
-    with pytest.raises(MistakeError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read(file)
     assert "net.onnx" in str(caught.value)
 
@@ -305,11 +305,11 @@ def test_a_pooling_that_rounds_up_is_taken_where_nothing_is_rounded(setting, tmp
     ):
         size.dim_value = 63
         onnx.save(model, file)
-        with pytest.raises(MistakeError, match=r"of type 'MaxPool' rounds sides up .* a multiple of 32"):
+        with pytest.raises(UserError, match=r"of type 'MaxPool' rounds sides up .* a multiple of 32"):
             read(file)
         size.dim_param = "side"
         onnx.save(model, file)
-        with pytest.raises(MistakeError, match="rounds sides up"):
+        with pytest.raises(UserError, match="rounds sides up"):
             read(file)
 
 
@@ -324,7 +324,7 @@ def test_poolings_of_another_kind_are_refused(change, says, tmp_path):
     model = small_model()
     change(first_pooling(model))
     onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(MistakeError, match=says):
+    with pytest.raises(UserError, match=says):
         read(tmp_path / "net.onnx")
 
 
@@ -344,14 +344,14 @@ def outside(tmp_path, location):
 
 def test_weights_in_a_file_beside_it(tmp_path):
     file, content = outside(tmp_path, "weights.bin")
-    with pytest.raises(MistakeError, match=r"'weights\.bin' with its weights is missing: put it into the same folder"):
+    with pytest.raises(UserError, match=r"'weights\.bin' with its weights is missing: put it into the same folder"):
         read(file)
     (file.parent / "weights.bin").write_bytes(content)
     whole = tmp_path / "whole.onnx"
     whole.write_bytes(small_model().SerializeToString())
     assert torch.equal(read(file).tensors["conv1_1.weight"], read(whole).tensors["conv1_1.weight"])
     (file.parent / "weights.bin").write_bytes(content[:-1])
-    with pytest.raises(MistakeError, match="beyond the end"):
+    with pytest.raises(UserError, match="beyond the end"):
         read(file)
 
 
@@ -362,7 +362,7 @@ def test_no_file_outside_the_folder_is_opened(location, tmp_path):
     (file.parent / "link").symlink_to(tmp_path / "weights.bin")
     (file.parent / "loop").symlink_to(file.parent / "loop")
     os.mkfifo(file.parent / "pipe")
-    with pytest.raises(MistakeError, match=r"net\.onnx") as caught:
+    with pytest.raises(UserError, match=r"net\.onnx") as caught:
         read(file)
     assert "outside the folder" in str(caught.value) or location in ("pipe", "loop", "a\0b", ".")
 
@@ -372,7 +372,7 @@ def test_other_files_are_not_onnx(tmp_path):
     for content in (b"", b"PK\x03\x04", bytes(100), b"\x08\x08", b"\x89HDF\r\n\x1a\n"):
         file.write_bytes(content)
         assert not recognises(file)
-        with pytest.raises(MistakeError):
+        with pytest.raises(UserError):
             read(file)
 
 

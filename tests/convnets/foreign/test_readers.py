@@ -10,8 +10,8 @@ from peer_nets import as_pixels, torchvision_net
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.names import from_state_dict
 from verydeep.convnets.foreign.readers import READERS, assemble, find_reader, read_foreign
-from verydeep.convnets.net import IMAGENET_MEAN, VeryDeep
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.net import IMAGENET_MEAN, VeryDeep
 
 
 def foreign_of(net, **changes):
@@ -47,9 +47,9 @@ def test_what_is_no_file_of_weights_is_told(tmp_path):
         "": "is no file",
     }
     for name, words in told.items():
-        with pytest.raises(MistakeError, match=words):
+        with pytest.raises(UserError, match=words):
             find_reader(tmp_path / name)
-        with pytest.raises(MistakeError, match=words):
+        with pytest.raises(UserError, match=words):
             read_foreign(str(tmp_path / name))
 
 
@@ -87,14 +87,14 @@ def test_another_convention_can_be_given(net):
     [{"divisor": (1.0, 0.0, 1.0)}, {"divisor": (1.0, -1.0, 1.0)}, {"mean": (0.0, float("nan"), 0.0)}],
 )
 def test_a_mean_or_divisor_that_is_none_is_told(net, convention):
-    with pytest.raises(MistakeError, match="with --mean and --divisor"):
+    with pytest.raises(UserError, match="with --mean and --divisor"):
         assemble(foreign_of(net, **convention))
 
 
 def test_names_of_classes_are_as_many_as_the_scores(net):
     assert assemble(foreign_of(net), classes=["a", "b", "a"]).classes == ("a", "b", "a")
     assert assemble(foreign_of(net, classes=("x", "y", "z"))).classes == ("x", "y", "z")
-    with pytest.raises(MistakeError, match="2 names of classes for the 3 scores of fc8"):
+    with pytest.raises(UserError, match="2 names of classes for the 3 scores of fc8"):
         assemble(foreign_of(net), classes=["a", "b"])
 
 
@@ -116,7 +116,7 @@ def test_names_of_classes_are_as_many_as_the_scores(net):
     ],
 )
 def test_what_does_not_fit_is_named_with_its_shape(net, name, tensor, says):
-    with pytest.raises(MistakeError, match=says):
+    with pytest.raises(UserError, match=says):
         assemble(foreign_of(net, tensors={name: tensor}))
 
 
@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_named_with_its_shape(net, name, tensor, says):
 def test_what_is_missing_is_named(net, name):
     foreign = foreign_of(net)
     del foreign.tensors[name]
-    with pytest.raises(MistakeError, match=f"{name}.* is missing"):
+    with pytest.raises(UserError, match=f"{name}.* is missing"):
         assemble(foreign)
 
 
@@ -136,7 +136,7 @@ def test_counters_of_batch_norm_may_be_missing(net):
 
 
 def test_no_convolution_is_no_net():
-    with pytest.raises(MistakeError, match="there is no convolution"):
+    with pytest.raises(UserError, match="there is no convolution"):
         assemble(
             from_state_dict(
                 {
@@ -149,8 +149,8 @@ def test_no_convolution_is_no_net():
 
 
 def test_a_crop_is_taken_only_where_the_other_program_pools(net):
-    with pytest.raises(WrongUseError, match="crop 32: fc6 of these weights of test is of crop 64"):
+    with pytest.raises(UsageError, match="crop 32: fc6 of these weights of test is of crop 64"):
         assemble(foreign_of(net), crop=32)
-    with pytest.raises(WrongUseError, match="crop 33 is not a multiple of 32"):
+    with pytest.raises(UsageError, match="crop 33 is not a multiple of 32"):
         assemble(from_state_dict(torchvision_net("A").state_dict()), crop=33)
     assert assemble(foreign_of(net), crop=64).geometry.crop == 64

@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 
 from peer_nets import timm_net, torchvision_net
 from verydeep.convnets.foreign.readers import assemble, find_reader, read_foreign
-from verydeep.convnets.model_file import save
-from verydeep.convnets.net import VeryDeep
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.nets.model_file import save
+from verydeep.nets.net import VeryDeep
 
 
 def with_header(header, data=b""):
@@ -55,7 +55,7 @@ def test_tensors_come_bit_by_bit(make, tmp_path):
 def test_a_broken_header_is_told_in_one_line(broken, tmp_path):
     file = tmp_path / "a.safetensors"
     file.write_bytes(broken)
-    with pytest.raises(MistakeError, match="is a damaged safetensors file") as told:
+    with pytest.raises(UserError, match="is a damaged safetensors file") as told:
         read_foreign(file)
     assert "\n" not in str(told.value)
 
@@ -65,12 +65,12 @@ def test_a_header_of_2_gb_that_is_there_is_refused_unread(tmp_path):
     with file.open("wb") as written:
         written.write(struct.pack("<Q", 2**31) + b'{"')
         written.truncate(8 + 2**31)  # a hole in the file, and no bytes on the disk
-    with pytest.raises(MistakeError, match="is a damaged safetensors file"):
+    with pytest.raises(UserError, match="is a damaged safetensors file"):
         read_foreign(file)
 
 
 def test_a_model_file_needs_no_import(tmp_path):
     file = tmp_path / "net.safetensors"
     save(VeryDeep("A", width=0.125, crop=32), file)
-    with pytest.raises(MistakeError, match="is a model file of verydeep already"):
+    with pytest.raises(UserError, match="is a model file of verydeep already"):
         read_foreign(file)

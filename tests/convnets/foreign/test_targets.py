@@ -12,8 +12,8 @@ from verydeep.convnets.foreign.names import TORCHVISION_MEAN, TORCHVISION_STD, p
 from verydeep.convnets.foreign.peers import largest_difference
 from verydeep.convnets.foreign.readers import assemble, read_foreign
 from verydeep.convnets.foreign.targets import TARGETS, export, find_target, to_state_dict
-from verydeep.convnets.net import IMAGENET_MEAN, VeryDeep
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.net import IMAGENET_MEAN, VeryDeep
 
 # Keras's own, with numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -168,7 +168,7 @@ def test_the_numbers_that_are_stated_give_the_same_scores(name):
 )
 def test_what_a_program_cannot_hold_is_refused_in_one_line(name, options, says, tmp_path):
     file = tmp_path / f"a{TARGETS[name].suffixes[0]}"
-    with pytest.raises(WrongUseError, match=f"{name} cannot hold this net: .*{says}") as told:
+    with pytest.raises(UsageError, match=f"{name} cannot hold this net: .*{says}") as told:
         export(meta_net(**options), TARGETS[name], file)
     assert "\n" not in str(told.value)
     assert not list(tmp_path.iterdir())
@@ -176,19 +176,19 @@ def test_what_a_program_cannot_hold_is_refused_in_one_line(name, options, says, 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_another_ending_is_wrong_use(name, tmp_path):
-    with pytest.raises(WrongUseError, match="give such a name"):
+    with pytest.raises(UsageError, match="give such a name"):
         export(meta_net(), TARGETS[name], tmp_path / "a.keras")
 
 
 def test_an_unknown_program_is_wrong_use():
-    with pytest.raises(WrongUseError, match="choose one of torchvision, timm, keras"):
+    with pytest.raises(UsageError, match="choose one of torchvision, timm, keras"):
         find_target("caffe")
 
 
 def test_a_folder_that_is_not_there_leaves_nothing(monkeypatch, tmp_path):
     net = VeryDeep("A", width=0.125, crop=32)
     for target in TARGETS.values():
-        with pytest.raises(MistakeError, match="cannot be written"):
+        with pytest.raises(UserError, match="cannot be written"):
             export(net, narrow(target, monkeypatch), tmp_path / "no" / f"a{target.suffixes[0]}")
     assert not list(tmp_path.iterdir())
 

@@ -9,7 +9,7 @@ import torch
 
 from peer_nets import torchvision_net
 from verydeep.convnets.foreign.readers import assemble, find_reader, read_foreign
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 
 class Payload:
@@ -64,7 +64,7 @@ def test_a_pickle_with_a_payload_runs_under_no_name(state, ending, form, tmp_pat
             file.write_bytes(pickle.dumps(harmful, protocol=0))
         case _:
             torch.save(harmful, file, _use_new_zipfile_serialization=form == "torch")
-    with pytest.raises(MistakeError) as told:
+    with pytest.raises(UserError) as told:
         read_foreign(file)
     assert not sign.exists()
     assert str(file) in str(told.value)
@@ -78,22 +78,20 @@ def test_the_payload_is_one_that_runs(tmp_path):
 
 def test_settings_beside_the_weights_are_refused_with_the_remedy(state, tmp_path):
     torch.save({"model": state, "args": argparse.Namespace(lr=0.1)}, tmp_path / "a.pth")
-    with pytest.raises(
-        MistakeError, match=r"asks to run argparse\.Namespace.*torch\.save\(model\.state_dict\(\), FILE"
-    ):
+    with pytest.raises(UserError, match=r"asks to run argparse\.Namespace.*torch\.save\(model\.state_dict\(\), FILE"):
         read_foreign(tmp_path / "a.pth")
 
 
 def test_a_whole_module_is_refused(tmp_path):
     torch.save(torchvision_net("A"), tmp_path / "a.pth")
-    with pytest.raises(MistakeError, match="save the state dict alone"):
+    with pytest.raises(UserError, match="save the state dict alone"):
         read_foreign(tmp_path / "a.pth")
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_a_script_is_refused(tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "a.pt")
-    with pytest.raises(MistakeError, match="TorchScript"):
+    with pytest.raises(UserError, match="TorchScript"):
         read_foreign(tmp_path / "a.pt")
 
 
@@ -104,7 +102,7 @@ def test_a_file_cut_short_is_told(state, zipped, fraction, tmp_path):
     torch.save(state, file, _use_new_zipfile_serialization=zipped)
     whole = file.read_bytes()
     file.write_bytes(whole[: int(fraction * len(whole))])
-    with pytest.raises(MistakeError) as told:
+    with pytest.raises(UserError) as told:
         read_foreign(file)
     assert str(told.value).count(str(file)) == 1
 
@@ -117,7 +115,7 @@ def test_compressed_members_are_refused(state, tmp_path):
     ):
         for name in source.namelist():
             copy.writestr(name, source.read(name))
-    with pytest.raises(MistakeError, match="compressed members"):
+    with pytest.raises(UserError, match="compressed members"):
         read_foreign(tmp_path / "b.pth")
 
 
@@ -132,7 +130,7 @@ def test_compressed_members_are_refused(state, tmp_path):
 )
 def test_what_is_no_plain_tensor_is_told(state, value, says, tmp_path):
     torch.save(state | {"classifier.6.weight": value}, tmp_path / "a.pth")
-    with pytest.raises(MistakeError, match=says):
+    with pytest.raises(UserError, match=says):
         read_foreign(tmp_path / "a.pth")
 
 
@@ -140,12 +138,12 @@ def test_a_state_dict_that_lies_in_itself_is_told(tmp_path):
     value = {}
     value["model"] = value
     torch.save(value, tmp_path / "a.pth")
-    with pytest.raises(MistakeError, match="'model', a dict, where a state dict has tensors"):
+    with pytest.raises(UserError, match="'model', a dict, where a state dict has tensors"):
         read_foreign(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("value", [torch.zeros(3), [1, 2], {}, 7])
 def test_what_is_no_state_dict_is_told(value, tmp_path):
     torch.save(value, tmp_path / "a.pth")
-    with pytest.raises(MistakeError, match="no state dict"):
+    with pytest.raises(UserError, match="no state dict"):
         read_foreign(tmp_path / "a.pth")

@@ -11,8 +11,8 @@ from verydeep.convnets.foreign.names import TORCHVISION_MEAN, TORCHVISION_STD, p
 from verydeep.convnets.foreign.peers import largest_difference
 from verydeep.convnets.foreign.targets import TARGETS
 from verydeep.convnets.foreign.twin import AdaptedConvolution
-from verydeep.convnets.net import VeryDeep
-from verydeep.mistakes import WrongUseError
+from verydeep.errors import UsageError
+from verydeep.nets.net import VeryDeep
 
 
 def normalised(images):
@@ -115,5 +115,5 @@ def test_the_twin_can_be_trained_and_moved(net, images, monkeypatch):
 def test_what_torchvision_has_not_is_refused(options):
     with torch.device("meta"):
         net = VeryDeep(**{"architecture": "A"} | options, initialisation=None)
-    with pytest.raises(WrongUseError, match="torchvision cannot hold this net"):
+    with pytest.raises(UsageError, match="torchvision cannot hold this net"):
         net.as_torchvision()

@@ -13,8 +13,8 @@ from torch import Tensor
 from verydeep.convnets.foreign.chain import Chain, as_tensor
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.wire import MOST_LAYERS, MOST_SETTINGS, Message, WireError, fields, map_file
-from verydeep.convnets.net import IMAGENET_MEAN
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.nets.net import IMAGENET_MEAN
 
 _REMEDY: Final = "give a .caffemodel of Caffe, whole, such as the authors' VGG_ILSVRC_16_layers.caffemodel"
 
@@ -130,7 +130,7 @@ def read(file: Path) -> ForeignWeights:
         file: with layers as Caffe has written them since 2014, V1LayerParameter or LayerParameter.
 
     Raises:
-        MistakeError: it is damaged or cut short, or no net of the paper.
+        UserError: it is damaged or cut short, or no net of the paper.
 
     Paper: section 2.1, Table 1.
     """
@@ -140,7 +140,7 @@ def read(file: Path) -> ForeignWeights:
         _take(chain, layers, file)
         mean, divisor, origin = _find_input(layers)
     except (WireError, OSError) as error:
-        raise MistakeError(f"{file} is no net of Caffe, or is damaged ({error}): {_REMEDY}") from error
+        raise UserError(f"{file} is no net of Caffe, or is damaged ({error}): {_REMEDY}") from error
     features_only = chain.finish()
     # Caffe reads images through OpenCV: blue, green, red
     chain.tensors["conv1_1.weight"] = chain.tensors["conv1_1.weight"].flip(1)
@@ -159,7 +159,7 @@ def read_layers(file: Path) -> list[CaffeLayer]:
 
     Raises:
         WireError: it is damaged or cut short.
-        MistakeError: it has weights alone, and their names do not say where they are.
+        UserError: it has weights alone, and their names do not say where they are.
     """
     layers = list(_layers(file))
     if any(layer.type == "Pooling" for layer in layers):
@@ -203,7 +203,7 @@ def _take(chain: Chain, layers: list[CaffeLayer], file: Path) -> None:
             case "Pooling":
                 _take_pooling(chain, layer)
             case kind if index in scales or kind not in _WITHOUT_EFFECT | {"Scale"}:
-                raise MistakeError(f"{file}: layer {layer.name!r} is of type {kind!r}, which no net of Table 1 has")
+                raise UserError(f"{file}: layer {layer.name!r} is of type {kind!r}, which no net of Table 1 has")
 
 
 def _with_steps_between(layers: list[CaffeLayer], file: Path) -> Iterator[CaffeLayer]:
@@ -213,7 +213,7 @@ def _with_steps_between(layers: list[CaffeLayer], file: Path) -> Iterator[CaffeL
     for index, layer in enumerate(weighted):
         found = re.fullmatch(r"(?:conv|bn|scale)(\d)_\d\S*|(fc)[678]\S*", layer.name)
         if not found:
-            raise MistakeError(f"{file} has no poolings, and the name {layer.name!r} does not say where its layer is")
+            raise UserError(f"{file} has no poolings, and the name {layer.name!r} does not say where its layer is")
         if (found[1] or "6") != block:
             yield CaffeLayer(name=f"pool{block}", type="Pooling", message=empty, schema=layer.schema)
             block = found[1] or "6"
@@ -248,7 +248,7 @@ def _take_batch_norm(chain: Chain, layer: CaffeLayer, scale: CaffeLayer | None, 
     """Takes Caffe's BatchNorm, which only normalises, with the Scale that follows it."""
     blobs = layer.weights(file)
     if len(blobs) != 3 or blobs[2].numel() != 1:
-        raise MistakeError(f"{file}: batch norm {layer.name!r} has no mean, variance and their common factor")
+        raise UserError(f"{file}: batch norm {layer.name!r} has no mean, variance and their common factor")
     mean, variance, factor = blobs
     gain = 1 / factor.reshape(()) if factor.any() else torch.zeros(())
     given = scale.weights(file) if scale else []
@@ -260,9 +260,7 @@ def _weight_and_bias(layer: CaffeLayer, file: Path) -> tuple[Tensor, Tensor | No
     blobs = layer.weights(file)
     if len(blobs) not in (1, 2) or blobs[0].ndim < 2:
         shapes = ", ".join(str(tuple(blob.shape)) for blob in blobs) or "none"
-        raise MistakeError(
-            f"{file}: layer {layer.name!r} has no weights and biases, but numbers of the shapes: {shapes}"
-        )
+        raise UserError(f"{file}: layer {layer.name!r} has no weights and biases, but numbers of the shapes: {shapes}")
     return blobs[0], blobs[1] if len(blobs) > 1 else None
 
 
@@ -276,7 +274,7 @@ def _read_blob(file: Path, name: str, blob: Message) -> Tensor:
     for size in shape:
         count *= size
     if len(shape) > 8 or min(shape, default=0) < 0 or count != numbers.size:
-        raise MistakeError(f"{file}: layer {name!r} says the shape {tuple(shape[:8])} and has {numbers.size} numbers")
+        raise UserError(f"{file}: layer {name!r} says the shape {tuple(shape[:8])} and has {numbers.size} numbers")
     return as_tensor(numbers.reshape(shape)).float()
 
 

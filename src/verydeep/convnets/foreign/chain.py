@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 _EPSILON: Final = 1e-5
 """What batch norm adds to the variance here, PyTorch's default."""
@@ -73,7 +73,7 @@ class Chain:
             dilation: places from one weight to the next; nothing where the kernel is 1x1.
 
         Raises:
-            MistakeError: it is none of the paper's.
+            UserError: it is none of the paper's.
         """
         if weight.ndim != 4 or weight.shape[2] != weight.shape[3]:
             raise self._refused(name, f"has weights of shape {tuple(weight.shape)}, no square kernels")
@@ -99,7 +99,7 @@ class Chain:
             order: in which the map before it was flattened; for fc7 and fc8 both are the same.
 
         Raises:
-            MistakeError: no net of the paper has one there.
+            UserError: no net of the paper has one there.
         """
         if weight.ndim != 2:
             raise self._refused(name, f"has weights of shape {tuple(weight.shape)} where a matrix is due")
@@ -128,7 +128,7 @@ class Chain:
             epsilon: what the other program adds to the variance; the difference to ours goes into the variance.
 
         Raises:
-            MistakeError: no convolution is before it, or the shapes do not fit.
+            UserError: no convolution is before it, or the shapes do not fit.
         """
         self._follow("batch norm", name)
         ours = f"bn{self._block}_{self._index}"
@@ -184,12 +184,12 @@ class Chain:
             Whether it has convolutions alone.
 
         Raises:
-            MistakeError: the chain ends too early.
+            UserError: the chain ends too early.
         """
         whole = self._block == 6 or (self._block == 5 and self._last == "ReLU")
         if not whole or 0 < self._head_layers < len(_HEAD):
             layers = sum(name.startswith(("conv", "fc")) for name in self.tensors) // 2
-            raise MistakeError(
+            raise UserError(
                 f"{self._file} ends after {layers} layers with weights, in block {self._block}: it is no VGG net, "
                 "or not the whole of one"
             )
@@ -221,8 +221,8 @@ class Chain:
         self.tensors[f"{ours}.weight"], self.tensors[f"{ours}.bias"] = weight.float(), bias.float()
         self._channels = out
 
-    def _refused(self, name: str, what: str) -> MistakeError:
-        return MistakeError(f"{self._file}: layer {name!r} {what}: give a net of the paper's Table 1")
+    def _refused(self, name: str, what: str) -> UserError:
+        return UserError(f"{self._file}: layer {name!r} {what}: give a net of the paper's Table 1")
 
 
 def as_tensor(numbers: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:

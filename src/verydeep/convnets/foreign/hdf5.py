@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 if TYPE_CHECKING:
     import h5py
@@ -31,22 +31,22 @@ def opened(source: Path | IO[bytes], name: str) -> Iterator["h5py.File"]:
         name: of it, for messages.
 
     Raises:
-        MistakeError: h5py is not installed, or the file is damaged.
+        UserError: h5py is not installed, or the file is damaged.
     """
     try:
         import h5py
     except ImportError as error:
-        raise MistakeError(
+        raise UserError(
             f"{name} is an HDF5 file, and h5py, which reads it, is not installed: pip install 'verydeep[weights]'"
         ) from error
     try:
         with h5py.File(source, "r") as file:
             yield file
-    except MistakeError:
+    except UserError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, io.UnsupportedOperation) as error:
         reason = " ".join(str(error).split())
-        raise MistakeError(f"{name} is a damaged HDF5 file ({reason}): download it again") from error
+        raise UserError(f"{name} is a damaged HDF5 file ({reason}): download it again") from error
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def contents(file: "h5py.File", name: str) -> Contents:
         name: of it, for messages.
 
     Raises:
-        MistakeError: an array lies outside the file, or claims more than the file holds.
+        UserError: an array lies outside the file, or claims more than the file holds.
     """
     import h5py
 
@@ -84,14 +84,14 @@ def contents(file: "h5py.File", name: str) -> Contents:
         return True if len(found.arrays) + len(found.groups) > _MOST_ITEMS else None
 
     if file.visititems(visit):
-        raise MistakeError(f"{name} has more than {_MOST_ITEMS:,} items: it is no VGG")
+        raise UserError(f"{name} has more than {_MOST_ITEMS:,} items: it is no VGG")
     for path, array in found.arrays.items():
         if array.external or array.is_virtual:
-            raise MistakeError(f"{name}: {path} lies in another file: it is refused")
+            raise UserError(f"{name}: {path} lies in another file: it is refused")
         claimed = (array.size or 0) * array.dtype.itemsize
         stored = array.id.get_storage_size()
         if claimed > MOST_EXPANSION * stored:
-            raise MistakeError(f"{name}: {path} claims {claimed:,} bytes where {stored:,} are stored: it is refused")
+            raise UserError(f"{name}: {path} claims {claimed:,} bytes where {stored:,} are stored: it is refused")
     return found
 
 
@@ -99,9 +99,9 @@ def read_array(array: "h5py.Dataset", path: str) -> np.ndarray:
     """Reads an array of floating point numbers.
 
     Raises:
-        MistakeError: it holds something else, objects for instance.
+        UserError: it holds something else, objects for instance.
     """
     if array.dtype.kind != "f":
-        raise MistakeError(f"{path} holds {array.dtype} and no floating point numbers")
+        raise UserError(f"{path} holds {array.dtype} and no floating point numbers")
     values: np.ndarray = array[()]
     return values

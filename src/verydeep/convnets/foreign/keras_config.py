@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Any, Final
 
-from verydeep import paper
-from verydeep.convnets.architecture import ARCHITECTURES
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.nets.architecture import ARCHITECTURES
+from verydeep.paper import constants
 
 Triple = tuple[float, float, float]
 Step = tuple[str, str]
@@ -79,12 +79,12 @@ def check_layers(layers: Sequence[dict[str, Any]], name: str) -> tuple[Triple, T
         Mean and divisor, RGB in 0..255, of the model's own scaling of the pixels; None where it has none.
 
     Raises:
-        MistakeError: one is none of a VGG, or stands elsewhere.
+        UserError: one is none of a VGG, or stands elsewhere.
     """
     steps = [step for layer in layers for step in _steps(layer, name)]
     scaled = [layer for layer in layers if layer["class"] == "Rescaling"]
     if not all(kind == "scaling" for _, kind in steps[: len(scaled)]):
-        raise MistakeError(f"{name}: layer {scaled[-1].get('name')} scales what comes out of other layers: no VGG does")
+        raise UserError(f"{name}: layer {scaled[-1].get('name')} scales what comes out of other layers: no VGG does")
     _check_order(steps[len(scaled) :], name)
     _check_sides(layers, name)
     return _input_of(scaled, name) if scaled else None
@@ -95,15 +95,15 @@ def _steps(layer: dict[str, Any], name: str) -> Iterable[Step]:
     label, kind = str(layer.get("name")), layer["class"]
     what = f"{name}: layer {label}"
     if kind not in _KINDS:
-        raise MistakeError(
+        raise UserError(
             f"{what} is a {kind}, which no VGG has: save the model without it (what it does to the pixels can be given "
             "by --mean and --divisor)"
         )
     if layer.get("data_format") == "channels_first" or layer.get("dim_ordering") == "th":
-        raise MistakeError(f"{what} is channels_first, and only channels_last files are read")
+        raise UserError(f"{what} is channels_first, and only channels_last files are read")
     for key, allowed in _SETTINGS.get(kind, {}).items():
         if layer.get(key, allowed[0]) not in allowed:
-            raise MistakeError(f"{what} has {key} {str(layer[key])[:80]}, and a VGG has {allowed[0]}")
+            raise UserError(f"{what} has {key} {str(layer[key])[:80]}, and a VGG has {allowed[0]}")
     if _KINDS[kind]:
         yield label, _KINDS[kind]
     if layer.get("activation") in ("relu", "softmax"):
@@ -117,18 +117,16 @@ def _check_order(steps: Sequence[Step], name: str) -> None:
         if kind == "pooling":
             blocks.append(0)
     if blocks[:-1] not in [[len(block) for block in row.blocks] for row in ARCHITECTURES.values()] or blocks[-1]:
-        raise MistakeError(
-            f"{name}: its {sum(blocks)} convolutions and {len(blocks) - 1} poolings are no VGG's in order"
-        )
+        raise UserError(f"{name}: its {sum(blocks)} convolutions and {len(blocks) - 1} poolings are no VGG's in order")
     body = [kind for count in blocks[:-1] for kind in [*("convolution", "relu") * count, "pooling"]]
     if tuple(kind for _, kind in steps) in [(*body, *ending) for ending in _ENDINGS]:
         return
     for found, expected in zip_longest(steps, [*body, *_HEAD]):
         if found is None:
-            raise MistakeError(f"{name}: it ends after layer {steps[-1][0]}, where a VGG has a {expected}")
+            raise UserError(f"{name}: it ends after layer {steps[-1][0]}, where a VGG has a {expected}")
         if found[1] != expected:
             due = f"where a VGG has a {expected}" if expected else "after the end of a VGG"
-            raise MistakeError(f"{name}: layer {found[0]} is a {found[1]} {due}")
+            raise UserError(f"{name}: layer {found[0]} is a {found[1]} {due}")
 
 
 def _check_sides(layers: Sequence[dict[str, Any]], name: str) -> None:
@@ -139,10 +137,10 @@ def _check_sides(layers: Sequence[dict[str, Any]], name: str) -> None:
         return
     shapes = [layer[key] for layer in layers for key in ("batch_shape", "batch_input_shape") if layer.get(key)]
     sides = shapes[0][1:3] if shapes and isinstance(shapes[0], list) else [None]
-    if not all(isinstance(side, int) and side % paper.TOTAL_STRIDE == 0 for side in sides):
-        raise MistakeError(
+    if not all(isinstance(side, int) and side % constants.TOTAL_STRIDE == 0 for side in sides):
+        raise UserError(
             f"{name}: layer {pooling.get('name')} has padding same, and images of sides {sides}: a VGG has padding "
-            f"valid, which is the same only for multiples of {paper.TOTAL_STRIDE}"
+            f"valid, which is the same only for multiples of {constants.TOTAL_STRIDE}"
         )
 
 
@@ -157,7 +155,7 @@ def _input_of(scaled: Sequence[dict[str, Any]], name: str) -> tuple[Triple, Trip
     mean = [0.0 - number * part for number, part in zip(added, divisor, strict=True)]
     if not all(math.isfinite(number) for number in (*mean, *divisor)) or min(divisor) <= 0:
         layer = scaled[-1]
-        raise MistakeError(
+        raise UserError(
             f"{name}: layer {layer.get('name')} has scale {str(layer.get('scale'))[:80]} and offset "
             f"{str(layer.get('offset'))[:80]}: they are no mean and divisor of pixels"
         )

@@ -16,8 +16,8 @@ from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.hdf5 import MAGIC, MOST_EXPANSION, Contents, contents, opened, read_array
 from verydeep.convnets.foreign.keras_config import Triple, check_layers, configured_layers
 from verydeep.convnets.foreign.names import names_in_order
-from verydeep.convnets.net import IMAGENET_MEAN
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.nets.net import IMAGENET_MEAN
 
 if TYPE_CHECKING:
     import h5py
@@ -67,7 +67,7 @@ def read(file: Path) -> ForeignWeights:
     """Reads the kernels by name or, for Keras 3, by class and order; nothing of the model's configuration is run.
 
     Raises:
-        MistakeError: h5py is not installed, the file is damaged or a bomb, or its layers are no VGG.
+        UserError: h5py is not installed, the file is damaged or a bomb, or its layers are no VGG.
     """
     if not zipfile.is_zipfile(file):
         with opened(file, str(file)) as hdf5:
@@ -82,7 +82,7 @@ def read(file: Path) -> ForeignWeights:
                 with opened(unpacked, str(file)) as hdf5:
                     return _foreign(_layers_of(hdf5, str(file))[0], scaling)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
-        raise MistakeError(f"{file} is a damaged .keras file ({error}): download it again") from error
+        raise UserError(f"{file} is a damaged .keras file ({error}): download it again") from error
 
 
 def _unpack(archive: zipfile.ZipFile, member: str, into: IO[bytes], file: Path) -> None:
@@ -90,10 +90,10 @@ def _unpack(archive: zipfile.ZipFile, member: str, into: IO[bytes], file: Path) 
     try:
         info = archive.getinfo(member)
     except KeyError:
-        raise MistakeError(f"{file} has no {member}: only files that Keras 3 saved with h5 weights are read") from None
+        raise UserError(f"{file} has no {member}: only files that Keras 3 saved with h5 weights are read") from None
     stored = min(info.compress_size, file.stat().st_size)
     if info.file_size > MOST_EXPANSION * max(stored, 2**16):
-        raise MistakeError(
+        raise UserError(
             f"{file}: {member} claims {info.file_size:,} bytes where {stored:,} are stored: refused as a zip bomb"
         )
     left = info.file_size
@@ -101,21 +101,21 @@ def _unpack(archive: zipfile.ZipFile, member: str, into: IO[bytes], file: Path) 
         while block := source.read(2**20):
             left -= len(block)
             if left < 0:
-                raise MistakeError(f"{file}: {member} is longer than it claims: refused as a zip bomb")
+                raise UserError(f"{file}: {member} is longer than it claims: refused as a zip bomb")
             into.write(block)
 
 
 def _check_config(archive: zipfile.ZipFile, file: Path) -> tuple[Triple, Triple] | None:
     """Refuses a model whose layers say something else than Table 1; gives what it does to the pixels by itself."""
     if archive.getinfo(_CONFIG_MEMBER).file_size > _LARGEST_CONFIG:
-        raise MistakeError(f"{file}: {_CONFIG_MEMBER} is larger than {_LARGEST_CONFIG:,} bytes: it is refused")
+        raise UserError(f"{file}: {_CONFIG_MEMBER} is larger than {_LARGEST_CONFIG:,} bytes: it is refused")
     with tempfile.TemporaryFile() as unpacked:
         _unpack(archive, _CONFIG_MEMBER, unpacked, file)
         unpacked.seek(0)
         try:
             config = json.loads(unpacked.read())
         except (ValueError, RecursionError) as error:
-            raise MistakeError(f"{file}: {_CONFIG_MEMBER} is no JSON ({error}): download it again") from error
+            raise UserError(f"{file}: {_CONFIG_MEMBER} is no JSON ({error}): download it again") from error
     return check_layers(configured_layers(config), str(file))
 
 
@@ -126,15 +126,15 @@ def _layers_of(hdf5: "h5py.File", name: str) -> tuple[list[_Layer], tuple[Triple
         return _by_class_and_order(found, name), None
     root = "model_weights" if "model_weights" in found.groups else ""
     if not any(name in found.groups[root].attrs for name in ("layer_names", "layer_names0")):
-        raise MistakeError(f"{name} is an HDF5 file, but no weights of Keras are in it")
+        raise UserError(f"{name} is an HDF5 file, but no weights of Keras are in it")
     if _text(found.groups[root].attrs.get("backend", "")) == "theano":
-        raise MistakeError(f"{name} was written by Keras on Theano, whose kernels are flipped: it is not read")
+        raise UserError(f"{name} was written by Keras on Theano, whose kernels are flipped: it is not read")
     scaling = None
     if "model_config" in hdf5.attrs:
         try:
             config = json.loads(_text(hdf5.attrs["model_config"]))
         except (ValueError, RecursionError) as error:
-            raise MistakeError(f"{name}: its model_config is no JSON ({error})") from error
+            raise UserError(f"{name}: its model_config is no JSON ({error})") from error
         scaling = check_layers(configured_layers(config), name)
     return _by_layer_names(root, found, name), scaling
 
@@ -144,7 +144,7 @@ def _check_kinds(found: Contents, name: str) -> None:
     for path in found.groups:
         layer = _KERAS3_LAYER.fullmatch(path)
         if layer and layer["kind"] not in _KERAS3_KINDS:
-            raise MistakeError(
+            raise UserError(
                 f"{name}: {path} does what a file of weights alone does not say: save the whole model as .keras"
             )
 
@@ -158,7 +158,7 @@ def _by_class_and_order(found: Contents, name: str) -> list[_Layer]:
         match = _KERAS3_ARRAY.fullmatch(path)
         part = parts.setdefault((match["kind"], int(match["number"] or 0)), {}) if match else {}
         if match is None or match["array"] in part:
-            raise MistakeError(
+            raise UserError(
                 f"{name}: {path}, of shape {found.arrays[path].shape}, is of no layer that a VGG of Keras has"
             )
         part[match["array"]] = path
@@ -176,7 +176,7 @@ def _by_layer_names(root: str, found: Contents, name: str) -> list[_Layer]:
         weights = _names(found.groups[path], "weight_names") if path in found.groups else []
         paths = [f"{path}/{weight}" for weight in weights]
         for missing in (path for path in paths if path not in found.arrays):
-            raise MistakeError(f"{name}: {missing} is named and not there: download it again")
+            raise UserError(f"{name}: {missing} is named and not there: download it again")
         if paths:
             layers.append(_layer(layer, [found.arrays[path] for path in paths]))
     return layers
@@ -202,7 +202,7 @@ def _layer(name: str, parts: list["h5py.Dataset"]) -> _Layer:
     if len(parts) != 2 or parts[0].ndim not in (2, 4) or parts[1].ndim != 1:
         shapes = ", ".join(str(part.shape) for part in parts)
         hint = ": a VGG of Keras has no batch norm" if len(parts) == 4 else ""
-        raise MistakeError(f"layer {name} has arrays of shapes {shapes}, and not a kernel and a bias{hint}")
+        raise UserError(f"layer {name} has arrays of shapes {shapes}, and not a kernel and a bias{hint}")
     return _Layer(name, *(read_array(part, f"layer {name}") for part in parts))
 
 
@@ -211,11 +211,9 @@ def _foreign(layers: list[_Layer], scaling: tuple[Triple, Triple] | None) -> For
     dense = [layer for layer in layers if layer.kernel.ndim == 2]
     if len(dense) not in (0, 3):
         shapes = ", ".join(f"{layer.name} {layer.kernel.shape}" for layer in dense)
-        raise MistakeError(
-            f"it has {len(dense)} dense layers ({shapes}), and a VGG has three or, without its top, none"
-        )
+        raise UserError(f"it has {len(dense)} dense layers ({shapes}), and a VGG has three or, without its top, none")
     if not convolutions:
-        raise MistakeError("there is no convolution in it")
+        raise UserError("there is no convolution in it")
     names = names_in_order([layer.kernel.shape[0] for layer in convolutions])
     tensors: dict[str, Tensor] = {}
     for name, layer in zip(names, convolutions, strict=True):
@@ -245,7 +243,7 @@ def _matrix(layer: _Layer, before: _Layer | None) -> Tensor:
     channels = inputs if before is None else before.kernel.shape[3]
     side = round((inputs / channels) ** 0.5)
     if channels * side * side != inputs:
-        raise MistakeError(
+        raise UserError(
             f"layer {layer.name} has a kernel of shape {layer.kernel.shape}: {inputs:,} inputs are no square map of "
             f"{channels} channels"
         )

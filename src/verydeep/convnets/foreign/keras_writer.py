@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from verydeep.atomic import written_whole
-from verydeep.convnets.architecture import layers
-from verydeep.convnets.net import IMAGENET_MEAN, VeryDeep
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.files import atomic_write
+from verydeep.nets.architecture import layers
+from verydeep.nets.net import IMAGENET_MEAN, VeryDeep
 
 if TYPE_CHECKING:
     import h5py
@@ -50,16 +50,16 @@ def write_keras(net: VeryDeep, file: Path) -> None:
         file: ``.weights.h5`` for Keras 3, another ``.h5`` for the older form, which Keras 3 reads too.
 
     Raises:
-        MistakeError: h5py is not installed.
+        UserError: h5py is not installed.
     """
     try:
         import h5py
     except ImportError as error:
-        raise MistakeError(
+        raise UserError(
             f"{file} is to be an HDF5 file, and h5py, which writes it, is not installed: pip install "
             "'verydeep[weights]'"
         ) from error
-    with written_whole(file) as temporary, h5py.File(temporary, "w") as hdf5:
+    with atomic_write(file) as temporary, h5py.File(temporary, "w") as hdf5:
         (_write_keras3 if file.name.endswith(".weights.h5") else _write_legacy)(hdf5, net)
 
 

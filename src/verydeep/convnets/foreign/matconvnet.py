@@ -12,8 +12,8 @@ from verydeep.convnets.foreign.chain import Chain, as_tensor, as_triple
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.mat5 import MatError, Value, is_mat5, is_mat73, read_mat5
 from verydeep.convnets.foreign.wire import WireError
-from verydeep.convnets.net import IMAGENET_MEAN
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.nets.net import IMAGENET_MEAN
 
 _REMEDY: Final = "give a .mat of MatConvNet, whole, such as imagenet-vgg-verydeep-16.mat"
 _WITHOUT_EFFECT: Final = {"dropout", "softmax", "softmaxloss", "loss", "custom"}
@@ -67,20 +67,20 @@ def read(file: Path) -> ForeignWeights:
         file: of MATLAB's format 5, which ``save -v7`` writes; format 7.3 is refused.
 
     Raises:
-        MistakeError: it is damaged or cut short, or no net of the paper.
+        UserError: it is damaged or cut short, or no net of the paper.
 
     Paper: section 2.1, Table 1.
     """
     if is_mat73(file):
-        raise MistakeError(f"{file} is of MATLAB's format 7.3: load it in MATLAB or Octave and write it with save -v7")
+        raise UserError(f"{file} is of MATLAB's format 7.3: load it in MATLAB or Octave and write it with save -v7")
     if not is_mat5(file):
-        raise MistakeError(f"{file} is no file of MATLAB's format 5: {_REMEDY}")
+        raise UserError(f"{file} is no file of MATLAB's format 5: {_REMEDY}")
     try:
         net = _net(read_mat5(file))
     except (MatError, WireError, OSError) as error:
-        raise MistakeError(f"{file} is no file of MATLAB, or is damaged ({error}): {_REMEDY}") from error
+        raise UserError(f"{file} is no file of MATLAB, or is damaged ({error}): {_REMEDY}") from error
     if "layers" not in net:
-        raise MistakeError(f"{file} has no variable 'layers' or 'net' of MatConvNet: {_REMEDY}")
+        raise UserError(f"{file} has no variable 'layers' or 'net' of MatConvNet: {_REMEDY}")
     chain = Chain(file)
     for layer in _layers(net, file):
         _take(chain, layer, file)
@@ -120,7 +120,7 @@ def _layers(net: dict[str, Value], file: Path) -> Iterator[_Layer]:
         name, kind = fields.get("name"), fields.get("type")
         name = name if isinstance(name, str) else f"layer{number}"
         if not isinstance(kind, str):
-            raise MistakeError(f"{file}: layer {name!r} has no type: {_REMEDY}")
+            raise UserError(f"{file}: layer {name!r} has no type: {_REMEDY}")
         if kind in _DAG_TYPES:
             weights = [parameters.get(str(key)) for key in _items(fields.get("params"))]
             yield _Layer(name=name, type=_DAG_TYPES[kind], weights=weights, settings=_struct(fields.get("block")))
@@ -153,14 +153,14 @@ def _take(chain: Chain, layer: _Layer, file: Path) -> None:
         case "pool":
             _take_pooling(chain, layer)
         case kind if kind not in _WITHOUT_EFFECT:
-            raise MistakeError(f"{file}: layer {layer.name!r} is of type {kind!r}, which no net of Table 1 has")
+            raise UserError(f"{file}: layer {layer.name!r} is of type {kind!r}, which no net of Table 1 has")
 
 
 def _take_batch_norm(chain: Chain, layer: _Layer, file: Path) -> None:
     """Takes a batch norm, whose moments are the mean and the root of variance and epsilon together."""
     scale, shift, moments = (as_tensor(_array(layer, index, file)).double() for index in range(3))
     if moments.ndim != 2 or moments.shape[1] != 2:
-        raise MistakeError(f"{file}: batch norm {layer.name!r} has moments of shape {tuple(moments.shape)}, not (c, 2)")
+        raise UserError(f"{file}: batch norm {layer.name!r} has moments of shape {tuple(moments.shape)}, not (c, 2)")
     chain.batch_norm(layer.name, scale, shift, moments[:, 0], moments[:, 1] ** 2, epsilon=0)
 
 
@@ -185,7 +185,7 @@ def _whole(number: float) -> int:
 def _array(layer: _Layer, index: int, file: Path) -> Array:
     value = layer.weights[index] if index < len(layer.weights) else None
     if not isinstance(value, np.ndarray) or value.ndim > 4 or value.dtype.kind not in "fiu":
-        raise MistakeError(f"{file}: layer {layer.name!r} has no numbers as its weights {index + 1}: {_REMEDY}")
+        raise UserError(f"{file}: layer {layer.name!r} has no numbers as its weights {index + 1}: {_REMEDY}")
     return value if value.dtype.kind == "f" else value.astype(np.float32)
 
 
@@ -197,7 +197,7 @@ def _find_input(
     if not isinstance(image, np.ndarray) or not image.size:
         return IMAGENET_MEAN, (1, 1, 1), "RGB in 0..255 minus the mean (not in the file: the published one of ImageNet)"
     if image.size != 3 and (image.ndim != 3 or image.shape[2] != 3):
-        raise MistakeError(f"{file}: its averageImage has the shape {image.shape}, and no three channels")
+        raise UserError(f"{file}: its averageImage has the shape {image.shape}, and no three channels")
     pixels = image.reshape(-1, 3).astype(np.float64) if image.size != 3 else image.reshape(1, 3).astype(np.float64)
     mean, spread = pixels.mean(0), float(np.ptp(pixels, axis=0).max())
     deviation = normalization.get("imageStd")
@@ -207,7 +207,7 @@ def _find_input(
     if 0 < mean.max() <= 1:
         whole = 255.0
     if not np.isfinite([mean, divisor]).all() or not (divisor > 0).all():
-        raise MistakeError(f"{file}: its averageImage or imageStd has no usable numbers")
+        raise UserError(f"{file}: its averageImage or imageStd has no usable numbers")
     words = f"RGB in 0..{255 / whole:g} minus the file's mean" + (" image" if len(pixels) > 1 else "")
     if spread * whole > 0.5:
         words += f" (its mean pixel here; it varies by up to {spread * whole:.3g} grey levels over the image)"

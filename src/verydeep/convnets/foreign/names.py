@@ -7,10 +7,10 @@ from typing import Final, Literal
 
 from torch import Tensor
 
-from verydeep import paper
-from verydeep.convnets.architecture import ARCHITECTURES, Geometry, layers
 from verydeep.convnets.foreign.found import ForeignWeights
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.nets.architecture import ARCHITECTURES, Geometry, layers
+from verydeep.paper import constants
 
 TORCHVISION_MEAN: Final = (0.485, 0.456, 0.406)
 TORCHVISION_STD: Final = (0.229, 0.224, 0.225)
@@ -21,8 +21,8 @@ CAFFE_MEAN_OF_SSD: Final = (0.48235, 0.45882, 0.40784)
 
 Style = Literal["torchvision", "timm"]
 
-_SQUEEZED_ALWAYS = range(paper.TOTAL_STRIDE, 100 * paper.TOTAL_STRIDE, paper.TOTAL_STRIDE)
-_SQUEEZED_BELOW = range(paper.TOTAL_STRIDE, paper.CROP, paper.TOTAL_STRIDE)
+_SQUEEZED_ALWAYS = range(constants.TOTAL_STRIDE, 100 * constants.TOTAL_STRIDE, constants.TOTAL_STRIDE)
+_SQUEEZED_BELOW = range(constants.TOTAL_STRIDE, constants.CROP, constants.TOTAL_STRIDE)
 _FEATURE = re.compile(r"(?:features|net)\.(\d+)\.(\w+)")
 _CLASSIFIER = re.compile(r"classifier\.(\d+)\.(weight|bias)")
 _TIMM_HEAD = {"pre_logits.fc1": "fc6", "pre_logits.fc2": "fc7", "head.fc": "fc8"}
@@ -41,11 +41,11 @@ def from_state_dict(state: Mapping[str, Tensor]) -> ForeignWeights:
     """Gives the weights of a state dict of torchvision, timm or the seed class.
 
     Raises:
-        MistakeError: a name is of none of them.
+        UserError: a name is of none of them.
     """
     state = without_prefixes(state)
     if any(name.startswith("conv1_1.") for name in state):
-        raise MistakeError("the names are those of verydeep, but it is no model file: its card is missing")
+        raise UserError("the names are those of verydeep, but it is no model file: its card is missing")
     tensors: dict[str, Tensor] = {}
     features = {name: tensor for name, tensor in state.items() if _FEATURE.fullmatch(name)}
     tensors |= _named_features(features)
@@ -58,7 +58,7 @@ def from_state_dict(state: Mapping[str, Tensor]) -> ForeignWeights:
         shown = "; ".join(f"{name[:80]}, of shape {tuple(state[name].shape)}" for name in unread[:_MOST_SHOWN])
         more = f"; and {len(unread) - _MOST_SHOWN} more" if len(unread) > _MOST_SHOWN else ""
         what = "is no name" if len(unread) == 1 else "are no names"
-        raise MistakeError(f"{shown}{more}, {what} of a VGG of {style}, as the others are")
+        raise UserError(f"{shown}{more}, {what} of a VGG of {style}, as the others are")
     head = sorted((name for name in tensors if name.startswith("fc")), key=lambda name: tensors[name].numel())
     foreign = ForeignWeights(
         kind="seed class" if seed else style,
@@ -105,7 +105,7 @@ def _named_features(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if found := _FEATURE.fullmatch(name):
             part = numbered.setdefault(int(found[1]), {})
             if found[2] in part:
-                raise MistakeError(f"{name} is there twice, under features.* and net.*")
+                raise UserError(f"{name} is there twice, under features.* and net.*")
             part[found[2]] = tensor
     named: dict[str, Tensor] = {}
     block, index, following, label = 1, 0, 0, ""
@@ -119,7 +119,7 @@ def _named_features(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if number == following + 1 and index:
                 block, index = block + 1, 0
             elif number != following:
-                raise MistakeError(f"features.{number} is not where a VGG has a convolution: {following} was expected")
+                raise UserError(f"features.{number} is not where a VGG has a convolution: {following} was expected")
             index += 1
             label = f"{block}_{index}"
             prefix = f"conv{label}"
@@ -133,7 +133,7 @@ def _named_classifier(state: Mapping[str, Tensor], channels: Sequence[int]) -> d
     if not numbers:
         return {}
     if len(numbers) != 3:
-        raise MistakeError(f"there are {len(numbers)} fully connected layers (classifier.N), and a VGG has three")
+        raise UserError(f"there are {len(numbers)} fully connected layers (classifier.N), and a VGG has three")
     heads = dict(zip((f"classifier.{number}" for number in numbers), ("fc6", "fc7", "fc8"), strict=True))
     return {
         name: as_convolution(name, tensor, channels[-1] if name == "fc6.weight" and channels else None)
@@ -161,7 +161,7 @@ def as_convolution(name: str, tensor: Tensor, channels: int | None) -> Tensor:
         channels: of the map before fc6; None for the others.
 
     Raises:
-        MistakeError: the inputs are no square map of these channels.
+        UserError: the inputs are no square map of these channels.
     """
     if tensor.ndim != 2:
         return tensor
@@ -169,7 +169,7 @@ def as_convolution(name: str, tensor: Tensor, channels: int | None) -> Tensor:
     channels = inputs if channels is None else channels
     side = round((inputs / channels) ** 0.5)
     if channels * side * side != inputs:
-        raise MistakeError(
+        raise UserError(
             f"{name} has the shape {tuple(tensor.shape)}: {inputs:,} inputs are no square map of {channels} channels"
         )
     return tensor.reshape(out, channels, side, side)
@@ -211,7 +211,7 @@ def names_in_order(kernels: Sequence[int]) -> list[str]:
         kernels: sides of the kernels from the image on.
 
     Raises:
-        MistakeError: no column has these convolutions.
+        UserError: no column has these convolutions.
     """
     for row in ARCHITECTURES.values():
         if [kernel for block in row.blocks for kernel in block] == list(kernels):
@@ -221,4 +221,4 @@ def names_in_order(kernels: Sequence[int]) -> list[str]:
                 for index in range(1, len(sides) + 1)
             ]
     shown = ", ".join(f"{kernel}x{kernel}" for kernel in kernels)
-    raise MistakeError(f"its {len(kernels)} convolutions ({shown}) are no column of Table 1")
+    raise UserError(f"its {len(kernels)} convolutions ({shown}) are no column of Table 1")

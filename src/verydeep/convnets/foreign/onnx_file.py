@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from verydeep import paper
 from verydeep.convnets.foreign.chain import Chain, as_tensor, as_triple
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.names import TORCHVISION_MEAN, TORCHVISION_STD, pixels
 from verydeep.convnets.foreign.onnx_graph import Graph, Node
 from verydeep.convnets.foreign.wire import WireError, fields, map_file
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.paper import constants
 
 _REMEDY: Final = "give an .onnx file, whole, of a VGG net, with the files of its weights beside it"
 _MODEL_FIELDS: Final = {1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26}
@@ -62,7 +62,7 @@ def read(file: Path) -> ForeignWeights:
         file: with its weights inside, or in files in the same folder.
 
     Raises:
-        MistakeError: it is damaged or cut short, its weights lie outside its folder, or it is no net of the paper.
+        UserError: it is damaged or cut short, its weights lie outside its folder, or it is no net of the paper.
 
     Paper: section 2.1, Table 1.
     """
@@ -84,7 +84,7 @@ def find_input(file: Path) -> GraphInput:
     """Finds what the graph of a file that ``read`` takes wants to be fed with.
 
     Raises:
-        MistakeError: as ``read``.
+        UserError: as ``read``.
     """
     walk, _ = _walked(file)
     return walk.graph_input()
@@ -97,7 +97,7 @@ def _walked(file: Path) -> tuple["_Walk", bool]:
         walk.go()
         return walk, walk.chain.finish()
     except (WireError, OSError) as error:
-        raise MistakeError(f"{file} is no net of ONNX, or is damaged ({error}): {_REMEDY}") from error
+        raise UserError(f"{file} is no net of ONNX, or is damaged ({error}): {_REMEDY}") from error
 
 
 def _is_nothing(pooling: Node) -> bool:
@@ -124,7 +124,7 @@ class _Walk:
         self._file, self._graph = file, graph
         if len(graph.inputs) != 1:
             names = ", ".join(repr(name[:40]) for name in list(graph.inputs)[:4]) or "none"
-            raise MistakeError(f"{file}: a net has one input, the image, and this graph has {names}")
+            raise UserError(f"{file}: a net has one input, the image, and this graph has {names}")
         self._value, self._sizes = next(iter(graph.inputs.items()))
         self.axes = self._image_axes = _axes_of(self._sizes)
         self._order: Literal["cyx", "yxc"] = "cyx"
@@ -220,11 +220,13 @@ class _Walk:
         sides = self._sizes[1:3] if self._image_axes == "nhwc" else self._sizes[2:4]
         rounds_up = node.integer("ceil_mode", 0) != 0 or node.text("auto_pad").startswith("SAME")
         # every side is then halved without a rest, and nothing is rounded
-        if rounds_up and not (len(sides) == 2 and all(side > 0 and side % paper.TOTAL_STRIDE == 0 for side in sides)):
+        if rounds_up and not (
+            len(sides) == 2 and all(side > 0 and side % constants.TOTAL_STRIDE == 0 for side in sides)
+        ):
             raise self._refused(
                 node,
                 "rounds sides up (ceil_mode or auto_pad), and a VGG net down: that is the same only where the graph "
-                f"takes images of a side that is a multiple of {paper.TOTAL_STRIDE}",
+                f"takes images of a side that is a multiple of {constants.TOTAL_STRIDE}",
             )
         kernels, strides = set(node.integers("kernel_shape", [])), set(node.integers("strides", [1, 1]))
         pads = set(node.integers("pads", [0]))
@@ -285,8 +287,8 @@ class _Walk:
             raise self._refused(node, f"has as its input {index} no numbers that are in the file")
         return as_tensor(value)
 
-    def _refused(self, node: Node, what: str) -> MistakeError:
-        return MistakeError(f"{self._file}: node {node.name[:80]!r} of type {node.type[:40]!r} {what}")
+    def _refused(self, node: Node, what: str) -> UserError:
+        return UserError(f"{self._file}: node {node.name[:80]!r} of type {node.type[:40]!r} {what}")
 
     def graph_input(self) -> GraphInput:
         """What the graph wants to be fed with."""
@@ -315,5 +317,5 @@ class _Walk:
         with np.errstate(all="ignore"):
             mean, divisor = -self._offset / self._factor, 1 / self._factor
         if not np.isfinite([mean, divisor]).all() or not (divisor > 0).all():
-            raise MistakeError(f"{self._file}: what its graph does to the pixels has no usable mean and divisor")
+            raise UserError(f"{self._file}: what its graph does to the pixels has no usable mean and divisor")
         return mean, divisor, 1.0 if mean.max() <= 1 and divisor.max() <= 1 else 255.0

@@ -19,15 +19,15 @@ from PIL import Image
 from torch import Tensor, log_softmax, nn, softmax
 from torch.nn.functional import max_pool2d
 
-from verydeep.convnets.architecture import Geometry
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.names import without_prefixes
 from verydeep.convnets.foreign.onnx_file import find_input
 from verydeep.convnets.foreign.prototxt import definition
 from verydeep.convnets.foreign.safetensors_file import recognises as is_safetensors
 from verydeep.convnets.foreign.torch_file import load_state
-from verydeep.convnets.net import IMAGENET_MEAN, VeryDeep
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.nets.architecture import Geometry
+from verydeep.nets.net import IMAGENET_MEAN, VeryDeep
 
 _MOST_REASON: Final = 300
 Forward = Callable[[Sequence[Image.Image]], Tensor]
@@ -81,7 +81,7 @@ def _torchvision(file: Path, foreign: ForeignWeights, geometry: Geometry) -> For
 
     row = geometry.architecture.name
     if row not in cfgs:
-        raise MistakeError(f"torchvision has no {geometry.architecture.title}, so it cannot be compared with it")
+        raise UserError(f"torchvision has no {geometry.architecture.title}, so it cannot be compared with it")
     with torch.device("meta"):
         model = VGG(make_layers(cfgs[row], geometry.batch_norm), num_classes=geometry.num_classes, init_weights=False)
     state = {
@@ -137,9 +137,9 @@ def _keras(file: Path, foreign: ForeignWeights, geometry: Geometry) -> Forward:
     keras = _import_keras()
     make = {"D": keras.applications.VGG16, "E": keras.applications.VGG19}.get(geometry.architecture.name)
     if make is None:
-        raise MistakeError(f"Keras has no {geometry.architecture.title}, so it cannot be compared with it")
+        raise UserError(f"Keras has no {geometry.architecture.title}, so it cannot be compared with it")
     if foreign.mean != IMAGENET_MEAN or foreign.divisor != (1, 1, 1):
-        raise MistakeError(
+        raise UserError(
             "--verify runs keras.applications' VGG with its own preprocessing: it cannot compare weights for other "
             "pixels (--mean, --divisor, or a Rescaling in the file)"
         )
@@ -225,7 +225,7 @@ def _import(name: str, package: str | None = None) -> Any:  # noqa: ANN401 - a m
     try:
         module: ModuleType = import_module(name)
     except ImportError as error:
-        raise MistakeError(
+        raise UserError(
             f"{name} is not installed, and only it can run its files: pip install '{package or name}'"
         ) from error
     return module
@@ -252,27 +252,27 @@ def compare(file: Path, foreign: ForeignWeights, net: VeryDeep, images: Sequence
         images: of any size; both programs see them scaled to the crop.
 
     Raises:
-        MistakeError: that program is not installed, or does not take the file.
+        UserError: that program is not installed, or does not take the file.
     """
     if foreign.kind not in PEERS:
-        raise MistakeError(f"weights of {foreign.kind} cannot be verified: no program that runs them can be installed")
+        raise UserError(f"weights of {foreign.kind} cannot be verified: no program that runs them can be installed")
     peer = PEERS[foreign.kind]
     crop = net.geometry.crop
     scaled = [image.convert("RGB").resize((crop, crop), Image.Resampling.BICUBIC) for image in images]
     try:
         theirs = peer.make(file, foreign, net.geometry)(scaled)
-    except MistakeError:
+    except UserError:
         raise
     except Exception as error:  # whatever the other program raises
         reason = " ".join(str(error).split())[:_MOST_REASON]
-        raise MistakeError(f"{peer.package} does not take {file}: {reason}") from error
+        raise UserError(f"{peer.package} does not take {file}: {reason}") from error
     pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in scaled])
     with torch.inference_mode():
         ours = net.features(pixels) if net.features_only else peer.ending(file)(net(pixels))
     if net.features_only and theirs.shape[-1] == 2 * ours.shape[-1]:  # the other net ends before its last pooling
         theirs = max_pool2d(theirs, 2)
     if ours.shape != theirs.shape:
-        raise MistakeError(
+        raise UserError(
             f"{peer.package} gives {tuple(theirs.shape)} for {file}, and the net made of it {tuple(ours.shape)}: they "
             "cannot be compared"
         )

@@ -8,13 +8,13 @@ from typing import Final
 
 import torch
 
-from verydeep.convnets.architecture import Geometry
 from verydeep.convnets.foreign import caffe, keras_file, matconvnet, onnx_file, safetensors_file, torch_file
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.shapes import COUNTER, check_numbers, expected_shapes, infer_geometry
 from verydeep.convnets.foreign.squeeze import fold_pooling
-from verydeep.convnets.net import IMAGENET_MEAN, VeryDeep, empty_net
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.architecture import Geometry
+from verydeep.nets.net import IMAGENET_MEAN, VeryDeep, empty_net
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Reader:
         name: as a user would say it.
         remark: which files are meant.
         recognises: whether a file is of this kind, by its content and never by its name.
-        read: gives its weights in our names, and raises MistakeError, one line, where it cannot.
+        read: gives its weights in our names, and raises UserError, one line, where it cannot.
     """
 
     name: str
@@ -81,25 +81,25 @@ def find_reader(file: Path) -> Reader:
     """Finds what kind of file it is, by its content.
 
     Raises:
-        MistakeError: it is no file that can be read, or of no kind we know.
+        UserError: it is no file that can be read, or of no kind we know.
     """
     try:
         size = file.stat().st_size
         if not file.is_file():
-            raise MistakeError(f"{file} is no file: give a file of weights")
+            raise UserError(f"{file} is no file: give a file of weights")
         if size == 0:
-            raise MistakeError(f"{file} is empty: download it again")
+            raise UserError(f"{file} is empty: download it again")
         for row in READERS.values():
             if row.recognises(file):
                 return row
-    except MistakeError:
+    except UserError:
         raise
     except OSError as error:  # a loop of links among them
-        raise MistakeError(f"{file} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # whatever a made-up file sets off in the libraries that read it
         raise _damaged(file, error) from error
     known = "; ".join(f"{row.name} ({row.remark})" for row in READERS.values())
-    raise MistakeError(f"{file} is no file of weights that can be read. These are: {known}")
+    raise UserError(f"{file} is no file of weights that can be read. These are: {known}")
 
 
 def read_foreign(file: str | Path) -> ForeignWeights:
@@ -109,27 +109,27 @@ def read_foreign(file: str | Path) -> ForeignWeights:
         file: of any kind in READERS, whatever its name.
 
     Raises:
-        MistakeError: no such file, of no kind we know, damaged, or with something in it that is no weight.
+        UserError: no such file, of no kind we know, damaged, or with something in it that is no weight.
     """
     path = Path(file)
     reader = find_reader(path)
     try:
         foreign = reader.read(path)
-    except MistakeError as error:
+    except UserError as error:
         message = str(error)
-        raise MistakeError(message if message.startswith(str(path)) else f"{path}: {message}") from error
+        raise UserError(message if message.startswith(str(path)) else f"{path}: {message}") from error
     except OSError as error:
-        raise MistakeError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # as above
         raise _damaged(path, error) from error
     if empty := next((name for name, tensor in foreign.tensors.items() if not tensor.numel()), None):
-        raise MistakeError(f"{path}: {empty} has no numbers, its shape is {tuple(foreign.tensors[empty].shape)}")
+        raise UserError(f"{path}: {empty} has no numbers, its shape is {tuple(foreign.tensors[empty].shape)}")
     return foreign
 
 
-def _damaged(file: Path, error: Exception) -> MistakeError:
+def _damaged(file: Path, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:120] or type(error).__name__
-    return MistakeError(f"{file} is damaged, or no file of weights ({reason}): download it again")
+    return UserError(f"{file} is damaged, or no file of weights ({reason}): download it again")
 
 
 def assemble(foreign: ForeignWeights, *, crop: int | None = None, classes: Sequence[str] | None = None) -> VeryDeep:
@@ -146,9 +146,9 @@ def assemble(foreign: ForeignWeights, *, crop: int | None = None, classes: Seque
         The net in evaluation mode, its mean and divisor set.
 
     Raises:
-        MistakeError: the tensors are no net of Table 1, a weight is NaN or infinite, the mean or divisor is none, or
+        UserError: the tensors are no net of Table 1, a weight is NaN or infinite, the mean or divisor is none, or
             the names are not as many as the scores.
-        WrongUseError: a crop that the weights cannot have.
+        UsageError: a crop that the weights cannot have.
 
     Paper: section 2.1, Table 1.
     """
@@ -176,13 +176,13 @@ def assemble(foreign: ForeignWeights, *, crop: int | None = None, classes: Seque
 def _with_crop(geometry: Geometry, foreign: ForeignWeights, crop: int) -> Geometry:
     changed = replace(geometry, crop=crop)
     if not foreign.features_only and crop not in foreign.squeezed_crops:
-        raise WrongUseError(f"crop {crop}: fc6 of these weights of {foreign.kind} is of crop {geometry.crop}")
+        raise UsageError(f"crop {crop}: fc6 of these weights of {foreign.kind} is of crop {geometry.crop}")
     return changed
 
 
 def _check_input(foreign: ForeignWeights) -> None:
     if not all(math.isfinite(number) for number in (*foreign.mean, *foreign.divisor)) or min(foreign.divisor) <= 0:
-        raise MistakeError(
+        raise UserError(
             f"its pixels are less {foreign.mean} and divided by {foreign.divisor}: no net can be used so; say what it "
             "was trained on with --mean and --divisor"
         )
@@ -195,5 +195,5 @@ def _check_classes(
     if names is None or foreign.features_only:
         return None
     if len(names) != geometry.num_classes:
-        raise MistakeError(f"{len(names):,} names of classes for the {geometry.num_classes:,} scores of fc8")
+        raise UserError(f"{len(names):,} names of classes for the {geometry.num_classes:,} scores of fc8")
     return names

@@ -10,12 +10,12 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from verydeep import paper
-from verydeep.atomic import written_whole
 from verydeep.convnets.foreign.keras_writer import CAFFE_INPUT, KERAS_SUFFIXES, has_caffe_input, write_keras
 from verydeep.convnets.foreign.names import TORCHVISION_MEAN, TORCHVISION_STD, Style, parts, pixels
-from verydeep.convnets.net import VeryDeep
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.errors import UsageError, UserError
+from verydeep.files import atomic_write
+from verydeep.nets.net import VeryDeep
+from verydeep.paper import constants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class Target:
         """Refuses a net that the program cannot hold.
 
         Raises:
-            WrongUseError: it cannot; the message says why.
+            UsageError: it cannot; the message says why.
         """
         geometry = net.geometry
         reason = None
@@ -85,12 +85,12 @@ class Target:
             reason = "its VGGs have no batch norm"
         elif geometry.width != 1:
             reason = f"its VGGs have the paper's width, and this one {geometry.width:g} of it"
-        elif geometry.crop != paper.CROP:
-            reason = f"its fc6 is of crop {paper.CROP}, and this one of crop {geometry.crop}"
+        elif geometry.crop != constants.CROP:
+            reason = f"its fc6 is of crop {constants.CROP}, and this one of crop {geometry.crop}"
         elif net.features_only and not self.features_only:
             reason = "this net has its convolutions only, and a strict load there needs the fully connected layers"
         if reason:
-            raise WrongUseError(f"{self.name} cannot hold this net: {reason}")
+            raise UsageError(f"{self.name} cannot hold this net: {reason}")
 
 
 def to_state_dict(net: VeryDeep, style: Style) -> dict[str, Tensor]:
@@ -107,13 +107,13 @@ def to_state_dict(net: VeryDeep, style: Style) -> dict[str, Tensor]:
 
 
 def _write_torchvision(net: VeryDeep, file: Path) -> None:
-    with written_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         torch.save(to_state_dict(net, "torchvision"), temporary)
 
 
 def _write_timm(net: VeryDeep, file: Path) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in to_state_dict(net, "timm").items()}
-    with written_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         save_file(tensors, temporary, {"format": "pt"})
 
 
@@ -205,10 +205,10 @@ def find_target(name: str) -> Target:
     """Finds a program by name.
 
     Raises:
-        WrongUseError: an unknown name.
+        UsageError: an unknown name.
     """
     if name not in TARGETS:
-        raise WrongUseError(f"unknown program {name!r}: choose one of {', '.join(TARGETS)}, or hub for a folder")
+        raise UsageError(f"unknown program {name!r}: choose one of {', '.join(TARGETS)}, or hub for a folder")
     return TARGETS[name]
 
 
@@ -224,14 +224,14 @@ def export(net: VeryDeep, target: Target, file: Path) -> Preprocessing:
         file: with one of its suffixes.
 
     Raises:
-        MistakeError: the file cannot be written.
-        WrongUseError: the program cannot hold this net, or the file has another ending.
+        UserError: the file cannot be written.
+        UsageError: the program cannot hold this net, or the file has another ending.
     """
     target.check(net)
     if not file.name.endswith(target.suffixes):
-        raise WrongUseError(f"{file}: {target.name} reads {' or '.join(target.suffixes)} files: give such a name")
+        raise UsageError(f"{file}: {target.name} reads {' or '.join(target.suffixes)} files: give such a name")
     try:
         target.write(net, file)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise MistakeError(f"{file} cannot be written: {error}") from error
+        raise UserError(f"{file} cannot be written: {error}") from error
     return target.expects(net)

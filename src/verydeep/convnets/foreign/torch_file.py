@@ -13,7 +13,7 @@ from torch import Tensor
 
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.names import from_state_dict
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 _STATE_KEYS: Final = ("state_dict", "model_state_dict", "model", "model_state", "net", "weights")
 _MOST_NESTING: Final = 4
@@ -39,7 +39,7 @@ def read(file: Path) -> ForeignWeights:
     """Reads a state dict; anything in the file that is no tensor and no plain value is refused.
 
     Raises:
-        MistakeError: the file would run code, is damaged, or holds no state dict of a VGG.
+        UserError: the file would run code, is damaged, or holds no state dict of a VGG.
     """
     return from_state_dict(load_state(file))
 
@@ -48,7 +48,7 @@ def load_state(file: Path) -> dict[str, Tensor]:
     """Reads the tensors of a state dict by the names they have in the file.
 
     Raises:
-        MistakeError: as read.
+        UserError: as read.
     """
     zipped = zipfile.is_zipfile(file)
     if zipped:
@@ -62,13 +62,13 @@ def load_state(file: Path) -> dict[str, Tensor]:
     except UnpicklingError as error:
         forbidden = _FORBIDDEN.search(str(error))
         what = f"asks to run {forbidden[1]}" if forbidden else "holds more than tensors"
-        raise MistakeError(
+        raise UserError(
             f"{file} is a pickle that {what}, and nothing in it was run: save the state dict alone, with "
             "torch.save(model.state_dict(), FILE)"
         ) from error
     except Exception as error:  # whatever a made-up file sets off
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MistakeError(f"{file} is a damaged file of PyTorch ({reason}): download it again") from error
+        raise UserError(f"{file} is a damaged file of PyTorch ({reason}): download it again") from error
     return _state_dict(file, loaded)
 
 
@@ -77,12 +77,12 @@ def _check_archive(file: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
     if any(member.filename.endswith(("/constants.pkl", ".py")) for member in members):
-        raise MistakeError(f"{file} is a TorchScript program: save its state dict, with torch.save(model.state_dict())")
+        raise UserError(f"{file} is a TorchScript program: save its state dict, with torch.save(model.state_dict())")
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise MistakeError(f"{file} has compressed members, which torch.save does not write: it is refused")
+        raise UserError(f"{file} has compressed members, which torch.save does not write: it is refused")
     total = sum(member.file_size for member in members)
     if total > (size := file.stat().st_size):
-        raise MistakeError(f"{file} claims {total:,} bytes in a file of {size:,}: it is refused")
+        raise UserError(f"{file} claims {total:,} bytes in a file of {size:,}: it is refused")
 
 
 def _state_dict(file: Path, loaded: object) -> dict[str, Tensor]:
@@ -90,14 +90,14 @@ def _state_dict(file: Path, loaded: object) -> dict[str, Tensor]:
         if isinstance(loaded, Mapping) and (key := next((key for key in _STATE_KEYS if key in loaded), None)):
             loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not loaded:
-        raise MistakeError(f"{file} holds a {type(loaded).__name__} and no state dict")
+        raise UserError(f"{file} holds a {type(loaded).__name__} and no state dict")
     state: dict[str, Tensor] = {}
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise MistakeError(f"{file} holds {name!r}, a {type(value).__name__}, where a state dict has tensors")
+            raise UserError(f"{file} holds {name!r}, a {type(value).__name__}, where a state dict has tensors")
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
-            raise MistakeError(f"{file}: {name} is sparse, quantised or without numbers: give the plain weights")
+            raise UserError(f"{file}: {name} is sparse, quantised or without numbers: give the plain weights")
         if value.untyped_storage().nbytes() < value.numel() * value.element_size():
-            raise MistakeError(f"{file}: {name} claims the shape {tuple(value.shape)} and has fewer numbers")
+            raise UserError(f"{file}: {name} claims the shape {tuple(value.shape)} and has fewer numbers")
         state[name] = value
     return state

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from verydeep.convnets.foreign.names import TORCHVISION_MEAN, TORCHVISION_STD
 from verydeep.convnets.foreign.targets import TARGETS, has_torchvision_input, to_state_dict
-from verydeep.convnets.net import VeryDeep
+from verydeep.nets.net import VeryDeep
 
 
 class AdaptedConvolution(nn.Conv2d):
@@ -47,7 +47,7 @@ def torchvision_twin(net: VeryDeep) -> nn.Module:
         net: of A, B, D or E with the paper's width and crop 224.
 
     Raises:
-        WrongUseError: torchvision has no such VGG.
+        UsageError: torchvision has no such VGG.
     """
     from torchvision.models.vgg import VGG, cfgs, make_layers
 

@@ -1,0 +1,111 @@
+"""What a person sees while something takes long, on standard error: a bar on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from verydeep.launched import launched
+from verydeep.training.callbacks import Reporter, Silent
+
+if TYPE_CHECKING:
+    from verydeep.training.run_folder import Progress as TrainingProgress
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class Terminal:
+    """Reports to standard error."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, soft_wrap=True)
+        self.epochs: int | None = None
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._what = ""
+        self._told = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Says something worth keeping."""
+        self.console.print(escape(text), highlight=False)
+
+    def expect(self, epochs: int) -> None:
+        """A training of so many epochs begins: the bar spans it."""
+        self.close()
+        self.epochs = epochs
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Shows how far a step is that is no training."""
+        if self.console.is_terminal:
+            self._show(what, done, total, "")
+            if done == total:
+                self.close()
+        elif time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            self.note(f"{what}: {done:,} of {total:,}")
+
+    def step(self, progress: "TrainingProgress", iterations: int, images_per_second: float) -> None:
+        """Shows an update of the weights."""
+        what = f"epoch {progress.epoch + 1}" + (f"/{self.epochs}" if self.epochs else "")
+        loss, error = progress.loss / progress.seen, progress.wrong / progress.seen
+        figures = f"loss {loss:.3f}  training error {100 * error:5.2f}%  {images_per_second:,.0f} images/s"
+        if self.console.is_terminal:
+            # the bar spans the whole training, so that its remaining time is that of the training
+            whole = iterations * (self.epochs or progress.epoch + 1)
+            self._show(what, progress.epoch * iterations + progress.iteration, whole, figures)
+        elif time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            self.note(f"{what}: update {progress.iteration}/{iterations}, {' '.join(figures.split())}")
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Says how an epoch went."""
+        self._told = time.monotonic()
+        whole = f"/{self.epochs}" if self.epochs else ""
+        measured = (
+            "validation error" if record.get("split", "val") == "val" else "error of training images, central crop"
+        )
+        self.note(
+            f"epoch {record['epoch']}{whole}: loss {record['loss']:.3f}, "
+            f"training error {100 * record['train_error']:.2f}%, "
+            f"{measured} {100 * record['val_top1_error']:.2f}%, "
+            f"rate {record['learning_rate']:.2g}, {record['images_per_second']:,.0f} images/s"
+        )
+
+    def _show(self, what: str, done: int, total: int, figures: str) -> None:
+        if self._bar is None or self._task is None:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TextColumn("{task.fields[figures]}"),
+                TimeRemainingColumn(),
+                TextColumn("left"),
+                console=self.console,
+                transient=True,
+            )
+            self._task = self._bar.add_task(what, total=total, figures=figures)
+            self._bar.start()
+        self._bar.update(self._task, description=what, completed=done, total=total, figures=figures)
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = None
+
+
+@contextmanager
+def reporting() -> Iterator[Reporter]:
+    """Gives what tells a person how it goes: the first process speaks for all."""
+    if not launched().is_first:
+        yield Silent()
+        return
+    terminal = Terminal()
+    try:
+        yield terminal
+    finally:
+        terminal.close()

@@ -1,0 +1,1 @@
+"""The nets: section 2 of the paper."""

@@ -1,0 +1,180 @@
+"""What a model file says of itself: architecture, data, errors, licence, source."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from verydeep.machine import environment
+from verydeep.nets.architecture import Geometry, find_architecture
+from verydeep.nets.net import VeryDeep
+
+FORMAT_VERSION: Final[Literal[2]] = 2
+"""1: float32 tensors of a whole net. 2: tensors may be bf16 or fp16, a net may have its convolutions only, and the card
+says itself what the weights were selected on."""
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Divisor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Pixels = Annotated[int, Field(gt=0, le=10**5)]
+
+
+class DataCard(BaseModel):
+    """What a net was trained on.
+
+    Attributes:
+        name: name of the data set.
+        fingerprint: hash of its file names, sizes and splits.
+        num_train: number of training images.
+        validation: where the validation images come from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    fingerprint: str
+    num_train: int
+    validation: str
+
+
+def _check_figures(figures: dict[str, Any]) -> dict[str, Any]:
+    """What is printed of error rates has to be what it says; whatever else stands beside them is let be."""
+    for key, kinds in _FIGURES.items():
+        value = figures.get(key)
+        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
+            raise ValueError(f"{key} is {str(value)[:40]!r}")
+        if isinstance(value, int | float) and not 0 <= value <= (1 if key.endswith("_error") else _MOST_IMAGES):
+            raise ValueError(f"{key} is out of range")
+    return figures
+
+
+_MOST_IMAGES: Final = 2**63
+
+
+_FIGURES: Final[dict[str, tuple[type, ...]]] = {
+    "top1_error": (int, float),
+    "top5_error": (int, float),
+    "num_images": (int,),
+    "split": (str,),
+    "protocol": (str,),
+    "measured": (str,),
+    "data": (str,),
+}
+
+Figures = Annotated[dict[str, Any], AfterValidator(_check_figures)]
+"""Error rates as fractions, and how they were measured."""
+
+
+class ModelCard(BaseModel):
+    """What a model file says of itself.
+
+    Attributes:
+        format_version: raised when an older reader would go wrong.
+        architecture: the paper's name.
+        batch_norm: whether a batch norm follows each convolution.
+        num_classes: number of classes; means nothing where the net has its convolutions only.
+        crop: side of the training crop, pixels.
+        width: factor on the channels.
+        features_only: whether the fully connected layers are missing.
+        names: whose names the tensors have: verydeep's, or timm's in a file that timm reads too.
+        precision: in which the weights are stored: fp32, bf16 or fp16; biases, statistics, mean and divisor are fp32.
+        classes: names of the classes in the order of the scores, where known.
+        mirror: whether a mirrored image still shows its class.
+        train_scale: smallest and largest training scale S, pixels.
+        mean: subtracted from the pixels, RGB in 0..255.
+        divisor: divides them afterwards.
+        recipe: all fields of the recipe.
+        data: what it was trained on.
+        epochs: epochs trained.
+        selected_on: the split that had a say in the weights; None where none had.
+        errors: error rates measured when training ended, as fractions, with their split.
+        results: error rates measured by the paper's protocols before the file was written, or as published with weights
+            from elsewhere: each as fractions, with its protocol and split.
+        licence: licence of the weights.
+        source: where the weights come from.
+        environment: the software and machine that made it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format_version: Literal[1, 2] = FORMAT_VERSION
+    architecture: str
+    batch_norm: bool
+    num_classes: Annotated[int, Field(gt=0, le=10**7)]
+    crop: Pixels
+    width: Finite
+    features_only: bool = False
+    names: Literal["verydeep", "timm"] = "verydeep"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    classes: tuple[str, ...] | None
+    mirror: bool
+    train_scale: tuple[Pixels, Pixels]
+    mean: tuple[Finite, Finite, Finite]
+    divisor: tuple[Divisor, Divisor, Divisor]
+    recipe: dict[str, Any] | None = None
+    data: DataCard | None = None
+    epochs: int | None = None
+    selected_on: str | None
+    errors: Figures | None = None
+    results: tuple[Figures, ...] = ()
+    licence: str | None = None
+    source: str | None = None
+    environment: dict[str, str | int] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _say_what_selected(cls, fields: Any) -> Any:  # noqa: ANN401 - whatever the JSON holds
+        """Cards of version 1 left it to their recipe."""
+        if isinstance(fields, dict) and "selected_on" not in fields:
+            recipe = fields.get("recipe")
+            return fields | {"selected_on": selected_on(recipe if isinstance(recipe, dict) else None)}
+        return fields
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> "ModelCard":
+        if self.classes is not None and len(self.classes) != self.num_classes:
+            raise ValueError(f"{len(self.classes)} names for {self.num_classes} classes")
+        return self
+
+    @property
+    def geometry(self) -> Geometry:
+        """The numbers that fix the shapes of the net.
+
+        Raises:
+            UsageError: an unknown architecture, or a number out of range.
+        """
+        row, _ = find_architecture(self.architecture)
+        return Geometry(
+            architecture=row,
+            batch_norm=self.batch_norm,
+            num_classes=self.num_classes,
+            crop=self.crop,
+            width=self.width,
+        )
+
+
+def selected_on(recipe: Mapping[str, Any] | None) -> str | None:
+    """The split that had a say in the weights, by the fields of the recipe; None where none had."""
+    asks = (recipe or {}).get
+    return "val" if asks("schedule") == "plateau" or asks("keep") == "best" else None
+
+
+def make_card(net: VeryDeep, **known: Any) -> ModelCard:  # noqa: ANN401 - the fields of ModelCard
+    """Writes the card of a net; what the net itself does not know is given as fields of ModelCard.
+
+    What the weights were selected on follows from the recipe, unless it is given.
+    """
+    return ModelCard(
+        architecture=net.geometry.architecture.name,
+        batch_norm=net.geometry.batch_norm,
+        num_classes=net.geometry.num_classes,
+        crop=net.geometry.crop,
+        width=net.geometry.width,
+        features_only=net.features_only,
+        classes=net.classes,
+        mirror=net.mirror,
+        train_scale=net.train_scale,
+        mean=tuple(net.mean.tolist()),
+        divisor=tuple(net.divisor.tolist()),
+        environment=environment(),
+        **known,
+    )

@@ -1,0 +1,378 @@
+"""VeryDeep: one module for every column of Table 1, always convolutional."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+import torch
+from jaxtyping import Float, Int64, Num
+from torch import Generator, Tensor, nn
+
+from verydeep.device import Compute
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.architecture import Geometry, find_architecture, layers, scaled_length
+from verydeep.nets.dropout import Dropout
+from verydeep.nets.initialise import find_initialisation
+from verydeep.nets.layers import Convolution, FullyConnected, make_module
+from verydeep.nets.recompute import recomputed
+from verydeep.paper import constants
+
+IMAGENET_MEAN: Final = (123.68, 116.779, 103.939)
+"""Mean RGB of ILSVRC-2012 in 0..255, as published with the authors' models."""
+
+
+def in_turn(layers: Sequence[nn.Module]) -> nn.Sequential:
+    """Makes one module of layers, computed one after the other by PyTorch."""
+    return nn.Sequential(*layers)
+
+
+class VeryDeep(nn.Module):
+    """A net of the paper.
+
+    The images are RGB in 0..255, uint8 or floating point; the mean is subtracted inside. The layers carry the names
+    everybody cites (conv1_1 ... conv5_4, fc6, fc7, fc8) and are attributes of the net.
+
+    Args:
+        architecture: a name of a column of Table 1, such as ``D`` or ``vgg16_bn``.
+        num_classes: number of classes.
+        batch_norm: a batch norm after every convolution; a name that ends in ``bn`` asks for it too.
+        initialisation: ``gaussian``, ``gaussian-variance``, ``glorot`` or ``kaiming``; None leaves the weights empty.
+        crop: side of the training crop, pixels, a multiple of 32; fc6 is a (crop/32) x (crop/32) convolution.
+        width: factor on the channels of every layer but the last.
+        dropout: probability of zeroing an activation of fc6 and fc7 while training.
+        features_only: stop after the last pooling: no fully connected layer is there, and no scores.
+        generator: source of the random weights.
+
+    Attributes:
+        geometry: what fixes the shapes.
+        features_only: whether the fully connected layers are missing.
+        classes: names of the classes in the order of the scores, where known.
+        mirror: whether a mirrored image still shows its class.
+        train_scale: smallest and largest training scale S, pixels.
+        mean: subtracted from the pixels, one number per channel.
+        divisor: divides them afterwards, 1 by the paper's convention.
+        gradient_checkpointing: compute the activations of each block again in the backward pass instead of keeping
+            them, which takes about a third more time and much less memory.
+        compose: makes one module of the layers of a block; ``in_turn``, or what computes several layers at once.
+        input_is_set: whether mean and divisor belong to the weights, or are still ImageNet's by default.
+
+    Raises:
+        UsageError: an unknown name, or a number out of range.
+
+    Paper: section 2, Table 1.
+    """
+
+    mean: Tensor
+    divisor: Tensor
+
+    def __init__(
+        self,
+        architecture: str = "D",
+        *,
+        num_classes: int = 1000,
+        batch_norm: bool = False,
+        initialisation: str | None = "kaiming",
+        crop: int = constants.CROP,
+        width: float = 1.0,
+        dropout: float = constants.DROPOUT,
+        features_only: bool = False,
+        generator: Generator | None = None,
+    ) -> None:
+        super().__init__()
+        row, named_batch_norm = find_architecture(architecture)
+        self.geometry = Geometry(
+            architecture=row,
+            batch_norm=batch_norm or named_batch_norm,
+            num_classes=num_classes,
+            crop=crop,
+            width=width,
+        )
+        self.features_only = features_only
+        self.classes: tuple[str, ...] | None = None
+        self.mirror = True
+        self.input_is_set = False
+        scale = scaled_length(constants.TRAIN_SCALE, crop)
+        self.train_scale: tuple[int, int] = (scale, scale)
+        self.gradient_checkpointing = False
+        self.compose: Callable[[Sequence[nn.Module]], nn.Sequential] = in_turn
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN))
+        self.register_buffer("divisor", torch.ones(3))
+        for layer in layers(self.geometry, features_only=features_only):
+            self.add_module(layer.name, make_module(layer, dropout))
+        if initialisation is not None:
+            self.initialise(initialisation, generator)
+
+    def initialise(self, initialisation: str, generator: Generator | None = None) -> None:
+        """Draws new weights and sets the biases to zero.
+
+        Args:
+            initialisation: a name, as for the net.
+            generator: source of the random weights.
+        """
+        fill = find_initialisation(initialisation)
+        with torch.no_grad():
+            for module in self.children():
+                if isinstance(module, Convolution | FullyConnected):
+                    fill(module.weight, isinstance(module, FullyConnected), generator)
+                    assert module.bias is not None
+                    module.bias.zero_()
+                elif isinstance(module, nn.BatchNorm2d):
+                    module.reset_parameters()
+
+    def _apply(self, fn, recurse: bool = True) -> "VeryDeep":  # type: ignore[no-untyped-def]  # noqa: ANN001
+        # bf16 would round the mean by up to half a grey level, so both buffers stay float32
+        kept = {"mean": self.mean, "divisor": self.divisor}
+        super()._apply(fn, recurse)
+        for name, before in kept.items():
+            moved: Tensor = getattr(self, name)
+            if moved.dtype != before.dtype:
+                setattr(self, name, before.to(moved.device))
+        return self
+
+    def place(self, choice: Compute) -> None:
+        """Moves the net to a device and its convolutions into a memory layout.
+
+        The fully connected layers stay as they are: in either layout they cost the same, and 400 MB need not move.
+        """
+        self.to(choice.device)
+        self.gradient_checkpointing = choice.gradient_checkpointing
+        layout = torch.channels_last if choice.channels_last else torch.contiguous_format
+        for module in self.children():
+            if isinstance(module, Convolution):
+                module.to(memory_format=layout)
+
+    def set_dropout(self, p: float) -> None:
+        """Sets the probability of zeroing an activation of fc6 and fc7 while training."""
+        for module in self.children():
+            if isinstance(module, Dropout):
+                module.p = p
+
+    def tie_dropout(self, keys: Int64[Tensor, "n"] | None) -> None:
+        """Ties the masks of dropout to the images of the next batch.
+
+        Args:
+            keys: of ``image_keys``, one for each image; None draws masks from torch's own generator.
+        """
+        for module in self.children():
+            if isinstance(module, Dropout):
+                module.keys = keys
+
+    def _layers(self, *, head: bool) -> Iterator[tuple[str, nn.Module]]:
+        names = list(self._modules)
+        first = len(names) if self.features_only else names.index("fc6")
+        for name in names[first:] if head else names[:first]:
+            yield name, self.get_submodule(name)
+
+    def normalise(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+        """Subtracts the mean and divides, in float32, then gives the precision of the weights.
+
+        Raises:
+            UserError: the images have no three channels, or are floats that are plainly not in 0..255.
+        """
+        check_images(images)
+        x = (images.float() - self.mean[:, None, None]) / self.divisor[:, None, None]
+        return x.to(next(self.parameters()).dtype)
+
+    def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
+        """Computes the map after the last pooling: one place for 32 pixels.
+
+        Args:
+            images: RGB in 0..255, uint8 or floating point.
+        """
+        x = self.normalise(images)
+        for block in self.blocks():
+            x = recomputed(block, x) if self.gradient_checkpointing and torch.is_grad_enabled() else block(x)
+        return x
+
+    def blocks(self) -> Iterator[nn.Sequential]:
+        """The layers up to and with each pooling."""
+        block: list[nn.Module] = []
+        for _, layer in self._layers(head=False):
+            block.append(layer)
+            if isinstance(layer, nn.MaxPool2d):
+                yield self.compose(block)
+                block = []
+
+    def head(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:
+        """Computes the class score map from the map after the last pooling.
+
+        Args:
+            map_: of at least fc6's size.
+
+        Raises:
+            UserError: the map is smaller or has other channels, or the net has convolutions only.
+
+        Paper: section 3.2.
+        """
+        self.require_scores()
+        self.check_map(map_)
+        for _, layer in self._layers(head=True):
+            map_ = layer(map_)
+        return map_
+
+    def score_map(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k i j"]:
+        """Computes the class score map: the net applied densely to whole images.
+
+        Args:
+            images: RGB in 0..255, uint8 or floating point, each side at least the crop.
+
+        Returns:
+            Scores before the soft-max, one place for 32 pixels: 1x1 for a crop.
+
+        Raises:
+            UserError: the images are smaller than the crop, or the net has convolutions only.
+
+        Paper: section 3.2.
+        """
+        self.require_scores()
+        check_size(images, self.geometry.crop)
+        return self.head(self.features(images))
+
+    def require_scores(self) -> None:
+        """Checks that the net gives scores.
+
+        Raises:
+            UserError: it has its convolutions only.
+        """
+        if self.features_only:
+            raise UserError(
+                f"this net of {self.geometry.title} has its convolutions only, and so no scores: take its features or "
+                "activations, or a model with its fully connected layers"
+            )
+
+    def check_map(self, map_: Float[Tensor, "..."]) -> None:
+        """Checks that a map is one that fc6 can take.
+
+        Raises:
+            UserError: it has another number of channels, or is smaller.
+            UsageError: it is no tensor.
+        """
+        _check_tensor(map_, "a map", "n,c,y,x")
+        channels, side = self.geometry.last_channels, self.geometry.fc6_kernel
+        if map_.ndim != 4 or map_.shape[1] != channels or min(map_.shape[2:]) < side:
+            raise UserError(
+                f"a map of shape {tuple(map_.shape)}: fc6 of this net takes n,{channels},y,x, each side at least "
+                f"{side}, as features gives it"
+            )
+
+    def forward(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+        """Computes the scores: the mean of the class score map over its places.
+
+        Args:
+            images: RGB in 0..255, uint8 or floating point, each side at least the crop.
+
+        Returns:
+            Scores before the soft-max.
+
+        Paper: section 3.2.
+        """
+        return self.score_map(images).mean((2, 3))
+
+    def activations(self, images: Num[Tensor, "n 3 h w"], names: Sequence[str]) -> dict[str, Tensor]:
+        """Computes the outputs of named layers, and no layer past the last of them.
+
+        Args:
+            images: RGB in 0..255, uint8 or floating point.
+            names: such as ``relu3_3``, ``pool5``, ``fc7`` (before its ReLU) or ``relu7`` (after it).
+
+        Returns:
+            The outputs, n,c,y,x, by name.
+
+        Raises:
+            UsageError: the net has no layer of this name.
+        """
+        missing = [name for name in names if name not in self._modules]
+        if missing:
+            raise UsageError(f"no layer {missing[0]!r} in {self.geometry.title}: it has {', '.join(self._modules)}")
+        wanted = set(names)
+        outputs: dict[str, Tensor] = {}
+        x = self.normalise(images)
+        for name in self._modules:
+            if wanted <= outputs.keys():
+                break
+            x = self.get_submodule(name)(x)
+            if name in wanted:
+                outputs[name] = x
+        return {name: outputs[name] for name in names}
+
+    def as_torchvision(self) -> nn.Module:
+        """Gives a VGG of torchvision with these weights, shared: ``features.*``, ``classifier.*`` and its input.
+
+        Its input is RGB in 0..1 less (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225), whatever this net
+        subtracts. Like every VGG of torchvision it squeezes larger images into one place, and is not dense.
+
+        Raises:
+            UsageError: torchvision has no such net: A-LRN, C, B-5x5, other widths or crops.
+        """
+        from verydeep.convnets.foreign.twin import torchvision_twin
+
+        return torchvision_twin(self)
+
+    def set_input(self, mean: Iterable[float], divisor: Iterable[float] = (1, 1, 1)) -> None:
+        """Sets what is subtracted from the pixels and what divides them, one number per channel, RGB in 0..255."""
+        self.mean.copy_(torch.tensor(list(mean)))
+        self.divisor.copy_(torch.tensor(list(divisor)))
+        self.input_is_set = True
+
+
+def check_images(images: Num[Tensor, "..."]) -> None:
+    """Checks that images are n,3,h,w, and not plainly something else than RGB in 0..255.
+
+    Raises:
+        UserError: they have no three channels, or are floats that have been normalised or are 0..1.
+        UsageError: they are no tensor.
+    """
+    _check_tensor(images)
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise UserError(f"images of shape {tuple(images.shape)}: give n,3,h,w, RGB in 0..255")
+    if images.is_floating_point() and not torch.compiler.is_compiling():
+        _check_range(images)
+
+
+def check_size(images: Num[Tensor, "n 3 h w"], crop: int) -> None:
+    """Checks that images are as large as a net's crop.
+
+    Raises:
+        UserError: they are smaller.
+        UsageError: they are no tensor.
+    """
+    _check_tensor(images)
+    if min(images.shape[-2:]) < crop:
+        size = "x".join(str(side) for side in images.shape[-2:])
+        raise UserError(
+            f"images of {size} pixels are smaller than this net's crop of {crop}: "
+            f"rescale their shorter side to at least {crop}"
+        )
+
+
+def _check_tensor(given: object, what: str = "images", shape: str = "n,3,h,w") -> None:
+    if not isinstance(given, Tensor):
+        kind = type(given).__name__
+        raise UsageError(f"{what} of type {kind}: give a tensor {shape}, as torch.from_numpy makes of an array")
+
+
+def _check_range(images: Tensor) -> None:
+    low, high = (float(bound) for bound in images.detach().aminmax()) if images.numel() else (0.0, 0.0)
+    remedy = "give RGB in 0..255: this net subtracts the mean itself"
+    if low < -1:
+        raise UserError(f"float images from {low:.3g} to {high:.3g} have been normalised already: {remedy}")
+    if 0 < high <= 1:
+        raise UserError(f"float images in {low:.3g}..{high:.3g} look like 0..1: multiply by 255 and {remedy}")
+
+
+def empty_net(geometry: Geometry, *, features_only: bool = False) -> VeryDeep:
+    """Makes a net whose weights take no memory, on the meta device, to be filled from a file.
+
+    Args:
+        geometry: what fixes its shapes.
+        features_only: without its fully connected layers.
+    """
+    with torch.device("meta"):
+        return VeryDeep(
+            geometry.architecture.name,
+            batch_norm=geometry.batch_norm,
+            num_classes=geometry.num_classes,
+            crop=geometry.crop,
+            width=geometry.width,
+            initialisation=None,
+            features_only=features_only,
+        )

@@ -1,0 +1,1 @@
+"""Tables 3 to 6 for the user's own images."""

@@ -1,0 +1,159 @@
+"""What the tables will take, before the first training begins."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from verydeep.data.datasets import DataSet, open_data
+from verydeep.device import find_device
+from verydeep.evaluation.cost import macs_of_part, plan_cost
+from verydeep.evaluation.protocols import PROTOCOLS
+from verydeep.nets.model_file import load
+from verydeep.nets.net import VeryDeep
+from verydeep.runs.estimate import plan
+from verydeep.runs.start import default_crop
+from verydeep.speed.accelerate import fastest
+from verydeep.tables.grid import Asked, Training, measured_protocols
+from verydeep.tables.results import RESULTS_FILE, Results, read_results
+from verydeep.training.callbacks import Reporter, Silent
+
+_TIMED_PIXELS = 8 * 224 * 224
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """One training with its tests.
+
+    Attributes:
+        name: of the net and the seed.
+        training_seconds: 0 where it is done.
+        testing_seconds: 0 where it is done.
+    """
+
+    name: str
+    training_seconds: float
+    testing_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TablesPlan:
+    """What the tables will take.
+
+    Attributes:
+        pieces: the nets that are not done yet.
+    """
+
+    pieces: tuple[Piece, ...]
+
+    @property
+    def training_seconds(self) -> float:
+        """Of all trainings."""
+        return sum(piece.training_seconds for piece in self.pieces)
+
+    @property
+    def testing_seconds(self) -> float:
+        """Of all tests."""
+        return sum(piece.testing_seconds for piece in self.pieces)
+
+    @property
+    def seconds(self) -> float:
+        """Of everything."""
+        return self.training_seconds + self.testing_seconds
+
+    def as_record(self) -> dict[str, Any]:
+        """The figures, for JSON."""
+        return {
+            "nets": [vars(piece) for piece in self.pieces],
+            "training_seconds": self.training_seconds,
+            "testing_seconds": self.testing_seconds,
+            "seconds": self.seconds,
+        }
+
+
+def plan_tables(asked: Asked, reporter: Reporter | None = None) -> TablesPlan:
+    """Measures each architecture for a moment and adds up; nothing is written.
+
+    Raises:
+        UserError: the data, a model or the results in the folder cannot be used.
+        UsageError: an option that cannot be right.
+    """
+    reporter = reporter or Silent()
+    asked.find_recipe()
+    opened = open_data(asked.data, reporter.progress)
+    nets = asked.nets(asked.crop or default_crop(opened))
+    file = asked.out / RESULTS_FILE
+    results = read_results(file) if file.exists() else Results(about={})
+    measured: dict[str, float] = {}
+    pieces = []
+    for training in nets:
+        net, seed = training.net, training.seed
+        left = [name for name in measured_protocols(net) if results.row([net], seed, name) is None]
+        if not left:
+            continue
+        seconds = 0.0
+        if not asked.models and not training.is_trained:
+            if net.name not in measured:
+                measured[net.name] = _training_seconds(asked, training, opened, reporter)
+            seconds = measured[net.name]
+        pieces.append(
+            Piece(
+                name=training.title,
+                training_seconds=seconds,
+                testing_seconds=_testing_seconds(asked, training, opened, left),
+            )
+        )
+    return TablesPlan(pieces=tuple(pieces))
+
+
+def _training_seconds(asked: Asked, training: Training, opened: DataSet, reporter: Reporter) -> float:
+    net = training.net
+    return plan(
+        opened,
+        out=asked.out,
+        architecture=net.architecture,
+        batch_norm=net.batch_norm,
+        crop=net.crop,
+        width=asked.width,
+        recipe=asked.recipe,
+        changes=(asked.changes or {}) | {"train_scale": asked.find_recipe(net).train_scale},
+        execution=asked.execution,
+        reporter=reporter,
+    ).seconds
+
+
+def _testing_seconds(asked: Asked, training: Training, opened: DataSet, protocols: list[str]) -> float:
+    if asked.models:
+        net = load(training.folder)
+    else:
+        geometry = asked.geometry(training.net, len(opened.classes))
+        net = VeryDeep(
+            geometry.architecture.name,
+            batch_norm=geometry.batch_norm,
+            num_classes=geometry.num_classes,
+            crop=geometry.crop,
+            width=geometry.width,
+        ).eval()
+        net.train_scale = training.net.train_scale
+    net.mirror = net.mirror and opened.mirror
+    images = opened.split(asked.split)
+    macs = 0
+    for name in protocols:
+        protocol = PROTOCOLS[name]
+        macs += plan_cost(net, images, protocol, protocol.test_scales(net)).cost.macs * len(images)
+    return macs / _macs_per_second(net, asked.execution.device if asked.execution else None)
+
+
+def _macs_per_second(net: VeryDeep, device: str | None) -> float:
+    """Times one batch of crops as a test computes it, the second of two."""
+    crop, found = net.geometry.crop, find_device(device)
+    count = max(1, _TIMED_PIXELS // crop**2)
+    images = torch.zeros(count, 3, crop, crop, dtype=torch.uint8, device=found)
+    computing = fastest(net) if found == "cpu" else net.to(found)
+    with torch.inference_mode():
+        computing.score_map(images)
+        start = time.perf_counter()
+        computing.score_map(images).sum().item()
+    method = PROTOCOLS["centre"].methods[0]
+    return count * macs_of_part(net, method, crop, crop) / (time.perf_counter() - start)

@@ -1,0 +1,245 @@
+"""How a net is trained: recipes by name."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.architecture import scaled_length
+from verydeep.nets.initialise import INITIALISATIONS
+from verydeep.nets.model_card import selected_on
+from verydeep.paper import constants
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
+class Recipe:
+    """How a net is trained.
+
+    Attributes:
+        name: of the recipe it began from.
+        initialisation: of the weights that are not copied from another net.
+        epochs: passes over the training images at most.
+        batch_size: images per weight update, over all devices.
+        learning_rate: at the start (after the warm-up, if any).
+        schedule: ``plateau`` (divided by ten when the validation error stops falling), ``cosine`` (to zero over the
+            epochs) or ``constant``.
+        patience: evaluations without a better validation error before the plateau rule divides the rate.
+        drops: divisions by ten before the plateau rule ends the training.
+        warmup: epochs over which the rate rises linearly from zero.
+        momentum: of stochastic gradient descent.
+        nesterov: Nesterov's form of momentum.
+        weight_decay: L2 multiplier on the weights and biases of convolutions and fully connected layers.
+        dropout: probability on fc6 and fc7.
+        label_smoothing: probability mass spread evenly over the classes.
+        train_scale: S, or [Smin, Smax], pixels; None is ``paper_scale`` scaled by crop/224.
+        paper_scale: smallest and largest S at the paper's crop of 224.
+        trainable: ``all`` layers, or only the fully connected ones (``fc``).
+        balance: what is done about classes of different size: ``none``; ``loss`` weighs the loss of an image by one
+            over its class's size; ``sampling`` draws every class equally often.
+        mirror: mirror half of the training crops, where the data set allows it.
+        colour_shift: shift the colours along their principal components.
+        input_divisor: ``one`` (mean subtraction only) or ``deviation`` (of the training set's pixels).
+        keep: the weights of the ``last`` epoch, or of the ``best`` by validation.
+    """
+
+    name: str
+    initialisation: Literal["gaussian", "gaussian-variance", "glorot", "kaiming"]
+    epochs: Count
+    batch_size: Count
+    learning_rate: Rate
+    schedule: Literal["plateau", "cosine", "constant"]
+    patience: Count = 5
+    drops: Annotated[int, Field(ge=0)] = constants.LEARNING_RATE_DROPS
+    warmup: Annotated[float, Field(ge=0)] = 0
+    momentum: Fraction = constants.MOMENTUM
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0)] = constants.WEIGHT_DECAY
+    dropout: Fraction = constants.DROPOUT
+    label_smoothing: Fraction = 0
+    train_scale: Count | tuple[Count, Count] | None = None
+    paper_scale: tuple[Count, Count] = (constants.TRAIN_SCALE, constants.TRAIN_SCALE)
+    trainable: Literal["all", "fc"] = "all"
+    balance: Literal["none", "loss", "sampling"] = "none"
+    mirror: bool = True
+    colour_shift: bool = False
+    input_divisor: Literal["one", "deviation"] = "deviation"
+    keep: Literal["last", "best"] = "last"
+
+    def scales(self, crop: int) -> tuple[int, int]:
+        """Smallest and largest training scale for a crop, pixels.
+
+        Raises:
+            UsageError: a scale below the crop, or the smallest above the largest.
+        """
+        if self.train_scale is None:
+            return scaled_length(self.paper_scale[0], crop), scaled_length(self.paper_scale[1], crop)
+        low, high = self.train_scale if isinstance(self.train_scale, tuple) else (self.train_scale, self.train_scale)
+        if low > high:
+            raise UsageError(f"train scale {low},{high}: give the smaller one first")
+        if low < crop:
+            raise UsageError(f"train scale {low} is below the crop of {crop}: the crop must fit, give {crop} or more")
+        return low, high
+
+    def trains(self, layer: str) -> bool:
+        """Whether a layer learns, by its name."""
+        return self.trainable == "all" or layer.startswith("fc")
+
+    def selects_on_validation(self) -> bool:
+        """Whether the validation images had a say in the weights."""
+        return selected_on(self.as_record()) is not None
+
+    def as_record(self) -> dict[str, Any]:
+        """The fields, for JSON."""
+        return dataclasses.asdict(self)
+
+
+assert set(INITIALISATIONS) == {"gaussian", "gaussian-variance", "glorot", "kaiming"}
+
+# The paper's own, section 3.1. Glorot's initialisation needs no net to grow from: the paper's later finding.
+_PAPER = Recipe(
+    name="paper",
+    initialisation="glorot",
+    epochs=constants.EPOCHS,
+    batch_size=constants.BATCH_SIZE,
+    learning_rate=constants.LEARNING_RATE,
+    schedule="plateau",
+    colour_shift=True,
+    input_divisor="one",
+)
+
+# At S = 384 from the net of S = 256: verydeep train DATA --recipe paper-384 --init-from runs/s256
+_PAPER_384 = dataclasses.replace(
+    _PAPER,
+    name="paper-384",
+    learning_rate=constants.FINE_TUNING_RATE,
+    drops=constants.LEARNING_RATE_DROPS - 1,
+    paper_scale=(constants.LARGER_TRAIN_SCALE, constants.LARGER_TRAIN_SCALE),
+)
+
+# With scale jitter from the net of S = 384: verydeep train DATA --recipe paper-jitter --init-from runs/s384
+# Choice: the paper states no rate for this fine-tuning; it is that of the training at S = 384.
+_PAPER_JITTER = dataclasses.replace(_PAPER_384, name="paper-jitter", paper_scale=constants.JITTERED_TRAIN_SCALES)
+
+_ROWS = (
+    _PAPER,
+    _PAPER_384,
+    _PAPER_JITTER,
+    # The same for the fully connected layers alone, as the multi-scale D of the submission (section 4.4)
+    dataclasses.replace(_PAPER_JITTER, name="paper-jitter-fc", trainable="fc"),
+    # A small set in about a minute on two cores: verydeep train digits --recipe quick
+    Recipe(
+        name="quick",
+        initialisation="kaiming",
+        epochs=12,
+        batch_size=64,
+        learning_rate=0.02,
+        schedule="cosine",
+        warmup=1,
+        nesterov=True,
+    ),
+    # Thousands of small images: verydeep train cifar10/ --recipe small-images --batch-norm --crop 32
+    Recipe(
+        name="small-images",
+        initialisation="kaiming",
+        epochs=20,
+        batch_size=128,
+        learning_rate=0.05,
+        schedule="cosine",
+        warmup=1,
+        nesterov=True,
+        label_smoothing=0.1,
+    ),
+    # From a trained net: verydeep train photos --recipe fine-tune --init-from runs/other
+    Recipe(
+        name="fine-tune",
+        initialisation="kaiming",
+        epochs=10,
+        batch_size=64,
+        learning_rate=2e-3,
+        schedule="cosine",
+        nesterov=True,
+    ),
+)
+
+RECIPES: dict[str, Recipe] = {row.name: row for row in _ROWS}
+"""The recipes by name."""
+
+_READER = TypeAdapter(Recipe)
+
+
+def find_recipe(name: str, **changes: Any) -> Recipe:  # noqa: ANN401 - the fields of Recipe
+    """Finds a recipe by name, or reads it from a JSON file, and changes some of its fields.
+
+    Args:
+        name: of a recipe, or of a file that ends in ``.json``.
+        changes: new values of fields; None leaves a field as it is.
+
+    Raises:
+        UserError: the file cannot be read.
+        UsageError: no such recipe, no such field, or a value out of range.
+    """
+    if name.endswith(".json"):
+        fields = _read_json(Path(name))
+        base = fields.get("name") or Path(name).stem
+    elif name in RECIPES:
+        fields, base = RECIPES[name].as_record(), name
+    else:
+        raise UsageError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}, or give a .json file")
+    known = {field.name for field in dataclasses.fields(Recipe)}
+    for field in (*fields, *changes):
+        if field not in known:
+            raise UsageError(f"a recipe has no field {field!r}: it has {', '.join(sorted(known - {'name'}))}")
+    fields = fields | {"name": base} | {field: value for field, value in changes.items() if value is not None}
+    try:
+        return _READER.validate_python(fields)
+    except ValidationError as error:
+        raise UsageError(f"recipe {base}: {_told(error)}") from error
+
+
+def _told(error: ValidationError) -> str:
+    """What is wrong with the fields: all that are missing, or the first value that cannot be."""
+    problems = error.errors()
+    missing = [str(problem["loc"][0]) for problem in problems if problem["type"] == "missing"]
+    if missing:
+        return f"it lacks {', '.join(missing)}: copy a whole recipe, such as that in a run.json, and change it"
+    field, value = problems[0]["loc"][0], problems[0]["input"]
+    return f"{field} {value!r}{problems[0]['msg'].removeprefix('Input')}"
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"recipe file {file} cannot be read: {error.strerror or error}") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise UserError(f"recipe file {file} is no JSON: {where}: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"recipe file {file} is no text in UTF-8") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"recipe file {file} is no JSON object: give the fields of a recipe")
+    return fields
+
+
+def scheduled_rate(recipe: Recipe, epochs_done: float) -> float:
+    """The learning rate at a moment of the training, before any drop of the plateau rule.
+
+    Args:
+        recipe: the recipe.
+        epochs_done: epochs done so far, with the fraction of the present one.
+    """
+    if epochs_done < recipe.warmup:
+        return recipe.learning_rate * epochs_done / recipe.warmup
+    if recipe.schedule != "cosine":
+        return recipe.learning_rate
+    progress = (epochs_done - recipe.warmup) / max(recipe.epochs - recipe.warmup, 1e-9)
+    return recipe.learning_rate * (1 + math.cos(math.pi * min(progress, 1))) / 2

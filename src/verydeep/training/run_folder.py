@@ -1,0 +1,291 @@
+"""The run folder: what was asked for, the log, the checkpoints, the model file.
+
+Only the first of several processes writes. A folder with a ``run.json`` always holds a checkpoint too: the first is
+written before it.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from verydeep.distributed import processes
+from verydeep.errors import UsageError, UserError
+from verydeep.files import atomic_write, is_leftover, remove_leftovers
+from verydeep.machine import append_line, read_lines
+from verydeep.nets.model_card import ModelCard
+from verydeep.nets.model_file import (
+    CHECKPOINT_FILE,
+    MODEL_FILE,
+    PREVIOUS_CHECKPOINT_FILE,
+    format_error,
+    load_checkpoint,
+    read_card,
+    read_progress,
+    save,
+)
+from verydeep.nets.net import VeryDeep
+from verydeep.training.plateau import Plateau
+
+SETTINGS_FILE, LOG_FILE = "run.json", "log.jsonl"
+_NEXT_CHECKPOINT_FILE = "checkpoint-next.safetensors"
+_FILES = (CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE, _NEXT_CHECKPOINT_FILE, LOG_FILE, SETTINGS_FILE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+        epoch: epochs completed.
+        iteration: weight updates of the present epoch.
+        loss: sum of the losses of the present epoch's images.
+        wrong: present epoch's training images classified wrongly when they were used.
+        seen: present epoch's training images used.
+        seconds: time spent on the present epoch's updates.
+        plateau: state of the plateau rule.
+        best_error: lowest validation error so far, a fraction.
+        log_lines: lines of the log that belong to this state.
+    """
+
+    epoch: int = 0
+    iteration: int = 0
+    loss: float = 0.0
+    wrong: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    plateau: Plateau = field(default_factory=Plateau)
+    best_error: float = float("inf")
+    log_lines: int = 0
+
+    @staticmethod
+    def from_record(record: dict[str, Any]) -> "Progress":
+        """Reads what as_record wrote."""
+        return Progress(**record | {"plateau": Plateau(**record["plateau"])})
+
+    def as_record(self) -> dict[str, Any]:
+        """The fields, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Attributes:
+        folder: where it lies.
+        settings: everything the training needs to go on.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+
+    @staticmethod
+    def create(folder: Path, settings: dict[str, Any], net: VeryDeep, card: ModelCard) -> "Run":
+        """Makes a run folder with its first checkpoint: from then on the training can go on whatever happens.
+
+        Args:
+            folder: where.
+            settings: everything the training needs to go on.
+            net: as it is before the first update.
+            card: its model card.
+
+        Raises:
+            UserError: the folder cannot be written.
+            UsageError: the folder holds something already.
+        """
+        run = Run(folder, settings)
+        if processes().is_first:
+            check_free(folder)
+            try:
+                with _named(folder):
+                    folder.mkdir(parents=True, exist_ok=True)
+                run._clear()
+                run.save_checkpoint(net, card, {}, Progress())
+                with _named(folder / SETTINGS_FILE), atomic_write(folder / SETTINGS_FILE) as temporary:
+                    temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            except BaseException:
+                run._clear()
+                if folder.is_dir():
+                    folder.rmdir()
+                raise
+        return run
+
+    @staticmethod
+    def open(folder: Path) -> "Run":
+        """Opens a run folder to go on with it.
+
+        Raises:
+            UserError: it is none.
+        """
+        try:
+            settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UserError(f"{folder} is no run folder: --resume needs --out with the folder of a run") from error
+        except (OSError, json.JSONDecodeError) as error:
+            raise UserError(f"{folder / SETTINGS_FILE} cannot be read: {error}") from error
+        return Run(folder, settings)
+
+    @property
+    def model_file(self) -> Path:
+        """The model file of the finished training."""
+        return self.folder / MODEL_FILE
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """The newest state to go on from."""
+        return self.folder / CHECKPOINT_FILE
+
+    @property
+    def previous_checkpoint_file(self) -> Path:
+        """The state before that one, for when the newest is damaged."""
+        return self.folder / PREVIOUS_CHECKPOINT_FILE
+
+    def _clear(self) -> None:
+        """Removes what a training that did not begin has left."""
+        if self.folder.is_dir():
+            for name in _FILES:
+                (self.folder / name).unlink(missing_ok=True)
+            remove_leftovers(self.folder)
+
+    def discard_if_new(self) -> None:
+        """Removes the folder of a training that failed before it had anything to keep."""
+        if not processes().is_first or self.model_file.exists():
+            return
+        progress = Progress.from_record(read_progress(self.checkpoint_file))
+        if progress.epoch == progress.iteration == 0:
+            self._clear()
+            self.folder.rmdir()
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Adds a line to the log."""
+        if processes().is_first:
+            with _named(self.folder / LOG_FILE):
+                append_line(self.folder / LOG_FILE, record)
+
+    def log_records(self) -> list[dict[str, Any]]:
+        """The lines of the log."""
+        file = self.folder / LOG_FILE
+        return read_lines(file) if file.exists() else []
+
+    def save_model(self, net: VeryDeep, card: ModelCard) -> None:
+        """Writes the model file."""
+        if processes().is_first:
+            save(net, self.model_file, card=card)
+
+    def save_checkpoint(self, net: VeryDeep, card: ModelCard, momentum: dict[str, Tensor], progress: Progress) -> None:
+        """Writes the state to go on from; the one before it is kept, and both stay whole while this one is written.
+
+        Raises:
+            UserError: it cannot be written; what there was stays.
+        """
+        if not processes().is_first:
+            return
+        written = self.folder / _NEXT_CHECKPOINT_FILE
+        try:
+            save(net, written, card=card, state=momentum, progress=progress.as_record())
+        except UserError as error:
+            raise UserError(f"{error}; free some space, then go on with --resume --out {self.folder}") from error
+        with _named(self.checkpoint_file):
+            if self.checkpoint_file.exists():
+                self.checkpoint_file.replace(self.previous_checkpoint_file)
+            written.replace(self.checkpoint_file)
+
+    def restore(self) -> tuple[VeryDeep, dict[str, Tensor], Progress, str | None]:
+        """Reads the state to go on from, and cuts the log back to it.
+
+        Returns:
+            The net, its velocities, how far it had come, and what is wrong with the newest checkpoint if the one before
+            it was taken.
+
+        Raises:
+            UserError: no checkpoint can be read, or it belongs to another recipe.
+        """
+        problem = None
+        try:
+            net, momentum, record = load_checkpoint(self.checkpoint_file)
+            file = self.checkpoint_file
+        except UserError as error:
+            if not self.previous_checkpoint_file.exists():
+                raise
+            problem = str(error)
+            net, momentum, record = load_checkpoint(self.previous_checkpoint_file)
+            file = self.previous_checkpoint_file
+        if read_card(file).recipe != self.settings["recipe"]:
+            raise UserError(
+                f"the recipe in {self.folder / SETTINGS_FILE} is not the one that {file.name} was trained by: "
+                "restore it, or train anew"
+            )
+        progress = Progress.from_record(record)
+        if processes().is_first:
+            with _named(self.folder):
+                remove_leftovers(self.folder)
+                self._cut_log(progress.log_lines)
+        return net, momentum, progress, problem
+
+    def _cut_log(self, num_lines: int) -> None:
+        lines = self.log_records()[:num_lines]
+        with atomic_write(self.folder / LOG_FILE) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Turns a failure to write into one line that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {format_error(error)}") from error
+
+
+def check_asked_alike(where: str, began: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Checks that what goes on was asked for as it is asked for now.
+
+    Args:
+        where: such as ``the run in runs/hands``.
+        began: what it began with, as JSON gives it.
+        asked: what is asked for now, to be compared key by key.
+
+    Raises:
+        UsageError: they differ; the message names the first key that does.
+    """
+    for key, value in json.loads(json.dumps(asked)).items():
+        if began.get(key) != value:
+            raise UsageError(
+                f"{where} began with {key} {began.get(key)}, not {value}: give what it began with, or another --out"
+            )
+
+
+def check_free(folder: Path) -> None:
+    """Checks that a folder can become a run folder, without making it.
+
+    What a training left that was killed before it began does not count.
+
+    Raises:
+        UserError: it cannot be written.
+        UsageError: it holds something already.
+    """
+    if (folder / SETTINGS_FILE).exists():
+        raise UsageError(f"--out {folder} holds a run already: go on with it by --resume, or give another folder")
+    if folder.is_dir():
+        if any(entry.name not in _FILES and not is_leftover(entry) for entry in folder.iterdir()):
+            raise UsageError(f"--out {folder} is not empty: give a new folder")
+    elif folder.exists():
+        raise UsageError(f"--out {folder} is a file: give a new folder")
+    parent = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"--out {folder} cannot be written: {parent} is no folder you may write to")
+
+
+def free_name(base: str, taken: Callable[[str], bool]) -> str:
+    """Gives a name that is not taken: the base itself, or with -2, -3 ... after it."""
+    name, number = base, 1
+    while taken(name):
+        number += 1
+        name = f"{base}-{number}"
+    return name

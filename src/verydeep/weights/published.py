@@ -1,0 +1,300 @@
+"""Published weights by name: one row each. To add weights is to add a row here.
+
+Hashes, sizes and error rates are those that the publisher gives, and where a publisher gives none there is none.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from verydeep.download import Digest, cache_folder
+from verydeep.errors import UsageError
+from verydeep.paper import constants
+from verydeep.paper.tables import JITTERED, TABLE_4
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedErrors:
+    """Error rates on the validation images of ILSVRC-2012, as somebody publishes them.
+
+    Attributes:
+        top1_error: a fraction.
+        top5_error: a fraction.
+        protocol: the name of ours that comes nearest.
+        measured: how they were measured, in words.
+    """
+
+    top1_error: float
+    top5_error: float
+    protocol: str
+    measured: str
+
+    def as_record(self) -> dict[str, Any]:
+        """The figures, for JSON and for a model card."""
+        return vars(self) | {"split": "val", "data": "imagenet"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedWeights:
+    """Weights that somebody publishes.
+
+    Attributes:
+        name: what a MODEL argument calls them.
+        aliases: other names.
+        publisher: who gives the file.
+        architecture: the paper's name.
+        batch_norm: whether a batch norm follows each convolution.
+        features_only: whether the file has no fully connected layers that mean anything.
+        url: where the file is had.
+        size: bytes of the file, about.
+        digest: the hash that its publisher, or else whoever ``digest_source`` names, gives; None where nobody does.
+        digest_source: who gives it and where, in words.
+        licence: as its source states it.
+        errors: as published; None where nobody publishes any.
+        selected_on: the split that had a say in the weights, where that is known.
+        train_scale: smallest and largest training scale S, pixels.
+        mean: subtracted from the pixels, RGB in 0..255, where it is not what the program that wrote the file subtracts.
+        divisor: divides them afterwards; None as for the mean.
+    """
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    publisher: str
+    architecture: str
+    batch_norm: bool = False
+    features_only: bool = False
+    url: str
+    size: int
+    digest: Digest | None
+    digest_source: str
+    licence: str
+    errors: PublishedErrors | None
+    selected_on: str | None = None
+    train_scale: tuple[int, int] = (constants.TRAIN_SCALE, constants.TRAIN_SCALE)
+    mean: tuple[float, float, float] | None = None
+    divisor: tuple[float, float, float] | None = None
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file in the cache while it is in the form of its publisher."""
+        return f"{self.name}-{PurePosixPath(urlsplit(self.url).path).name}"
+
+    @property
+    def file(self) -> Path:
+        """Where its model file lies or will lie."""
+        return weights_folder() / f"{self.name}.safetensors"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it was fetched and made a model file."""
+        return self.file.is_file()
+
+    def as_record(self) -> dict[str, Any]:
+        """What is known of it, for JSON."""
+        return {
+            "name": self.name,
+            "aliases": list(self.aliases),
+            "publisher": self.publisher,
+            "architecture": self.architecture,
+            "batch_norm": self.batch_norm,
+            "features_only": self.features_only,
+            "url": self.url,
+            "bytes": self.size,
+            "hash": None if self.digest is None else vars(self.digest),
+            "hash_source": self.digest_source,
+            "licence": self.licence,
+            "top1_error": self.errors and self.errors.top1_error,
+            "top5_error": self.errors and self.errors.top5_error,
+            "protocol": self.errors and self.errors.protocol,
+            "measured": self.errors and self.errors.measured,
+            "here": self.is_here,
+            "file": str(self.file),
+        }
+
+
+def weights_folder() -> Path:
+    """The folder of published weights, in the folder for what can be fetched again."""
+    return cache_folder() / "weights"
+
+
+_OXFORD_LICENCE = "Creative Commons Attribution (https://www.robots.ox.ac.uk/~vgg/research/very_deep/)"
+_TORCHVISION_LICENCE = (
+    "BSD-3-Clause for torchvision, which says that its weights may have terms derived from their data: ImageNet's are "
+    "non-commercial research and education"
+)
+_TORCHVISION_MEASURED = "central crop of 224 at Q = 256, as torchvision publishes it"
+
+
+def _torchvision(
+    architecture: str, file: str, mebibytes: float, top1_accuracy: float, top5_accuracy: float
+) -> PublishedWeights:
+    """A file of torchvision: its name carries the first eight digits of its sha256, which torch.hub checks."""
+    batch_norm = "_bn-" in file
+    return PublishedWeights(
+        name=f"imagenet-{architecture}" + ("-bn" if batch_norm else ""),
+        aliases=(f"torchvision-{architecture}" + ("-bn" if batch_norm else ""),),
+        publisher="torchvision",
+        architecture=architecture,
+        batch_norm=batch_norm,
+        url=f"https://download.pytorch.org/models/{file}",
+        size=round(mebibytes * _MIB),
+        digest=Digest("sha256", file.removesuffix(".pth").rpartition("-")[2]),
+        digest_source="torchvision, in the name of the file",
+        licence=_TORCHVISION_LICENCE,
+        errors=PublishedErrors(
+            top1_error=round(1 - top1_accuracy / 100, 5),
+            top5_error=round(1 - top5_accuracy / 100, 5),
+            protocol="centre",
+            measured=_TORCHVISION_MEASURED,
+        ),
+    )
+
+
+_TORCHVISION = (
+    _torchvision("A", "vgg11-8a719046.pth", 506.84, 69.020, 88.628),
+    _torchvision("B", "vgg13-19584684.pth", 507.545, 69.928, 89.246),
+    _torchvision("D", "vgg16-397923af.pth", 527.796, 71.592, 90.382),
+    _torchvision("E", "vgg19-dcbb9e9d.pth", 548.051, 72.376, 90.876),
+    _torchvision("A", "vgg11_bn-6002323d.pth", 506.881, 70.370, 89.810),
+    _torchvision("B", "vgg13_bn-abd245e5.pth", 507.59, 71.586, 90.374),
+    _torchvision("D", "vgg16_bn-6c64b313.pth", 527.866, 73.360, 91.516),
+    _torchvision("E", "vgg19_bn-c79401a0.pth", 548.143, 74.218, 91.842),
+)
+
+# the fully connected layers of this file are NaN; its pixels are 0..1 less the mean, times 255
+_FEATURES = PublishedWeights(
+    name="imagenet-D-features",
+    publisher="torchvision, from amdegroot/ssd.pytorch, from the authors' Caffe net",
+    architecture="D",
+    features_only=True,
+    url="https://download.pytorch.org/models/vgg16_features-amdegroot-88682ab5.pth",
+    size=round(527.802 * _MIB),
+    digest=Digest("sha256", "88682ab5"),
+    digest_source="torchvision, in the name of the file",
+    licence=f"{_OXFORD_LICENCE}; {_TORCHVISION_LICENCE}",
+    errors=None,
+    selected_on="val",
+    train_scale=JITTERED,
+    mean=(255 * 0.48235, 255 * 0.45882, 255 * 0.40784),
+    divisor=(1.0, 1.0, 1.0),
+)
+
+
+def _authors(architecture: str, layers: int, size: int, sha1: str, others: str) -> PublishedWeights:
+    """A net of the paper, D or E trained with scale jittering.
+
+    The authors give no hash. The one here is what two other projects check this file by.
+    """
+    row = next(row for row in TABLE_4 if (row.architecture, row.train_scale) == (architecture, JITTERED))
+    scales = ", ".join(str(scale) for scale in row.test_scales)
+    return PublishedWeights(
+        name=f"authors-{architecture}",
+        aliases=(f"oxford-{architecture}", f"VGG_ILSVRC_{layers}_layers"),
+        publisher="the authors (Visual Geometry Group, Oxford)",
+        architecture=architecture,
+        url=f"https://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_{layers}_layers.caffemodel",
+        size=size,
+        digest=Digest("sha1", sha1),
+        digest_source=f"the authors give none; this is the one that {others} check it by",
+        licence=_OXFORD_LICENCE,
+        errors=PublishedErrors(
+            top1_error=row.top1_error,
+            top5_error=row.top5_error,
+            protocol=row.protocol,
+            measured=f"dense, Q = {scales}: the paper's Table 4",
+        ),
+        selected_on="val",
+        train_scale=JITTERED,
+    )
+
+
+_AUTHORS = (
+    _authors("D", 16, 553_432_081, "9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24", "OpenCV and MXNet"),
+    _authors("E", 19, 574_671_192, "239785e7862442717d831f682bb824055e51e9ba", "MXNet and others"),
+)
+
+
+def _keras(architecture: str, layers: int, size: int, md5: str, top1: float, top5: float) -> PublishedWeights:
+    """Keras's copy of the authors' net; Keras checks it by this hash."""
+    return PublishedWeights(
+        name=f"keras-{architecture}",
+        aliases=(f"keras-vgg{layers}",),
+        publisher="Keras, from the authors' Caffe net",
+        architecture=architecture,
+        url=f"https://storage.googleapis.com/tensorflow/keras-applications/vgg{layers}/"
+        f"vgg{layers}_weights_tf_dim_ordering_tf_kernels.h5",
+        size=size,
+        digest=Digest("md5", md5),
+        digest_source=f"Keras, in keras/src/applications/vgg{layers}.py",
+        licence=_OXFORD_LICENCE,
+        errors=PublishedErrors(
+            top1_error=round(top1 / 100, 5),
+            top5_error=round(top5 / 100, 5),
+            protocol="centre",
+            measured="central crop of 224, as keras-applications publishes it",
+        ),
+        selected_on="val",
+        train_scale=JITTERED,
+    )
+
+
+_KERAS = (
+    _keras("D", 16, 553_467_096, "64373286793e3c8b2b4e3219cbf3544b", 28.732, 9.950),
+    _keras("E", 19, 574_710_816, "cbe5617147190e668d6c5d5026f83318", 28.744, 10.012),
+)
+
+
+def _timm(row: PublishedWeights) -> PublishedWeights:
+    """Timm's copy of a file of torchvision, as safetensors."""
+    layers = {"A": 11, "B": 13, "D": 16, "E": 19}[row.architecture]
+    model = f"vgg{layers}" + ("_bn" if row.batch_norm else "") + ".tv_in1k"
+    assert row.errors is not None
+    return PublishedWeights(
+        name=row.name.replace("imagenet", "timm"),
+        aliases=(f"timm/{model}", model),
+        publisher="timm, on the Hugging Face hub, from torchvision",
+        architecture=row.architecture,
+        batch_norm=row.batch_norm,
+        url=f"https://huggingface.co/timm/{model}/resolve/main/model.safetensors",
+        size=row.size,
+        digest=None,
+        digest_source="none published",
+        licence=_TORCHVISION_LICENCE,
+        errors=PublishedErrors(
+            top1_error=row.errors.top1_error,
+            top5_error=row.errors.top5_error,
+            protocol=row.errors.protocol,
+            measured=f"{_TORCHVISION_MEASURED} of the same weights",
+        ),
+    )
+
+
+_ROWS = (*_TORCHVISION, _FEATURES, *_AUTHORS, *_KERAS, *map(_timm, _TORCHVISION))
+
+PUBLISHED: Final[dict[str, PublishedWeights]] = {row.name: row for row in _ROWS}
+"""The rows by name."""
+
+
+def find_published(name: str) -> PublishedWeights | None:
+    """Finds published weights by any of their names, or gives None; case does not count, and - and _ are the same."""
+    wanted = _plain(name)
+    return next((row for row in PUBLISHED.values() if wanted in map(_plain, (row.name, *row.aliases))), None)
+
+
+def known_weights(name: str) -> PublishedWeights:
+    """Finds published weights by any of their names.
+
+    Raises:
+        UsageError: nothing has this name.
+    """
+    row = find_published(name)
+    if row is None:
+        raise UsageError(f"unknown weights {name!r}: choose one of {', '.join(PUBLISHED)}")
+    return row
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", "-")

@@ -1,0 +1,292 @@
+"""The report: its figures against scikit-learn, and its page in a browser where there is one."""
+
+import base64
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import confusion_matrix, recall_score
+
+from conftest import scene
+from verydeep.data.datasets import open_data
+from verydeep.evaluation.evaluate import evaluate
+from verydeep.evaluation.result import Member, Result
+from verydeep.nets.model_file import save
+from verydeep.nets.net import VeryDeep
+from verydeep.report.charts import chart, confusion
+from verydeep.report.class_errors import class_errors, confusion_counts
+from verydeep.report.report import Report, page, write_report
+from verydeep.report.worst import worst_mistakes
+from verydeep.training.health import Finding
+
+HOSTILE = "<script>alert('red')</script> & co"
+
+
+def made_up(num_images, num_classes):
+    """A test of random posteriors."""
+    generator = np.random.default_rng(0)
+    scores = generator.normal(size=(num_images, num_classes))
+    labels = generator.integers(0, num_classes, num_images)
+    scores[range(num_images), labels] += 2
+    posteriors = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    return Result(
+        posteriors=posteriors.astype(np.float32),
+        labels=labels,
+        names=[f"{index}.png" for index in range(num_images)],
+        classes=tuple(f"class {index}" for index in range(num_classes)),
+        members=(Member(model="", architecture="A", protocol="single", test_scales=(64,)),),
+        split="test",
+        seconds=1.0,
+    )
+
+
+def log(epochs, **findings):
+    lines = [
+        {"epoch": n + 1, "loss": 2 / (n + 1), "train_error": 0.9 / (n + 1), "val_top1_error": 0.8 / (n + 1)}
+        for n in range(epochs)
+    ]
+    for epoch, found in findings.items():
+        lines[int(epoch[1:]) - 1]["findings"] = [found.as_record()]
+    return lines
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of scenes in two classes, one of which has a name that tries to break the page."""
+    name = HOSTILE.replace("/", "\N{FRACTION SLASH}")
+    for number, folder in enumerate((name, "green")):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        for index in range(30):
+            scene(100 * number + index, 90, 60 + index % 3).save(tmp_path / "photos" / folder / f"{index}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def model(tmp_path, photos):
+    net = VeryDeep("A", num_classes=2, crop=32, width=0.125, batch_norm=True).eval()
+    net.classes = open_data(photos).classes
+    save(net, tmp_path / "net.safetensors")
+    return tmp_path / "net.safetensors"
+
+
+def test_errors_by_class_and_confusion_equal_scikit_learns():
+    result = made_up(400, 7)
+    said = result.posteriors.argmax(1)
+    counts = confusion_counts(result, range(7))
+    np.testing.assert_array_equal(counts[:, :-1], confusion_matrix(result.labels, said))
+    assert not counts[:, -1].any()
+    few = confusion_counts(result, [5, 2])
+    whole = confusion_matrix(result.labels, said)
+    np.testing.assert_array_equal(few[:, :2], whole[np.ix_([5, 2], [5, 2])])
+    np.testing.assert_array_equal(few.sum(1), whole[[5, 2]].sum(1))
+    recalls = recall_score(result.labels, said, average=None)
+    errors = class_errors(result)
+    assert [each.error for each in errors] == sorted((each.error for each in errors), reverse=True)
+    for each in errors:
+        assert each.error == pytest.approx(1 - recalls[each.index])
+        assert each.interval[0] <= each.error <= each.interval[1]
+        others = np.delete(whole[each.index], each.index)
+        assert each.times == others.max()
+        assert whole[each.index, result.classes.index(each.taken_for)] == each.times
+
+
+def test_a_class_without_images_or_mistakes():
+    result = made_up(3, 4)
+    result.posteriors[:] = 0.01
+    result.labels[:] = [0, 0, 2]
+    result.posteriors[range(3), [0, 0, 3]] = 0.9
+    worst, best = class_errors(result)
+    assert (worst.name, worst.taken_for, worst.times, worst.error) == ("class 2", "class 3", 1, 1.0)
+    assert (best.name, best.taken_for, best.times, best.error) == ("class 0", None, 0, 0.0)
+    assert "class 1" not in page(Report(title="t", result=result, selected_on=None))
+
+
+def test_the_worst_mistakes_are_those_of_most_confidence(photos, model):
+    images = open_data(photos).split("test")
+    result = evaluate(model, images)
+    wrong = np.flatnonzero(result.posteriors.argmax(1) != result.labels)
+    assert len(wrong)
+    mistakes = worst_mistakes(result, images, None, most=3)
+    confidences = sorted(result.posteriors[wrong].max(1), reverse=True)[:3]
+    assert [each.posterior for each in mistakes] == pytest.approx([float(confidence) for confidence in confidences])
+    for each in mistakes:
+        index = result.names.index(each.name)
+        assert result.classes[result.labels[index]] == each.true != each.taken_for
+        with Image.open(io.BytesIO(base64.b64decode(each.picture.partition(",")[2]))) as picture:
+            assert picture.format == "JPEG"
+            whole = images.read(index)
+            assert picture.width / picture.height == pytest.approx(whole.width / whole.height, rel=0.02)
+    assert len(worst_mistakes(result, images, None)) == min(12, len(wrong))
+
+
+def test_a_net_without_mistakes_shows_none(photos, model):
+    images = open_data(photos).split("test")
+    result = evaluate(model, images)
+    result.labels[:] = result.posteriors.argmax(1)
+    assert worst_mistakes(result, images, None) == []
+    assert "worst mistakes" not in page(Report(title="t", result=result, selected_on=None))
+
+
+def test_a_thousand_classes_stay_a_page():
+    result = made_up(3000, 1000)
+    text = page(Report(title="many", result=result, selected_on=None))
+    assert len(text) < 400_000
+    assert "The worst 30 of 9" in text  # some of the 1000 have no image
+    assert text.count("<tr><td>") == 30
+    assert "any other class" in text
+    assert re.search(r"top-5 error.*?interval", text)
+
+
+def test_findings_are_told_once_and_escaped():
+    stuck = Finding("stuck", "the loss has been <2.303>", "too deep", "take batch norm (--batch-norm)")
+    text = page(Report(title="t", result=made_up(9, 3), selected_on="val", log=log(6, e2=stuck, e4=stuck, e6=stuck)))
+    assert text.count("The loss has been &lt;2.303&gt;.") == 1
+    assert "3 times, epochs 2 to 6" in text
+    healthy = Report(title="t", result=made_up(9, 3), selected_on=None, log=log(2))
+    assert "What the training ran into" not in page(healthy)
+
+
+def test_what_the_figures_were_selected_on_is_said():
+    result = made_up(9, 3)
+    assert "Measured on test images, which the net did not learn from. The weights were selected on val" in page(
+        Report(title="t", result=result, selected_on="val")
+    )
+    object.__setattr__(result, "split", "val")
+    assert "expect a higher error" in page(Report(title="t", result=result, selected_on="val"))
+    assert "Nothing was selected on them" in page(Report(title="t", result=result, selected_on=None))
+
+
+def test_a_chart_has_round_ticks_and_every_finite_value():
+    drawn = chart("error", "%", {"one": [80.0, 40.0, float("nan"), 10.0], "two": [1.0]})
+    assert re.findall(r">(\d+)%<", drawn) == ["0", "20", "40", "60", "80"]
+    assert drawn.count("<circle") == 4
+    assert "nan" not in drawn
+    lines = [line.split() for line in re.findall(r'points="([^"]+)"', drawn)]
+    heights = [float(point.split(",")[1]) for point in lines[0]]
+    assert heights == sorted(heights)  # a smaller error lies lower
+    top, _, bottom = heights
+    assert (heights[1] - top) / (bottom - top) == pytest.approx((80 - 40) / (80 - 10), abs=0.01)
+    for values in ([0.0], [float("nan")], [1e-9], [3e7, 2.0], [1.0]):
+        assert "<svg" in chart("t", "", {"x": values})
+
+
+def test_a_cell_of_the_confusion_matrix_says_what_it_is():
+    drawn = confusion(["a<b", "c"], ["a<b", "c"], np.array([[3, 1], [0, 2]]))
+    assert "a&lt;b taken for c: 1 of 4 (25%)" in drawn
+    assert "a<b" not in drawn
+    assert drawn.count("<rect") == 4
+
+
+def chromium():
+    """The system's Chromium, if there is one."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def opened(file, **options):
+    """What a browser says of a page: messages, requests, and the widths of its pictures."""
+    from playwright.sync_api import sync_playwright
+
+    messages, requests = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        tab = browser.new_page(**options)
+        tab.on("console", lambda message: messages.append(message.text))
+        tab.on("pageerror", lambda error: messages.append(str(error)))
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.goto(file.absolute().as_uri())
+        widths = tab.evaluate("[...document.images].map(image => image.complete ? image.naturalWidth : 0)")
+        seen = tab.evaluate(
+            "({title: document.title, scripts: document.scripts.length, svgs: document.querySelectorAll('svg').length,"
+            " overflow: document.documentElement.scrollWidth - innerWidth,"
+            " dangling: [...document.querySelectorAll('nav a')].filter(a => !document.querySelector(a.hash)).length,"
+            " background: getComputedStyle(document.body).backgroundColor, text: document.body.innerText})"
+        )
+        browser.close()
+    return messages, requests, widths, seen
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [1200, 400])
+def test_the_page_opens_in_a_browser_without_a_network(photos, model, tmp_path, width):
+    images = open_data(photos).split("test")
+    result = evaluate(model, images)
+    mistakes = worst_mistakes(result, images, VeryDeep("A", num_classes=2, crop=32, width=0.125))
+    report = Report(
+        title=f"A on {HOSTILE}",
+        result=result,
+        selected_on="val",
+        mistakes=mistakes,
+        log=log(5, e3=Finding("stuck", HOSTILE, "it means", "it helps")),
+        commands=[f"verydeep train '{HOSTILE}'"],
+        facts={"The data": {"contents": HOSTILE, "width": 0.5, "scales": [256, 512], "mirror": True, "none": None}},
+    )
+    file = write_report(tmp_path / "report.html", report)
+    dark = opened(file, viewport={"width": width, "height": 800}, color_scheme="dark")
+    messages, requests, widths, seen = opened(file, viewport={"width": width, "height": 800}, color_scheme="light")
+    assert messages == dark[0] == []
+    assert [url for url in requests if not url.startswith("data:")] == [file.absolute().as_uri()]
+    assert len(widths) == 2 * len(mistakes) > 0
+    assert min(widths) > 50
+    assert seen["title"] == f"A on {HOSTILE}"
+    assert seen["scripts"] == 0
+    assert seen["svgs"] >= 2 + 1 + len(result.classes)
+    assert seen["overflow"] <= 0
+    assert seen["dangling"] == 0
+    assert HOSTILE in seen["text"]
+    assert "256, 512" in seen["text"]
+    assert dark[3]["background"] != seen["background"]
+
+
+def test_evaluate_writes_a_report(verydeep, photos, model, tmp_path):
+    file = tmp_path / "page.html"
+    status, out, err = verydeep("evaluate", model, photos, "--report", file, "--json")
+    assert status == 0
+    assert f"{file} shows" in err.replace("\n", "")
+    text = file.read_text()
+    assert f"{100 * json.loads(out)['top1_error']:.2f}%" in text
+    assert "data:image/jpeg;base64," in text
+    assert f"verydeep evaluate {model}" in text
+    assert "://" not in text
+    assert "<script" not in text
+    assert "Learning curves" not in text  # no log lies beside this model
+
+
+@pytest.mark.parametrize(
+    ("file", "status", "message"), [("nowhere/x.html", 2, "there is no folder nowhere"), (".", 2, "is a folder")]
+)
+def test_a_report_that_cannot_be_written_is_told_before_the_test(
+    verydeep, photos, model, monkeypatch, tmp_path, file, status, message
+):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(Path().iterdir())
+    code, out, err = verydeep("evaluate", model, photos, "--report", file)
+    assert (code, out) == (status, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(Path().iterdir()) == before
+
+
+def test_damaged_images_and_very_long_ones_do_not_stop_a_report(verydeep, photos, model, tmp_path):
+    images = open_data(photos).split("test")
+    (photos / images.names[0]).write_bytes(b"no image")
+    result = evaluate(model, images, skip_damaged=True)
+    assert (result.posteriors.argmax(1) != result.labels).any()
+    for name in result.names:
+        Image.new("RGB", (1, 10_000)).save(photos / name)  # a centre crop of it can be tested, no map made
+    file = tmp_path / "page.html"
+    status, out, _ = verydeep(
+        "evaluate", model, photos, "--report", file, "--damaged", "skip", "--protocol", "centre", "--json"
+    )
+    assert status == 0
+    record = json.loads(out)
+    text = file.read_text()
+    assert record["top1_error"] > 0
+    assert "Score map" not in text
+    assert "data:image/jpeg" in text
+    assert record["skipped"] == [images.names[0]]
+    assert "1 damaged image was left out" in text

@@ -1,0 +1,76 @@
+"""Chains: each step begins with the weights of the one before it; what is done is not done again."""
+
+import json
+
+import pytest
+from safetensors.torch import load_file
+
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.model_file import read_card
+from verydeep.runs.chain import resume_chain, train_chain
+from verydeep.runs.finish import carry_on
+from verydeep.runs.preparation import ComputeOptions
+from verydeep.training.chains import CHAINS
+
+ASKED = {
+    "crop": 32,
+    "width": 0.125,
+    "changes": {"epochs": 1, "batch_size": 16},
+    "execution": ComputeOptions(device="cpu", precision="fp32"),
+}
+
+
+@pytest.fixture
+def photos(make_folder):
+    return str(make_folder("photos", {"dark": 12, "grey": 12, "bright": 12}))
+
+
+def test_the_paper_from_a_to_jitter(photos, tmp_path):
+    out = tmp_path / "chain"
+    trained = train_chain("paper-chain-from-a", photos, out=out, architecture="B", **ASKED)
+    folders = sorted(folder.name for folder in out.iterdir() if folder.is_dir())
+    assert folders == ["1-paper-A", "2-paper", "3-paper-384", "4-paper-jitter"]
+    assert trained.run == out / "4-paper-jitter"
+    cards = [read_card(out / folder) for folder in folders]
+    assert [card.architecture for card in cards] == ["A", "B", "B", "B"]
+    assert [card.train_scale for card in cards] == [(37, 37), (37, 37), (55, 55), (37, 73)]
+    assert [card.recipe["learning_rate"] for card in cards if card.recipe] == [0.01, 0.01, 0.001, 0.001]
+    first = json.loads((out / "2-paper/run.json").read_text())
+    assert first["recipe"]["initialisation"] == "gaussian"
+
+
+def test_nothing_is_grown_into_a_itself_and_only_fc_layers_learn_where_asked(photos, tmp_path):
+    out = tmp_path / "chain"
+    train_chain("paper-chain-fc", photos, out=out, architecture="A", **ASKED)
+    before, after = (load_file(out / f"{step}/model.safetensors") for step in ("2-paper-384", "3-paper-jitter-fc"))
+    changed = {name.partition(".")[0] for name in before if not (before[name] == after[name]).all()}
+    assert changed == {"fc6", "fc7", "fc8"}
+    train_chain("paper-chain-from-a", photos, out=tmp_path / "a", architecture="vgg11", **ASKED)
+    assert len(list((tmp_path / "a").glob("*/run.json"))) == 3
+
+
+def test_going_on_does_what_is_left(photos, tmp_path, monkeypatch):
+    out = tmp_path / "chain"
+    begun = []
+
+    def stop_at_the_second(run, *arguments, **options):
+        begun.append(run.folder.name)
+        if begun == ["1-paper", "2-paper-384"]:
+            raise KeyboardInterrupt
+        return carry_on(run, *arguments, **options)
+
+    monkeypatch.setattr("verydeep.runs.start.carry_on", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        train_chain("paper-chain", photos, out=out, architecture="A", **ASKED)
+    with pytest.raises(UsageError, match="holds a chain already"):
+        train_chain("paper-chain", photos, out=out, architecture="A", **ASKED)
+    with pytest.raises(UsageError, match="began with architecture A, not B"):
+        train_chain("paper-chain", photos, out=out, architecture="B", go_on=True, **ASKED)
+    assert resume_chain(out).finished
+    assert begun == ["1-paper", "2-paper-384", "2-paper-384", "3-paper-jitter"]
+    with pytest.raises(UserError, match=r"chain\.json"):
+        resume_chain(tmp_path)
+
+
+def test_every_chain_ends_with_the_net_asked_for():
+    assert all(chain.steps[-1].architecture is None for chain in CHAINS.values())

@@ -1,0 +1,83 @@
+"""The plan: counted figures are exact, and what will not fit is said with what helps."""
+
+import pytest
+
+from verydeep.data.datasets import open_data
+from verydeep.device import Compute
+from verydeep.nets.net import VeryDeep
+from verydeep.runs.estimate import plan
+from verydeep.runs.preparation import ComputeOptions
+from verydeep.runs.verb import Asked, make_plans
+
+EXECUTION = ComputeOptions(device="cpu", precision="fp32")
+
+
+@pytest.fixture
+def photos(make_folder):
+    return make_folder("photos", {"dark": 24, "grey": 24, "bright": 24})
+
+
+def test_what_is_counted(photos, tmp_path):
+    made = plan(photos, crop=32, width=0.125, recipe="paper", execution=EXECUTION, out=tmp_path / "run")
+    train = open_data(photos).train
+    net = VeryDeep("A", num_classes=3, crop=32, width=0.125)
+    assert (made.num_images, made.epochs, made.batch_size) == (len(train), 74, 256)
+    assert made.iterations == 74
+    assert made.parameters == sum(parameter.numel() for parameter in net.parameters())
+    assert made.image_bytes == pytest.approx(3 * 40 * 41 * 57, rel=0.05)
+    assert made.memory_bytes == 12 * made.parameters + made.activation_bytes + made.image_bytes
+    assert made.disk_bytes == 28 * made.parameters
+    assert made.images_per_second < min(made.computed_per_second, made.read_per_second)
+    assert made.seconds > 74 * len(train) / made.images_per_second
+    assert made.warnings == ()
+    assert not (tmp_path / "run").exists()
+
+
+def test_activations_grow_with_the_images_computed_at_a_time(photos, monkeypatch):
+    def choose(make_step, *, precision, kernel, **options):
+        return Compute(precision=precision, channels_last=True, **options), {"not measured": 0.01}
+
+    # what is fastest, measured, may change from one plan to the next, and keeps more or less
+    monkeypatch.setattr("verydeep.runs.preparation.choose", choose)
+
+    def activations(**options):
+        execution = ComputeOptions(device="cpu", precision="fp32", **options)
+        return plan(photos, crop=32, width=0.125, execution=execution).activation_bytes
+
+    whole = activations()
+    assert activations(micro_batch=19) == pytest.approx(19 / len(open_data(photos).train) * whole, rel=0.01)
+    assert activations(gradient_checkpointing=True) < whole
+
+
+def test_a_chain_is_planned_step_by_step_as_it_will_be_trained(photos):
+    asked = Asked(
+        data=str(photos),
+        out=None,
+        recipe="paper-chain-from-a",
+        changes={"epochs": 2},
+        resume=False,
+        others=(),
+        net={"architecture": "B", "batch_norm": False, "crop": 32, "width": 0.125, "seed": 0, "init_from": None},
+        execution=EXECUTION,
+        skip_damaged=False,
+        command="",
+    )
+    asked.check()
+    plans = make_plans(asked, 1)
+    assert list(plans) == ["paper-A", "paper", "paper-384", "paper-jitter"]
+    assert [made.net.split()[0] for made in plans.values()] == ["A", "B", "B", "B"]
+    assert {made.epochs for made in plans.values()} == {2}
+
+
+def test_what_will_not_fit(photos, monkeypatch):
+    monkeypatch.setattr("verydeep.runs.estimate.free_bytes", lambda device: 12 * 2**20)
+    monkeypatch.setattr("verydeep.runs.estimate._free_disk", lambda folder: 2**20)
+    memory, disk = plan(photos, crop=32, width=0.125, execution=EXECUTION).warnings
+    assert "memory will not do" in memory
+    assert "--micro-batch" in memory
+    assert "--gradient-checkpointing" in memory
+    assert "--out" in disk
+    ahead = ComputeOptions(device="cpu", precision="fp32", gradient_checkpointing=True)
+    again = plan(photos, crop=64, width=0.125, execution=ahead).warnings[0]
+    assert "--gradient-checkpointing" not in again
+    assert "a smaller --crop than 64" in again

@@ -1,0 +1,79 @@
+"""Rows survive their line of JSON, and know the paper's cell."""
+
+import json
+
+import numpy as np
+import pytest
+
+from verydeep.errors import UserError
+from verydeep.evaluation.result import Member, Result
+from verydeep.tables.rows import TableNet, read_row, row_of, settings_of
+
+
+def net(architecture="D", scale=(256, 256), crop=224, name=None):
+    return TableNet(
+        name=name or architecture, architecture=architecture, batch_norm=False, crop=crop, train_scale=scale
+    )
+
+
+def result(wrong, protocol="single", scales=(256,), architectures=("D",)):
+    """A result whose wrong images are those given."""
+    wrong = np.asarray(wrong, dtype=bool)
+    posteriors = np.zeros((len(wrong), 6), dtype=np.float32)
+    posteriors[np.arange(len(wrong)), np.where(wrong, 1, 0)] = 1
+    members = tuple(
+        Member(model="m", architecture=name, protocol=protocol, test_scales=scales) for name in architectures
+    )
+    return Result(
+        posteriors=posteriors,
+        labels=np.zeros(len(wrong), dtype=np.int64),
+        names=[f"{number}.png" for number in range(len(wrong))],
+        classes=tuple("abcdef"),
+        members=members,
+        split="test",
+        data="made-up",
+        seconds=1.0,
+    )
+
+
+def test_a_row_survives_its_line():
+    wrong = np.random.default_rng(0).random(77) < 0.3
+    row = row_of(result(wrong), [net()], 3)
+    again = read_row(json.loads(json.dumps(row.as_record())))
+    assert (again.wrong == wrong).all()
+    assert (again.nets, again.seed, again.protocol) == (row.nets, 3, "single")
+    assert again.as_record() == row.as_record()
+    assert row.as_record()["top1_error"] == pytest.approx(wrong.mean())
+    assert row.as_record()["train_scale"] == [256, 256]
+
+
+@pytest.mark.parametrize("change", [{"nets": 3}, {"wrong": "§"}, {"num_images": "x"}, {"nets": [{"name": "D"}]}])
+def test_a_line_that_is_no_row_is_refused(change):
+    record = row_of(result([0, 1]), [net()], 0).as_record() | change
+    with pytest.raises(UserError, match="cannot be read"):
+        read_row(record)
+
+
+def test_settings_gather_seeds_in_the_papers_order():
+    nets = [net("E"), net("A"), net("D", (256, 512)), net("D")]
+    rows = [row_of(result([seed, 1, 0, 0]), [one], seed) for seed in (1, 0) for one in nets]
+    settings = settings_of(rows)
+    assert [one.nets[0].title for one in settings] == ["A, S = 256", "D, S = 256", "D, S = [256;512]", "E, S = 256"]
+    assert settings[0].seeds == [0, 1]
+    assert settings[0].errors() == [0.25, 0.5]
+    assert settings[0].wrong([1]).tolist() == [[True, True, False, False]]
+
+
+def test_the_papers_cell_of_a_net_of_its_scales_and_of_smaller_ones():
+    def paper(*nets, protocol="single", scales=(256,)):
+        architectures = [one.architecture for one in nets]
+        return settings_of([row_of(result([0], protocol, scales, architectures), nets, 0)])[0].paper
+
+    assert paper(net()) == (0.27, 0.088)
+    assert paper(net(scale=(73, 73), crop=64), scales=(73,)) == (0.27, 0.088)
+    assert paper(net(scale=(73, 146), crop=64), protocol="dense+multi-crop", scales=(73, 109, 146)) == (0.244, 0.072)
+    assert paper(net(scale=(90, 90), crop=64), scales=(90,)) is None
+    jittered = [net(one, (256, 512)) for one in "DE"]
+    assert paper(*jittered, protocol="multi-crop", scales=(256, 384, 512)) == (0.239, 0.072)
+    assert paper(*reversed(jittered), protocol="multi-scale", scales=(256, 384, 512)) == (0.24, 0.071)
+    assert paper(jittered[0], net("E"), protocol="multi-scale") is None

@@ -1,0 +1,273 @@
+"""The tables end to end on tiny data: only what is missing is trained, and everything can be drawn again."""
+
+import json
+import shutil
+
+import pytest
+from test_report import chromium, opened
+
+from conftest import picture
+from verydeep.errors import UsageError, UserError
+from verydeep.evaluation.evaluate import evaluate
+from verydeep.evaluation.saved import load_posteriors
+from verydeep.paper.tables import FIXED_256, FIXED_384, JITTERED
+from verydeep.runs.preparation import ComputeOptions
+from verydeep.tables.grid import Asked, fusions, scale_bounds, short_names, trainings
+from verydeep.tables.layout import lay_out, lay_out_claims
+from verydeep.tables.make import Tables
+from verydeep.tables.plan import plan_tables
+from verydeep.tables.report import write_tables_report
+from verydeep.tables.results import read_results
+from verydeep.tables.verb import _shown
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """The data, and the tables made of it once: tests that change them take a copy."""
+    folder = tmp_path_factory.mktemp("tables")
+    for number, name in enumerate(("dark", "grey", "bright")):
+        (folder / "photos" / name).mkdir(parents=True)
+        for count in range(12):
+            shade = picture(100 * number + count, 60, 60).point(lambda value, number=number: value // 3 + 80 * number)
+            shade.save(folder / "photos" / name / f"{count}.png")
+    made(ask(str(folder / "photos"), folder / "out"))
+    return folder
+
+
+@pytest.fixture
+def photos(once):
+    return str(once / "photos")
+
+
+@pytest.fixture
+def asked(photos, tmp_path):
+    return ask(photos, tmp_path / "out")
+
+
+@pytest.fixture
+def done(once, asked):
+    """Tables that are done."""
+    shutil.copytree(once / "out", asked.out)
+    return asked
+
+
+def ask(photos, out):
+    return Asked(
+        data=photos,
+        out=out,
+        architectures=("A", "B"),
+        train_scales=((37, 37), (64, 70)),
+        width=0.125,
+        crop=32,
+        recipe="quick",
+        changes={"epochs": 1, "batch_size": 8},
+        execution=ComputeOptions(device="cpu", precision="fp32"),
+        command="verydeep tables photos",
+    )
+
+
+def made(asked):
+    tables = Tables(asked)
+    assert tables.train_and_test()
+    tables.fuse_all()
+    return tables
+
+
+def test_the_nets_of_the_paper_in_its_order(tmp_path):
+    planned = trainings(["A", "D"], batch_norm=True, crop=64, train_scales=(), seeds=2, out=tmp_path)
+    assert [one.title for one in planned[:4]] == [
+        "A-bn, S = 73, seed 0",
+        "D-bn, S = 73, seed 0",
+        "D-bn, S = 110, seed 0",
+        "D-bn, S = [73;146], seed 0",
+    ]
+    assert planned[3].folder == tmp_path / "nets/D-bn-S73-146-seed0"
+    assert len(planned) == 8
+    assert [one.net.paper_scale for one in planned[:4]] == [FIXED_256, FIXED_256, FIXED_384, JITTERED]
+    with pytest.raises(UsageError, match="asked for twice"):
+        trainings(["D", "vgg16"], batch_norm=False, crop=32, train_scales=(), seeds=1, out=tmp_path)
+    with pytest.raises(UsageError, match="give 1 or more"):
+        trainings(["D"], batch_norm=False, crop=32, train_scales=(), seeds=0, out=tmp_path)
+
+
+def test_what_is_fused_does_not_depend_on_errors(tmp_path):
+    names = ["E", "A", "C", "D"]
+    nets = [one.net for one in trainings(names, batch_norm=False, crop=224, train_scales=(), seeds=1, out=tmp_path)]
+    groups = [" + ".join(one.title for one in group) for group in fusions(nets)]
+    assert "D, S = [256;512] + E, S = [256;512]" in groups
+    assert sum(group.count("+") == 6 for group in groups) == 1  # the submission
+    assert fusions(nets[:1]) == []
+
+
+def test_tables_from_nothing(done):
+    asked = done
+    results = read_results(asked.out)
+    tested = {(row.nets[0].name, row.nets[0].shown_scale, row.protocol) for row in results.rows if len(row.nets) == 1}
+    fixed, jittered = ("centre", "single", "multi-scale"), ("multi-crop", "dense+multi-crop")
+    assert tested == {
+        (name, scale, protocol)
+        for name in "AB"
+        for scale, protocols in (("37", fixed), ("[64;70]", fixed + jittered))
+        for protocol in protocols
+    }
+    assert {training["seed"] for training in results.trainings} == {0}
+    assert len(results.trainings) == 4
+    assert len(results.trainings[0]["log"]) == 1
+    again = read_results(asked.out / "results.jsonl")
+    assert [row.as_record() for row in again.rows] == [row.as_record() for row in results.rows]
+    titles = [laid.title for laid in lay_out(again)]
+    assert titles == ["Table 3", "Table 4", "Table 5", "Table 6", "The central crop"]
+    table3 = lay_out(again)[0]
+    assert [row[:3] for row in table3.rows] == [
+        ("A", "37", "37"),
+        ("A", "[64;70]", "67"),
+        ("B", "37", "37"),
+        ("B", "[64;70]", "67"),
+    ]
+    assert table3.rows[0][-3:] == ("-", "29.6", "10.4")  # three classes have no top-5 error
+    names = {one.claim.name for one in again.claims()}
+    assert names == {"depth", "jitter", "scales", "crops", "both", "fusion"}
+    assert len(lay_out_claims(again.claims()).rows) == 6
+
+    single = next(row for row in results.rows if row.protocol == "single" and row.nets[0].is_jittered)
+    tested = evaluate(asked.out / "nets/A-S64-70-seed0", asked.data, protocol="single")
+    assert single.record["top1_error"] == tested.top1_error
+    both = load_posteriors(asked.out / "posteriors/A-S64-70-seed0-dense+multi-crop.safetensors")
+    straight = evaluate(asked.out / "nets/A-S64-70-seed0", asked.data, protocol="dense+multi-crop")
+    assert both.posteriors == pytest.approx(straight.posteriors, abs=1e-6)
+    assert both.cost.macs == straight.cost.macs
+
+
+def test_nothing_is_done_twice_and_more_seeds_go_on(done, monkeypatch):
+    asked = done
+    trained = []
+    from verydeep.apps import tables as module
+
+    real = module.train
+
+    def counted(*arguments, **options):
+        trained.append(options["out"].name)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(module, "train", counted)
+    made(asked)
+    assert trained == []
+    shutil.rmtree(asked.out / "nets")  # what is tested need not be there any more
+    shutil.rmtree(asked.out / "posteriors")
+    fields = vars(asked) | {"seeds": 2, "train_scales": ((37, 37),)}
+    tables = made(Asked(**fields))
+    assert trained == ["A-S37-seed1", "B-S37-seed1"]
+    assert {row.seed for row in tables.results.rows} == {0, 1}
+    with pytest.raises(UsageError, match=r"began with width 0\.125, not 0\.25"):
+        Tables(Asked(**fields | {"width": 0.25}))
+    with pytest.raises(UsageError, match="train_scale"):
+        Tables(Asked(**fields | {"changes": {"train_scale": 40}}))
+    with pytest.raises(UsageError, match="below the crop"):
+        Tables(Asked(**fields | {"train_scales": ((16, 16),)}))
+
+
+def test_what_was_done_before_somebody_stopped_it_is_kept(asked, monkeypatch):
+    from verydeep.apps import tables as module
+    from verydeep.runs.finish import Trained
+
+    real = module.train
+
+    def stopped(*arguments, **options):
+        trained = real(*arguments, **options)
+        if options["out"].name.startswith("B"):
+            return Trained(**{**vars(trained), "finished": False})
+        return trained
+
+    monkeypatch.setattr(module, "train", stopped)
+    tables = Tables(Asked(**vars(asked) | {"train_scales": ((37, 37),)}))
+    assert not tables.train_and_test()
+    assert {row.nets[0].name for row in read_results(asked.out).rows} == {"A"}
+
+
+def test_models_are_tested_and_nothing_is_trained(done, photos, tmp_path):
+    asked = done
+    models = tuple(str(asked.out / f"nets/{name}-S64-70-seed0") for name in "AB")
+    tables = made(Asked(data=photos, out=tmp_path / "models", models=models))
+    assert tables.results.trainings == []
+    assert {row.protocol for row in tables.results.rows if len(row.nets) == 2} == {
+        "single",
+        "multi-scale",
+        "multi-crop",
+        "dense+multi-crop",
+    }
+    own = {(row.nets[0].architecture, row.protocol): row for row in tables.results.rows if len(row.nets) == 1}
+    for row in read_results(asked.out).rows:
+        if len(row.nets) == 1 and row.nets[0].is_jittered:
+            assert own[row.nets[0].architecture, row.protocol].record["top1_error"] == row.record["top1_error"]
+
+
+def test_models_are_told_apart_by_short_names():
+    assert short_names(["runs/d", "weights/e.safetensors"]) == ["d", "e"]
+    assert short_names(["a/d", "b/d"]) == ["a/d", "b/d"]
+    with pytest.raises(UsageError, match="given twice"):
+        short_names(["a/d", "a/d"])
+
+
+def test_models_of_other_classes_are_refused_before_any_is_tested(done, photos, tmp_path, make_folder):
+    fitting = str(done.out / "nets/A-S37-seed0")
+    other = make_folder("other", {"a": 12, "b": 12}, side=60)
+    with pytest.raises(UserError, match="3 classes and the data 2"):
+        Tables(Asked(data=str(other), out=tmp_path / "models", models=(fitting,)))
+    assert not (tmp_path / "models").exists()
+
+
+def test_cells_of_imagenet_are_judged(done, tmp_path):
+    asked = done
+    lines = (asked.out / "results.jsonl").read_text().splitlines()
+    about = json.loads(lines[0]) | {"data": "imagenet", "models": ["D"]}
+    rows = []
+    for line in map(json.loads, lines[1:]):
+        if line["kind"] == "row" and line["protocol"] == "single":
+            line |= {
+                "data": "imagenet",
+                "top1_error": 0.2701,
+                "top5_error": 0.0883 if line["nets"][0]["name"] == "A" else 0.09,
+            }
+            line["nets"] = [net | {"architecture": "D"} for net in line["nets"]]
+            rows.append(line)
+    file = tmp_path / "judged.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in (about, *rows)))
+    table = lay_out(read_results(file))[0]
+    assert table.columns[-3:] == ("top-1 less paper", "top-5 less paper", "verdict")
+    judged = [row for row in table.rows if row[-1]]
+    assert [row[-3:] for row in judged] == [("+0.01", "+0.03", "PASS"), ("+0.01", "+0.20", "differs")]
+
+
+def test_the_plan_counts_what_is_left(once, asked):
+    plan = plan_tables(Asked(**vars(asked) | {"architectures": ("A",)}))
+    assert len(plan.pieces) == 2
+    assert all(piece.training_seconds > 0 and piece.testing_seconds > 0 for piece in plan.pieces)
+    assert plan.seconds == pytest.approx(sum(piece.training_seconds + piece.testing_seconds for piece in plan.pieces))
+    shutil.copytree(once / "out", asked.out)
+    assert plan_tables(asked).pieces == ()
+
+
+def test_results_that_are_none_are_refused(asked, tmp_path):
+    for name, text in (("none", None), ("empty", ""), ("other", '{"kind": "about"}\n{"loss": 3}\n'), ("no", "x")):
+        file = tmp_path / f"{name}.jsonl"
+        if text is not None:
+            file.write_text(text)
+        with pytest.raises(UserError, match="--from"):
+            read_results(file)
+    with pytest.raises(UsageError, match="Smin,Smax"):
+        scale_bounds((1, 2, 3))
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
+def test_the_page_opens_in_a_browser_without_a_network(done):
+    asked, tables = done, made(done)
+    file = write_tables_report(asked.out / "report.html", tables.results, tables.results.claims(), _shown(tables))
+    messages, requests, widths, seen = opened(file, viewport={"width": 1100, "height": 800})
+    assert messages == []
+    assert [url for url in requests if not url.startswith("data:")] == [file.absolute().as_uri()]
+    assert seen["overflow"] <= 0
+    assert seen["dangling"] == 0
+    assert seen["scripts"] == 0
+    assert not widths or min(widths) > 50
+    for heading in ("The paper's claims", "Table 3", "Table 6", "Error against depth", "Gain against cost"):
+        assert heading in seen["text"]

@@ -1,0 +1,326 @@
+"""The loop: it learns, it resumes as if nothing had happened, it stops when asked, and it leaves nothing half done."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import StopAfter
+from verydeep.data.datasets import open_data
+from verydeep.device import Compute
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.model_file import load, read_card
+from verydeep.nets.net import VeryDeep
+from verydeep.runs.preparation import ComputeOptions
+from verydeep.runs.start import fit, resume, train
+from verydeep.training.callbacks import Silent
+from verydeep.training.loop import make_optimiser
+from verydeep.training.recipe import find_recipe
+from verydeep.training.run_folder import Run
+from verydeep.training.update import update
+
+
+@pytest.fixture
+def photos(make_folder):
+    return make_folder("photos", {"dark": 24, "grey": 24, "bright": 24})
+
+
+def make_net(seed=0, batch_norm=True):
+    return VeryDeep(
+        "A", num_classes=3, crop=32, width=0.125, batch_norm=batch_norm, generator=torch.Generator().manual_seed(seed)
+    )
+
+
+RECIPE = find_recipe("quick", epochs=3, batch_size=16, learning_rate=0.05, warmup=0.5, colour_shift=True)
+
+
+@pytest.fixture(autouse=True)
+def fixed_choice(monkeypatch):
+    """Two trainings compute alike only when neither measures which layout is faster."""
+    choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
+    monkeypatch.setattr("verydeep.runs.preparation.choose", lambda make_step, **asked: (choice, {}))
+
+
+class Notes(Silent):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+@pytest.fixture
+def tell_every_step(monkeypatch):
+    """Makes the loop report each update, not four a second."""
+    clock = iter(range(10**9))
+    monkeypatch.setattr("verydeep.training.loop.time.perf_counter", lambda: float(next(clock)))
+
+
+def untimed(run):
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [
+        {key: value for key, value in line.items() if key not in ("seconds", "images_per_second", "time")}
+        for line in lines
+    ]
+
+
+def test_it_learns_and_writes_a_whole_run(photos, tmp_path):
+    recipe = find_recipe("quick", epochs=8, batch_size=8)
+    trained = fit(make_net(), photos, recipe=recipe, out=tmp_path / "run")
+    assert trained.finished
+    assert trained.epochs == 8
+    assert trained.split == "val"
+    assert trained.top1_error is not None
+    assert trained.top1_error < 0.34
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {
+        "run.json", "log.jsonl", "checkpoint.safetensors", "checkpoint-previous.safetensors", "model.safetensors",
+        "report.html",
+    }  # fmt: skip
+    card = read_card(tmp_path / "run")
+    assert card.classes == ("bright", "dark", "grey")
+    assert card.data is not None
+    assert card.data.fingerprint == open_data(photos).fingerprint
+    assert card.recipe is not None
+    assert card.recipe["epochs"] == 8
+    assert card.errors is not None
+    assert card.errors["split"] == "val"
+    log = untimed(tmp_path / "run")
+    assert [line["epoch"] for line in log] == list(range(1, 9))
+    assert log[-1]["loss"] < log[0]["loss"]
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.allclose(load(trained.model)(images), trained.net(images), atol=1e-4)
+
+
+def test_the_mean_and_deviation_of_the_training_images_live_in_the_net(photos, tmp_path):
+    fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run")
+    train = open_data(photos).train
+    means = np.mean([np.asarray(train.read(index)).mean((0, 1)) for index in range(len(train))], axis=0)
+    card = read_card(tmp_path / "run")
+    assert card.mean == pytest.approx(means, rel=1e-4)
+    assert min(card.divisor) > 20
+    plain = find_recipe("quick", epochs=1, input_divisor="one", learning_rate=1e-5)
+    fit(make_net(), photos, recipe=plain, out=tmp_path / "one")
+    assert read_card(tmp_path / "one").divisor == (1, 1, 1)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("updates", [2, 4, 7])
+def test_resuming_is_as_if_nothing_had_happened(updates, batch_norm, photos, tmp_path, tell_every_step):
+    fit(make_net(batch_norm=batch_norm), photos, recipe=RECIPE, out=tmp_path / "whole")
+    reporter = StopAfter(updates)
+    stopped = fit(make_net(batch_norm=batch_norm), photos, recipe=RECIPE, out=tmp_path / "cut", reporter=reporter)
+    assert not stopped.finished
+    assert stopped.top1_error is None
+    assert resume(tmp_path / "cut").finished
+    whole, cut = load_file(tmp_path / "whole/model.safetensors"), load_file(tmp_path / "cut/model.safetensors")
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, cut[name]), name
+    assert untimed(tmp_path / "whole") == untimed(tmp_path / "cut")
+    assert len(untimed(tmp_path / "cut")) == 3
+
+
+def test_stopping_between_epochs(photos, tmp_path, tell_every_step):
+    """With one update an epoch there is no middle of an epoch to stop in."""
+    recipe = find_recipe("quick", epochs=5, batch_size=64)
+    stopped = fit(make_net(), photos, recipe=recipe, out=tmp_path / "run", reporter=StopAfter(2))
+    assert (stopped.epochs, stopped.finished) == (2, False)
+    assert resume(tmp_path / "run").epochs == 5
+
+
+def test_a_log_ahead_of_its_checkpoint_is_cut_back(photos, tmp_path, tell_every_step):
+    fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run", reporter=StopAfter(5))
+    with (tmp_path / "run/log.jsonl").open("a") as log:
+        log.write('{"epoch": 2, "images_per_second": 1}\n{"epoch": 3, "im')
+    resume(tmp_path / "run")
+    assert [line["epoch"] for line in untimed(tmp_path / "run")] == [1, 2, 3]
+
+
+def test_resuming_a_finished_run_changes_nothing(photos, tmp_path):
+    fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run")
+    before = (tmp_path / "run/model.safetensors").read_bytes()
+    assert resume(tmp_path / "run").finished
+    assert (tmp_path / "run/model.safetensors").read_bytes() == before
+
+
+def test_resuming_on_other_data_is_refused(photos, tmp_path, tell_every_step):
+    fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run", reporter=StopAfter(1))
+    next((photos / "dark").iterdir()).unlink()
+    with pytest.raises(UserError, match="not those the run began with"):
+        resume(tmp_path / "run")
+
+
+def test_a_changed_recipe_is_refused(photos, tmp_path, tell_every_step):
+    fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run", reporter=StopAfter(1))
+    settings = tmp_path / "run/run.json"
+    settings.write_text(settings.read_text().replace('"epochs": 3', '"epochs": 4'))
+    with pytest.raises(UserError, match=r"is not the one that checkpoint\.safetensors was trained by"):
+        resume(tmp_path / "run")
+
+
+def test_a_checkpoint_cut_in_half_gives_way_to_the_one_before_it(photos, tmp_path, tell_every_step):
+    fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "whole")
+    fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "cut", reporter=StopAfter(7))
+    newest = tmp_path / "cut/checkpoint.safetensors"
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    said = Notes()
+    assert resume(tmp_path / "cut", reporter=said).finished
+    assert any("going on from the checkpoint before it" in note for note in said.notes)
+    whole, cut = load_file(tmp_path / "whole/model.safetensors"), load_file(tmp_path / "cut/model.safetensors")
+    assert all(torch.equal(tensor, cut[name]) for name, tensor in whole.items())
+    assert untimed(tmp_path / "whole") == untimed(tmp_path / "cut")
+
+
+def test_checkpoints_by_time_within_an_epoch(photos, tmp_path, tell_every_step, monkeypatch):
+    saved = []
+    whole = Run.save_checkpoint
+
+    def save(run, net, card, momentum, progress):
+        saved.append((progress.epoch, progress.iteration))
+        whole(run, net, card, momentum, progress)
+
+    monkeypatch.setattr(Run, "save_checkpoint", save)
+    execution = ComputeOptions(checkpoint_seconds=1.5)
+    fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run", execution=execution)
+    assert saved[0] == (0, 0)
+    assert {(0, 1), (0, 2)} & set(saved)
+    assert {(1, 0), (2, 0), (3, 0)} <= set(saved)
+
+
+def test_a_run_that_was_asked_for_otherwise_is_not_gone_on_with(photos, tmp_path):
+    def ask(**changes):
+        asked = {"recipe": "quick", "crop": 32, "width": 0.125, "changes": {"epochs": 1}}
+        return train(photos, out=tmp_path / "run", go_on=True, **asked | changes)
+
+    assert ask().finished
+    assert ask().finished
+    with pytest.raises(UsageError, match="began with epochs 1, not 2"):
+        ask(changes={"epochs": 2})
+    with pytest.raises(UsageError, match="began with seed 0, not 1"):
+        ask(seed=1)
+    with pytest.raises(UsageError, match="began with net A"):
+        ask(architecture="B")
+
+
+def test_a_large_set_is_not_read_again_when_a_run_goes_on(photos, tmp_path, tell_every_step, monkeypatch):
+    (photos / "dark/zero.png").write_bytes(b"no image")
+    stopped = {"recipe": RECIPE, "skip_damaged": True}
+    fit(make_net(), photos, out=tmp_path / "whole", **stopped)
+    fit(make_net(), photos, out=tmp_path / "cut", reporter=StopAfter(2), **stopped)
+    monkeypatch.setattr("verydeep.runs.preparation.memory_for_images", lambda: 0)
+    monkeypatch.setattr("verydeep.data.image_set.ImageSet.checked", None)
+    assert resume(tmp_path / "cut").finished
+    whole, cut = load_file(tmp_path / "whole/model.safetensors"), load_file(tmp_path / "cut/model.safetensors")
+    assert all(torch.equal(tensor, cut[name]) for name, tensor in whole.items())
+
+
+def test_the_run_says_tensor_by_tensor_where_its_weights_come_from(photos, tmp_path):
+    options = {"recipe": "quick", "crop": 32, "width": 0.125, "changes": {"epochs": 1}}
+    train(photos, out=tmp_path / "a", **options)
+    train(photos, out=tmp_path / "b", architecture="B", init_from=tmp_path / "a", **options)
+    origin = json.loads((tmp_path / "b/run.json").read_text())["origin"]
+    assert origin["model"] == str(tmp_path / "a")
+    assert {"conv3_2.weight", "conv3_2.bias", "fc8.bias"} <= set(origin["copied"])
+    assert {"conv1_2.weight", "conv4_1.weight"} <= set(origin["new"])
+    assert not set(origin["copied"]) & set(origin["new"])
+
+
+def test_classes_are_balanced_by_the_loss_when_asked(make_folder, tmp_path):
+    uneven = make_folder("uneven", {"rare": 10, "usual": 40})
+    weights = {}
+    for balance in ("none", "loss", "sampling"):
+        changes = {"epochs": 1, "balance": balance}
+        trained = train(uneven, recipe="quick", crop=32, width=0.125, changes=changes, out=tmp_path / balance)
+        weights[balance] = trained.net.state_dict()["fc8.bias"]
+    assert not torch.equal(weights["none"], weights["loss"])
+    assert not torch.equal(weights["none"], weights["sampling"])
+    assert weights["loss"][0] > weights["none"][0]
+
+
+def test_resuming_what_is_no_run(tmp_path):
+    with pytest.raises(UserError, match="no run folder"):
+        resume(tmp_path)
+
+
+def test_a_folder_that_is_taken_is_refused_before_anything_is_read(photos, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("x")
+    with pytest.raises(UsageError, match="not empty"):
+        fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run")
+    with pytest.raises(UsageError, match="is a file"):
+        fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run" / "thesis.tex")
+    with pytest.raises(UserError, match="cannot be written"):
+        fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run" / "thesis.tex" / "below")
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+def test_a_loss_that_is_not_finite_ends_with_the_remedy_and_leaves_nothing(photos, tmp_path):
+    wild = find_recipe("quick", epochs=2, batch_size=16, learning_rate=1e30, warmup=0)
+    with pytest.raises(UserError, match="lower rate than 1e\\+30"):
+        fit(make_net(batch_norm=False), photos, recipe=wild, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_plateau_rule_drops_the_rate_and_ends(photos, tmp_path):
+    still = find_recipe(
+        "paper", epochs=30, batch_size=64, learning_rate=1e-9, patience=1, drops=2, initialisation="kaiming"
+    )
+    trained = fit(make_net(), photos, recipe=still, out=tmp_path / "run")
+    log = untimed(tmp_path / "run")
+    assert trained.finished
+    assert trained.epochs == len(log) < 30
+    rates = [line["learning_rate"] for line in log]
+    assert rates[0] == pytest.approx(1e-9)
+    assert rates[-1] == pytest.approx(1e-11)
+
+
+def test_the_best_weights_are_kept_when_asked(photos, tmp_path):
+    recipe = find_recipe("quick", epochs=4, batch_size=16, keep="best")
+    trained = fit(make_net(), photos, recipe=recipe, out=tmp_path / "run")
+    errors = [line["val_top1_error"] for line in untimed(tmp_path / "run")]
+    card = read_card(trained.model)
+    assert card.errors is not None
+    assert card.errors["top1_error"] == min(errors)
+    assert card.epochs == errors.index(min(errors)) + 1
+
+
+def test_a_trained_net_keeps_its_own_mean(photos, tmp_path):
+    net = make_net()
+    net.set_input((1, 2, 3), (4, 5, 6))
+    fit(net, photos, recipe=find_recipe("quick", epochs=1), out=tmp_path / "run")
+    assert (read_card(tmp_path / "run").mean, read_card(tmp_path / "run").divisor) == ((1, 2, 3), (4, 5, 6))
+
+
+def test_a_net_for_other_classes_is_refused(photos, tmp_path):
+    with pytest.raises(UserError, match="1000 classes and the data 3"):
+        fit(VeryDeep("A", crop=32, width=0.125), photos, recipe=RECIPE, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_batch_norm_does_not_decay_and_everything_else_does():
+    optimiser = make_optimiser(make_net(), find_recipe("paper"))
+    decays = {group["weight_decay"]: len(group["params"]) for group in optimiser.param_groups}
+    assert decays == {5e-4: 2 * 11, 0.0: 2 * 8}
+
+
+def test_an_update_is_the_textbook_one():
+    """Against momentum written out: v = mu v + g + lambda w; w = w - lr v."""
+    recipe = find_recipe("paper", learning_rate=0.01, dropout=0)
+    net = VeryDeep("A", num_classes=3, crop=32, width=0.125, dropout=0, generator=torch.Generator().manual_seed(0))
+    net.train()
+    choice = Compute(device="cpu", precision="fp32", channels_last=False, threads=1)
+    weight = net.get_submodule("fc7").weight
+    assert isinstance(weight, torch.nn.Parameter)
+    expected, velocity = weight.detach().clone(), torch.zeros_like(weight)
+    optimiser = make_optimiser(net, recipe)
+    images, labels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8), torch.tensor([0, 1, 2, 0])
+    for _ in range(3):
+        update(net, optimiser, images, labels, choice)
+        assert weight.grad is not None
+        velocity = 0.9 * velocity + weight.grad + 5e-4 * expected
+        expected = expected - 0.01 * velocity
+        assert torch.allclose(weight, expected, atol=1e-6)

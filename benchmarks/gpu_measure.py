@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from verydeep.device import synchronise
-from verydeep.machine import append_line, environment, now
+from verydeep.files import append_line
+from verydeep.machine import environment, now
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 """fp32 is float32 throughout; tf32 lets products drop mantissa bits, as PyTorch does in convolutions by default."""

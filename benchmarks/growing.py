@@ -14,8 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from verydeep.files import atomic_write
-from verydeep.machine import read_lines
+from verydeep.files import atomic_write, read_lines
 
 FOLDER, RESULTS = Path("runs/growing"), Path("results/growing.jsonl")
 COMMON = "--recipe paper --set schedule=cosine --batch-size 128 --crop 32 --width 0.5"

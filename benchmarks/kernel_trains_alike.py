@@ -16,8 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from verydeep.files import atomic_write
-from verydeep.machine import read_lines
+from verydeep.files import atomic_write, read_lines
 
 FOLDER, RESULTS = Path("runs/kernel"), Path("results/bench/training_alike.json")
 RECIPE = "--recipe small-images --batch-size 32 --set learning_rate=0.02 --precision fp32 --architecture A --batch-norm"

@@ -25,8 +25,7 @@ from verydeep.convnets.foreign.readers import READERS
 from verydeep.convnets.foreign.targets import TARGETS
 from verydeep.data.catalogue import NAMED
 from verydeep.data.findings import KINDS
-from verydeep.download import format_bytes
-from verydeep.machine import read_lines
+from verydeep.files import format_bytes, read_lines
 from verydeep.nets.architecture import Geometry, layers
 from verydeep.report.charts import chart
 from verydeep.weights.published import PUBLISHED

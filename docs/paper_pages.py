@@ -3,8 +3,21 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from verydeep.paper import constants
-from verydeep.paper.appendix import TABLE_8, TABLE_9, TABLE_10, TABLE_11, TABLE_12, Score
-from verydeep.paper.tables import TABLE_3, TABLE_4, TABLE_5, TABLE_6, TABLE_7, ErrorRow, MeasuredNet
+from verydeep.paper.tables import (
+    TABLE_3,
+    TABLE_4,
+    TABLE_5,
+    TABLE_6,
+    TABLE_7,
+    TABLE_8,
+    TABLE_9,
+    TABLE_10,
+    TABLE_11,
+    TABLE_12,
+    ErrorRow,
+    MeasuredNet,
+    Score,
+)
 
 Table = tuple[Sequence[str], Iterable[Sequence[str]]]
 """The head, and the rows."""

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from published import closed_address
-from verydeep.download import Digest, cache_folder, check, digest_of, download, is_offline
+from verydeep.download import Digest, check, digest_of, download, is_offline
 from verydeep.errors import UserError
+from verydeep.files import cache_folder
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 SHA = hashlib.sha256(CONTENT).hexdigest()

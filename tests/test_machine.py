@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from verydeep.machine import append_line, environment, read_lines
+from verydeep.files import append_line, read_lines
+from verydeep.machine import environment
 
 
 def test_lines_round_trip_and_a_cut_last_line_does_not_count(tmp_path):

@@ -55,10 +55,14 @@ _HOMES = {
     "tune_allocator": "speed.allocator",
 }
 
+_OLD_NAMES = {"Execution": "ComputeOptions", "MistakeError": "UserError"}
+"""Names of 0.1.0 that are still understood."""
+
 __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> object:
+    name = _OLD_NAMES.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"module 'verydeep' has no attribute {name!r}")
     value = getattr(import_module(f"verydeep.{_HOMES[name]}"), name)

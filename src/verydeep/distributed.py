@@ -1,4 +1,4 @@
-"""What the processes of a training tell each other.
+"""The processes of a job, started by torchrun or by ``train --devices``, and the collectives between them.
 
 In a single process every function here is trivial, so that the code that calls them has no second path.
 """
@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,11 +15,58 @@ import torch.distributed as dist
 from torch import Tensor
 
 from verydeep.errors import UsageError, UserError
-from verydeep.launched import Processes, launched, local_rank, num_local_processes
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that train or test together.
+
+    Attributes:
+        rank: number of this one, from 0.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, which writes files and prints."""
+        return self.rank == 0
+
+    def share(self, count: int) -> range:
+        """Indices out of ``count`` that belong to this process; each belongs to exactly one."""
+        return range(self.rank, count, self.size)
+
+    def __str__(self) -> str:
+        """Such as ``4 processes``."""
+        return f"{self.size} process" + ("es" if self.size != 1 else "")
+
+
+def launched() -> Processes:
+    """The rank and size that torchrun has given to this process, before it joins the group.
+
+    Raises:
+        UserError: the environment variables of torchrun are not numbers.
+    """
+    try:
+        return Processes(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+    except ValueError as error:
+        raise UserError(f"RANK and WORLD_SIZE of the environment are not numbers ({error}): unset them") from error
+
+
+def local_rank() -> int:
+    """Number of this process on its machine: which of its devices it uses."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def num_local_processes() -> int:
+    """How many processes of the job run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def processes() -> Processes:
-    """The processes that have joined; a single one unless ``process_group`` is around."""
+    """The processes of the group; a single one outside of ``process_group``."""
     if dist.is_available() and dist.is_initialized():
         return Processes(dist.get_rank(), dist.get_world_size())
     return Processes()
@@ -26,7 +74,7 @@ def processes() -> Processes:
 
 @contextmanager
 def process_group(device: str) -> Iterator[Processes]:
-    """Joins the other processes of the job, if it has any.
+    """A context in which the processes of the job form a group.
 
     Args:
         device: kind of device they compute on: NCCL serves tensors on a GPU, gloo all others.
@@ -39,7 +87,7 @@ def process_group(device: str) -> Iterator[Processes]:
         return
     if device == "cuda":
         torch.cuda.set_device(local_rank())
-    _meet("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    _init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     try:
         yield processes()
         dist.barrier()  # none is gone while another still listens to it
@@ -47,8 +95,8 @@ def process_group(device: str) -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
-def _meet(backend: str) -> None:
-    """Finds the other processes.
+def _init_process_group(backend: str) -> None:
+    """Joins the group.
 
     torchrun keeps one store for all its restarts on a machine, and a restarted process would find the addresses of
     those that are gone (pytorch issue 135712): so each attempt has names of its own. On several machines the count of
@@ -66,43 +114,43 @@ def _meet(backend: str) -> None:
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
-    """Adds up a tensor over the processes, in place."""
+    """Sums a tensor over the processes, in place."""
     if processes().size > 1:
         dist.all_reduce(values)
     return values
 
 
-def all_reduce_any(*asked: bool) -> tuple[bool, ...]:
-    """Whether any process asks for it, for each of several things."""
+def all_reduce_any(*flags: bool) -> tuple[bool, ...]:
+    """Logical OR over the processes, elementwise."""
     if processes().size == 1:
-        return asked
-    return tuple(bool(count) for count in all_reduce_sum(torch.tensor([int(one) for one in asked])).tolist())
+        return flags
+    return tuple(bool(count) for count in all_reduce_sum(torch.tensor([int(flag) for flag in flags])).tolist())
 
 
-def broadcast_from_rank0(decide: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Lets the first process decide something and tells all: as JSON, nothing is pickled.
+def broadcast_from_rank0(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Broadcasts what rank 0 makes, as JSON: nothing is pickled.
 
     Args:
-        decide: is called in the first process only.
+        make: called on rank 0 only.
 
     Raises:
-        UserError: in every process, where the first one raised it.
+        UserError: on every rank, where rank 0 raised it.
     """
     if processes().size == 1:
-        return decide()
-    told: dict[str, Any] = {}
+        return make()
+    message: dict[str, Any] = {}
     if processes().is_first:
         try:
-            told = {"value": decide()}
+            message = {"value": make()}
         except UserError as error:
-            told = {"mistake": str(error), "wrong_use": isinstance(error, UsageError)}
-    told = _broadcast(told)
-    if "mistake" in told:
-        dist.barrier()  # the first process must not be gone before all have heard it
-        mistake = (UsageError if told["wrong_use"] else UserError)(told["mistake"])
-        mistake.is_reported = not processes().is_first
-        raise mistake
-    value: dict[str, Any] = told["value"]
+            message = {"error": str(error), "is_usage": isinstance(error, UsageError)}
+    message = _broadcast(message)
+    if "error" in message:
+        dist.barrier()  # rank 0 must not be gone before all have received it
+        failure = (UsageError if message["is_usage"] else UserError)(message["error"])
+        failure.is_reported = not processes().is_first
+        raise failure
+    value: dict[str, Any] = message["value"]
     return value
 
 
@@ -113,5 +161,5 @@ def _broadcast(record: dict[str, Any]) -> dict[str, Any]:
     if not processes().is_first:
         text = torch.empty(int(length.item()), dtype=torch.uint8)
     dist.broadcast(text, 0)
-    told: dict[str, Any] = json.loads(bytes(text.tolist()))
-    return told
+    received: dict[str, Any] = json.loads(bytes(text.tolist()))
+    return received

@@ -36,22 +36,6 @@ class Digest:
         return f"{self.algorithm} {self.digits}"
 
 
-def cache_folder() -> Path:
-    """The folder for what can be fetched again: $VERYDEEP_CACHE, or verydeep in the user's cache."""
-    if own := os.environ.get("VERYDEEP_CACHE"):
-        return Path(own).expanduser()
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "verydeep"
-
-
-def format_bytes(size: int) -> str:
-    """Writes bytes as a person would, such as 170 MB."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size} bytes"
-
-
 def is_offline() -> bool:
     """Whether the user forbids the network by $VERYDEEP_OFFLINE."""
     return os.environ.get("VERYDEEP_OFFLINE", "") not in ("", "0")

@@ -1,12 +1,10 @@
-"""What was measured, on what machine, by which code: JSON lines."""
+"""The machine and the software that a figure comes from."""
 
-import json
 import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 
 def package_version() -> str:
@@ -54,23 +52,3 @@ def free_memory() -> int:
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def append_line(file: Path, record: dict[str, Any]) -> None:
-    """Appends a record as one line of JSON, in one piece: a buffer would be written again after a failure."""
-    with file.open("ab", buffering=0) as lines:
-        lines.write(json.dumps(record).encode() + b"\n")
-
-
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Reads the records of a file of JSON lines, up to a line cut short by a crash or a full disk."""
-    records = []
-    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        if not line.endswith("\n"):
-            break
-        records.append(record)
-    return records

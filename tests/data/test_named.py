@@ -33,8 +33,8 @@ from verydeep.data.image_set import count_per_class
 from verydeep.data.imagenet import class_names
 from verydeep.data.layouts import IMAGENETTE_CLASSES
 from verydeep.data.named import fetch
-from verydeep.download import format_bytes
 from verydeep.errors import UsageError, UserError
+from verydeep.files import format_bytes
 
 FREE = [name for name, row in NAMED.items() if row.is_free]
 

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix, recall_score
 
+from browser import chromium, opened
 from conftest import scene
 from verydeep.data.datasets import open_data
 from verydeep.evaluation.evaluate import evaluate
@@ -180,34 +180,6 @@ def test_a_cell_of_the_confusion_matrix_says_what_it_is():
     assert "a&lt;b taken for c: 1 of 4 (25%)" in drawn
     assert "a<b" not in drawn
     assert drawn.count("<rect") == 4
-
-
-def chromium():
-    """The system's Chromium, if there is one."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-def opened(file, **options):
-    """What a browser says of a page: messages, requests, and the widths of its pictures."""
-    from playwright.sync_api import sync_playwright
-
-    messages, requests = [], []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        tab = browser.new_page(**options)
-        tab.on("console", lambda message: messages.append(message.text))
-        tab.on("pageerror", lambda error: messages.append(str(error)))
-        tab.on("request", lambda request: requests.append(request.url))
-        tab.goto(file.absolute().as_uri())
-        widths = tab.evaluate("[...document.images].map(image => image.complete ? image.naturalWidth : 0)")
-        seen = tab.evaluate(
-            "({title: document.title, scripts: document.scripts.length, svgs: document.querySelectorAll('svg').length,"
-            " overflow: document.documentElement.scrollWidth - innerWidth,"
-            " dangling: [...document.querySelectorAll('nav a')].filter(a => !document.querySelector(a.hash)).length,"
-            " background: getComputedStyle(document.body).backgroundColor, text: document.body.innerText})"
-        )
-        browser.close()
-    return messages, requests, widths, seen
 
 
 @pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_table_rows import net, result
+from test_rows import net, result
 
 from verydeep.tables.claims import CLAIMS, check_claims
 from verydeep.tables.rows import row_of, settings_of

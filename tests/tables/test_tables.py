@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-from test_report import chromium, opened
 
+from browser import chromium, opened
 from conftest import picture
 from verydeep.errors import UsageError, UserError
 from verydeep.evaluation.evaluate import evaluate
@@ -141,7 +141,7 @@ def test_tables_from_nothing(done):
 def test_nothing_is_done_twice_and_more_seeds_go_on(done, monkeypatch):
     asked = done
     trained = []
-    from verydeep.apps import tables as module
+    from verydeep.tables import make as module
 
     real = module.train
 
@@ -167,8 +167,8 @@ def test_nothing_is_done_twice_and_more_seeds_go_on(done, monkeypatch):
 
 
 def test_what_was_done_before_somebody_stopped_it_is_kept(asked, monkeypatch):
-    from verydeep.apps import tables as module
     from verydeep.runs.finish import Trained
+    from verydeep.tables import make as module
 
     real = module.train
 

@@ -11,7 +11,8 @@ import typer
 
 from verydeep.cli.json_answer import JsonOption, print_json
 from verydeep.cli.options import read_numbers
-from verydeep.errors import UsageError, check_output_file
+from verydeep.errors import UsageError
+from verydeep.files import check_output_file
 from verydeep.machine import num_cores
 
 

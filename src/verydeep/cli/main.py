@@ -20,7 +20,6 @@ from verydeep.cli.testing import evaluate, predict, tables
 from verydeep.cli.train import train
 from verydeep.cli.weights import weights_app
 from verydeep.errors import UserError, printable
-from verydeep.launched import launched
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -69,8 +68,10 @@ def main() -> None:
         named = f"{error.filename}: " if error.filename else ""
         _fail(f"{named}{error.strerror or error}", 1)
     except RuntimeError as error:
-        if launched().size == 1:
+        if not _is_one_of_several():
             raise
+        from verydeep.distributed import launched
+
         reason = str(error).splitlines()[0]
         _fail(f"process {launched().rank} lost the others ({reason}): go on with --resume when they are back", 1)
     except (KeyboardInterrupt, typer.Abort):
@@ -95,7 +96,7 @@ def _end(status: int) -> None:
     A thread of gloo that asks for the interpreter while that ends takes the process down with it ("terminate called
     without an active exception", about once in fifty runs; PyTorch pull request 179291). All is written by now.
     """
-    if launched().size > 1:
+    if _is_one_of_several():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -103,10 +104,18 @@ def _end(status: int) -> None:
 
 
 def _which_process() -> str:
+    if not _is_one_of_several():
+        return ""
+    from verydeep.distributed import launched
+
     try:
         return "" if launched().is_first else f"process {launched().rank}: "
     except UserError:
         return ""
+
+
+def _is_one_of_several() -> bool:
+    return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def _fail(message: str, status: int) -> None:

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.download import format_bytes
 from verydeep.evaluation.errors import interval95
+from verydeep.files import format_bytes
 
 if TYPE_CHECKING:
     from verydeep.cli.tested import Evaluation, Pair

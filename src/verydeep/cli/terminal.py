@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from verydeep.launched import launched
 from verydeep.training.callbacks import Reporter, Silent
 
 if TYPE_CHECKING:
@@ -101,6 +100,8 @@ class Terminal:
 @contextmanager
 def reporting() -> Iterator[Reporter]:
     """Gives what tells a person how it goes: the first process speaks for all."""
+    from verydeep.distributed import launched
+
     if not launched().is_first:
         yield Silent()
         return

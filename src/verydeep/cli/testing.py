@@ -22,8 +22,8 @@ from verydeep.cli.options import (
     read_scales,
     skips_damaged,
 )
-from verydeep.errors import UsageError, UserError, check_output_file, check_outside
-from verydeep.launched import launched
+from verydeep.errors import UsageError, UserError
+from verydeep.files import check_output_file, check_outside
 
 
 def evaluate(
@@ -97,6 +97,8 @@ def evaluate(
         )
         if skipped := tested.fused.skipped:
             reporter.note(describe_skipped(skipped))
+    from verydeep.distributed import launched
+
     if not launched().is_first:
         return
     if report is not None:

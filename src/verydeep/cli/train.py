@@ -22,7 +22,6 @@ from verydeep.cli.options import (
     read_scales,
     skips_damaged,
 )
-from verydeep.launched import launched
 
 
 def train(
@@ -136,6 +135,8 @@ def train(
     if devices != 1:
         raise typer.Exit(start_processes(asked, devices))
     trained = run(asked)
+    from verydeep.distributed import launched
+
     if not launched().is_first:
         return
     if as_json:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from verydeep.cli.printed import percent, print_table
 from verydeep.cli.terminal import reporting
-from verydeep.download import format_bytes
+from verydeep.files import format_bytes
 from verydeep.nets.shipped import SHIPPED, SHIPPED_FILE
 from verydeep.weights.published import PUBLISHED, PublishedWeights, find_published, known_weights, weights_folder
 

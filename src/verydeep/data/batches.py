@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from verydeep.data.augment import TrainingView
 from verydeep.data.image_set import ImageSet, read_ahead
+from verydeep.distributed import Processes
 from verydeep.errors import UserError
-from verydeep.launched import Processes
 
 Batch = tuple[UInt8[Tensor, "n 3 h w"], Int64[Tensor, "n"], Int64[Tensor, "n"]]
 """Images, RGB in 0..255 and channels last in memory; the indices of their classes; which use of which image each is."""

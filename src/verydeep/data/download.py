@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from verydeep.download import Digest, cache_folder, check, download, report_bytes
+from verydeep.download import Digest, check, download, report_bytes
 from verydeep.errors import UserError
+from verydeep.files import cache_folder
 from verydeep.progress import Progress, ignore_progress
 
 Unpack = Callable[[Path, Path, Progress], None]

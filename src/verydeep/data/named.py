@@ -11,8 +11,8 @@ from verydeep.data.datasets import (
 )
 from verydeep.data.download import check_md5, obtain
 from verydeep.data.layouts import Splits
-from verydeep.download import format_bytes
 from verydeep.errors import UserError
+from verydeep.files import format_bytes
 from verydeep.progress import Progress, ignore_progress
 
 

@@ -17,8 +17,8 @@ from verydeep.data.datasets import DataSet, fingerprint, open_data
 from verydeep.data.image_set import ImageSet, Progress, ignore_progress, read_ahead
 from verydeep.data.images import is_image_file
 from verydeep.data.shard_index import INDEX_FILE, UNFINISHED_FILE, IndexedShard, ShardIndex, write_index
-from verydeep.errors import UsageError, UserError, check_outside
-from verydeep.files import atomic_write
+from verydeep.errors import UsageError, UserError
+from verydeep.files import atomic_write, check_outside
 
 DEFAULT_SIZE = "512M"
 """Largest shard: 290 of them hold ILSVRC-2012."""

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from verydeep.errors import UserError, check_output_file
+from verydeep.errors import UserError
 from verydeep.evaluation.cost import Cost
 from verydeep.evaluation.result import Member, Result
-from verydeep.files import atomic_write
+from verydeep.files import atomic_write, check_output_file
 
 _METADATA_KEY = "verydeep_posteriors"
 

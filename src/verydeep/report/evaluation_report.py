@@ -7,7 +7,8 @@ from typing import Any
 from verydeep.data.datasets import describe, open_data
 from verydeep.errors import UserError
 from verydeep.evaluation.result import Result
-from verydeep.machine import environment, read_lines
+from verydeep.files import read_lines
+from verydeep.machine import environment
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.model_file import find_model_file, load, read_card
 from verydeep.report.report import Report, write_report

@@ -97,7 +97,7 @@ def document(title: str, summary: str, sections: Mapping[str, str], footer: str)
         f'<section id="{anchors[heading]}"><h2>{escape(heading)}</h2>\n{text}</section>'
         for heading, text in kept.items()
     )
-    style = files("verydeep.apps").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("verydeep.report").joinpath("report.css").read_text(encoding="utf-8")
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><link rel="icon" href="data:,">'

@@ -12,16 +12,15 @@ from verydeep.data.datasets import DataSet
 from verydeep.data.doctor import examine_quickly
 from verydeep.data.image_set import ImageSet, describe_skipped, memory_for_images
 from verydeep.device import Compute, check_precision, choose, find_device
-from verydeep.distributed import processes
+from verydeep.distributed import num_local_processes, processes
 from verydeep.errors import UsageError, UserError
-from verydeep.launched import num_local_processes
+from verydeep.files import free_name
 from verydeep.nets.model_file import MODEL_FILE, read_card
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.training import can_train, place
 from verydeep.training.callbacks import Reporter
 from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import Recipe
-from verydeep.training.run_folder import free_name
 from verydeep.training.update import update
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from verydeep.cli.terminal import reporting
 from verydeep.data.datasets import open_data
 from verydeep.device import find_device
-from verydeep.errors import UsageError, check_outside
+from verydeep.errors import UsageError
+from verydeep.files import check_outside
 from verydeep.runs.chain import CHAIN_FILE, resume_chain, step_options, steps_for, train_chain
 from verydeep.runs.estimate import Plan, plan
 from verydeep.runs.finish import Trained

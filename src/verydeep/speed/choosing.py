@@ -13,9 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from verydeep.download import cache_folder
 from verydeep.errors import UserError
-from verydeep.files import atomic_write
+from verydeep.files import atomic_write, cache_folder
 from verydeep.machine import environment
 from verydeep.nets.graph import Backend
 from verydeep.nets.net import VeryDeep

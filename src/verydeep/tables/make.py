@@ -9,7 +9,8 @@ from verydeep.data.datasets import DataSet, describe, open_data
 from verydeep.evaluation.evaluate import check_classes, evaluate
 from verydeep.evaluation.result import Member, Result, check_alike, fuse
 from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors, save_posteriors
-from verydeep.machine import environment, now, read_lines
+from verydeep.files import read_lines
+from verydeep.machine import environment, now
 from verydeep.nets.architecture import layers
 from verydeep.nets.model_file import MODEL_FILE, load
 from verydeep.runs.preparation import check_images

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.errors import UserError
-from verydeep.files import atomic_write
-from verydeep.machine import read_lines
+from verydeep.files import atomic_write, read_lines
 from verydeep.tables.claims import Tested, check_claims
 from verydeep.tables.rows import Setting, TableNet, TableRow, read_row, settings_of
 

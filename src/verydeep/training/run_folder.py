@@ -6,7 +6,7 @@ written before it.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,8 +16,7 @@ from torch import Tensor
 
 from verydeep.distributed import processes
 from verydeep.errors import UsageError, UserError
-from verydeep.files import atomic_write, is_leftover, remove_leftovers
-from verydeep.machine import append_line, read_lines
+from verydeep.files import append_line, atomic_write, is_leftover, read_lines, remove_leftovers
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.model_file import (
     CHECKPOINT_FILE,
@@ -280,12 +279,3 @@ def check_free(folder: Path) -> None:
     parent = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise UserError(f"--out {folder} cannot be written: {parent} is no folder you may write to")
-
-
-def free_name(base: str, taken: Callable[[str], bool]) -> str:
-    """Gives a name that is not taken: the base itself, or with -2, -3 ... after it."""
-    name, number = base, 1
-    while taken(name):
-        number += 1
-        name = f"{base}-{number}"
-    return name

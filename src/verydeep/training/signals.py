@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from verydeep.launched import launched
+from verydeep.distributed import launched
 
 
 @contextmanager

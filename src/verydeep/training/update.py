@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from verydeep.device import Compute
-from verydeep.distributed import processes
+from verydeep.distributed import local_rank, processes
 from verydeep.errors import UserError
-from verydeep.launched import local_rank
 from verydeep.nets.net import VeryDeep
 
 

@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from verydeep.download import Digest, cache_folder
+from verydeep.download import Digest
 from verydeep.errors import UsageError
+from verydeep.files import cache_folder
 from verydeep.paper import constants
 from verydeep.paper.tables import JITTERED, TABLE_4
 

@@ -1,6 +1,6 @@
 """The tables of the appendices against each other, and against cells typed a second time."""
 
-from verydeep.paper.appendix import TABLE_8, TABLE_9, TABLE_10, TABLE_11, TABLE_12
+from verydeep.paper.tables import TABLE_8, TABLE_9, TABLE_10, TABLE_11, TABLE_12
 
 
 def test_localisation_typed_twice_is_the_same():

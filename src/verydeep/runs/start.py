@@ -35,6 +35,9 @@ from verydeep.training.callbacks import Reporter, Silent
 from verydeep.training.recipe import Recipe, find_recipe
 from verydeep.training.run_folder import SETTINGS_FILE, Run, check_asked_alike, check_free
 
+_OTHER_MASKS = "0.1.0"
+"""The version that drew the masks of dropout otherwise."""
+
 
 def train(
     data: str | Path | DataSet,
@@ -331,4 +334,6 @@ def resume(
                 f"the run began with {settings.get('processes', 1)} processes and goes on with {members.size}"
             )
         recipe = Recipe(**settings["recipe"])
+        if settings["environment"]["verydeep"] == _OTHER_MASKS and recipe.dropout:
+            reporter.note(f"the run began with verydeep {_OTHER_MASKS}: from here on its dropout draws other masks")
         return carry_on(run, net, opened, recipe, choice, reporter, momentum=momentum, progress=progress)

@@ -55,7 +55,7 @@ _HOMES = {
     "tune_allocator": "speed.allocator",
 }
 
-_OLD_NAMES = {"Execution": "ComputeOptions", "MistakeError": "UserError"}
+_OLD_NAMES = {"ComputeOptions": "ComputeOptions", "UserError": "UserError"}
 """Names of 0.1.0 that are still understood."""
 
 __all__ = list(_HOMES)

@@ -20,7 +20,6 @@ from verydeep.device import Compute
 from verydeep.distributed import all_reduce_any, all_reduce_sum, processes
 from verydeep.errors import UserError
 from verydeep.machine import now
-from verydeep.nets.dropout import image_keys
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.training import REMEDY, can_train, place, release

@@ -75,6 +75,7 @@ class Agreement:
 
 
 def _torchvision(file: Path, foreign: ForeignWeights, geometry: Geometry) -> Forward:
+    _import("torchvision")
     from torchvision.models.vgg import VGG, cfgs, make_layers
     from torchvision.transforms._presets import ImageClassification
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from verydeep.cli.card import card_facts, error_line
-from verydeep.errors import UserError
-from verydeep.nets.model_card import DataCard, make_card
-from verydeep.nets.model_file import read_card, save
-from verydeep.nets.net import VeryDeep
+from verydeep.convnets.card import card_facts, error_line
+from verydeep.convnets.model_card import DataCard, make_card
+from verydeep.convnets.model_file import read_card, save
+from verydeep.convnets.net import VeryDeep
+from verydeep.mistakes import MistakeError
 
 
 @pytest.fixture

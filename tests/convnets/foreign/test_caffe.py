@@ -150,7 +150,7 @@ def test_no_program_verifies_it(tmp_path):
     file = tmp_path / "net.caffemodel"
     file.write_bytes(caffemodel(make_net("D", crop=64)))
     found = read(file)
-    with pytest.raises(MistakeError, match="weights of Caffe cannot be verified: no program that runs them can be"):
+    with pytest.raises(UserError, match="weights of Caffe cannot be verified: no program that runs them can be"):
         compare(file, found, assemble(found), [picture(1, 80, 90)])
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from verydeep.convnets.card import card_facts
-from verydeep.convnets.model_card import DataCard, make_card
-from verydeep.convnets.model_file import load, read_card, save
-from verydeep.convnets.net import VeryDeep
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.model_card import DataCard, make_card
+from verydeep.nets.model_file import load, read_card, save
+from verydeep.nets.net import VeryDeep
 from verydeep.weights.writers.hub import write_hub_folder
 
 RESULTS = (
@@ -109,7 +109,7 @@ def test_storage_stays_as_it_was(tmp_path):
 
 def test_without_huggingface_hub_one_line_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(MistakeError, match=r"pip install 'verydeep\[hub\]'"):
+    with pytest.raises(UserError, match=r"pip install 'verydeep\[hub\]'"):
         write(make_net(), tmp_path)
     assert not (tmp_path / "my-net").exists()
 
@@ -130,10 +130,10 @@ def test_what_ends_early_leaves_the_folder_empty(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be(tmp_path):
     save(make_net(), tmp_path / "net.safetensors")
-    with pytest.raises(WrongUseError, match=r"--out .* holds something already: give a new folder"):
+    with pytest.raises(UsageError, match=r"--out .* holds something already: give a new folder"):
         write_hub_folder(tmp_path / "net.safetensors", tmp_path)
-    with pytest.raises(MistakeError, match=r"cannot be written: Not a directory"):
+    with pytest.raises(UserError, match=r"cannot be written: Not a directory"):
         write_hub_folder(tmp_path / "net.safetensors", tmp_path / "net.safetensors/folder")
-    with pytest.raises(MistakeError, match="no model"):
+    with pytest.raises(UserError, match="no model"):
         write_hub_folder(tmp_path / "nothing", tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from verydeep.atomic import written_whole
 from verydeep.convnets.card import card_facts
-from verydeep.convnets.model_card import ModelCard
-from verydeep.convnets.model_file import MODEL_FILE, load, read_card, save
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.errors import UsageError, UserError
+from verydeep.files import atomic_write
+from verydeep.nets.model_card import ModelCard
+from verydeep.nets.model_file import MODEL_FILE, load, read_card, save
 
 if TYPE_CHECKING:
     import huggingface_hub
@@ -31,12 +31,12 @@ def write_hub_folder(model: str | Path, folder: str | Path) -> Path:
         The folder.
 
     Raises:
-        MistakeError: huggingface_hub is not installed, the model cannot be read, or the folder not be written.
-        WrongUseError: the folder holds something already.
+        UserError: huggingface_hub is not installed, the model cannot be read, or the folder not be written.
+        UsageError: the folder holds something already.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise WrongUseError(f"--out {folder} holds something already: give a new folder")
+        raise UsageError(f"--out {folder} holds something already: give a new folder")
     card = read_card(model)
     text = str(hub_card(folder.resolve().name, card))
     net = load(model)
@@ -52,12 +52,12 @@ def write_hub_folder(model: str | Path, folder: str | Path) -> Path:
                 (folder / name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise MistakeError(f"{folder} cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
     return folder
 
 
 def _write(file: Path, text: str) -> None:
-    with written_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -65,12 +65,12 @@ def hub_card(name: str, card: ModelCard) -> "huggingface_hub.ModelCard":
     """Returns the README: the hub's fields at its head, then the card in words and two lines of use.
 
     Raises:
-        MistakeError: huggingface_hub is not installed.
+        UserError: huggingface_hub is not installed.
     """
     try:
         import huggingface_hub as hub
     except ImportError as error:
-        raise MistakeError(
+        raise UserError(
             "huggingface_hub, which writes the hub's card, is not installed: pip install 'verydeep[hub]'"
         ) from error
     task = "image-feature-extraction" if card.features_only else "image-classification"

@@ -10,10 +10,8 @@ from torch import Generator, Tensor, nn
 from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import Geometry, find_architecture, layers, scaled_length
-from verydeep.nets.dropout import BatchRows, Dropout
 from verydeep.nets.initialise import find_initialisation
-from verydeep.nets.layers import Convolution, FullyConnected, make_module
-from verydeep.nets.recompute import recomputed
+from verydeep.nets.layers import BatchRows, Convolution, Dropout, FullyConnected, make_module, recomputed
 from verydeep.paper import constants
 
 IMAGENET_MEAN: Final = (123.68, 116.779, 103.939)

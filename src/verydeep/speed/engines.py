@@ -11,8 +11,9 @@ from torch import Tensor
 
 from verydeep.device import Compute, has_fast_bf16
 from verydeep.errors import UsageError, UserError
+from verydeep.nets.checks import check_images, check_size
 from verydeep.nets.graph import Backend
-from verydeep.nets.net import VeryDeep, check_images, check_size
+from verydeep.nets.net import VeryDeep
 from verydeep.speed.bfloat16 import TorchBf16
 from verydeep.speed.choosing import Candidate
 from verydeep.speed.engine import KernelBackend

@@ -124,6 +124,18 @@ def test_resuming_is_as_if_nothing_had_happened(updates, batch_norm, photos, tmp
     assert len(untimed(tmp_path / "cut")) == 3
 
 
+@pytest.mark.parametrize(("version", "times"), [("0.1.0", 1), ("0.2.0", 0)])
+def test_a_run_of_the_first_version_is_told_once_of_other_masks(version, times, photos, tmp_path):
+    out = tmp_path / "run"
+    fit(make_net(), photos, recipe=RECIPE, out=out, reporter=StopAfter(1))
+    settings = json.loads((out / "run.json").read_text())
+    settings["environment"]["verydeep"] = version
+    (out / "run.json").write_text(json.dumps(settings))
+    notes = Notes()
+    assert resume(out, reporter=notes).finished
+    assert sum("dropout draws other masks" in note for note in notes.notes) == times
+
+
 def test_stopping_between_epochs(photos, tmp_path, tell_every_step):
     """With one update an epoch there is no middle of an epoch to stop in."""
     recipe = find_recipe("quick", epochs=5, batch_size=64)

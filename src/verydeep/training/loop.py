@@ -13,6 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from verydeep.collectives import any_process, processes, sum_over_processes
+from verydeep.convnets.model_card import ModelCard
+from verydeep.convnets.net import VeryDeep
 from verydeep.data.augment import TrainingView
 from verydeep.data.batches import training_batches
 from verydeep.data.image_set import ImageSet, count_per_class
@@ -143,12 +146,12 @@ def _train_epoch(t: Training, model: nn.Module, optimiser: torch.optim.SGD, prog
     begun = (progress.loss, progress.wrong) if processes().is_first else (0.0, 0)
     on = "cpu" if t.choice.device == "mps" else t.choice.device  # which has no float64
     losses, wrong = torch.tensor(begun, dtype=torch.float64, device=on)
-    for images, labels, uses in batches:
+    for images, labels, _ in batches:
         _set_rate(t, optimiser, progress)
         total = min(t.recipe.batch_size, len(t.images) - progress.iteration * t.recipe.batch_size)
-        keys = image_keys(t.seed, progress.epoch, uses)
+        seed = (t.seed, progress.epoch, progress.iteration)
         try:
-            loss, mistakes = update(model, optimiser, images, labels, t.choice, objective, keys=keys, total=total)
+            loss, mistakes = update(model, optimiser, images, labels, t.choice, objective, seed=seed, total=total)
         except NotFiniteError as error:
             raise UserError(explain_not_finite(t.net, error.images, t.choice, t.recipe, progress)) from error
         losses, wrong = losses + loss.to(losses), wrong + mistakes.to(wrong)

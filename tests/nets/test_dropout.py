@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from verydeep.convnets.dropout import BatchRows, Dropout, kept_units
-from verydeep.convnets.net import VeryDeep
+from verydeep.nets.dropout import BatchRows, Dropout, kept_units
+from verydeep.nets.net import VeryDeep
 
 
 def make_dropout(p=0.5, batch=None, layer=6):

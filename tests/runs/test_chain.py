@@ -70,7 +70,7 @@ def test_going_on_does_what_is_left(photos, tmp_path, monkeypatch):
     assert resume_chain(out).finished
     assert begun == ["1-paper", "2-paper-384", "2-paper-384", "3-paper-jitter"]
     assert {file.name for file in out.iterdir()} == {"1-paper", "2-paper-384", "3-paper-jitter"}
-    with pytest.raises(MistakeError, match="holds no chain"):
+    with pytest.raises(UserError, match="holds no chain"):
         resume_chain(tmp_path)
 
 
@@ -93,7 +93,7 @@ def test_what_a_step_left_that_never_began_is_no_hindrance(photos, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.tex").write_text("x")
-    with pytest.raises(WrongUseError, match="is not empty"):
+    with pytest.raises(UsageError, match="is not empty"):
         train_chain("paper-chain", photos, out=other, architecture="A", **ASKED)
 
 

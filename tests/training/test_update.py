@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from verydeep.convnets.net import VeryDeep
-from verydeep.device import Choice
-from verydeep.training.fit import make_optimiser
-from verydeep.training.recipes import find_recipe
+from verydeep.device import Compute
+from verydeep.nets.net import VeryDeep
+from verydeep.training.loop import make_optimiser
+from verydeep.training.recipe import find_recipe
 from verydeep.training.update import NotFiniteError, Objective, update
 
 RECIPE = find_recipe("paper", learning_rate=0.01)

@@ -7,14 +7,14 @@ import torch
 from jaxtyping import Float, Num
 from torch import Generator, Tensor, nn
 
-from verydeep import paper
-from verydeep.convnets.architecture import Geometry, find_architecture, layers, scaled_length
-from verydeep.convnets.dropout import BatchRows, Dropout
-from verydeep.convnets.initialise import find_initialisation
-from verydeep.convnets.modules import Convolution, FullyConnected, make_module
-from verydeep.convnets.recompute import recomputed
-from verydeep.device import Choice
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.device import Compute
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.architecture import Geometry, find_architecture, layers, scaled_length
+from verydeep.nets.dropout import BatchRows, Dropout
+from verydeep.nets.initialise import find_initialisation
+from verydeep.nets.layers import Convolution, FullyConnected, make_module
+from verydeep.nets.recompute import recomputed
+from verydeep.paper import constants
 
 IMAGENET_MEAN: Final = (123.68, 116.779, 103.939)
 """Mean RGB of ILSVRC-2012 in 0..255, as published with the authors' models."""

@@ -8,17 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from verydeep.apps.carry_on import Trained
-from verydeep.apps.preparation import Execution
-from verydeep.apps.report import REPORT_FILE
-from verydeep.apps.reporter import Reporter, Silent
-from verydeep.apps.train import resume, train
-from verydeep.collectives import first_decides, joined
-from verydeep.convnets.architecture import find_architecture
 from verydeep.device import find_device
 from verydeep.distributed import broadcast_from_rank0, process_group
 from verydeep.errors import UsageError, UserError
-from verydeep.files import atomic_write
 from verydeep.nets.architecture import find_architecture
 from verydeep.report.report import REPORT_FILE
 from verydeep.runs.finish import Trained
@@ -26,7 +18,7 @@ from verydeep.runs.preparation import ComputeOptions
 from verydeep.runs.start import resume, train
 from verydeep.training.callbacks import Reporter, Silent
 from verydeep.training.chains import CHAINS, Chain, Step
-from verydeep.training.run import SETTINGS_FILE, Run, check_asked_alike, check_free
+from verydeep.training.run_folder import SETTINGS_FILE, Run, check_asked_alike, check_free
 
 _FILE_OF_0_1 = "chain.json"
 """Where verydeep 0.1.0 kept what a chain was asked for."""
@@ -60,11 +52,11 @@ def train_chain(
     """
     reporter, out = reporter or Silent(), Path(out)
     chain = CHAINS[name]
-    execution: Execution = asked.get("execution") or Execution()
-    with joined(find_device(execution.device)):
+    execution: ComputeOptions = asked.get("execution") or ComputeOptions()
+    with process_group(find_device(execution.device)):
         steps = steps_for(chain, asked.get("architecture", "A"))
         folders = [out / f"{number}-{step.title}" for number, step in enumerate(steps, start=1)]
-        record = first_decides(lambda: _begin(chain, data, out, folders, go_on=go_on, asked=asked))
+        record = broadcast_from_rank0(lambda: _begin(chain, data, out, folders, go_on=go_on, asked=asked))
         before: Path | None = None
         trained: Trained | None = None
         for number, (step, folder) in enumerate(zip(steps, folders, strict=True), start=1):
@@ -103,7 +95,7 @@ def _begin(
             check_free(out)
         return record | {"command": asked.get("command")}
     if not go_on:
-        raise WrongUseError(f"--out {out} holds a chain already: go on with it by --resume, or give another folder")
+        raise UsageError(f"--out {out} holds a chain already: go on with it by --resume, or give another folder")
     check_asked_alike(f"the chain in {out}", began, {key: record[key] for key in record if key != "execution"})
     return began
 
@@ -112,7 +104,7 @@ def find_chain(out: Path) -> dict[str, Any] | None:
     """What the chain in a folder was asked for; None where there is no chain.
 
     Raises:
-        MistakeError: a file of it cannot be read.
+        UserError: a file of it cannot be read.
     """
     for file in sorted(out.glob(f"*/{SETTINGS_FILE}")):
         found: dict[str, Any] | None = Run.open(file.parent).settings.get("chain")
@@ -122,7 +114,7 @@ def find_chain(out: Path) -> dict[str, Any] | None:
     try:
         old: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
     except (OSError, json.JSONDecodeError) as error:
-        raise MistakeError(f"{file} cannot be read: {error}") from error
+        raise UserError(f"{file} cannot be read: {error}") from error
     return old
 
 
@@ -134,7 +126,7 @@ def resume_chain(out: str | Path, *, reporter: Reporter | None = None) -> Traine
     """
     found = find_chain(Path(out))
     if found is None:
-        raise MistakeError(f"{out} holds no chain: --resume needs --out with the folder of a chain or of a run")
+        raise UserError(f"{out} holds no chain: --resume needs --out with the folder of a chain or of a run")
     asked = dict(found)
     if asked.get("execution"):
         asked["execution"] = ComputeOptions(**asked["execution"])

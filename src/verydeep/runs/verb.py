@@ -6,18 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verydeep.apps.carry_on import Trained
-from verydeep.apps.chain import find_chain, resume_chain, step_options, steps_for, train_chain
-from verydeep.apps.launch import launch
-from verydeep.apps.plan import Plan, plan
-from verydeep.apps.preparation import Execution
-from verydeep.apps.terminal import reporting
-from verydeep.apps.train import resume, train
+from verydeep.cli.terminal import reporting
 from verydeep.data.datasets import open_data
 from verydeep.device import find_device
 from verydeep.errors import UsageError
 from verydeep.files import check_outside
-from verydeep.runs.chain import CHAIN_FILE, resume_chain, step_options, steps_for, train_chain
+from verydeep.runs.chain import find_chain, resume_chain, step_options, steps_for, train_chain
 from verydeep.runs.estimate import Plan, plan
 from verydeep.runs.finish import Trained
 from verydeep.runs.launch import launch

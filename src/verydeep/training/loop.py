@@ -13,9 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from verydeep.collectives import any_process, processes, sum_over_processes
-from verydeep.convnets.model_card import ModelCard
-from verydeep.convnets.net import VeryDeep
 from verydeep.data.augment import TrainingView
 from verydeep.data.batches import training_batches
 from verydeep.data.image_set import ImageSet, count_per_class
@@ -23,7 +20,6 @@ from verydeep.device import Compute
 from verydeep.distributed import all_reduce_any, all_reduce_sum, processes
 from verydeep.errors import UserError
 from verydeep.machine import now
-from verydeep.nets.dropout import image_keys
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.training import REMEDY, can_train, place, release

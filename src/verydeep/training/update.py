@@ -9,12 +9,11 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from verydeep.collectives import processes
-from verydeep.convnets.dropout import BatchRows
-from verydeep.convnets.net import VeryDeep
-from verydeep.device import Choice
-from verydeep.mistakes import MistakeError
-from verydeep.processes import local_rank
+from verydeep.device import Compute
+from verydeep.distributed import local_rank, processes
+from verydeep.errors import UserError
+from verydeep.nets.dropout import BatchRows
+from verydeep.nets.net import VeryDeep
 
 
 class NotFiniteError(UserError):

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final
 import typer
 from typer.main import get_command
 
-from verydeep.apps.bench_cli import bench
 from verydeep.apps.data_cli import doctor, fetch, shards
 from verydeep.apps.inspect_cli import inspect
 from verydeep.apps.testing_cli import evaluate, predict, tables
@@ -131,5 +130,5 @@ def _before(
     """Takes the options that stand before a verb."""
 
 
-for verb in (train, evaluate, tables, predict, fetch, shards, doctor, inspect, bench):
+for verb in (train, evaluate, tables, predict, fetch, shards, doctor, inspect):
     app.command()(verb)

@@ -10,11 +10,11 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor, nn
 
+from benchmarks.compare.contender import Case, Contender, Options, Row, scores_error
+from benchmarks.compare.inference import version_of
+from benchmarks.compare.nets import as_torchvision_builds_it, make_net, normalised
+from benchmarks.compare.photographs import find_photographs, middle, of_four_thirds, rescaled
 from verydeep import paper
-from verydeep.bench.contender import Case, Contender, Options, Row, scores_error
-from verydeep.bench.inference import version_of
-from verydeep.bench.nets import as_torchvision_builds_it, make_net, normalised
-from verydeep.bench.photographs import find_photographs, middle, of_four_thirds, rescaled
 from verydeep.convnets.architecture import scaled_length
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.images import rescaled_size

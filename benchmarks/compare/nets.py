@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from verydeep.bench.contender import Options
+from benchmarks.compare.contender import Options
 from verydeep.convnets.architecture import layers
 from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep

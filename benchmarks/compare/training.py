@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from verydeep.bench.contender import Case, Contender, Options, Row
-from verydeep.bench.inference import version_of
-from verydeep.bench.nets import as_torchvision_builds_it, make_net, normalised, random_images
-from verydeep.bench.peer_torch import check_compiler
+from benchmarks.compare.contender import Case, Contender, Options, Row
+from benchmarks.compare.inference import version_of
+from benchmarks.compare.nets import as_torchvision_builds_it, make_net, normalised, random_images
+from benchmarks.compare.peer_torch import check_compiler
 from verydeep.convnets.architecture import layers
 from verydeep.convnets.net import VeryDeep
 from verydeep.device import Choice, choose

@@ -7,7 +7,6 @@ from verydeep.apps.preparation import Execution
 from verydeep.apps.train_verb import Asked, make_plans
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import open_data
-from verydeep.device import Choice
 
 EXECUTION = Execution(device="cpu", precision="fp32")
 
@@ -33,13 +32,7 @@ def test_what_is_counted(photos, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_activations_grow_with_the_images_computed_at_a_time(photos, monkeypatch):
-    def choose(make_step, *, precision, kernel, **options):
-        return Choice(precision=precision, channels_last=True, **options), {"not measured": 0.01}
-
-    # what is fastest, measured, may change from one plan to the next, and keeps more or less
-    monkeypatch.setattr("verydeep.apps.preparation.choose", choose)
-
+def test_activations_grow_with_the_images_computed_at_a_time(photos):
     def activations(**options):
         execution = Execution(device="cpu", precision="fp32", **options)
         return plan(photos, crop=32, width=0.125, execution=execution).activation_bytes

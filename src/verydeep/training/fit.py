@@ -23,7 +23,8 @@ from verydeep.data.image_set import ImageSet, count_per_class
 from verydeep.device import Choice
 from verydeep.mistakes import MistakeError
 from verydeep.records import now
-from verydeep.speed.training import REMEDY, can_train, place, release
+from verydeep.speed.library import has_kernel
+from verydeep.speed.training import REMEDY, place, release
 from verydeep.training.convergence import explain_not_finite, findings_after_epoch
 from verydeep.training.recipes import Recipe, scheduled_rate
 from verydeep.training.run import Progress, Run
@@ -98,7 +99,7 @@ def fit(training: Training, momentum: dict[str, Tensor] | None = None, progress:
         MistakeError: the loss is not finite any more, or the run folder cannot be written.
     """
     t, net = training, training.net
-    if t.choice.kernel and not can_train():
+    if t.choice.kernel and not has_kernel():
         t.listener.note(f"this run began with verydeep's kernel, which is not there: PyTorch computes, {REMEDY}")
     place(net, t.choice)
     try:

@@ -276,8 +276,7 @@ def fit(
 
 
 def _choose(net: VeryDeep, recipe: Recipe, execution: ComputeOptions, reporter: Reporter) -> Compute:
-    choice, _ = choose_for(net, recipe, execution, reporter)
-    return fit_into_memory(net, recipe, choice, reporter.note)
+    return fit_into_memory(net, recipe, choose_for(net, recipe, execution, reporter), reporter.note)
 
 
 def _free_folder(out: str | Path | None, net: VeryDeep, data: DataSet) -> Path:

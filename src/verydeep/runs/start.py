@@ -58,6 +58,7 @@ def train(
     reporter: Reporter | None = None,
     command: str | None = None,
     data_source: str | None = None,
+    chain: dict[str, Any] | None = None,
 ) -> Trained:
     """Makes a net for a data set and trains it.
 
@@ -79,6 +80,7 @@ def train(
         reporter: is told how it goes.
         command: that gives the run again, for its report.
         data_source: where the data came from, if ``data`` is a data set.
+        chain: what the chain that this is a step of was asked for, for ``run.json``.
 
     Returns:
         The trained net, its run folder and its errors on the validation images.
@@ -132,6 +134,7 @@ def train(
             data_source=data_source or str(data),
             origin=origin,
             command=command,
+            chain=chain,
         )
 
 
@@ -190,6 +193,7 @@ def fit(
     data_source: str | None = None,
     origin: dict[str, Any] | None = None,
     command: str | None = None,
+    chain: dict[str, Any] | None = None,
 ) -> Trained:
     """Trains a net on a data set into a run folder.
 
@@ -210,6 +214,7 @@ def fit(
         data_source: where the data came from, if ``data`` is a data set.
         origin: where the first weights come from, tensor by tensor, for ``run.json``.
         command: that gives the run again, for its report.
+        chain: what the chain that this is a step of was asked for, for ``run.json``.
 
     Returns:
         The trained net, its run folder and its errors on the validation images.
@@ -265,14 +270,13 @@ def fit(
             "colours": colours,
             "environment": environment(),
             "began": now(),
-        }
+        } | ({} if chain is None else {"chain": chain})
         run = Run.create(folder, settings, net, make_run_card(net, opened, row))
         return carry_on(run, net, opened, row, choice, reporter)
 
 
 def _choose(net: VeryDeep, recipe: Recipe, execution: ComputeOptions, reporter: Reporter) -> Compute:
-    choice, _ = choose_for(net, recipe, execution, reporter)
-    return fit_into_memory(net, recipe, choice, reporter.note)
+    return fit_into_memory(net, recipe, choose_for(net, recipe, execution, reporter), reporter.note)
 
 
 def _free_folder(out: str | Path | None, net: VeryDeep, data: DataSet) -> Path:

@@ -22,7 +22,8 @@ from verydeep.errors import UserError
 from verydeep.machine import now
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.training import REMEDY, can_train, place, release
+from verydeep.speed.library import has_kernel
+from verydeep.speed.training import REMEDY, place, release
 from verydeep.training.health import explain_not_finite, findings_after_epoch
 from verydeep.training.recipe import Recipe, scheduled_rate
 from verydeep.training.run_folder import Progress, Run
@@ -97,7 +98,7 @@ def fit(training: Training, momentum: dict[str, Tensor] | None = None, progress:
         UserError: the loss is not finite any more, or the run folder cannot be written.
     """
     t, net = training, training.net
-    if t.choice.kernel and not can_train():
+    if t.choice.kernel and not has_kernel():
         t.listener.note(f"this run began with verydeep's kernel, which is not there: PyTorch computes, {REMEDY}")
     place(net, t.choice)
     try:

@@ -23,13 +23,14 @@ from verydeep.apps.carry_on import Trained
 from verydeep.apps.terminal import reporting
 from verydeep.apps.train import fit, resume
 from verydeep.convnets.model_card import ModelCard
-from verydeep.convnets.model_file import load, read_card, save
+from verydeep.convnets.model_file import save
 from verydeep.convnets.net import VeryDeep
 from verydeep.convnets.shipped import SHIPPED_FILE
 from verydeep.data.datasets import DataSet, hold_out, open_data
 from verydeep.data.image_set import ImageSet
 from verydeep.evaluation.evaluate import Result, evaluate
 from verydeep.training.recipes import Recipe, find_recipe
+from verydeep.weights.resolve import load, read_card
 
 PROTOCOLS = ("centre", "single", "multi-scale")
 TRAIN_SCALE = (32, 42)

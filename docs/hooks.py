@@ -23,13 +23,13 @@ from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
 from verydeep.apps.charts import chart
 from verydeep.apps.cli import app
 from verydeep.convnets.architecture import Geometry, layers
-from verydeep.convnets.foreign.readers import READERS
-from verydeep.convnets.foreign.targets import TARGETS
-from verydeep.convnets.weights import PUBLISHED
 from verydeep.data.catalogue import NAMED
 from verydeep.data.findings import KINDS
 from verydeep.download import shown_size
 from verydeep.records import read_lines
+from verydeep.weights.published import PUBLISHED
+from verydeep.weights.readers import READERS
+from verydeep.weights.writers import TARGETS
 
 _MARKER = re.compile(r"^<!-- (table|help|results): (\S+) -->$", re.MULTILINE)
 _SOURCE = re.compile(r"`(?!tests/|benchmarks/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")

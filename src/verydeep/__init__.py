@@ -15,12 +15,8 @@ if TYPE_CHECKING:
     from verydeep.apps.train import resume as resume
     from verydeep.apps.train import train as train
     from verydeep.convnets.architecture import ARCHITECTURES as ARCHITECTURES
-    from verydeep.convnets.foreign.twin import to_torchvision as to_torchvision
-    from verydeep.convnets.model_file import load as load
-    from verydeep.convnets.model_file import read_card as read_card
     from verydeep.convnets.model_file import save as save
     from verydeep.convnets.net import VeryDeep as VeryDeep
-    from verydeep.convnets.weights_cache import fetch_weights as fetch_weights
     from verydeep.data.datasets import open_data as open_data
     from verydeep.data.named import fetch as fetch
     from verydeep.evaluation.evaluate import evaluate as evaluate
@@ -30,6 +26,10 @@ if TYPE_CHECKING:
     from verydeep.speed.accelerate import accelerate as accelerate
     from verydeep.speed.allocator import tune_allocator as tune_allocator
     from verydeep.training.recipes import RECIPES as RECIPES
+    from verydeep.weights.resolve import fetch_weights as fetch_weights
+    from verydeep.weights.resolve import load as load
+    from verydeep.weights.resolve import read_card as read_card
+    from verydeep.weights.writers.torch import to_torchvision as to_torchvision
 
 __version__ = package_version()
 
@@ -44,15 +44,15 @@ _HOMES = {
     "accelerate": "speed.accelerate",
     "evaluate": "evaluation.evaluate",
     "fetch": "data.named",
-    "fetch_weights": "convnets.weights_cache",
+    "fetch_weights": "weights.resolve",
     "fit": "apps.train",
-    "load": "convnets.model_file",
+    "load": "weights.resolve",
     "open_data": "data.datasets",
     "posterior": "evaluation.measure",
-    "read_card": "convnets.model_file",
+    "read_card": "weights.resolve",
     "resume": "apps.train",
     "save": "convnets.model_file",
-    "to_torchvision": "convnets.foreign.twin",
+    "to_torchvision": "weights.writers.torch",
     "train": "apps.train",
     "tune_allocator": "speed.allocator",
 }

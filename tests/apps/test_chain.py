@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 from verydeep.apps.carry_on import carry_on
 from verydeep.apps.chain import resume_chain, train_chain
 from verydeep.apps.preparation import Execution
-from verydeep.convnets.model_file import read_card
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.training.chains import CHAINS
+from verydeep.weights.resolve import read_card
 
 ASKED = {
     "crop": 32,

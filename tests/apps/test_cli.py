@@ -16,10 +16,11 @@ import torch
 
 from conftest import picture, scene
 from published import PUBLISHED, closed_address, serving, tiny
-from verydeep.convnets.model_file import load, save
+from verydeep.convnets.model_file import save
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.catalogue import NAMED
 from verydeep.device import Choice
+from verydeep.weights.resolve import load
 
 NAMES = ("bright", "dark", "grey")
 QUICK = ["--recipe", "quick", "--crop", "32", "--width", "0.125", "--batch-norm"]

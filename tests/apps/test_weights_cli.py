@@ -13,8 +13,8 @@ from torchvision.models import VGG16_Weights
 from conftest import picture
 from verydeep.convnets.model_file import save
 from verydeep.convnets.net import VeryDeep
-from verydeep.convnets.weights import PUBLISHED
 from verydeep.download import Digest
+from verydeep.weights.published import PUBLISHED
 
 
 @pytest.fixture(autouse=True)

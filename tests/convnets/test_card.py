@@ -4,9 +4,10 @@ import pytest
 
 from verydeep.convnets.card import card_facts, error_line
 from verydeep.convnets.model_card import DataCard, make_card
-from verydeep.convnets.model_file import read_card, save
+from verydeep.convnets.model_file import save
 from verydeep.convnets.net import VeryDeep
 from verydeep.mistakes import MistakeError
+from verydeep.weights.resolve import read_card
 
 
 @pytest.fixture

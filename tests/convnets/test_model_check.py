@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from verydeep.convnets.model_check import check_model
-from verydeep.convnets.model_file import load, save
+from verydeep.convnets.model_file import save
 from verydeep.convnets.net import VeryDeep
 from verydeep.mistakes import MistakeError
+from verydeep.weights.resolve import load
 
 
 def test_a_sound_file(tmp_path):

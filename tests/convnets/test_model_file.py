@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from verydeep.apps.predict import Classifier
 from verydeep.convnets.model_card import make_card
 from verydeep.convnets.model_check import check_model
-from verydeep.convnets.model_file import find_model_file, load, load_checkpoint, read_card, save
+from verydeep.convnets.model_file import load_checkpoint, save
 from verydeep.convnets.net import VeryDeep
 from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.weights.resolve import find_model_file, load, read_card
 
 FILES = Path(__file__).parent / "files"
 
@@ -368,7 +369,7 @@ def test_a_file_of_convolutions_only(net, tmp_path):
 
 PEAK = """
 import sys, torch
-from verydeep.convnets.model_file import load
+from verydeep.weights.resolve import load
 net = load(sys.argv[1], features_only=sys.argv[2] == "features")
 before = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")][0]
 total = sum(float(tensor.sum()) for tensor in net.state_dict().values())

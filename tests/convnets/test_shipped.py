@@ -7,10 +7,11 @@ import torch
 
 from conftest import scene, unpacked
 from verydeep.convnets import shipped
-from verydeep.convnets.model_file import load, read_card, save
+from verydeep.convnets.model_file import save
 from verydeep.convnets.net import VeryDeep
 from verydeep.evaluation.evaluate import evaluate
 from verydeep.mistakes import MistakeError
+from verydeep.weights.resolve import load, read_card
 
 
 def test_it_is_found_inside_the_package(tmp_path, monkeypatch):

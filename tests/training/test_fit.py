@@ -11,7 +11,6 @@ from conftest import StopAfter
 from verydeep.apps.preparation import Execution
 from verydeep.apps.reporter import Silent
 from verydeep.apps.train import fit, resume, train
-from verydeep.convnets.model_file import load, read_card
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import open_data
 from verydeep.device import Choice
@@ -20,6 +19,7 @@ from verydeep.training.fit import make_optimiser
 from verydeep.training.recipes import find_recipe
 from verydeep.training.run import Run
 from verydeep.training.update import update
+from verydeep.weights.resolve import load, read_card
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from verydeep.apps.signals import stop_on_signals
 from verydeep.apps.worst import worst_mistakes
 from verydeep.collectives import processes
 from verydeep.convnets.model_card import DataCard, ModelCard, make_card, selected_on
-from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.augment import TrainingView, principal_shifts
 from verydeep.data.datasets import DataSet, describe
@@ -31,6 +30,7 @@ from verydeep.training.fit import Training
 from verydeep.training.fit import fit as run_loop
 from verydeep.training.recipes import Recipe
 from verydeep.training.run import Progress, Run
+from verydeep.weights.resolve import load
 
 
 @dataclass(frozen=True, kw_only=True)

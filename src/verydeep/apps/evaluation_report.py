@@ -7,12 +7,12 @@ from typing import Any
 from verydeep.apps.report import Report, write_report
 from verydeep.apps.worst import worst_mistakes
 from verydeep.convnets.model_card import ModelCard
-from verydeep.convnets.model_file import find_model_file, load, read_card
 from verydeep.data.datasets import describe, open_data
 from verydeep.evaluation.result import Result
 from verydeep.mistakes import MistakeError
 from verydeep.records import environment, read_lines
 from verydeep.training.run import LOG_FILE
+from verydeep.weights.resolve import find_model_file, load, read_card
 
 
 def write_evaluation_report(file: Path, result: Result, model: str, data: str, command: str) -> Path:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from verydeep import paper
 from verydeep.convnets.architecture import Geometry, find_architecture, layers
 from verydeep.convnets.shipped import SHIPPED
-from verydeep.convnets.weights import find_published
 from verydeep.mistakes import WrongUseError
+from verydeep.weights.published import find_published
 
 if TYPE_CHECKING:
     from verydeep.convnets.model_card import ModelCard
@@ -33,7 +33,7 @@ def find_geometry(
         WrongUseError: no such architecture, or a crop or number of classes for a model that has its own.
     """
     if is_model(name):
-        from verydeep.convnets.model_file import read_card
+        from verydeep.weights.resolve import read_card
 
         if crop or classes:
             raise WrongUseError(f"{name} has its own crop and classes: --crop and --classes are for architectures")

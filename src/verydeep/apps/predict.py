@@ -13,13 +13,13 @@ from numpy import ndarray
 from PIL import Image
 
 from verydeep.atomic import written_whole
-from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import natural_key
 from verydeep.data.images import is_image_file
 from verydeep.evaluation.evaluate import posterior
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.speed.accelerate import Computing, accelerate, fastest
+from verydeep.weights.resolve import load
 
 
 @dataclass(frozen=True)

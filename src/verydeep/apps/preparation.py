@@ -10,7 +10,7 @@ import torch
 
 from verydeep.apps.reporter import Reporter
 from verydeep.collectives import processes
-from verydeep.convnets.model_file import MODEL_FILE, read_card
+from verydeep.convnets.model_file import MODEL_FILE
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import DataSet
 from verydeep.data.doctor import examine_quickly
@@ -23,6 +23,7 @@ from verydeep.training.fit import make_optimiser
 from verydeep.training.recipes import Recipe
 from verydeep.training.run import free_name
 from verydeep.training.update import update
+from verydeep.weights.resolve import read_card
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,11 @@ from typing import Any
 from verydeep.apps.preparation import Execution
 from verydeep.apps.report import REPORT_FILE
 from verydeep.convnets.architecture import Geometry, find_architecture, scaled_length
-from verydeep.convnets.model_file import read_card
 from verydeep.evaluation.table_rows import TableNet
 from verydeep.mistakes import WrongUseError
 from verydeep.paper_tables import FIXED_256, TABLE_3, TABLE_6, Scales
 from verydeep.training.recipes import Recipe, find_recipe
+from verydeep.weights.resolve import read_card
 
 MEASURED = ("centre", "single", "multi-scale", "multi-crop")
 """Protocols that a net is tested by, in this order; multi-crop only with scale jitter, as in the paper's Table 5."""

@@ -11,13 +11,13 @@ from verydeep.apps.reporter import Reporter, Silent
 from verydeep.apps.table_grid import Asked, Training, measured_protocols
 from verydeep.apps.table_results import RESULTS_FILE, Results, read_results
 from verydeep.apps.train import default_crop
-from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import DataSet, open_data
 from verydeep.device import find_device
 from verydeep.evaluation.cost import macs_of_part, plan_cost
 from verydeep.evaluation.protocols import PROTOCOLS
 from verydeep.speed.accelerate import fastest
+from verydeep.weights.resolve import load
 
 _TIMED_PIXELS = 8 * 224 * 224
 

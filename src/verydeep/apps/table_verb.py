@@ -14,10 +14,10 @@ from verydeep.apps.table_results import Results, read_results
 from verydeep.apps.tables import Tables
 from verydeep.apps.terminal import reporting
 from verydeep.apps.worst import worst_mistakes
-from verydeep.convnets.model_file import load
 from verydeep.evaluation.claims import Tested
 from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors
 from verydeep.mistakes import MistakeError
+from verydeep.weights.resolve import load
 
 
 def plan_and_print(asked: Asked, *, as_json: bool) -> None:

@@ -19,7 +19,7 @@ from verydeep.apps.table_results import RESULTS_FILE, Results, read_results, wri
 from verydeep.apps.train import default_crop, train
 from verydeep.apps.whole import Whole
 from verydeep.convnets.architecture import layers
-from verydeep.convnets.model_file import MODEL_FILE, load
+from verydeep.convnets.model_file import MODEL_FILE
 from verydeep.data.datasets import DataSet, describe, open_data
 from verydeep.evaluation.evaluate import check_classes, evaluate
 from verydeep.evaluation.result import Member, Result, check_alike, fuse
@@ -27,6 +27,7 @@ from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors, save
 from verydeep.evaluation.table_rows import TableNet, row_of
 from verydeep.records import environment, now, read_lines
 from verydeep.training.run import LOG_FILE, Run, check_asked_alike
+from verydeep.weights.resolve import load
 
 _TRAINING_PASSES = 3
 """A training step costs about three forward passes."""

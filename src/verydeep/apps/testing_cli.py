@@ -71,9 +71,9 @@ def evaluate(
     from verydeep.apps.terminal import reporting
     from verydeep.apps.tested import measure_all
     from verydeep.collectives import joined
-    from verydeep.convnets.model_file import unfinished
     from verydeep.data.image_set import describe_skipped
     from verydeep.device import find_device
+    from verydeep.weights.resolve import unfinished
 
     if report is not None:
         if len(arguments) != 2:
@@ -225,7 +225,7 @@ def predict(
     from verydeep.apps.predict import Classifier, find_images, write_csv
     from verydeep.apps.printed import print_predictions
     from verydeep.apps.terminal import reporting
-    from verydeep.convnets.model_file import unfinished
+    from verydeep.weights.resolve import unfinished
 
     files = find_images(images)
     if csv is not None:

@@ -22,7 +22,6 @@ from verydeep.apps.reporter import Reporter, Silent
 from verydeep.collectives import first_decides, joined, processes
 from verydeep.convnets.architecture import find_architecture
 from verydeep.convnets.grow import grow
-from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.all_images import train_on_all
 from verydeep.data.datasets import DataSet, describe, open_data
@@ -34,6 +33,7 @@ from verydeep.paper import CROP
 from verydeep.records import environment, now
 from verydeep.training.recipes import Recipe, find_recipe
 from verydeep.training.run import SETTINGS_FILE, Run, check_asked_alike, check_free
+from verydeep.weights.resolve import load
 
 
 def train(

@@ -24,7 +24,7 @@ def list_(as_json: JsonOption = False) -> None:
     Example: verydeep weights list
     """
     from verydeep.apps.weights_list import print_weights, weights_record
-    from verydeep.convnets.weights import PUBLISHED, weights_folder
+    from verydeep.weights.published import PUBLISHED, weights_folder
 
     if as_json:
         print_json(weights_record())
@@ -46,7 +46,7 @@ def fetch(
     Example: verydeep weights fetch imagenet-D
     """
     from verydeep.apps.weights_list import fetch_shown
-    from verydeep.convnets.weights import known_weights
+    from verydeep.weights.published import known_weights
 
     rows = [known_weights(name) for name in names]
     if accept_hash is not None and len(rows) != 1:

@@ -9,8 +9,8 @@ from rich.table import Table
 from verydeep.apps.printed import percent, print_table
 from verydeep.apps.terminal import reporting
 from verydeep.convnets.shipped import SHIPPED, SHIPPED_FILE
-from verydeep.convnets.weights import PUBLISHED, PublishedWeights, find_published, known_weights, weights_folder
 from verydeep.download import shown_size
+from verydeep.weights.published import PUBLISHED, PublishedWeights, find_published, known_weights, weights_folder
 
 
 def is_to_fetch(model: str) -> bool:
@@ -29,7 +29,7 @@ def fetch_shown(name: str, accept_hash: str | None = None) -> Path:
     row = known_weights(name)
     if row.is_here and accept_hash is None:
         return row.file
-    from verydeep.convnets.weights_cache import fetch_weights  # which needs torch
+    from verydeep.weights.resolve import fetch_weights  # which needs torch
 
     with reporting() as reporter:
         if not row.is_here:

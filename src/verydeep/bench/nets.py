@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from verydeep.bench.contender import Options
 from verydeep.convnets.architecture import layers
-from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep
 from verydeep.mistakes import WrongUseError
+from verydeep.weights.resolve import load
 
 
 @torch.inference_mode(False)  # weights made in it could not be converted outside of it, as some contenders do

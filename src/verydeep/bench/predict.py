@@ -13,11 +13,11 @@ from verydeep.bench.environment import Ran, child_environment, run_process
 from verydeep.bench.inference import version_of
 from verydeep.bench.nets import make_net
 from verydeep.bench.photographs import find_photographs
-from verydeep.convnets.foreign.names import TORCHVISION_MEAN, TORCHVISION_STD, pixels
-from verydeep.convnets.foreign.targets import TARGETS, export
 from verydeep.convnets.model_file import save
 from verydeep.convnets.net import VeryDeep
 from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD, pixels
+from verydeep.weights.writers import TARGETS, export
 
 _ROUNDS, _LONG_ROUNDS = 7, 3
 _UNTUNED, _TUNED = "script of torchvision", "script of torchvision, our allocator settings,"

@@ -21,7 +21,6 @@ def main(model: str, precision: str, files: list[str]) -> None:
     import torch
 
     from verydeep.convnets.architecture import scaled_length
-    from verydeep.convnets.model_file import load
     from verydeep.data.image_set import ImageSet
     from verydeep.data.stores import FolderStore
     from verydeep.device import Choice
@@ -29,6 +28,7 @@ def main(model: str, precision: str, files: list[str]) -> None:
     from verydeep.evaluation.protocols import find_protocol
     from verydeep.paper import TRAIN_SCALE
     from verydeep.speed.accelerate import accelerate
+    from verydeep.weights.resolve import load
 
     net = load(model)
     images = ImageSet(

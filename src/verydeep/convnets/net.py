@@ -296,7 +296,7 @@ class VeryDeep(nn.Module):
 
     def as_torchvision(self) -> nn.Module:
         """Returns ``verydeep.to_torchvision`` of this net."""
-        from verydeep.convnets.foreign.twin import to_torchvision
+        from verydeep.weights.writers.torch import to_torchvision
 
         return to_torchvision(self)
 

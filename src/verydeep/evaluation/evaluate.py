@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from verydeep.convnets.model_file import load, read_card
 from verydeep.convnets.net import VeryDeep
 from verydeep.data.datasets import DataSet, image_files, is_class_folder, open_data
 from verydeep.data.image_set import ImageSet, Progress, ignore_progress
@@ -21,6 +20,7 @@ from verydeep.evaluation.result import Result as Result
 from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors
 from verydeep.mistakes import MistakeError
 from verydeep.speed.accelerate import fastest
+from verydeep.weights.resolve import load, read_card
 
 Model = VeryDeep | str | Path
 """A net, a model file, a run folder or a file of saved posteriors."""

@@ -22,7 +22,6 @@ from verydeep.convnets.model_file import (
     MODEL_FILE,
     PREVIOUS_CHECKPOINT_FILE,
     load_checkpoint,
-    read_card,
     read_progress,
     reason_of,
     save,
@@ -31,6 +30,7 @@ from verydeep.convnets.net import VeryDeep
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.records import append_line, read_lines
 from verydeep.training.plateau import Plateau
+from verydeep.weights.resolve import read_card
 
 SETTINGS_FILE, LOG_FILE = "run.json", "log.jsonl"
 _NEXT_CHECKPOINT_FILE = "checkpoint-next.safetensors"

@@ -7,9 +7,10 @@ import torch
 
 from verydeep.convnets.card import card_facts
 from verydeep.convnets.model_card import DataCard, make_card
-from verydeep.convnets.model_file import load, read_card, save
+from verydeep.convnets.model_file import save
 from verydeep.convnets.net import VeryDeep
 from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.weights.resolve import load, read_card
 from verydeep.weights.writers.hub import write_hub_folder
 
 RESULTS = (

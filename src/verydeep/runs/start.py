@@ -16,7 +16,6 @@ from verydeep.evaluation.evaluate import check_classes
 from verydeep.machine import environment, now
 from verydeep.nets.architecture import find_architecture
 from verydeep.nets.grow import grow
-from verydeep.nets.model_file import load
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import CROP
 from verydeep.runs.finish import Trained, carry_on, make_run_card
@@ -34,6 +33,7 @@ from verydeep.runs.preparation import (
 from verydeep.training.callbacks import Reporter, Silent
 from verydeep.training.recipe import Recipe, find_recipe
 from verydeep.training.run_folder import SETTINGS_FILE, Run, check_asked_alike, check_free
+from verydeep.weights.resolve import load
 
 _OTHER_MASKS = "0.1.0"
 """The version that drew the masks of dropout otherwise."""
@@ -201,7 +201,7 @@ def fit(
     is interrupted (Ctrl-C) saves itself and can go on by ``resume``.
 
     Args:
-        net: is changed.
+        net: is changed, but for parameters that do not require gradients.
         data: a built-in name, a folder, or a data set.
         recipe: a recipe, its name, or a JSON file.
         out: the run folder; by default a new one under runs/.
@@ -243,7 +243,7 @@ def fit(
         reporter.note(describe(opened))
         if members.is_first:
             say_what_is_wrong(opened, reporter)
-        opened, skipped = check_images(opened, skip_damaged, reporter)
+        opened, skipped = check_images(opened, skip_damaged, reporter, net.train_scale[1])
         colours = broadcast_from_rank0(lambda: measure_pixels(opened.train).as_record())
         if not net.input_is_set:
             divisor = colours["deviation"] if row.input_divisor == "deviation" else np.ones(3)
@@ -259,6 +259,7 @@ def fit(
             "fingerprint": opened.fingerprint,
             "recipe": row.as_record(),
             "choice": choice.as_record(),
+            "frozen": [name for name, parameter in net.named_parameters() if not parameter.requires_grad],
             "origin": origin,
             "processes": members.size,
             "seed": seed,
@@ -329,6 +330,8 @@ def resume(
         if opened.fingerprint != settings["fingerprint"]:
             raise UserError(f"the data in {source} are not those the run began with: restore them, or train anew")
         net, momentum, progress, problem = run.restore()
+        for name in settings.get("frozen", ()):
+            net.get_parameter(name).requires_grad_(False)
         if problem:
             reporter.note(f"{problem}; going on from the checkpoint before it")
         opened = reopen_images(opened, settings["skipped"], reporter)

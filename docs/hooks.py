@@ -70,7 +70,7 @@ def _filled(kind: str, name: str, page: str) -> str:
 def _check_files(markdown: str, page: str, root: Path) -> None:
     """Checks the files that a page names.
 
-    A module is written without the package, as `convnets/net.py`; a test or a benchmark in full, as
+    A module is written without the package, as `nets/net.py`; a test or a benchmark in full, as
     `tests/nets/test_net.py`.
     """
     modules = [root / "src" / "verydeep" / module for module in _SOURCE.findall(markdown)]

@@ -40,7 +40,7 @@ def inspect(
     checked = None
     if check:
         from verydeep.cli.terminal import reporting
-        from verydeep.nets.model_check import check_model
+        from verydeep.nets.model_file import check_model
         from verydeep.weights.resolve import find_model_file
 
         with reporting() as reporter:

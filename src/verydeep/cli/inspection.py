@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from verydeep.errors import UsageError
 from verydeep.nets.architecture import Geometry, find_architecture, layers
-from verydeep.nets.shipped import SHIPPED
 from verydeep.paper import constants
-from verydeep.weights.published import find_published
+from verydeep.weights.published import SHIPPED, find_published
 
 if TYPE_CHECKING:
     from verydeep.nets.model_card import ModelCard

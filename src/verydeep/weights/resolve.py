@@ -16,12 +16,18 @@ from verydeep.download import check, digest_of, download
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import find_architecture
 from verydeep.nets.model_card import ModelCard, make_card
-from verydeep.nets.model_file import CHECKPOINT_FILE, MODEL_FILE, PREVIOUS_CHECKPOINT_FILE, Opened, load_file, save
+from verydeep.nets.model_file import CHECKPOINT_FILE, MODEL_FILE, PREVIOUS_CHECKPOINT_FILE, ModelFile, load_file, save
 from verydeep.nets.net import VeryDeep
-from verydeep.nets.shipped import SHIPPED, shipped_file
 from verydeep.progress import Progress, ignore_progress
 from verydeep.weights.imported import assemble
-from verydeep.weights.published import PublishedWeights, find_published, known_weights, weights_folder
+from verydeep.weights.published import (
+    SHIPPED,
+    PublishedWeights,
+    find_published,
+    known_weights,
+    shipped_file,
+    weights_folder,
+)
 from verydeep.weights.readers import read_weights
 
 
@@ -78,7 +84,7 @@ def read_card(model: str | Path) -> ModelCard:
     Raises:
         UserError: there is no such file, or it is no model file.
     """
-    return Opened(find_model_file(model)).card
+    return ModelFile(find_model_file(model)).card
 
 
 def unfinished(model: str | Path) -> str | None:

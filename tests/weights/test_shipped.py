@@ -8,15 +8,15 @@ import torch
 from conftest import scene, unpacked
 from verydeep.errors import UserError
 from verydeep.evaluation.evaluate import evaluate
-from verydeep.nets import shipped
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
+from verydeep.weights import published
 from verydeep.weights.resolve import load, read_card
 
 
 def test_it_is_found_inside_the_package(tmp_path, monkeypatch):
     file = tmp_path / "shipped/verydeep-cifar10.safetensors"
-    monkeypatch.setattr(shipped, "SHIPPED_FILE", file)
+    monkeypatch.setattr(published, "SHIPPED_FILE", file)
     with pytest.raises(UserError, match=r"verydeep-cifar10 does not come with this copy .*: install a release, or"):
         load("verydeep-cifar10")
     file.parent.mkdir()
@@ -30,7 +30,7 @@ def test_it_is_found_inside_the_package(tmp_path, monkeypatch):
 
 def test_what_ships_is_small_and_says_what_it_is():
     card = read_card("verydeep-cifar10")
-    assert shipped.SHIPPED_FILE.stat().st_size <= 8_000_000
+    assert published.SHIPPED_FILE.stat().st_size <= 8_000_000
     assert {result["protocol"] for result in card.results} == {"centre", "single", "multi-scale"}
     assert all(result["split"] == "test" for result in card.results)
     assert card.licence

@@ -58,7 +58,7 @@ _HOMES = {
 }
 
 _OLD_NAMES = {"ComputeOptions": "ComputeOptions", "UserError": "UserError"}
-"""Names of 0.1.0 that are still understood."""
+"""Names of version 0.1, kept until 0.3."""
 
 __all__ = list(_HOMES)
 

@@ -21,18 +21,18 @@ from typer.testing import CliRunner
 import verydeep
 from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
 from verydeep.cli.main import app
-from verydeep.convnets.foreign.readers import READERS
-from verydeep.convnets.foreign.targets import TARGETS
 from verydeep.data.catalogue import NAMED
 from verydeep.data.findings import KINDS
 from verydeep.files import format_bytes, read_lines
 from verydeep.nets.architecture import Geometry, layers
 from verydeep.report.charts import chart
 from verydeep.weights.published import PUBLISHED
+from verydeep.weights.readers import READERS
+from verydeep.weights.writers import TARGETS
 
 _MARKER = re.compile(r"^<!-- (table|help|results): (\S+) -->$", re.MULTILINE)
 _SOURCE = re.compile(r"`(?!tests/|benchmarks/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")
-_ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)?test_[a-z0-9_]+\.py|benchmarks/[a-z0-9_]+\.(?:py|sh))`")
+_ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)?test_[a-z0-9_]+\.py|benchmarks/(?:[a-z]+/)?[a-z0-9_]+\.(?:py|sh))`")
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -70,7 +70,7 @@ def _filled(kind: str, name: str, page: str) -> str:
 def _check_files(markdown: str, page: str, root: Path) -> None:
     """Checks the files that a page names.
 
-    A module is written without the package, as `convnets/net.py`; a test or a benchmark in full, as
+    A module is written without the package, as `nets/net.py`; a test or a benchmark in full, as
     `tests/nets/test_net.py`.
     """
     modules = [root / "src" / "verydeep" / module for module in _SOURCE.findall(markdown)]

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from verydeep.evaluation.measure import posterior as posterior
     from verydeep.evaluation.protocols import PROTOCOLS as PROTOCOLS
     from verydeep.nets.architecture import ARCHITECTURES as ARCHITECTURES
-    from verydeep.nets.model_file import load as load
-    from verydeep.nets.model_file import read_card as read_card
     from verydeep.nets.model_file import save as save
     from verydeep.nets.net import VeryDeep as VeryDeep
     from verydeep.runs.preparation import ComputeOptions as ComputeOptions
@@ -29,6 +27,9 @@ if TYPE_CHECKING:
     from verydeep.testing.classifier import Classifier as Classifier
     from verydeep.training.recipe import RECIPES as RECIPES
     from verydeep.weights.resolve import fetch_weights as fetch_weights
+    from verydeep.weights.resolve import load as load
+    from verydeep.weights.resolve import read_card as read_card
+    from verydeep.weights.writers.torch import to_torchvision as to_torchvision
 
 __version__ = package_version()
 
@@ -45,18 +46,19 @@ _HOMES = {
     "fetch": "data.named",
     "fetch_weights": "weights.resolve",
     "fit": "runs.start",
-    "load": "nets.model_file",
+    "load": "weights.resolve",
     "open_data": "data.datasets",
     "posterior": "evaluation.measure",
-    "read_card": "nets.model_file",
+    "read_card": "weights.resolve",
     "resume": "runs.start",
     "save": "nets.model_file",
+    "to_torchvision": "weights.writers.torch",
     "train": "runs.start",
     "tune_allocator": "speed.allocator",
 }
 
-_OLD_NAMES = {"Execution": "ComputeOptions", "MistakeError": "UserError"}
-"""Names of 0.1.0 that are still understood."""
+_OLD_NAMES = {"ComputeOptions": "ComputeOptions", "UserError": "UserError"}
+"""Names of version 0.1, kept until 0.3."""
 
 __all__ = list(_HOMES)
 

@@ -1,7 +1,6 @@
-"""The one file that knows devices, precisions and memory layouts."""
+"""Device, precision, memory layout and threads that a net is computed with."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 
@@ -17,16 +16,16 @@ DEVICES = ("cpu", "cuda", "mps")
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """How a net is computed, decided once for a run and stored in it.
+    """Device, precision and memory layout of a run: chosen once, and stored in it.
 
     Attributes:
         device: cpu, cuda or mps.
-        precision: of the products: fp32 or bf16; weights stay float32.
+        precision: of matrix multiplications and convolutions: fp32 or bf16; weights stay float32.
         channels_last: memory layout of weights and activations.
-        threads: threads of the processor.
-        micro_batch: images computed at a time, where a batch is computed in parts whose gradients add up; else None.
-        gradient_checkpointing: compute the activations of a block again in the backward pass, instead of keeping them.
-        kernel: verydeep's own kernel computes the 3x3 convolutions, forward and backward.
+        threads: number of CPU threads.
+        micro_batch: images per forward pass, where the gradients of a batch are accumulated; else None.
+        gradient_checkpointing: whether the backward pass computes activations again instead of keeping them.
+        kernel: whether verydeep's kernel computes the 3x3 convolutions, forward and backward.
     """
 
     device: str
@@ -42,12 +41,12 @@ class Compute:
         return [tensor.to(self.device, non_blocking=True) for tensor in tensors]
 
     def autocast(self) -> AbstractContextManager[object]:
-        """A context in which the products are computed in the precision chosen."""
+        """A context in which PyTorch computes in the precision."""
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     @contextmanager
     def thread_count(self) -> Iterator[None]:
-        """A context with as many threads as chosen: another number would add up in another order."""
+        """A context with this number of threads: with another, sums are rounded in another order."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
@@ -70,11 +69,7 @@ class Compute:
 
 
 def find_device(name: str | None = None) -> str:
-    """Checks the name of a device, or finds the fastest kind there is.
-
-    Raises:
-        UsageError: an unknown name, or a device this machine has not.
-    """
+    """Checks that this machine has a device; without a name, returns the fastest kind it has."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name is None:
         return next(device for device in ("cuda", "mps", "cpu") if available[device])
@@ -86,27 +81,37 @@ def find_device(name: str | None = None) -> str:
 
 
 def check_precision(name: str | None) -> None:
-    """Checks the name of a precision; None leaves it open.
-
-    Raises:
-        UsageError: an unknown name.
-    """
+    """Checks the name of a precision; None is allowed."""
     if name is not None and name not in PRECISIONS:
         raise UsageError(f"unknown precision {name!r}: choose one of {', '.join(PRECISIONS)}")
 
 
 def has_fast_bf16(device: str) -> bool:
-    """Whether the device computes bf16 products in hardware."""
+    """Whether the device multiplies bf16 in hardware."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "mps":
         return False
+    return _has_one_of("amx_bf16", "avx512_bf16", "bf16")
+
+
+def has_amx() -> bool:
+    """Whether the CPU multiplies bf16 matrices in tiles, several times as fast as by vectors."""
+    return _has_one_of("amx_bf16")
+
+
+def has_fast_int8() -> bool:
+    """Whether the CPU multiplies int8 in hardware."""
+    return _has_one_of("amx_int8", "avx512_vnni", "avx_vnni")
+
+
+def _has_one_of(*names: str) -> bool:
     capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16"))
+    return any(capabilities.get(name) for name in names)
 
 
 def free_bytes(device: str) -> int:
-    """Bytes of memory that are free on a device."""
+    """Bytes of free memory on a device."""
     if device == "cuda":
         torch.cuda.empty_cache()  # what torch holds and does not use is free too
         free: int = torch.cuda.mem_get_info()[0]
@@ -114,73 +119,9 @@ def free_bytes(device: str) -> int:
     return free_memory()
 
 
-def choose(
-    make_step: Callable[[Compute], Callable[[], object]],
-    *,
-    device: str | None = None,
-    precision: str | None = None,
-    threads: int | None = None,
-    micro_batch: int | None = None,
-    gradient_checkpointing: bool = False,
-    kernel: bool = False,
-) -> tuple[Compute, dict[str, float]]:
-    """Chooses precision, layout and what computes by measuring a step with each.
-
-    Args:
-        make_step: prepares a step for a choice; the step is timed.
-        device: a name, or None for the fastest kind there is.
-        precision: fp32 or bf16, or None to choose the faster.
-        threads: of the processor, or None for as many as torch uses now.
-        micro_batch: images computed at a time, as given.
-        gradient_checkpointing: as given.
-        kernel: whether there is a kernel to be tried too; it computes in float32 on the processor.
-
-    Returns:
-        The fastest choice, and the seconds of a step with each that was tried.
-
-    Raises:
-        UsageError: an unknown device or precision.
-    """
-    device = find_device(device)
-    check_precision(precision)
-    precisions = [precision] if precision else ["fp32", "bf16"] if has_fast_bf16(device) else ["fp32"]
-    candidates = [
-        Compute(
-            device=device,
-            precision=name,
-            channels_last=last,
-            threads=threads or torch.get_num_threads(),
-            micro_batch=micro_batch,
-            gradient_checkpointing=gradient_checkpointing,
-            kernel=own,
-        )
-        for name in precisions
-        for last, own in ((True, True), (True, False), (False, False))
-        if not own or (kernel and device == "cpu" and name == "fp32")
-    ]
-    if device != "cpu" and precision is None:
-        candidates = [choice for choice in candidates if choice.precision == precisions[-1]]
-    seconds = {}
-    for choice in candidates:
-        step = make_step(choice)
-        with choice.thread_count():
-            step()
-            seconds[choice] = min(_timed(step, device) for _ in range(2))
-    best = min(candidates, key=lambda choice: seconds[choice])
-    return best, {str(choice): taken for choice, taken in seconds.items()}
-
-
 def synchronise(device: str) -> None:
-    """Waits for the work that was given to a device; the processor's is done when the call returns."""
+    """Waits for the work queued on a device; the CPU queues none."""
     if device == "cuda":
         torch.cuda.synchronize()
     elif device == "mps":
         torch.mps.synchronize()
-
-
-def _timed(step: Callable[[], object], device: str) -> float:
-    synchronise(device)  # or the step before would be timed too
-    start = time.perf_counter()
-    step()
-    synchronise(device)
-    return time.perf_counter() - start

@@ -18,8 +18,9 @@ from conftest import picture, scene
 from published import PUBLISHED, closed_address, serving, tiny
 from verydeep.data.catalogue import NAMED
 from verydeep.device import Compute
-from verydeep.nets.model_file import load, save
+from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
+from verydeep.weights.resolve import load
 
 NAMES = ("bright", "dark", "grey")
 QUICK = ["--recipe", "quick", "--crop", "32", "--width", "0.125", "--batch-norm"]
@@ -31,7 +32,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch, process_as_it_is):
     monkeypatch.setenv("VERYDEEP_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("no_proxy", "*")
     choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
-    monkeypatch.setattr("verydeep.runs.preparation.choose", lambda make_step, **asked: (choice, {}))
+    monkeypatch.setattr("verydeep.runs.preparation.choose_training", lambda *_, **asked: choice)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 

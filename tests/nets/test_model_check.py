@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from verydeep.errors import UserError
-from verydeep.nets.model_check import check_model
-from verydeep.nets.model_file import load, save
+from verydeep.nets.model_file import check_model, save
 from verydeep.nets.net import VeryDeep
+from verydeep.weights.resolve import load
 
 
 def test_a_sound_file(tmp_path):

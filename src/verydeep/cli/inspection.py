@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from verydeep.errors import UsageError
 from verydeep.nets.architecture import Geometry, find_architecture, layers
-from verydeep.nets.shipped import SHIPPED
 from verydeep.paper import constants
-from verydeep.weights.published import find_published
+from verydeep.weights.published import SHIPPED, find_published
 
 if TYPE_CHECKING:
     from verydeep.nets.model_card import ModelCard
@@ -33,7 +32,7 @@ def find_geometry(
         UsageError: no such architecture, or a crop or number of classes for a model that has its own.
     """
     if is_model(name):
-        from verydeep.nets.model_file import read_card
+        from verydeep.weights.resolve import read_card
 
         if crop or classes:
             raise UsageError(f"{name} has its own crop and classes: --crop and --classes are for architectures")

@@ -9,8 +9,15 @@ from rich.table import Table
 from verydeep.cli.printed import percent, print_table
 from verydeep.cli.terminal import reporting
 from verydeep.files import format_bytes
-from verydeep.nets.shipped import SHIPPED, SHIPPED_FILE
-from verydeep.weights.published import PUBLISHED, PublishedWeights, find_published, known_weights, weights_folder
+from verydeep.weights.published import (
+    PUBLISHED,
+    SHIPPED,
+    SHIPPED_FILE,
+    PublishedWeights,
+    find_published,
+    known_weights,
+    weights_folder,
+)
 
 
 def is_to_fetch(model: str) -> bool:

@@ -16,7 +16,6 @@ from verydeep.evaluation.evaluate import check_classes
 from verydeep.machine import environment, now
 from verydeep.nets.architecture import find_architecture
 from verydeep.nets.grow import grow
-from verydeep.nets.model_file import load
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import CROP
 from verydeep.runs.finish import Trained, carry_on, make_run_card
@@ -34,6 +33,10 @@ from verydeep.runs.preparation import (
 from verydeep.training.callbacks import Reporter, Silent
 from verydeep.training.recipe import Recipe, find_recipe
 from verydeep.training.run_folder import SETTINGS_FILE, Run, check_asked_alike, check_free
+from verydeep.weights.resolve import load
+
+_OTHER_MASKS = "0.1.0"
+"""The version that drew the masks of dropout otherwise."""
 
 
 def train(
@@ -55,6 +58,7 @@ def train(
     reporter: Reporter | None = None,
     command: str | None = None,
     data_source: str | None = None,
+    chain: dict[str, Any] | None = None,
 ) -> Trained:
     """Makes a net for a data set and trains it.
 
@@ -76,6 +80,7 @@ def train(
         reporter: is told how it goes.
         command: that gives the run again, for its report.
         data_source: where the data came from, if ``data`` is a data set.
+        chain: what the chain that this is a step of was asked for, for ``run.json``.
 
     Returns:
         The trained net, its run folder and its errors on the validation images.
@@ -129,6 +134,7 @@ def train(
             data_source=data_source or str(data),
             origin=origin,
             command=command,
+            chain=chain,
         )
 
 
@@ -187,6 +193,7 @@ def fit(
     data_source: str | None = None,
     origin: dict[str, Any] | None = None,
     command: str | None = None,
+    chain: dict[str, Any] | None = None,
 ) -> Trained:
     """Trains a net on a data set into a run folder.
 
@@ -194,7 +201,7 @@ def fit(
     is interrupted (Ctrl-C) saves itself and can go on by ``resume``.
 
     Args:
-        net: is changed.
+        net: is changed, but for parameters that do not require gradients.
         data: a built-in name, a folder, or a data set.
         recipe: a recipe, its name, or a JSON file.
         out: the run folder; by default a new one under runs/.
@@ -207,6 +214,7 @@ def fit(
         data_source: where the data came from, if ``data`` is a data set.
         origin: where the first weights come from, tensor by tensor, for ``run.json``.
         command: that gives the run again, for its report.
+        chain: what the chain that this is a step of was asked for, for ``run.json``.
 
     Returns:
         The trained net, its run folder and its errors on the validation images.
@@ -235,7 +243,7 @@ def fit(
         reporter.note(describe(opened))
         if members.is_first:
             say_what_is_wrong(opened, reporter)
-        opened, skipped = check_images(opened, skip_damaged, reporter)
+        opened, skipped = check_images(opened, skip_damaged, reporter, net.train_scale[1])
         colours = broadcast_from_rank0(lambda: measure_pixels(opened.train).as_record())
         if not net.input_is_set:
             divisor = colours["deviation"] if row.input_divisor == "deviation" else np.ones(3)
@@ -251,6 +259,7 @@ def fit(
             "fingerprint": opened.fingerprint,
             "recipe": row.as_record(),
             "choice": choice.as_record(),
+            "frozen": [name for name, parameter in net.named_parameters() if not parameter.requires_grad],
             "origin": origin,
             "processes": members.size,
             "seed": seed,
@@ -262,14 +271,13 @@ def fit(
             "colours": colours,
             "environment": environment(),
             "began": now(),
-        }
+        } | ({} if chain is None else {"chain": chain})
         run = Run.create(folder, settings, net, make_run_card(net, opened, row))
         return carry_on(run, net, opened, row, choice, reporter)
 
 
 def _choose(net: VeryDeep, recipe: Recipe, execution: ComputeOptions, reporter: Reporter) -> Compute:
-    choice, _ = choose_for(net, recipe, execution, reporter)
-    return fit_into_memory(net, recipe, choice, reporter.note)
+    return fit_into_memory(net, recipe, choose_for(net, recipe, execution, reporter), reporter.note)
 
 
 def _free_folder(out: str | Path | None, net: VeryDeep, data: DataSet) -> Path:
@@ -322,6 +330,8 @@ def resume(
         if opened.fingerprint != settings["fingerprint"]:
             raise UserError(f"the data in {source} are not those the run began with: restore them, or train anew")
         net, momentum, progress, problem = run.restore()
+        for name in settings.get("frozen", ()):
+            net.get_parameter(name).requires_grad_(False)
         if problem:
             reporter.note(f"{problem}; going on from the checkpoint before it")
         opened = reopen_images(opened, settings["skipped"], reporter)
@@ -331,4 +341,6 @@ def resume(
                 f"the run began with {settings.get('processes', 1)} processes and goes on with {members.size}"
             )
         recipe = Recipe(**settings["recipe"])
+        if settings["environment"]["verydeep"] == _OTHER_MASKS and recipe.dropout:
+            reporter.note(f"the run began with verydeep {_OTHER_MASKS}: from here on its dropout draws other masks")
         return carry_on(run, net, opened, recipe, choice, reporter, momentum=momentum, progress=progress)

@@ -17,9 +17,9 @@ from verydeep.data.images import is_image_file
 from verydeep.errors import UsageError, UserError
 from verydeep.evaluation.evaluate import posterior
 from verydeep.files import atomic_write
-from verydeep.nets.model_file import load
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.accelerate import Computing, accelerate, fastest
+from verydeep.weights.resolve import load
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Classifier:
 
     Args:
         model: a net, a model file, a run folder or a published name.
-        precision: fp32, bf16, or auto for the faster of the two on this machine, as ``accelerate`` has them.
+        precision: fp32, bf16, or auto for the faster of the two by a rule over the machine, as ``accelerate`` has them.
 
     Raises:
         UserError: there is no such model, or it has convolutions only.

@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from verydeep.download import Digest
-from verydeep.errors import UsageError
+from verydeep.errors import UsageError, UserError
 from verydeep.files import cache_folder
 from verydeep.paper import constants
 from verydeep.paper.tables import JITTERED, TABLE_4
@@ -299,3 +299,20 @@ def known_weights(name: str) -> PublishedWeights:
 
 def _plain(name: str) -> str:
     return name.casefold().replace("_", "-")
+
+
+SHIPPED: Final = "verydeep-cifar10"
+"""Name of the net that comes with the package."""
+
+SHIPPED_FILE: Final = Path(__file__).parents[1] / "shipped" / f"{SHIPPED}.safetensors"
+"""Its model file, inside the package."""
+
+
+def shipped_file() -> Path:
+    """Returns SHIPPED_FILE, or raises UserError where this copy of the package was made without it."""
+    if not SHIPPED_FILE.is_file():
+        raise UserError(
+            f"{SHIPPED} does not come with this copy of the package ({SHIPPED_FILE} is missing): "
+            "install a release, or train it by benchmarks/shipped_net.py"
+        )
+    return SHIPPED_FILE

@@ -11,7 +11,7 @@
 #   benchmarks/gpu.sh all          tests, throughput, cifar
 #   benchmarks/gpu.sh tiny         all of it on the processor and very small, to see that it runs   about 5 minutes
 #
-# Options after the part go to its script (benchmarks/gpu_PART.py --help). Results are JSON lines, written as they come,
+# Options after the part go to its script (python -m benchmarks.gpu_PART --help). Results are JSON lines, written as they come,
 # in $OUT, or in results/gpu/ where OUT is not set. PYTHON names the interpreter: .venv/bin/python, else python3.
 #
 # On a machine that is lent by the command, which gets a copy of the working tree and takes at most 10 minutes a command,
@@ -95,18 +95,18 @@ each() {
 tiny() {
   export VERYDEEP_GPU_TESTS_ON=cpu
   local small=(--device cpu --images 300 --budget 60 --seeds 2 --set width=0.125 --set epochs=1 --set batch_size=50)
-  "$PYTHON" benchmarks/gpu_tests.py -k "not compiled"
-  "$PYTHON" benchmarks/gpu_throughput.py --device cpu --tiny --nets A --rounds 2 --cells bf16/channels_last
-  "$PYTHON" benchmarks/gpu_cifar.py "$1" --search "${small[@]}" --budget 30
-  "$PYTHON" benchmarks/gpu_cifar.py "$1" --val "${small[@]}" --set compile=off
+  "$PYTHON" -m benchmarks.gpu_tests -k "not compiled"
+  "$PYTHON" -m benchmarks.gpu_throughput --device cpu --tiny --nets A --rounds 2 --cells bf16/channels_last
+  "$PYTHON" -m benchmarks.gpu_cifar "$1" --search "${small[@]}" --budget 30
+  "$PYTHON" -m benchmarks.gpu_cifar "$1" --val "${small[@]}" --set compile=off
 }
 
 case $part in
   pack) pack "$@" ;;
-  tests) ready && "$PYTHON" benchmarks/gpu_tests.py "$@" ;;
-  throughput) ready && "$PYTHON" benchmarks/gpu_throughput.py "$@" ;;
-  search) ready && data=$(cifar10) && "$PYTHON" benchmarks/gpu_cifar.py "$data" --search "$@" ;;
-  cifar) ready && data=$(cifar10) && "$PYTHON" benchmarks/gpu_cifar.py "$data" "$@" ;;
+  tests) ready && "$PYTHON" -m benchmarks.gpu_tests "$@" ;;
+  throughput) ready && "$PYTHON" -m benchmarks.gpu_throughput "$@" ;;
+  search) ready && data=$(cifar10) && "$PYTHON" -m benchmarks.gpu_cifar "$data" --search "$@" ;;
+  cifar) ready && data=$(cifar10) && "$PYTHON" -m benchmarks.gpu_cifar "$data" "$@" ;;
   all) each tests throughput cifar ;;
   tiny) ready && data=$(cifar10) && tiny "$data" ;;
   *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' benchmarks/gpu.sh ;;

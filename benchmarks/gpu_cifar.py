@@ -1,6 +1,6 @@
 """Trains D with batch norm on small images in seconds: seconds and test accuracy, over several seeds.
 
-Usage: python benchmarks/gpu_cifar.py DATA [--seeds 5] [--set key=value ...] [--val | --search] [--budget 500]
+Usage: python -m benchmarks.gpu_cifar DATA [--seeds 5] [--set key=value ...] [--val | --search] [--budget 500]
 
 Without --val: trains on all training images, and looks at the test images once, at the end of the schedule. With --val:
 trains on nine tenths and measures on the tenth held out; --search tries random settings so, one seed each, until the
@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_measure import Results, set_precision
-from speedrun import Plan, Trainer
 
+from benchmarks.gpu_measure import Results, set_precision
+from benchmarks.speedrun import Plan, Trainer
 from verydeep.data.datasets import DataSet, open_data
 from verydeep.data.image_set import ImageSet
 from verydeep.data.resident import ResidentImages, hold_on_device

@@ -1,4 +1,4 @@
-"""Runs the tests marked gpu and records each as a line of JSON: python benchmarks/gpu_tests.py [options of pytest]."""
+"""Runs the tests marked gpu and records each as a line of JSON: python -m benchmarks.gpu_tests [options of pytest]."""
 
 import os
 import sys
@@ -9,8 +9,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # plugins that happen to be installed here are not part of these tests
 os.environ.setdefault("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
-from gpu_measure import Results
-
+from benchmarks.gpu_measure import Results
 from verydeep.device import find_device
 
 

@@ -1,6 +1,6 @@
 """Training and inference of verydeep's nets on a GPU beside torchvision's and timm's, in one run.
 
-Usage: python benchmarks/gpu_throughput.py [--nets A,D] [--budget 500] [--cells training/bf16] [--device cpu --tiny]
+Usage: python -m benchmarks.gpu_throughput [--nets A,D] [--budget 500] [--cells training/bf16] [--device cpu --tiny]
 
 A cell is a task, a precision and a memory layout. In a cell every net takes its turn in every round, on the same
 images, in the same step: only the net differs. Images are uint8 on the device; each net normalises them itself. Work is
@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from gpu_measure import Results, matrix_peak, seconds_per_step, set_precision, spread
-from gpu_nets import CLASSES, LIBRARIES, make_net, work
 from torch import Tensor, nn
 
+from benchmarks.gpu_measure import Results, matrix_peak, seconds_per_step, set_precision, spread
+from benchmarks.gpu_nets import CLASSES, LIBRARIES, make_net, work
 from verydeep.device import Compute, find_device, synchronise
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from speedrun_parts import Average, FlatMuon, begin_as_identity, cut_out, whiten_first_layer
 from torch import Tensor
 
+from benchmarks.speedrun_parts import Average, FlatMuon, begin_as_identity, cut_out, whiten_first_layer
 from verydeep.data.augment import TrainingView
 from verydeep.data.resident import ResidentImages
 from verydeep.device import Compute, synchronise

@@ -32,7 +32,7 @@ from verydeep.weights.published import PUBLISHED
 
 _MARKER = re.compile(r"^<!-- (table|help|results): (\S+) -->$", re.MULTILINE)
 _SOURCE = re.compile(r"`(?!tests/|benchmarks/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")
-_ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)?test_[a-z0-9_]+\.py|benchmarks/[a-z0-9_]+\.(?:py|sh))`")
+_ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)?test_[a-z0-9_]+\.py|benchmarks/(?:[a-z]+/)?[a-z0-9_]+\.(?:py|sh))`")
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:

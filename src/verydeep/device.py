@@ -1,7 +1,6 @@
 """The one file that knows devices, precisions and memory layouts."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 
@@ -101,8 +100,22 @@ def has_fast_bf16(device: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "mps":
         return False
+    return _has_one_of("amx_bf16", "avx512_bf16", "bf16")
+
+
+def has_amx() -> bool:
+    """Whether the processor multiplies matrices of bf16 in tiles, several times as fast as by vectors."""
+    return _has_one_of("amx_bf16")
+
+
+def has_fast_int8() -> bool:
+    """Whether the processor multiplies int8 in hardware."""
+    return _has_one_of("amx_int8", "avx512_vnni", "avx_vnni")
+
+
+def _has_one_of(*names: str) -> bool:
     capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16"))
+    return any(capabilities.get(name) for name in names)
 
 
 def free_bytes(device: str) -> int:
@@ -114,73 +127,9 @@ def free_bytes(device: str) -> int:
     return free_memory()
 
 
-def choose(
-    make_step: Callable[[Compute], Callable[[], object]],
-    *,
-    device: str | None = None,
-    precision: str | None = None,
-    threads: int | None = None,
-    micro_batch: int | None = None,
-    gradient_checkpointing: bool = False,
-    kernel: bool = False,
-) -> tuple[Compute, dict[str, float]]:
-    """Chooses precision, layout and what computes by measuring a step with each.
-
-    Args:
-        make_step: prepares a step for a choice; the step is timed.
-        device: a name, or None for the fastest kind there is.
-        precision: fp32 or bf16, or None to choose the faster.
-        threads: of the processor, or None for as many as torch uses now.
-        micro_batch: images computed at a time, as given.
-        gradient_checkpointing: as given.
-        kernel: whether there is a kernel to be tried too; it computes in float32 on the processor.
-
-    Returns:
-        The fastest choice, and the seconds of a step with each that was tried.
-
-    Raises:
-        UsageError: an unknown device or precision.
-    """
-    device = find_device(device)
-    check_precision(precision)
-    precisions = [precision] if precision else ["fp32", "bf16"] if has_fast_bf16(device) else ["fp32"]
-    candidates = [
-        Compute(
-            device=device,
-            precision=name,
-            channels_last=last,
-            threads=threads or torch.get_num_threads(),
-            micro_batch=micro_batch,
-            gradient_checkpointing=gradient_checkpointing,
-            kernel=own,
-        )
-        for name in precisions
-        for last, own in ((True, True), (True, False), (False, False))
-        if not own or (kernel and device == "cpu" and name == "fp32")
-    ]
-    if device != "cpu" and precision is None:
-        candidates = [choice for choice in candidates if choice.precision == precisions[-1]]
-    seconds = {}
-    for choice in candidates:
-        step = make_step(choice)
-        with choice.thread_count():
-            step()
-            seconds[choice] = min(_timed(step, device) for _ in range(2))
-    best = min(candidates, key=lambda choice: seconds[choice])
-    return best, {str(choice): taken for choice, taken in seconds.items()}
-
-
 def synchronise(device: str) -> None:
     """Waits for the work that was given to a device; the processor's is done when the call returns."""
     if device == "cuda":
         torch.cuda.synchronize()
     elif device == "mps":
         torch.mps.synchronize()
-
-
-def _timed(step: Callable[[], object], device: str) -> float:
-    synchronise(device)  # or the step before would be timed too
-    start = time.perf_counter()
-    step()
-    synchronise(device)
-    return time.perf_counter() - start

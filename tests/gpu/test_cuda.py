@@ -21,7 +21,8 @@ from verydeep import VeryDeep
 from verydeep.data.augment import TrainingView
 from verydeep.data.datasets import open_data
 from verydeep.data.resident import hold_on_device, resident_batches
-from verydeep.device import Compute, choose
+from verydeep.device import Compute
+from verydeep.speed.choosing import choose_training
 from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import find_recipe
 from verydeep.training.update import update
@@ -161,7 +162,7 @@ def photos(make_folder):
 
 
 def test_resuming_is_as_if_nothing_had_happened(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("verydeep.runs.preparation.choose", lambda make_step, **asked: (choice(), {}))
+    monkeypatch.setattr("verydeep.runs.preparation.choose_training", lambda *_, **asked: choice())
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one process that makes crops
     clock = iter(range(10**9))
     monkeypatch.setattr("verydeep.training.loop.time.perf_counter", lambda: float(next(clock)))
@@ -192,13 +193,11 @@ def test_the_command_trains_there_and_its_model_works_without_it(photos, tmp_pat
         assert error(net(images.to(GPU)), here) < 1e-4
 
 
-def test_the_choice_is_measured():
-    found, seconds = choose(lambda how: make_step(make_net("A-bn"), how), device=GPU)
-    assert found.device == GPU
+def test_the_choice():
+    found = choose_training(make_net("A-bn").geometry, device=GPU)
+    assert (found.device, found.kernel) == (GPU, GPU == "cpu" and found.precision == "fp32")
     if GPU == "cuda":
         assert found.precision == ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32")
-    assert min(seconds.values()) > 0
-    assert seconds[str(found)] == min(seconds.values())
 
 
 @pytest.mark.parametrize("protocol", verydeep.PROTOCOLS)

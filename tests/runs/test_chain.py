@@ -1,6 +1,7 @@
 """Chains: each step begins with the weights of the one before it; what is done is not done again."""
 
 import json
+import shutil
 
 import pytest
 from safetensors.torch import load_file
@@ -68,8 +69,32 @@ def test_going_on_does_what_is_left(photos, tmp_path, monkeypatch):
         train_chain("paper-chain", photos, out=out, architecture="B", go_on=True, **ASKED)
     assert resume_chain(out).finished
     assert begun == ["1-paper", "2-paper-384", "2-paper-384", "3-paper-jitter"]
-    with pytest.raises(UserError, match=r"chain\.json"):
+    assert {file.name for file in out.iterdir()} == {"1-paper", "2-paper-384", "3-paper-jitter"}
+    with pytest.raises(UserError, match="holds no chain"):
         resume_chain(tmp_path)
+
+
+def test_a_chain_that_the_first_version_began_goes_on(photos, tmp_path, monkeypatch):
+    out = tmp_path / "chain"
+    train_chain("paper-chain", photos, out=out, architecture="A", **ASKED)
+    for step in ("2-paper-384", "3-paper-jitter"):
+        shutil.rmtree(out / step)
+    settings = json.loads((out / "1-paper/run.json").read_text())
+    (out / "chain.json").write_text(json.dumps(settings.pop("chain")))
+    (out / "1-paper/run.json").write_text(json.dumps(settings))
+    assert resume_chain(out).run == out / "3-paper-jitter"
+
+
+def test_what_a_step_left_that_never_began_is_no_hindrance(photos, tmp_path):
+    out = tmp_path / "chain"
+    (out / "1-paper").mkdir(parents=True)
+    (out / "1-paper/checkpoint.safetensors").write_bytes(b"cut")
+    assert train_chain("paper-chain", photos, out=out, architecture="A", **ASKED).finished
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("x")
+    with pytest.raises(UsageError, match="is not empty"):
+        train_chain("paper-chain", photos, out=other, architecture="A", **ASKED)
 
 
 def test_every_chain_ends_with_the_net_asked_for():

@@ -1,159 +1,121 @@
-"""The fastest way is measured once, and remembered."""
-
-import json
-import time
-import weakref
-from pathlib import Path
+"""What computes a net is a rule over machine and net: for each kind of processor, with and without each library."""
 
 import pytest
 import torch
-from torch import Tensor
 
 from small_nets import make_net
-from verydeep import VeryDeep
-from verydeep.errors import UserError
-from verydeep.nets.graph import Backend
-from verydeep.speed import choosing
-from verydeep.speed.accelerate import Accelerated
-from verydeep.speed.choosing import Candidate, choose, measure
+from verydeep import accelerate
+from verydeep.errors import UsageError
+from verydeep.nets.architecture import Geometry, find_architecture
+from verydeep.speed import choosing, engines
+from verydeep.speed.choosing import choose_backend, choose_training, fastest_precision
+from verydeep.speed.engines import Candidate
+from verydeep.speed.library import NoKernelError
 
-
-class Slow(Backend):
-    """Computes nothing, for a while."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.calls = seconds, 0
-
-    def features(self, images: Tensor) -> Tensor:
-        self.calls += 1
-        time.sleep(self.seconds)
-        return torch.zeros(len(images), 64, 1, 1)
-
-    def head(self, map_: Tensor) -> Tensor:
-        return torch.zeros(len(map_), 7, 1, 1)
+AMX = {"amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni"}
+AVX512 = {"avx512_bf16", "avx512_vnni"}
+OLD: set[str] = set()
 
 
 @pytest.fixture
-def net() -> VeryDeep:
-    return make_net()
+def machine(monkeypatch):
+    """Makes a machine of a kind: what its processor has, and what is built and installed."""
 
+    def make(capabilities: set[str], *, kernel: bool = True, libraries: bool = True) -> None:
+        def find_kernel() -> None:
+            raise NoKernelError("it was not built")
 
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path) -> Path:
-    monkeypatch.setenv("VERYDEEP_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "speed"
+        own = Candidate("verydeep's kernel", lambda net: None)
+        monkeypatch.setattr("verydeep.device.torch.cpu.get_capabilities", lambda: dict.fromkeys(capabilities, True))
+        monkeypatch.setattr(choosing, "has_kernel", lambda: kernel)
+        monkeypatch.setattr(choosing, "fp32_backend", lambda: own) if kernel else None
+        monkeypatch.setattr(engines, "find_kernel", find_kernel)
+        monkeypatch.setenv("VERYDEEP_KERNEL", "none")
+        for module in (choosing, engines):
+            for name in ("openvino_version", "nncf_version"):
+                monkeypatch.setattr(module, name, lambda: "1.0" if libraries else None)
 
-
-def candidates(*, slow: float = 0.02, fast: float = 0.002) -> tuple[list[Candidate], Slow, Slow]:
-    first, second = Slow(slow), Slow(fast)
-    return [Candidate("first", lambda _: first), Candidate("second", lambda _: second)], first, second
-
-
-def test_the_fastest_is_chosen_and_remembered(net, cache):
-    both, first, second = candidates()
-    chosen = choose(net, both)
-    seconds = chosen.seconds
-    assert chosen.candidate.name == "second"
-    assert chosen.computes is second
-    assert seconds.keys() == {"first", "second"}
-    assert 0.02 <= seconds["first"] < 0.2
-    assert first.calls == second.calls == 6  # one to begin with, then five rounds by turns
-    (file,) = cache.iterdir()
-    record = json.loads(file.read_text())
-    assert record["seconds"] == seconds
-    assert record["candidates"] == ["first", "second"]
-
-    turned, first, second = candidates(slow=0, fast=0.01)
-    again = choose(net, turned)
-    assert (again.candidate.name, again.seconds, first.calls + second.calls) == ("second", seconds, 0)
-
-
-def test_another_net_other_threads_or_other_candidates_are_measured_anew(net, cache, monkeypatch):
-    both, _, _ = candidates()
-    choose(net, both)
-    choose(make_net(crop=64), both)
-    choose(net, [*both, Candidate("third", lambda _: Slow(0))])
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    choose(net, both)
-    assert len(list(cache.iterdir())) == 4
+    return make
 
 
 @pytest.mark.parametrize(
-    "damage",
-    ["", "{", "[]", "null", '{"seconds": {}}', '{"seconds": {"first": "soon"}}', '{"seconds": {"fifth": 1}}', "\xff"],
+    ("capabilities", "kernel", "libraries", "precision", "start"),
+    [
+        (AMX, True, True, "fp32", "verydeep's kernel"),
+        (AMX, False, True, "fp32", "torch, channels last, fp32"),
+        (AMX, True, True, "bf16", "OpenVINO 1.0 bf16"),
+        (AMX, True, False, "bf16", "PyTorch "),
+        (AVX512, True, True, "bf16", "OpenVINO 1.0 bf16"),
+        (AMX, True, True, "auto", "OpenVINO 1.0 bf16"),
+        (AMX, True, False, "auto", "PyTorch "),
+        (AVX512, True, True, "auto", "verydeep's kernel"),
+        (AVX512, False, True, "auto", "OpenVINO 1.0 bf16"),
+        (OLD, True, True, "auto", "verydeep's kernel"),
+        (OLD, False, True, "auto", "torch, channels last, fp32"),
+    ],
 )
-def test_a_damaged_cache_is_measured_anew(net, cache, damage):
-    both, _, _ = candidates()
-    before = choose(net, both).seconds
-    (file,) = cache.iterdir()
-    file.write_text(damage, encoding="latin-1")
-    chosen = choose(net, both)
-    assert chosen.candidate.name == "second"
-    assert chosen.seconds != before
-    assert json.loads(file.read_text())["seconds"] == chosen.seconds
+def test_what_computes_scores(machine, capabilities, kernel, libraries, precision, start):
+    machine(capabilities, kernel=kernel, libraries=libraries)
+    assert choose_backend(precision).name.startswith(start)
 
 
-def test_a_cache_that_cannot_be_written_changes_nothing(net, monkeypatch, tmp_path):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("VERYDEEP_CACHE", str(tmp_path / "file"))
-    assert choose(net, candidates()[0]).candidate.name == "second"
+def test_bf16_that_is_not_fast_here_says_so_and_is_bf16_all_the_same(machine):
+    machine(OLD)
+    with pytest.warns(UserWarning, match="this processor has no bf16 products: fp32 is faster"):
+        assert choose_backend("bf16").name.startswith("PyTorch ")
 
 
-def test_one_alone_is_not_measured(net, cache):
-    (only, _), first, _ = candidates()
-    chosen = choose(net, [only])
-    assert (chosen.candidate, chosen.computes, chosen.seconds) == (only, first, {})
-    assert first.calls == 0
-    assert not cache.exists()
+@pytest.mark.parametrize(
+    ("capabilities", "libraries", "precision"),
+    [(AMX, True, "int8"), (AVX512, True, "int8"), (OLD, True, "fp32"), (AMX, False, "bf16"), (AVX512, False, "fp32")],
+)
+def test_images_to_calibrate_on_let_auto_be_int8_where_that_is_fast(machine, capabilities, libraries, precision):
+    machine(capabilities, libraries=libraries)
+    assert fastest_precision(can_calibrate=True) == precision
+    chosen = choose_backend("auto", [torch.zeros(1, 3, 32, 32)])
+    assert chosen.precision == precision
 
 
-def test_one_that_cannot_be_used_is_left_out_and_named(net):
-    def fail(_: VeryDeep) -> Slow:
-        raise RuntimeError("no such\ninstruction")
-
-    broken, (_, fast) = Candidate("broken", fail), candidates()[0]
-    with pytest.warns(UserWarning, match="broken cannot be used: no such instruction"):
-        assert choose(net, [broken, fast]).candidate is fast
-    with pytest.raises(UserError, match="no such instruction"), pytest.warns(UserWarning, match="broken cannot"):
-        measure(net, [broken, broken])
+def geometry(crop: int) -> Geometry:
+    return Geometry(architecture=find_architecture("A")[0], batch_norm=False, num_classes=10, crop=crop)
 
 
-def test_what_was_measured_is_made_once_and_the_losers_are_let_go(net):
-    made: list[weakref.ref[Slow]] = []
-
-    def candidate(name: str, seconds: float) -> Candidate:
-        def make(_: VeryDeep) -> Slow:
-            slow = Slow(seconds)
-            made.append(weakref.ref(slow))
-            return slow
-
-        return Candidate(name, make)
-
-    chosen = choose(net, [candidate("first", 0.02), candidate("second", 0.002)])
-    fast = Accelerated(net, chosen.candidate, chosen.seconds, chosen.computes)
-    fast.score_map(torch.zeros(1, 3, 32, 32))
-    first, second = made
-    assert first() is None
-    assert second() is chosen.computes
-
-
-def test_a_remembered_one_that_cannot_be_made_any_more_is_measured_anew(net, cache):
-    def fail(_: VeryDeep) -> Slow:
-        raise RuntimeError("no such instruction")
-
-    both, _, _ = candidates()
-    choose(net, both)
-    now = [both[0], Candidate("second", fail)]
-    with pytest.warns(UserWarning, match="second cannot be used: no such instruction"):
-        chosen = choose(net, now)
-    assert chosen.candidate.name == "first"
-    (file,) = cache.iterdir()
-    assert json.loads(file.read_text())["seconds"].keys() == {"first"}
-    assert choose(net, now).candidate.name == "first"
+@pytest.mark.parametrize(
+    ("capabilities", "kernel", "crop", "asked", "precision", "by_kernel"),
+    [
+        (AMX, True, 224, None, "bf16", False),
+        (AMX, True, 224, "fp32", "fp32", True),
+        (AMX, False, 224, "fp32", "fp32", False),
+        (AVX512, True, 224, None, "fp32", True),
+        (AVX512, True, 64, None, "bf16", False),
+        (AVX512, False, 224, None, "bf16", False),
+        (OLD, True, 32, None, "fp32", True),
+        (OLD, False, 32, None, "fp32", False),
+        (OLD, True, 32, "bf16", "bf16", False),
+    ],
+)
+def test_how_a_net_is_trained(machine, capabilities, kernel, crop, asked, precision, by_kernel):
+    machine(capabilities, kernel=kernel)
+    choice = choose_training(geometry(crop), device="cpu", precision=asked, threads=3, micro_batch=5)
+    assert (choice.precision, choice.kernel) == (precision, by_kernel)
+    assert (choice.channels_last, choice.threads, choice.micro_batch) == (True, 3, 5)
 
 
-def test_slow_ones_are_measured_in_fewer_rounds(net, monkeypatch):
-    monkeypatch.setattr(choosing, "_SECONDS", 0.0)
-    both, first, _ = candidates()
-    measure(net, both)
-    assert first.calls == 2
+def test_a_precision_or_a_device_that_is_not():
+    with pytest.raises(UsageError, match="fp32, bf16"):
+        choose_training(geometry(32), device="cpu", precision="fp16")
+    with pytest.raises(UsageError, match="cpu, cuda, mps"):
+        choose_training(geometry(32), device="tpu")
+
+
+def test_only_what_was_chosen_is_made(machine, monkeypatch):
+    made = []
+
+    def counted(name: str, backend: type) -> None:
+        monkeypatch.setattr(engines, name, lambda *how: made.append(name) or backend(*how))
+
+    for name in ("Engine", "TorchBf16", "OpenVinoNet"):
+        counted(name, getattr(engines, name))
+    machine(AMX, libraries=False)
+    accelerate(make_net(), precision="auto")
+    assert made == ["TorchBf16"]

@@ -1,7 +1,5 @@
 """Lower precisions: what computes them, and how near they come."""
 
-import warnings
-
 import pytest
 import torch
 
@@ -9,25 +7,20 @@ from small_nets import difference, in_threads, make_net, photos
 from verydeep import ARCHITECTURES, accelerate
 from verydeep.errors import UsageError, UserError
 from verydeep.speed import choosing, engines
-from verydeep.speed.choosing import Candidate
-from verydeep.speed.openvino_net import OpenVinoNet, nncf_version, openvino_version
+from verydeep.speed.openvino_net import nncf_version, openvino_version
 
 needs_openvino = pytest.mark.skipif(not openvino_version(), reason="OpenVINO is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:computing with torch instead of verydeep's kernel")  # no compiler
 needs_nncf = pytest.mark.skipif(not (openvino_version() and nncf_version()), reason="NNCF is not installed")
 
 
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path) -> None:
-    monkeypatch.setenv("VERYDEEP_CACHE", str(tmp_path))
-
-
 @pytest.fixture(params=["PyTorch", pytest.param("OpenVINO", marks=needs_openvino)])
 def library(request, monkeypatch) -> str:
     """Leaves one library to compute bf16."""
-    every = engines._bf16
-    monkeypatch.setattr(engines, "has_fast_bf16", lambda _: True)
-    monkeypatch.setattr(engines, "_bf16", lambda: [one for one in every() if one.name.startswith(request.param)])
+    every = choosing.bf16_backends
+    monkeypatch.setattr(choosing, "has_fast_bf16", lambda _: True)
+    only = lambda: [one for one in every() if one.name.startswith(request.param)]  # noqa: E731 - short
+    monkeypatch.setattr(choosing, "bf16_backends", only)
     return request.param
 
 
@@ -121,28 +114,6 @@ def test_bf16_of_convolutions_alone(library):
         fast(images)
 
 
-def test_auto_chooses_among_fp32_and_bf16_and_says_what_it_measured(monkeypatch):
-    monkeypatch.setattr(engines, "has_fast_bf16", lambda _: True)
-    fast = accelerate(make_net(), precision="auto")
-    assert fast.engine == min(fast.seconds, key=fast.seconds.__getitem__)
-    assert any("bf16" in name for name in fast.seconds)
-    assert any("fp32" in name for name in fast.seconds)
-    assert not any("int8" in name for name in fast.seconds)
-
-
-def test_auto_without_bf16_products_is_fp32_unmeasured(monkeypatch):
-    monkeypatch.setattr(engines, "has_fast_bf16", lambda _: False)
-    fast = accelerate(make_net(), precision="auto")
-    assert "fp32" in fast.engine
-    assert fast.seconds == {}
-
-
-def test_bf16_that_is_not_fast_here_says_so(monkeypatch):
-    monkeypatch.setattr(engines, "has_fast_bf16", lambda _: False)
-    with pytest.warns(UserWarning, match="this processor has no bf16 products: fp32 is faster"):
-        engines.candidates("bf16")
-
-
 @needs_nncf
 @pytest.mark.parametrize(("name", "batch_norm"), [("A-LRN", False), ("D", True)])
 def test_int8_is_calibrated_on_images_and_follows_the_net(name, batch_norm):
@@ -159,29 +130,6 @@ def test_int8_is_calibrated_on_images_and_follows_the_net(name, batch_norm):
         assert difference(fast(images), net(images)) < 0.1
 
 
-@needs_nncf
-def test_auto_quantises_once(monkeypatch):
-    quantise, calls = OpenVinoNet._quantised, []
-
-    def counted(*arguments):
-        calls.append(1)
-        return quantise(*arguments)
-
-    monkeypatch.setattr(OpenVinoNet, "_quantised", counted)
-    monkeypatch.setattr(engines, "has_fast_bf16", lambda _: False)
-    monkeypatch.setattr(choosing, "_time", lambda net, computes, images: float(not isinstance(computes, OpenVinoNet)))
-    fast = accelerate(make_net(), precision="auto", calibrate=photos(32, 32))
-    assert "int8" in fast.engine
-    fast(photos(32, 32))
-    assert len(calls) == 1
-
-
-@needs_nncf
-def test_auto_with_images_may_choose_int8(monkeypatch):
-    names = [one.name for one in engines.candidates("auto", [photos(64, 64)])]
-    assert sum("int8" in name for name in names) == 1
-
-
 def test_int8_without_images_or_libraries_is_one_line(monkeypatch):
     net = make_net()
     with pytest.raises(UsageError, match="int8 needs images to find its scales by: give calibrate=images"):
@@ -193,13 +141,3 @@ def test_int8_without_images_or_libraries_is_one_line(monkeypatch):
     monkeypatch.setattr(engines, "nncf_version", lambda: None)
     with pytest.raises(UserError, match=r'int8 needs .* not installed: pip install "verydeep\[openvino\]"'):
         accelerate(net, precision="int8", calibrate=photos(32, 32))
-
-
-def test_without_openvino_pytorch_computes_bf16(monkeypatch):
-    monkeypatch.setattr(engines, "openvino_version", lambda: None)
-    monkeypatch.setattr(engines, "has_fast_bf16", lambda _: True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        (only,) = engines.candidates("bf16")
-    assert isinstance(only, Candidate)
-    assert only.name == f"PyTorch {torch.__version__.partition('+')[0]} bf16, channels last"

@@ -146,10 +146,7 @@ def test_two_trainings_give_the_same_bits():
     assert losses(net, choice(True), 5) == losses(net, choice(True), 5)
 
 
-def test_a_run_measures_records_and_goes_on_with_its_choice(monkeypatch, tmp_path, calls):
-    seconds = {True: 1.0, False: 2.0}
-    clock = [0.0]
-
+def test_a_run_says_records_and_goes_on_with_its_choice(monkeypatch, tmp_path, calls):
     class Notes(Silent):
         def __init__(self) -> None:
             self.said: list[str] = []
@@ -157,26 +154,16 @@ def test_a_run_measures_records_and_goes_on_with_its_choice(monkeypatch, tmp_pat
         def note(self, text: str) -> None:
             self.said.append(text)
 
-    def timed(step, device):
-        before = len(calls)
-        step()
-        clock[0] += 1
-        return seconds[len(calls) > before]
-
-    monkeypatch.setattr("verydeep.device._timed", timed)
     notes = Notes()
     options = {"width": 0.125, "seed": 0, "execution": ComputeOptions(device="cpu", precision="fp32")}
     trained = train("digits", out=tmp_path / "run", changes={"epochs": 1}, reporter=notes, **options)
-    said = next(text for text in notes.said if "measured" in text)
-    assert "on cpu, fp32, channels last, verydeep's kernel, 1 thread (measured: " in said
-    assert said.count("images/s") == 3
+    assert any(text.endswith("on cpu, fp32, channels last, verydeep's kernel, 1 thread") for text in notes.said)
+    assert calls
     settings = json.loads((tmp_path / "run" / "run.json").read_text())
     assert settings["choice"]["kernel"] is True
     assert trained.net.compose is in_turn
-    calls.clear()
     resume(tmp_path / "run")
     monkeypatch.setenv("VERYDEEP_KERNEL", "none")
-    settings["recipe"]["epochs"] = 1
     resume(tmp_path / "run", reporter=notes)
     assert "this run began with verydeep's kernel, which is not there" in notes.said[-1] + notes.said[-2]
 

@@ -103,12 +103,6 @@ def main() -> None:
     faults = ctypes.CDLL(os.environ["FAULTS"])
     import torch
 
-    import verydeep.runs.start  # before the forks
-    from verydeep.device import Compute
-
-    # one that is struck before it has written what was chosen would measure anew, and may choose otherwise
-    choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
-    verydeep.runs.start.choose_for = lambda *_: (choice, 1.0)
     torch.set_num_threads(1)
     data, whole, out, count_file = (options.work / name for name in ("data", "whole", "run", "count"))
     make_pictures(data)

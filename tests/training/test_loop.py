@@ -39,9 +39,9 @@ RECIPE = find_recipe("quick", epochs=3, batch_size=16, learning_rate=0.05, warmu
 
 @pytest.fixture(autouse=True)
 def fixed_choice(monkeypatch):
-    """Two trainings compute alike only when neither measures which layout is faster."""
+    """In float32, whatever the machine would take."""
     choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
-    monkeypatch.setattr("verydeep.runs.preparation.choose", lambda make_step, **asked: (choice, {}))
+    monkeypatch.setattr("verydeep.runs.preparation.choose_training", lambda *_, **asked: choice)
 
 
 class Notes(Silent):
@@ -187,6 +187,18 @@ def test_nothing_left_to_train_is_refused(photos, tmp_path):
     with pytest.raises(UserError, match=r"every layer that the recipe trains \(trainable fc\) is frozen"):
         fit(net, photos, recipe=find_recipe("quick", trainable="fc"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("version", "times"), [("0.1.0", 1), ("0.2.0", 0)])
+def test_a_run_of_the_first_version_is_told_once_of_other_masks(version, times, photos, tmp_path):
+    out = tmp_path / "run"
+    fit(make_net(), photos, recipe=RECIPE, out=out, reporter=StopAfter(1))
+    settings = json.loads((out / "run.json").read_text())
+    settings["environment"]["verydeep"] = version
+    (out / "run.json").write_text(json.dumps(settings))
+    notes = Notes()
+    assert resume(out, reporter=notes).finished
+    assert sum("dropout draws other masks" in note for note in notes.notes) == times
 
 
 def test_stopping_between_epochs(photos, tmp_path, tell_every_step):

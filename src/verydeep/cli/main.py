@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final
 import typer
 from typer.main import get_command
 
-from verydeep.apps.bench_cli import bench
 from verydeep.cli.data import doctor, fetch, shards
 from verydeep.cli.inspect import inspect
 from verydeep.cli.testing import evaluate, predict, tables
@@ -140,5 +139,5 @@ def _before(
     """Takes the options that stand before a verb."""
 
 
-for verb in (train, evaluate, tables, predict, fetch, shards, doctor, inspect, bench):
+for verb in (train, evaluate, tables, predict, fetch, shards, doctor, inspect):
     app.command()(verb)

@@ -212,7 +212,7 @@ def predict(
         int | None, typer.Option(help="Test scale Q of the heat maps, pixels. [twice the net's]")
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32, bf16, or auto: the faster of the two here, by a measurement that is remembered.")
+        str, typer.Option(help="fp32, bf16, or auto: the faster of the two, by a rule over the machine.")
     ] = "fp32",
     as_json: JsonOption = False,
 ) -> None:

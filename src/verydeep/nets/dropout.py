@@ -1,59 +1,47 @@
-"""Dropout whose masks belong to the images: the same for any split of a batch over processes and parts."""
+"""Dropout whose masks are drawn for a whole batch: the same for any split of it over processes and parts."""
 
-from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-# the constants of SplitMix64 (Steele, Lea and Flood, 2014), as signed numbers: torch's integers wrap around
-_STEP: Final = 0x9E3779B97F4A7C15 - 2**64
-_FIRST: Final = 0xBF58476D1CE4E5B9 - 2**64
-_SECOND: Final = 0x94D049BB133111EB - 2**64
 
+@dataclass(frozen=True)
+class BatchRows:
+    """Which images of the batch over all processes a net computes next.
 
-def _mixed(x: Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:
-    x = (x ^ _shifted(x, 30)).mul(_FIRST)
-    x = (x ^ _shifted(x, 27)).mul(_SECOND)
-    return x ^ _shifted(x, 31)
-
-
-def _shifted(x: Int64[Tensor, "..."], by: int) -> Int64[Tensor, "..."]:
-    """Shifts to the right without the sign."""
-    return x.bitwise_right_shift(by).bitwise_and(2 ** (64 - by) - 1)
-
-
-def image_keys(seed: int, epoch: int, images: Sequence[int] | Int64[Tensor, "n"]) -> Int64[Tensor, "n"]:
-    """Gives each use of an image in a training a random number of its own.
-
-    Args:
-        seed: of the whole training.
-        epoch: counted from 0.
-        images: which images of the training set.
-
-    Returns:
-        64 random bits for each image.
+    Attributes:
+        seed: of the training, the epoch, and the iteration within it.
+        total: images of the batch over all processes.
+        rows: of these images.
     """
-    key = torch.zeros(len(images), dtype=torch.int64)
-    for part in (seed, epoch, torch.as_tensor(images, dtype=torch.int64)):
-        key = _mixed(key + _STEP + part)
-    return key
+
+    seed: tuple[int, int, int]
+    total: int
+    rows: range
 
 
-def kept_units(keys: Int64[Tensor, "n"], layer: int, units: int, p: float) -> Bool[Tensor, "n u"]:
-    """Draws the units that dropout keeps.
+def kept_units(
+    seed: tuple[int, int, int], layer: int, total: int, units: int, p: float, device: torch.device | str = "cpu"
+) -> Bool[Tensor, "n u"]:
+    """Draws the units that dropout keeps, for a whole batch.
 
     Args:
-        keys: one for each image.
+        seed: of the training, the epoch, and the iteration within it.
         layer: number of the layer, so that two layers of one width have masks of their own.
+        total: images of the batch over all processes.
         units: of the layer.
         p: probability of dropping a unit.
+        device: where the mask is drawn; other kinds of device draw other masks.
     """
-    counter = torch.arange(1, -(-units // 4) + 1, device=keys.device) * _STEP
-    bits = _mixed(_mixed(keys + layer)[:, None] + counter)
-    quarters = bits.view(torch.int16)[:, :units]  # four numbers from each hash: a quarter of its cost
+    state = np.random.SeedSequence([*seed, layer]).generate_state(1, np.uint64)
+    generator = torch.Generator(device).manual_seed(int(state[0]))
+    bits = torch.empty(total, -(-units // 4), dtype=torch.int64, device=device)
+    bits.random_(-(2**63), None, generator=generator)
+    quarters = bits.view(torch.int16)[:, :units]  # four numbers from each draw: a quarter of its cost
     return quarters >= round(p * 2**16) - 2**15
 
 
@@ -65,7 +53,7 @@ class Dropout(nn.Module):
         layer: number of the layer.
 
     Attributes:
-        keys: a random number for each image of the next batch; None draws masks from torch's own generator.
+        batch: which rows of which batch come next; None draws masks from torch's own generator.
 
     Paper: section 3.1.
     """
@@ -73,16 +61,25 @@ class Dropout(nn.Module):
     def __init__(self, p: float, layer: int) -> None:
         super().__init__()
         self.p, self.layer = p, layer
-        self.keys: Int64[Tensor, "n"] | None = None
+        self.batch: BatchRows | None = None
+        self._drawn: tuple[tuple[object, ...], Tensor] | None = None
 
     def forward(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n c y x"]:
         """Drops units while training; otherwise gives its input."""
         if not self.training or self.p == 0:
             return map_
-        if self.keys is None:
+        if self.batch is None:
             return F.dropout(map_, self.p)
-        kept = kept_units(self.keys, self.layer, map_[0].numel(), self.p).view_as(map_)
-        return map_ * (kept.to(map_.dtype) / (1 - self.p))
+        rows = self.batch.rows
+        kept = self._kept(self.batch, map_[0].numel(), map_.device)[rows.start : rows.stop : rows.step]
+        return map_ * (kept.view_as(map_).to(map_.dtype) / (1 - self.p))
+
+    def _kept(self, batch: BatchRows, units: int, device: torch.device) -> Bool[Tensor, "n u"]:
+        """The mask of the whole batch, drawn once for all its parts."""
+        key = (batch.seed, batch.total, units, device, self.p)
+        if self._drawn is None or self._drawn[0] != key:
+            self._drawn = key, kept_units(batch.seed, self.layer, batch.total, units, self.p, device)
+        return self._drawn[1]
 
     def extra_repr(self) -> str:
         """Such as ``p=0.5``."""

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import torch
-from jaxtyping import Float, Int64, Num
+from jaxtyping import Float, Num
 from torch import Generator, Tensor, nn
 
 from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import Geometry, find_architecture, layers, scaled_length
-from verydeep.nets.dropout import Dropout
+from verydeep.nets.dropout import BatchRows, Dropout
 from verydeep.nets.initialise import find_initialisation
 from verydeep.nets.layers import Convolution, FullyConnected, make_module
 from verydeep.nets.recompute import recomputed
@@ -146,15 +146,11 @@ class VeryDeep(nn.Module):
             if isinstance(module, Dropout):
                 module.p = p
 
-    def tie_dropout(self, keys: Int64[Tensor, "n"] | None) -> None:
-        """Ties the masks of dropout to the images of the next batch.
-
-        Args:
-            keys: of ``image_keys``, one for each image; None draws masks from torch's own generator.
-        """
+    def tie_dropout(self, batch: BatchRows | None) -> None:
+        """Ties the masks of dropout to the rows of a batch; None draws them from torch's own generator."""
         for module in self.children():
             if isinstance(module, Dropout):
-                module.keys = keys
+                module.batch = batch
 
     def _layers(self, *, head: bool) -> Iterator[tuple[str, nn.Module]]:
         names = list(self._modules)

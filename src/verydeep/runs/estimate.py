@@ -4,26 +4,33 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from verydeep.data.all_images import train_on_all
 from verydeep.data.augment import TrainingView
 from verydeep.data.datasets import DataSet
 from verydeep.data.image_set import ImageSet, memory_for_images
-from verydeep.device import Compute, free_bytes
+from verydeep.device import Compute, free_bytes, synchronise
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.memory import fitting_micro_batch, fixed_bytes, saved_bytes
 from verydeep.runs.preparation import ComputeOptions, choose_for, default_folder, default_workers
 from verydeep.runs.start import make_net
+from verydeep.speed.training import place
 from verydeep.training.callbacks import Reporter, Silent
+from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import Recipe, find_recipe
+from verydeep.training.update import update
 
 _LOOKED_AT = 64
 """Images that are read to measure how fast crops come."""
+
+_MEASURED_PIXELS = 8 * 224 * 224
+"""Of the images of a measured update at most."""
 
 _CHECKPOINTS = 3
 """Checkpoints on the disk at most: the newest, the one before it, and the one being written."""
@@ -121,8 +128,10 @@ def plan(
     )
     if not hold_out:
         opened = train_on_all(opened)
-    choice, computed = choose_for(net, row, execution, reporter)
-    computed *= devices if choice.device == "cuda" else 1
+    choice = choose_for(net, row, execution, reporter)
+    computed = _trained_per_second(net, row, choice, -(-row.batch_size // devices)) * (
+        devices if choice.device == "cuda" else 1
+    )
     held = opened.train.decoded_bytes() + opened.val.decoded_bytes()
     held = held if held <= memory_for_images() else 0
     view = TrainingView(crop=net.geometry.crop, train_scale=row.scales(net.geometry.crop), mirror=True)
@@ -162,6 +171,28 @@ def plan(
             + _disk_warnings(disk, free_disk)
         ),
     )
+
+
+def _trained_per_second(net: VeryDeep, recipe: Recipe, choice: Compute, share: int) -> float:
+    """Measures how fast a net learns from images that are there: the faster of two updates; the net is changed."""
+    crop = net.geometry.crop
+    count = max(1, min(share, choice.micro_batch or share, _MEASURED_PIXELS // crop**2))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, crop, crop, 3), dtype=torch.uint8, generator=generator).permute(0, 3, 1, 2)
+    labels = torch.arange(count) % net.geometry.num_classes
+    place(net, choice)
+    net.train()
+    # a rate that may be far too high must not end the measurement
+    optimiser = make_optimiser(net, replace(recipe, learning_rate=1e-12))
+    seconds = []
+    with choice.thread_count():
+        for _ in range(3):  # the first takes memory
+            start = time.perf_counter()
+            update(net, optimiser, images, labels, choice)
+            synchronise(choice.device)
+            seconds.append(time.perf_counter() - start)
+    net.zero_grad()
+    return count / min(seconds[1:])
 
 
 def _crops_per_second(images: ImageSet, view: TrainingView, *, held: bool) -> float:

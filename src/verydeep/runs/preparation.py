@@ -1,8 +1,7 @@
 """What happens before the first update: images checked, precision chosen, a folder found, a better start suggested."""
 
-import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,17 +10,15 @@ import torch
 from verydeep.data.datasets import DataSet
 from verydeep.data.doctor import examine_quickly
 from verydeep.data.image_set import ImageSet, describe_skipped, memory_for_images
-from verydeep.device import Compute, check_precision, choose, find_device
+from verydeep.device import Compute, check_precision, find_device
 from verydeep.distributed import num_local_processes, processes
 from verydeep.errors import UsageError, UserError
 from verydeep.files import free_name
 from verydeep.nets.model_file import MODEL_FILE, read_card
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.training import can_train, place
+from verydeep.speed.choosing import choose_training
 from verydeep.training.callbacks import Reporter
-from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import Recipe
-from verydeep.training.update import update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +57,6 @@ class ComputeOptions:
             raise UsageError("the time between checkpoints must be above 0")
 
 
-_MEASURED_PIXELS = 8 * 224 * 224
 _FEW_IMAGES = 10_000
 
 
@@ -126,41 +122,19 @@ def default_workers(workers: int | None, choice: Compute) -> int:
     return workers
 
 
-def choose_for(net: VeryDeep, recipe: Recipe, execution: ComputeOptions, reporter: Reporter) -> tuple[Compute, float]:
-    """Chooses precision, layout and what computes by timing a training step of a copy of the net.
-
-    Returns:
-        The fastest choice, and the images it trained on per second.
-    """
-    crop = net.geometry.crop
+def choose_for(net: VeryDeep, recipe: Recipe, execution: ComputeOptions, reporter: Reporter) -> Compute:
+    """Chooses how a net is trained on this machine, and says it."""
     share = -(-recipe.batch_size // processes().size)
-    count = max(1, min(share, execution.micro_batch or share, _MEASURED_PIXELS // crop**2))
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (count, crop, crop, 3), dtype=torch.uint8, generator=generator).permute(0, 3, 1, 2)
-    labels = torch.arange(count) % net.geometry.num_classes
-
-    def make_step(choice: Compute) -> Callable[[], object]:
-        twin = copy.deepcopy(net)
-        place(twin, choice)
-        twin.train()
-        # a rate that may be far too high must not end the measurement
-        optimiser = make_optimiser(twin, replace(recipe, learning_rate=1e-12))
-        return lambda: update(twin, optimiser, images, labels, choice)
-
-    threads = max(1, torch.get_num_threads() // num_local_processes())
-    with torch.random.fork_rng(devices=[]):
-        choice, seconds = choose(
-            make_step,
-            device=execution.device,
-            precision=execution.precision,
-            threads=threads,
-            micro_batch=execution.micro_batch if execution.micro_batch and execution.micro_batch < share else None,
-            gradient_checkpointing=execution.gradient_checkpointing,
-            kernel=can_train(),
-        )
-    timed = "; ".join(f"{name} {count / taken:.3g} images/s" for name, taken in seconds.items())
-    reporter.note(f"{net.geometry.title} on {choice}" + (f" (measured: {timed})" if len(seconds) > 1 else ""))
-    return choice, count / min(seconds.values(), default=float("inf"))
+    choice = choose_training(
+        net.geometry,
+        device=execution.device,
+        precision=execution.precision,
+        threads=max(1, torch.get_num_threads() // num_local_processes()),
+        micro_batch=execution.micro_batch if execution.micro_batch and execution.micro_batch < share else None,
+        gradient_checkpointing=execution.gradient_checkpointing,
+    )
+    reporter.note(f"{net.geometry.title} on {choice}")
+    return choice
 
 
 def suggest_fine_tuning(net: VeryDeep, data: DataSet, reporter: Reporter) -> None:

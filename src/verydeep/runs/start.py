@@ -35,6 +35,9 @@ from verydeep.training.callbacks import Reporter, Silent
 from verydeep.training.recipe import Recipe, find_recipe
 from verydeep.training.run_folder import SETTINGS_FILE, Run, check_asked_alike, check_free
 
+_OTHER_MASKS = "0.1.0"
+"""The version that drew the masks of dropout otherwise."""
+
 
 def train(
     data: str | Path | DataSet,
@@ -55,6 +58,7 @@ def train(
     reporter: Reporter | None = None,
     command: str | None = None,
     data_source: str | None = None,
+    chain: dict[str, Any] | None = None,
 ) -> Trained:
     """Makes a net for a data set and trains it.
 
@@ -76,6 +80,7 @@ def train(
         reporter: is told how it goes.
         command: that gives the run again, for its report.
         data_source: where the data came from, if ``data`` is a data set.
+        chain: what the chain that this is a step of was asked for, for ``run.json``.
 
     Returns:
         The trained net, its run folder and its errors on the validation images.
@@ -129,6 +134,7 @@ def train(
             data_source=data_source or str(data),
             origin=origin,
             command=command,
+            chain=chain,
         )
 
 
@@ -187,6 +193,7 @@ def fit(
     data_source: str | None = None,
     origin: dict[str, Any] | None = None,
     command: str | None = None,
+    chain: dict[str, Any] | None = None,
 ) -> Trained:
     """Trains a net on a data set into a run folder.
 
@@ -207,6 +214,7 @@ def fit(
         data_source: where the data came from, if ``data`` is a data set.
         origin: where the first weights come from, tensor by tensor, for ``run.json``.
         command: that gives the run again, for its report.
+        chain: what the chain that this is a step of was asked for, for ``run.json``.
 
     Returns:
         The trained net, its run folder and its errors on the validation images.
@@ -263,14 +271,13 @@ def fit(
             "colours": colours,
             "environment": environment(),
             "began": now(),
-        }
+        } | ({} if chain is None else {"chain": chain})
         run = Run.create(folder, settings, net, make_run_card(net, opened, row))
         return carry_on(run, net, opened, row, choice, reporter)
 
 
 def _choose(net: VeryDeep, recipe: Recipe, execution: ComputeOptions, reporter: Reporter) -> Compute:
-    choice, _ = choose_for(net, recipe, execution, reporter)
-    return fit_into_memory(net, recipe, choice, reporter.note)
+    return fit_into_memory(net, recipe, choose_for(net, recipe, execution, reporter), reporter.note)
 
 
 def _free_folder(out: str | Path | None, net: VeryDeep, data: DataSet) -> Path:
@@ -334,4 +341,6 @@ def resume(
                 f"the run began with {settings.get('processes', 1)} processes and goes on with {members.size}"
             )
         recipe = Recipe(**settings["recipe"])
+        if settings["environment"]["verydeep"] == _OTHER_MASKS and recipe.dropout:
+            reporter.note(f"the run began with verydeep {_OTHER_MASKS}: from here on its dropout draws other masks")
         return carry_on(run, net, opened, recipe, choice, reporter, momentum=momentum, progress=progress)

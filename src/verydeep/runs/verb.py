@@ -11,7 +11,7 @@ from verydeep.data.datasets import open_data
 from verydeep.device import find_device
 from verydeep.errors import UsageError
 from verydeep.files import check_outside
-from verydeep.runs.chain import CHAIN_FILE, resume_chain, step_options, steps_for, train_chain
+from verydeep.runs.chain import find_chain, resume_chain, step_options, steps_for, train_chain
 from verydeep.runs.estimate import Plan, plan
 from verydeep.runs.finish import Trained
 from verydeep.runs.launch import launch
@@ -77,9 +77,12 @@ class Asked:
             return steps_for(CHAINS[self.recipe], self.net["architecture"])
         return (Step(self.recipe),)
 
-    def goes_on_in(self, file: str) -> bool:
+    @property
+    def goes_on(self) -> bool:
         """Whether the folder holds what is to go on just as it began."""
-        return self.resume and not self.others and self.out is not None and (self.out / file).exists()
+        if self.out is None or not self.resume or self.others:
+            return False
+        return (self.out / SETTINGS_FILE).exists() or find_chain(self.out) is not None
 
 
 def make_plans(asked: Asked, devices: int) -> dict[str, Plan]:
@@ -110,9 +113,9 @@ def start_processes(asked: Asked, devices: int) -> int:
 def run(asked: Asked) -> Trained:
     """Trains, goes on with a training, or follows a chain."""
     with reporting() as reporter:
-        if asked.data is None or asked.goes_on_in(SETTINGS_FILE) or asked.goes_on_in(CHAIN_FILE):
+        if asked.data is None or asked.goes_on:
             assert asked.out is not None
-            if (asked.out / CHAIN_FILE).exists():
+            if not (asked.out / SETTINGS_FILE).exists() and find_chain(asked.out) is not None:
                 return resume_chain(asked.out, reporter=reporter)
             return resume(asked.out, data=asked.data, reporter=reporter)
         options: dict[str, Any] = asked.net | {

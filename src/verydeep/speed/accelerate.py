@@ -13,8 +13,8 @@ from verydeep.nets.architecture import Geometry
 from verydeep.nets.graph import Backend
 from verydeep.nets.net import VeryDeep, check_images, check_size
 from verydeep.paper import constants
-from verydeep.speed.choosing import Candidate, choose
-from verydeep.speed.engines import PRECISIONS, Images, calibration, candidates, own_kernel
+from verydeep.speed.choosing import choose_backend
+from verydeep.speed.engines import PRECISIONS, Candidate, Images, calibration, own_kernel
 from verydeep.speed.library import NoKernelError, find_kernel
 
 
@@ -29,28 +29,18 @@ class Accelerated:
     Args:
         net: in float32, on the processor.
         candidate: what computes.
-        seconds: as the attribute.
-        computes: what the candidate has made of the net already; None where that is still to do.
 
     Attributes:
         net: the net.
         engine: what computes, in words, such as ``verydeep's kernel (avx512), fp32`` or ``OpenVINO 2026.4.1 bf16``.
-        precision: fp32, bf16 or int8, as it was taken.
-        seconds: of a batch of 8 crops by each engine that was measured for the choice; empty where there was none.
+        precision: fp32, bf16 or int8.
     """
 
-    def __init__(
-        self,
-        net: VeryDeep,
-        candidate: Candidate,
-        seconds: dict[str, float] | None = None,
-        computes: Backend | None = None,
-    ) -> None:
-        self.net, self.engine, self.seconds = net, candidate.name, seconds or {}
-        self.precision = candidate.precision
+    def __init__(self, net: VeryDeep, candidate: Candidate) -> None:
+        self.net, self.engine, self.precision = net, candidate.name, candidate.precision
         self._lock = threading.Lock()
         self._make: Callable[[VeryDeep], Backend] = candidate.make
-        self._made = None if computes is None else _Made(net, computes)
+        self._made: _Made | None = None
         with self._ready():
             pass
 
@@ -191,12 +181,11 @@ def accelerate(net: nn.Module, *, precision: str = "fp32", calibrate: Images | N
     computes as well as torch can, and a warning says so. The environment variable ``VERYDEEP_KERNEL`` names another
     kernel than the best: avx512, avx2, plain or none.
 
-    The lower precisions are computed by libraries. ``bf16`` is PyTorch or, where it is installed, OpenVINO, whichever a
-    measurement of some seconds finds faster on this machine; the scores differ by up to a hundredth of their size. It
-    is fast where the processor multiplies bfloat16, and a warning says where it does not. ``int8`` is OpenVINO, with
-    scales that NNCF finds from images; some top-1 classes differ, so measure what it costs. ``auto`` is the fastest of
-    ``fp32``, ``bf16`` and, where images to calibrate on are given, ``int8``. What was measured is remembered in the
-    user's cache, for this processor, these versions and this kind of net.
+    The lower precisions are computed by libraries. ``bf16`` is OpenVINO where it is installed, else PyTorch; the scores
+    differ by up to a hundredth of their size. It is fast where the processor multiplies bfloat16, and a warning says
+    where it does not. ``int8`` is OpenVINO, with scales that NNCF finds from images; some top-1 classes differ, so
+    measure what it costs. ``auto`` is the fastest by a written rule (``speed/choosing.py``): ``int8`` where images to
+    calibrate on are given, ``bf16`` where the processor multiplies it in tiles (AMX), else ``fp32``.
 
     Args:
         net: a ``VeryDeep`` in float32, on the processor.
@@ -221,9 +210,7 @@ def accelerate(net: nn.Module, *, precision: str = "fp32", calibrate: Images | N
         raise UsageError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
     _check_net(net)
     images = None if calibrate is None else calibration(net, calibrate)
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-        chosen = choose(net, candidates(precision, images))
-    return Accelerated(net, chosen.candidate, chosen.seconds, chosen.computes)
+    return Accelerated(net, choose_backend(precision, images))
 
 
 def _check_net(net: VeryDeep) -> None:

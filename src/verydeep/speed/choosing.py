@@ -1,171 +1,109 @@
-"""Which of several ways to compute a net is the fastest on this machine: measured once, then remembered."""
+"""What computes a net on this machine: rules, not a stop-watch, so that equal commands give equal runs.
 
-import hashlib
-import json
-import statistics
-import time
+The figures beside the rules are images/s, D at 224 unless another is named. With AMX: two cores of a Xeon. Without:
+processors of AMD that multiply bf16 in AVX-512, two cores of Zen 4 in inference and one of Zen 5 in training.
+``verydeep inspect MODEL --speed`` says what holds on another machine.
+"""
+
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from verydeep.errors import UserError
-from verydeep.files import atomic_write, cache_folder
-from verydeep.machine import environment
-from verydeep.nets.graph import Backend
-from verydeep.nets.net import VeryDeep
+from verydeep.device import Compute, check_precision, find_device, has_amx, has_fast_bf16, has_fast_int8
+from verydeep.nets.architecture import Geometry
+from verydeep.speed.engines import Candidate, bf16_backends, fp32_backend, int8_backend
+from verydeep.speed.library import has_kernel
+from verydeep.speed.openvino_net import nncf_version, openvino_version
 
-BATCH = 8
-"""Images of a measurement, crops of the net."""
-
-_ROUNDS, _SECONDS = 5, 3.0
-"""Rounds of a measurement; fewer where they take longer than this."""
-
-_REST = 0.02
-"""Seconds before a timed call: threads that wait for more work would hold up those of the next."""
+LARGEST_SMALL_CROP = 64
+"""Side of the crop up to which bf16 trains faster than the kernel where there is no AMX, pixels."""
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A way to compute a net.
-
-    Attributes:
-        name: what computes, with its version and precision.
-        make: prepares it for a net.
-        precision: fp32, bf16 or int8.
-    """
-
-    name: str
-    make: Callable[[VeryDeep], Backend]
-    precision: str = "fp32"
-
-
-@dataclass(frozen=True, eq=False)
-class Chosen:
-    """The fastest way to compute a net.
-
-    Attributes:
-        candidate: the way.
-        computes: what it made for the net.
-        seconds: of a batch of 8 crops by each candidate; empty where there was no choice.
-    """
-
-    candidate: Candidate
-    computes: Backend
-    seconds: dict[str, float]
-
-
-_UNUSABLE = (RuntimeError, ImportError, OSError, ValueError)
-"""What a candidate raises that cannot be used here."""
-
-
-def choose(net: VeryDeep, candidates: Sequence[Candidate]) -> Chosen:
-    """Chooses the fastest way to compute a net: by what is remembered of this machine, else by a measurement.
+def choose_backend(precision: str, calibrate: Sequence[Tensor] | None = None) -> Candidate:
+    """Chooses what computes the scores of a net on the processor.
 
     Args:
-        net: in float32, on the processor.
-        candidates: what to choose among, at least one.
+        precision: fp32, bf16, int8 or auto.
+        calibrate: batches of images for int8.
 
     Raises:
-        UserError: none of them can be used.
+        UserError: int8 is asked for, and what computes it is not installed.
+        UsageError: int8 is asked for without images.
     """
-    if len(candidates) == 1:
-        return Chosen(candidates[0], candidates[0].make(net), {})
-    named = {candidate.name: candidate for candidate in candidates}
-    facts = _facts(net, candidates)
-    if seconds := _read(facts, named):
-        best = named[_fastest(seconds)]
-        with suppress(*_UNUSABLE):  # it could be made when it was measured: where not now, all are measured anew
-            return Chosen(best, best.make(net), seconds)
-    seconds, made = measure(net, candidates)
-    _write(facts, seconds)
-    best = named[_fastest(seconds)]
-    return Chosen(best, made[best.name], seconds)
+    if precision == "auto":
+        precision = fastest_precision(can_calibrate=calibrate is not None)
+    if precision == "int8":
+        return int8_backend(calibrate)  # the only one there is
+    if precision == "bf16":
+        if not has_fast_bf16("cpu"):
+            warnings.warn("this processor has no bf16 products: fp32 is faster, and exact", stacklevel=3)
+        torch_bf16, *openvino = bf16_backends()
+        # OpenVINO 70, PyTorch 42 with AMX; 14.7 and 14.0 without; without bf16 at all it would compute in fp32 unasked
+        return openvino[0] if openvino and has_fast_bf16("cpu") else torch_bf16
+    return fp32_backend()  # the kernel 20.7, OpenVINO 7.4, PyTorch 7.0; with AMX 28.5, 10.1 and 8.2
 
 
-def _fastest(seconds: dict[str, float]) -> str:
-    return min(seconds, key=seconds.__getitem__)
-
-
-def measure(net: VeryDeep, candidates: Sequence[Candidate]) -> tuple[dict[str, float], dict[str, Backend]]:
-    """Measures ways to compute a net by turns, on noise: the median seconds of a batch of 8 crops by each.
-
-    One that cannot be used is left out, with a warning.
+def fastest_precision(*, can_calibrate: bool = False) -> str:
+    """Chooses the precision of ``auto``.
 
     Args:
-        net: in float32, on the processor.
-        candidates: what to measure.
+        can_calibrate: whether there are images to find the scales of int8 by.
+    """
+    if can_calibrate and openvino_version() and nncf_version() and has_fast_int8():
+        return "int8"  # 131, bf16 70 with AMX; without 32 where the kernel does 23, on one core
+    if has_amx():
+        return "bf16"  # 70, the kernel 28.5
+    if has_fast_bf16("cpu") and not has_kernel():
+        return "bf16"  # 14.0, PyTorch in fp32 7.0
+    return "fp32"  # the kernel 20.7, bf16 in AVX-512 alone 14.7: Winograd saves more than the shorter numbers
 
-    Returns:
-        The seconds, and what was made and measured, both by the candidates' names.
+
+def choose_training(
+    geometry: Geometry,
+    *,
+    device: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    micro_batch: int | None = None,
+    gradient_checkpointing: bool = False,
+) -> Compute:
+    """Chooses how a net is trained.
+
+    Args:
+        geometry: of the net.
+        device: a name, or None for the fastest kind there is.
+        precision: fp32 or bf16, or None for the faster.
+        threads: of the processor, or None for as many as torch uses now.
+        micro_batch: images computed at a time, as given.
+        gradient_checkpointing: as given.
 
     Raises:
-        UserError: none of them can be used.
+        UsageError: an unknown device or precision.
     """
-    shape = (BATCH, 3, net.geometry.crop, net.geometry.crop)
-    images = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    ready: dict[str, Backend] = {}
-    reasons: list[str] = []
-    for candidate in candidates:
-        try:
-            ready[candidate.name] = candidate.make(net)
-            _time(net, ready[candidate.name], images)  # the first call lays out weights and takes memory
-        except _UNUSABLE as error:
-            ready.pop(candidate.name, None)
-            reasons.append(f"{candidate.name} cannot be used: {' '.join(str(error).split())}")
-            warnings.warn(reasons[-1], stacklevel=5)
-    if not ready:
-        raise UserError("; ".join(reasons))
-    taken: dict[str, list[float]] = {name: [] for name in ready}
-    began = time.perf_counter()
-    for _ in range(_ROUNDS):
-        for name, computes in ready.items():
-            time.sleep(_REST)
-            taken[name].append(_time(net, computes, images))
-        if time.perf_counter() - began > _SECONDS:
-            break
-    return {name: statistics.median(times) for name, times in taken.items()}, ready
+    device = find_device(device)
+    check_precision(precision)
+    kernel = device == "cpu" and has_kernel()
+    if precision is None:
+        precision = "bf16" if _bf16_trains_faster(device, geometry.crop, kernel=kernel) else "fp32"
+    return Compute(
+        device=device,
+        precision=precision,
+        # 2.25, channels first 2.17; 107 and 100 at 32; tensor cores want it too; PyTorch has nothing for it on mps
+        channels_last=device != "mps",
+        threads=threads or torch.get_num_threads(),
+        micro_batch=micro_batch,
+        gradient_checkpointing=gradient_checkpointing,
+        kernel=kernel and precision == "fp32",  # it has no other; 5.9, PyTorch 2.3
+    )
 
 
-def _time(net: VeryDeep, computes: Backend, images: Tensor) -> float:
-    began = time.perf_counter()
-    (computes.features if net.features_only else computes.score_map)(images)
-    return time.perf_counter() - began
-
-
-def _facts(net: VeryDeep, candidates: Sequence[Candidate]) -> dict[str, object]:
-    """What a measurement depends on."""
-    machine = environment()
-    return {
-        "versions": [machine["verydeep"], machine["torch"]],
-        "processor": machine["processor"],
-        "threads": torch.get_num_threads(),
-        "net": net.geometry.title,
-        "scores": not net.features_only,
-        "candidates": [candidate.name for candidate in candidates],
-    }
-
-
-def _file(facts: dict[str, object]) -> Path:
-    return cache_folder() / "speed" / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}.json"
-
-
-def _read(facts: dict[str, object], known: dict[str, Candidate]) -> dict[str, float]:
-    """What was measured; nothing where the file is not there, is damaged, or is of other candidates."""
-    with suppress(OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError):
-        seconds = json.loads(_file(facts).read_bytes())["seconds"]
-        if seconds and all(name in known and float(taken) > 0 for name, taken in seconds.items()):
-            return {name: float(taken) for name, taken in seconds.items()}
-    return {}
-
-
-def _write(facts: dict[str, object], seconds: dict[str, float]) -> None:
-    with suppress(OSError, RuntimeError):  # without a cache the next start measures again, which is all
-        file = _file(facts)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(file) as temporary:
-            temporary.write_text(json.dumps(facts | {"seconds": seconds}, indent=1), encoding="utf-8")
+def _bf16_trains_faster(device: str, crop: int, *, kernel: bool) -> bool:
+    if not has_fast_bf16(device):
+        return False
+    if not kernel:
+        return True  # 4.6, PyTorch in fp32 2.3
+    if has_amx():
+        return True  # 13.7, the kernel 6.6; with batch norm at 32: 232 and 169
+    return crop <= LARGEST_SMALL_CROP  # at 32: 168, the kernel 140; at 64: 46 and 44; at 224: 4.6 and 5.4

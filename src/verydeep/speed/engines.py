@@ -2,19 +2,19 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from verydeep.device import Compute, has_fast_bf16
+from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.graph import Backend
 from verydeep.nets.net import VeryDeep, check_images, check_size
 from verydeep.speed.bfloat16 import TorchBf16
-from verydeep.speed.choosing import Candidate
 from verydeep.speed.engine import KernelBackend
 from verydeep.speed.library import VARIABLE, Kernel, NoKernelError, find_kernel
 from verydeep.speed.openvino_net import INSTALL, OpenVinoNet, nncf_version, openvino_version
@@ -25,39 +25,19 @@ Images = Tensor | Iterable[Tensor]
 """Images of one size, n,3,h,w, or batches of them."""
 
 
-def candidates(precision: str, calibrate: Sequence[Tensor] | None = None) -> list[Candidate]:
-    """Lists what can compute a net here in a precision.
+@dataclass(frozen=True)
+class Candidate:
+    """A way to compute a net.
 
-    Args:
-        precision: one of ``PRECISIONS``.
-        calibrate: batches of images for int8.
-
-    Raises:
-        UserError: int8 is asked for, and what computes it is not installed.
-        UsageError: int8 is asked for without images.
+    Attributes:
+        name: what computes, with its version and precision.
+        make: prepares it for a net.
+        precision: fp32, bf16 or int8.
     """
-    match precision:
-        case "fp32":
-            return [_fp32()]
-        case "bf16":
-            if not has_fast_bf16("cpu"):
-                warnings.warn("this processor has no bf16 products: fp32 is faster, and exact", stacklevel=3)
-            return _bf16()
-        case "int8":
-            if calibrate is None:
-                raise UsageError(
-                    "int8 needs images to find its scales by: give calibrate=images, some hundred such as the net will "
-                    "see, n,3,h,w, RGB in 0..255"
-                )
-            if openvino_version() is None or nncf_version() is None:
-                raise UserError(f"int8 needs OpenVINO and NNCF, which are not installed: {INSTALL}")
-            return [_int8(calibrate)]
-    found = [_fp32()]
-    if has_fast_bf16("cpu"):
-        found += _bf16()
-    if calibrate is not None and openvino_version() and nncf_version():
-        found.append(_int8(calibrate))
-    return found
+
+    name: str
+    make: Callable[[VeryDeep], Backend]
+    precision: str = "fp32"
 
 
 def own_kernel(kernel: Kernel) -> Candidate:
@@ -112,7 +92,8 @@ class _Eager(Backend):
             self._net.train(training)
 
 
-def _fp32() -> Candidate:
+def fp32_backend() -> Candidate:
+    """What computes a net in fp32: verydeep's kernel, and PyTorch with a warning where it was not built."""
     try:
         return own_kernel(find_kernel())
     except NoKernelError as error:
@@ -121,14 +102,31 @@ def _fp32() -> Candidate:
         return Candidate(f"torch, channels last, fp32: {error}", _Eager)
 
 
-def _bf16() -> list[Candidate]:
+def bf16_backends() -> list[Candidate]:
+    """What can compute a net in bf16: PyTorch, and OpenVINO where it is installed."""
     found = [Candidate(f"PyTorch {torch.__version__.partition('+')[0]} bf16, channels last", TorchBf16, "bf16")]
     if number := openvino_version():
         found.append(Candidate(f"OpenVINO {number} bf16", lambda net: OpenVinoNet(net, "bf16"), "bf16"))
     return found
 
 
-def _int8(calibrate: Sequence[Tensor]) -> Candidate:
+def int8_backend(calibrate: Sequence[Tensor] | None) -> Candidate:
+    """What computes a net in int8.
+
+    Args:
+        calibrate: batches of images.
+
+    Raises:
+        UserError: it is not installed.
+        UsageError: there are no images.
+    """
+    if calibrate is None:
+        raise UsageError(
+            "int8 needs images to find its scales by: give calibrate=images, some hundred such as the net will "
+            "see, n,3,h,w, RGB in 0..255"
+        )
+    if openvino_version() is None or nncf_version() is None:
+        raise UserError(f"int8 needs OpenVINO and NNCF, which are not installed: {INSTALL}")
     name = f"OpenVINO {openvino_version()} int8, quantised by NNCF {nncf_version()}"
     return Candidate(name, lambda net: OpenVinoNet(net, "int8", calibrate), "int8")
 

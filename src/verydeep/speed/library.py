@@ -336,6 +336,19 @@ def find_kernel() -> Kernel:
     raise reasons[0]
 
 
+def has_kernel() -> bool:
+    """Whether there is a kernel to compute with.
+
+    Raises:
+        UsageError: the environment asks for one that there is not.
+    """
+    try:
+        find_kernel()
+    except NoKernelError:
+        return False
+    return True
+
+
 @cache
 def _loaded(name: str) -> Kernel:
     return Kernel(name)

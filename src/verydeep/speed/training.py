@@ -12,26 +12,13 @@ from verydeep.nets.layers import Convolution
 from verydeep.nets.net import VeryDeep, in_turn
 from verydeep.nets.small_maps import is_small
 from verydeep.speed.convolution import convolve_fast
-from verydeep.speed.library import NoKernelError, find_kernel
+from verydeep.speed.library import has_kernel
 
 FEWEST_CHANNELS: Final = 8
 """Below them, as for images, a convolution has too little to do for tiles of 6x6."""
 
 REMEDY: Final = "with other rounding; install a C++ compiler and verydeep again to have it"
 """What to say where it is missing."""
-
-
-def can_train() -> bool:
-    """Whether there is a kernel to train with.
-
-    Raises:
-        UsageError: the environment asks for one that there is not.
-    """
-    try:
-        find_kernel()
-    except NoKernelError:
-        return False
-    return True
 
 
 def place(net: VeryDeep, choice: Compute) -> None:
@@ -42,7 +29,7 @@ def place(net: VeryDeep, choice: Compute) -> None:
         choice: how it is computed.
     """
     net.place(choice)
-    net.compose = by_kernel if choice.kernel and can_train() else in_turn
+    net.compose = by_kernel if choice.kernel and has_kernel() else in_turn
 
 
 def release(net: VeryDeep) -> None:

@@ -62,7 +62,7 @@ class Classifier:
 
     Args:
         model: a net, a model file, a run folder or a published name.
-        precision: fp32, bf16, or auto for the faster of the two on this machine, as ``accelerate`` has them.
+        precision: fp32, bf16, or auto for the faster of the two by a rule over the machine, as ``accelerate`` has them.
 
     Raises:
         UserError: there is no such model, or it has convolutions only.

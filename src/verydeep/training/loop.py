@@ -20,10 +20,10 @@ from verydeep.device import Compute
 from verydeep.distributed import all_reduce_any, all_reduce_sum, processes
 from verydeep.errors import UserError
 from verydeep.machine import now
-from verydeep.nets.dropout import image_keys
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.training import REMEDY, can_train, place, release
+from verydeep.speed.library import has_kernel
+from verydeep.speed.training import REMEDY, place, release
 from verydeep.training.health import explain_not_finite, findings_after_epoch
 from verydeep.training.recipe import Recipe, scheduled_rate
 from verydeep.training.run_folder import Progress, Run
@@ -98,7 +98,7 @@ def fit(training: Training, momentum: dict[str, Tensor] | None = None, progress:
         UserError: the loss is not finite any more, or the run folder cannot be written.
     """
     t, net = training, training.net
-    if t.choice.kernel and not can_train():
+    if t.choice.kernel and not has_kernel():
         t.listener.note(f"this run began with verydeep's kernel, which is not there: PyTorch computes, {REMEDY}")
     learning = [parameter for parameter in net.parameters() if parameter.requires_grad]
     place(net, t.choice)
@@ -146,12 +146,12 @@ def _train_epoch(t: Training, model: nn.Module, optimiser: torch.optim.SGD, prog
     begun = (progress.loss, progress.wrong) if processes().is_first else (0.0, 0)
     on = "cpu" if t.choice.device == "mps" else t.choice.device  # which has no float64
     losses, wrong = torch.tensor(begun, dtype=torch.float64, device=on)
-    for images, labels, uses in batches:
+    for images, labels, _ in batches:
         _set_rate(t, optimiser, progress)
         total = min(t.recipe.batch_size, len(t.images) - progress.iteration * t.recipe.batch_size)
-        keys = image_keys(t.seed, progress.epoch, uses)
+        seed = (t.seed, progress.epoch, progress.iteration)
         try:
-            loss, mistakes = update(model, optimiser, images, labels, t.choice, objective, keys=keys, total=total)
+            loss, mistakes = update(model, optimiser, images, labels, t.choice, objective, seed=seed, total=total)
         except NotFiniteError as error:
             raise UserError(explain_not_finite(t.net, error.images, t.choice, t.recipe, progress)) from error
         losses, wrong = losses + loss.to(losses), wrong + mistakes.to(wrong)

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from verydeep.device import Compute
 from verydeep.distributed import local_rank, processes
 from verydeep.errors import UserError
+from verydeep.nets.dropout import BatchRows
 from verydeep.nets.net import VeryDeep
 
 
@@ -73,7 +74,7 @@ def update(
     choice: Compute,
     objective: Objective | None = None,
     *,
-    keys: Int64[Tensor, "n"] | None = None,
+    seed: tuple[int, int, int] | None = None,
     total: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Updates the weights once.
@@ -88,7 +89,8 @@ def update(
         labels: their classes.
         choice: device, precision, and images computed at a time.
         objective: the loss.
-        keys: what ties the masks of dropout to the images.
+        seed: of the training, the epoch, and the iteration within it, which fix the masks of dropout; None draws them
+            from torch's own generator.
         total: images of the batch over all processes; by default those given.
 
     Returns:
@@ -106,14 +108,14 @@ def update(
     total = total or len(images)
     counts = 1.0 if members.rank < total else 0.0
     images, labels = choice.move(images, labels)
-    keys = None if keys is None else choice.move(keys)[0]
     loss_sum = torch.zeros((), device=images.device)
     wrong = torch.zeros((), dtype=torch.int64, device=images.device)
     optimiser.zero_grad()
     size = choice.micro_batch or len(images)
+    rows = members.share(total) or range(1)  # a process without a share has the first image
     for start in range(0, len(images), size):
         part = slice(start, start + size)
-        net.tie_dropout(None if keys is None else keys[part])
+        net.tie_dropout(None if seed is None else BatchRows(seed, total, rows[part]))
         with _gradients_kept(model, last=start + size >= len(images)):
             with choice.autocast():
                 scores = model(images[part])

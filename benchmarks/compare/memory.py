@@ -1,6 +1,6 @@
 """The peak of memory of a contender, in a process of its own that does nothing else.
 
-Usage: python -m verydeep.bench.memory CASE CONTENDER, with the options as JSON on standard input.
+Usage: python -m benchmarks.compare.memory CASE CONTENDER, with the options as JSON on standard input.
 """
 
 import json
@@ -11,8 +11,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from verydeep.bench.contender import Options
-from verydeep.bench.environment import child_environment
+from benchmarks.compare.contender import Options
+from benchmarks.compare.environment import child_environment
 
 
 def measure_memory(options: Options, case: str, name: str) -> int | None:
@@ -28,7 +28,7 @@ def measure_memory(options: Options, case: str, name: str) -> int | None:
     Returns:
         Bytes that were resident at most; None where the contender cannot run alone.
     """
-    command = [sys.executable, "-m", "verydeep.bench.memory", case, name]
+    command = [sys.executable, "-m", "benchmarks.compare.memory", case, name]
     done = subprocess.run(
         command,
         input=json.dumps(options.as_record()),
@@ -46,9 +46,9 @@ def main(arguments: list[str]) -> None:
     """Prints the peak of one contender."""
     import gc
 
-    from verydeep.bench.contender import Absent, read_options
-    from verydeep.bench.measure import computing, find_workload
-    from verydeep.bench.rounds import prepared
+    from benchmarks.compare.contender import Absent, read_options
+    from benchmarks.compare.measure import computing, find_workload
+    from benchmarks.compare.rounds import prepared
 
     options = read_options(json.load(sys.stdin))
     case_name, name = arguments

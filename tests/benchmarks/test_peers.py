@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 
-from verydeep.bench.contender import LeftOutError, Options
-from verydeep.bench.nets import as_torchvision_builds_it, make_net, normalised, random_images
-from verydeep.bench.peer_ncnn import ncnn_net
-from verydeep.bench.peer_onnxruntime import onnx_runtime
-from verydeep.bench.peer_openvino import openvino_net
-from verydeep.bench.peer_torch import compiled, eager, timm_net
+from benchmarks.compare.contender import LeftOutError, Options
+from benchmarks.compare.nets import as_torchvision_builds_it, make_net, normalised, random_images
+from benchmarks.compare.peer_ncnn import ncnn_net
+from benchmarks.compare.peer_onnxruntime import onnx_runtime
+from benchmarks.compare.peer_openvino import openvino_net
+from benchmarks.compare.peer_torch import compiled, eager, timm_net
 from verydeep.errors import UsageError
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from verydeep.bench.contender import Absent, Call, Case, Contender, LeftOutError, Row
-from verydeep.bench.environment import Ran
+from benchmarks.compare.contender import Absent, Call, Case, Contender, LeftOutError, Row
+from benchmarks.compare.environment import Ran
 
 Progress = Callable[[str, int, int], None]
 """Told what is done, how far it is, and how far it goes."""

@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from verydeep.bench.contender import Options
-from verydeep.bench.nets import as_torchvision_builds_it, make_net, normalised, random_images
-from verydeep.bench.training import Training, our_step, peer_step
+from benchmarks.compare.contender import Options
+from benchmarks.compare.nets import as_torchvision_builds_it, make_net, normalised, random_images
+from benchmarks.compare.training import Training, our_step, peer_step
 from verydeep.device import Compute
 from verydeep.errors import UsageError
 

@@ -10,10 +10,10 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor, nn
 
-from verydeep.bench.contender import Case, Contender, Options, Row, scores_error
-from verydeep.bench.inference import version_of
-from verydeep.bench.nets import as_torchvision_builds_it, make_net, normalised
-from verydeep.bench.photographs import find_photographs, middle, of_four_thirds, rescaled
+from benchmarks.compare.contender import Case, Contender, Options, Row, scores_error
+from benchmarks.compare.inference import version_of
+from benchmarks.compare.nets import as_torchvision_builds_it, make_net, normalised
+from benchmarks.compare.photographs import find_photographs, middle, of_four_thirds, rescaled
 from verydeep.data.images import rescaled_size
 from verydeep.errors import UsageError
 from verydeep.evaluation.cost import macs_of_part

@@ -7,16 +7,16 @@ from typing import Protocol
 
 import torch
 
-from verydeep.bench.contender import Absent, Bench, Case, Options, Row
-from verydeep.bench.dense import Dense
-from verydeep.bench.environment import Ran
-from verydeep.bench.inference import Inference
-from verydeep.bench.memory import measure_memory
-from verydeep.bench.peak import product_peaks
-from verydeep.bench.pipeline import Pipeline
-from verydeep.bench.predict import Predict
-from verydeep.bench.rounds import Progress, rows_of, time_rounds
-from verydeep.bench.training import Training
+from benchmarks.compare.contender import Absent, Bench, Case, Options, Row
+from benchmarks.compare.dense import Dense
+from benchmarks.compare.environment import Ran
+from benchmarks.compare.inference import Inference
+from benchmarks.compare.memory import measure_memory
+from benchmarks.compare.peak import product_peaks
+from benchmarks.compare.pipeline import Pipeline
+from benchmarks.compare.predict import Predict
+from benchmarks.compare.rounds import Progress, rows_of, time_rounds
+from benchmarks.compare.training import Training
 from verydeep.errors import UserError
 
 

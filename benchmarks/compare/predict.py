@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
-from verydeep.bench.contender import Case, Contender, LeftOutError, Options, Row
-from verydeep.bench.environment import Ran, child_environment, run_process
-from verydeep.bench.inference import version_of
-from verydeep.bench.nets import make_net
-from verydeep.bench.photographs import find_photographs
+from benchmarks.compare.contender import Case, Contender, LeftOutError, Options, Row
+from benchmarks.compare.environment import Ran, child_environment, run_process
+from benchmarks.compare.inference import version_of
+from benchmarks.compare.nets import make_net
+from benchmarks.compare.photographs import find_photographs
 from verydeep.convnets.foreign.names import TORCHVISION_MEAN, TORCHVISION_STD, pixels
 from verydeep.convnets.foreign.targets import TARGETS, export
 from verydeep.errors import UsageError, UserError
@@ -122,7 +122,7 @@ class Predict:
         return depth + ("_bn" if net.geometry.batch_norm else ""), str(file)
 
     def _top5(self, files: list[str]) -> list[str]:
-        return [sys.executable, "-m", "verydeep.bench.top5", self._model, self.options.precision, *files]
+        return [sys.executable, "-m", "benchmarks.compare.top5", self._model, self.options.precision, *files]
 
     def _ours(self, name: str, command: Callable[[], list[str]], *, compared: bool = True) -> Contender:
         def make() -> Callable[[], Ran]:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.compare.contender import Options
+from benchmarks.compare.photographs import find_photographs, of_four_thirds
+from benchmarks.compare.pipeline import Pipeline
 from conftest import scene
-from verydeep.bench.contender import Options
-from verydeep.bench.photographs import find_photographs, of_four_thirds
-from verydeep.bench.pipeline import Pipeline
 from verydeep.errors import UserError
 
 

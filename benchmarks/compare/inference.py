@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from verydeep.bench.contender import Case, Contender, Options, Row, scores_error
-from verydeep.bench.nets import as_torchvision_builds_it, make_net, normalised, random_images
-from verydeep.bench.peer_ncnn import ncnn_net
-from verydeep.bench.peer_onnxruntime import onnx_runtime
-from verydeep.bench.peer_openvino import openvino_net
-from verydeep.bench.peer_torch import Bind, compiled, eager, timm_net
-from verydeep.bench.photographs import find_photographs, scaled_crops
+from benchmarks.compare.contender import Case, Contender, Options, Row, scores_error
+from benchmarks.compare.nets import as_torchvision_builds_it, make_net, normalised, random_images
+from benchmarks.compare.peer_ncnn import ncnn_net
+from benchmarks.compare.peer_onnxruntime import onnx_runtime
+from benchmarks.compare.peer_openvino import openvino_net
+from benchmarks.compare.peer_torch import Bind, compiled, eager, timm_net
+from benchmarks.compare.photographs import find_photographs, scaled_crops
 from verydeep.nets.architecture import layers
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.accelerate import Accelerated, accelerate

@@ -10,22 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from verydeep.bench.contender import Case, Contender, Options, Row
-from verydeep.bench.inference import version_of
-from verydeep.bench.nets import as_torchvision_builds_it, make_net, normalised, random_images
-from verydeep.bench.peer_torch import check_compiler
-from verydeep.device import Compute, choose
+from benchmarks.compare.contender import Case, Contender, Options, Row
+from benchmarks.compare.inference import version_of
+from benchmarks.compare.nets import as_torchvision_builds_it, make_net, normalised, random_images
+from benchmarks.compare.peer_torch import check_compiler
+from verydeep.device import Compute
 from verydeep.errors import UsageError
 from verydeep.nets.architecture import layers
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.training import can_train, place
+from verydeep.speed.choosing import choose_training
+from verydeep.speed.training import place
 from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import find_recipe
 from verydeep.training.update import update
 
 _ROUNDS = 5
 _FEW = 2
-_MEASURED_PIXELS = 8 * 224 * 224
 _RECIPE = find_recipe("small-images")
 
 
@@ -200,29 +200,17 @@ class _One:
         )
 
     def _ours(self) -> Contender:
-        asked = self.options.precision
-
-        made: list[Compute] = []
-
-        def make() -> Step:
-            made[:] = [self._choice(asked)]
-            return our_step(copy.deepcopy(self.net), self.images, self.labels, made[0])
+        asked, threads = self.options.precision, self.options.threads
+        precision = None if asked == "auto" else asked
+        choice = choose_training(self.net.geometry, device="cpu", precision=precision, threads=threads)
 
         return Contender(
             name=f"verydeep {version_of('verydeep')}",
-            make=make,
+            make=lambda: our_step(copy.deepcopy(self.net), self.images, self.labels, choice),
             is_ours=True,
-            precision_taken=lambda: made[0].precision,
-            computed_by=lambda: str(made[0]),
+            precision=choice.precision,
+            computed_by=lambda: str(choice),
         )
-
-    def _choice(self, precision: str) -> Compute:
-        """Precision and layout, by timing a step with each, as ``verydeep train`` does."""
-        count = max(1, min(len(self.images), _MEASURED_PIXELS // self.net.geometry.crop**2))
-        few = self.images[:count], self.labels[:count]
-        asked = None if precision == "auto" else precision
-        make = lambda choice: our_step(copy.deepcopy(self.net), *few, choice)  # noqa: E731 - short
-        return choose(make, device="cpu", precision=asked, threads=self.options.threads, kernel=can_train())[0]
 
     def _peers(self) -> list[Contender]:
         peers = []

@@ -1,14 +1,21 @@
 """The speeds as a person reads them in a terminal."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.bench.contender import Bench, Row, Summary, allocator_in_words
+from benchmarks.compare.contender import Bench, Row, Summary, allocator_in_words
 from verydeep.cli.printed import print_table
 from verydeep.machine import environment
+
+
+def report_progress(what: str, done: int, total: int) -> None:
+    """Writes how far the measurement is over the last line of a terminal; elsewhere nothing."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{what} {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
 def print_bench(found: Bench) -> None:

@@ -6,9 +6,9 @@ from importlib.metadata import version
 
 import pytest
 
-from verydeep.bench.contender import Options
-from verydeep.bench.environment import child_environment, run_process
-from verydeep.bench.memory import measure_memory
+from benchmarks.compare.contender import Options
+from benchmarks.compare.environment import child_environment, run_process
+from benchmarks.compare.memory import measure_memory
 from verydeep.errors import UserError
 
 

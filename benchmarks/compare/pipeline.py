@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from verydeep.bench.contender import Call, Case, Contender, Options, Row
-from verydeep.bench.inference import version_of
-from verydeep.bench.peer_crops import (
+from benchmarks.compare.contender import Call, Case, Contender, Options, Row
+from benchmarks.compare.inference import version_of
+from benchmarks.compare.peer_crops import (
     Draw,
     Read,
     opencv_centre,
@@ -28,7 +28,7 @@ from verydeep.bench.peer_crops import (
     torchvision_training,
     upright,
 )
-from verydeep.bench.photographs import find_photographs
+from benchmarks.compare.photographs import find_photographs
 from verydeep.data.augment import TrainingView
 from verydeep.data.batches import batches_by_shape, training_batches
 from verydeep.data.image_set import ImageSet

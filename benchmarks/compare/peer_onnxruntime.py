@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from verydeep.bench.contender import Call
-from verydeep.bench.peer_torch import Bind
+from benchmarks.compare.contender import Call
+from benchmarks.compare.peer_torch import Bind
 
 
 def onnx_runtime(twin: nn.Module, example: Tensor, threads: int) -> Bind:

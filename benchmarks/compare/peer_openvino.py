@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from verydeep.bench.contender import Call
-from verydeep.bench.peer_torch import Bind
+from benchmarks.compare.contender import Call
+from benchmarks.compare.peer_torch import Bind
 from verydeep.errors import UserError
 from verydeep.speed.openvino_net import import_nncf, import_openvino
 

@@ -63,9 +63,9 @@ class Options:
         Raises:
             UsageError: an unknown name, a number out of range, or an option that would say nothing.
         """
-        for option, value, known in (("what", self.what, WHATS), ("precision", self.precision, PRECISIONS)):
+        for option, value, known in (("", self.what, WHATS), ("--precision ", self.precision, PRECISIONS)):
             if value not in known:
-                raise UsageError(f"--{option} {value}: choose one of {', '.join(known)}")
+                raise UsageError(f"{option}{value}: choose one of {', '.join(known)}")
         numbers = {"threads": [self.threads], "photographs": [self.photographs], "batch": list(self.batches)}
         numbers["rounds"] = [] if self.rounds is None else [self.rounds]
         for option, values in numbers.items():
@@ -80,7 +80,7 @@ class Options:
                 "--width, --batch-norm"
             )
         if ignored := [_OPTIONS[name] for name in _IGNORED[self.what] if name in given]:
-            raise UsageError(f"--what {self.what} has no use for {', '.join(ignored)}: leave it out")
+            raise UsageError(f"{self.what} has no use for {', '.join(ignored)}: leave it out")
 
     def as_record(self) -> dict[str, Any]:
         """The fields, for JSON."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from verydeep.bench.contender import Options
+from benchmarks.compare.contender import Options
 from verydeep.errors import UsageError
 from verydeep.nets.architecture import layers
 from verydeep.nets.model_file import load

@@ -1,32 +1,15 @@
-"""What ``verydeep bench`` does with its options: measure, and draw."""
+"""The speeds as a drawing: bars, one group for each case."""
 
-import warnings
 from pathlib import Path
 
-from verydeep.bench.contender import Bench, Options
-from verydeep.bench.measure import measure
-from verydeep.cli.terminal import reporting
+from benchmarks.compare.bars import bars
+from benchmarks.compare.contender import Bench
 from verydeep.errors import UserError
 from verydeep.files import atomic_write
-from verydeep.report.bars import bars
-
-
-def run(options: Options) -> Bench:
-    """Measures, and shows how far it is.
-
-    Args:
-        options: what, and how.
-
-    Raises:
-        UserError: the data or the model cannot be used.
-    """
-    with reporting() as reporter, warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # what libraries plan is of no use to who compares them
-        return measure(options, reporter.progress)
 
 
 def write_figure(found: Bench, file: Path) -> None:
-    """Writes the speeds as bars, one group for each case.
+    """Writes the speeds as bars.
 
     Raises:
         UserError: the file cannot be written.
@@ -48,4 +31,4 @@ def figure(found: Bench) -> str:
         ]
         for case in found.cases
     }
-    return bars(f"verydeep bench --what {found.options.what}", "images/s", groups)
+    return bars(f"python -m benchmarks {found.options.what}", "images/s", groups)

@@ -1,6 +1,6 @@
 """The five likeliest classes of photographs by their central crops: the work of the plain script, done by verydeep.
 
-Usage: python -m verydeep.bench.top5 MODEL PRECISION PHOTOGRAPH...
+Usage: python -m benchmarks.compare.top5 MODEL PRECISION PHOTOGRAPH...
 """
 
 import sys

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from verydeep.bench.contender import Call, LeftOutError
+from benchmarks.compare.contender import Call, LeftOutError
 from verydeep.convnets.foreign.targets import TARGETS, to_state_dict
 from verydeep.errors import UserError
 from verydeep.nets.net import VeryDeep

@@ -6,8 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from verydeep.bench.contender import Absent, Bench, Case, Contender, LeftOutError, Options, read_options, scores_error
-from verydeep.bench.rounds import prepared, rows_of, time_rounds
+from benchmarks.compare.contender import (
+    Absent,
+    Bench,
+    Case,
+    Contender,
+    LeftOutError,
+    Options,
+    read_options,
+    scores_error,
+)
+from benchmarks.compare.rounds import prepared, rows_of, time_rounds
 from verydeep.errors import UsageError
 
 
@@ -157,7 +166,7 @@ def test_options_survive_json(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"what": "speed"}, "--what speed: choose one of inference, training"),
+        ({"what": "speed"}, "speed: choose one of inference, training"),
         ({"precision": "fp8"}, "--precision fp8: choose one of fp32, bf16"),
         ({"rounds": 0}, "--rounds 0: give 1 or more"),
         ({"batches": (8, 0)}, "--batch 0: give 1 or more"),
@@ -165,14 +174,14 @@ def test_options_survive_json(tmp_path):
         ({"crop": 48}, "--crop 48: give a multiple of 32"),
         ({"model": "runs/one", "crop": 64}, "--model has its own architecture, crop, width and batch norm"),
         ({"model": "runs/one", "architecture": "E"}, "--model has its own architecture, crop, width and batch norm"),
-        ({"what": "pipeline", "model": "runs/one"}, "--what pipeline has no use for --model: leave it out"),
-        ({"what": "pipeline", "width": 0.5, "batches": (8,)}, "--what pipeline has no use for --width, --batch: leave"),
-        ({"what": "pipeline", "architecture": "E"}, "--what pipeline has no use for --architecture: leave it out"),
-        ({"what": "pipeline", "precision": "bf16"}, "--what pipeline has no use for --precision: leave it out"),
-        ({"what": "predict", "batches": (8,)}, "--what predict has no use for --batch: leave it out"),
-        ({"what": "dense", "batches": (8,)}, "--what dense has no use for --batch: leave it out"),
-        ({"what": "training", "data": Path("photos")}, "--what training has no use for --data: leave it out"),
-        ({"what": "inference", "photographs": 8}, "--what inference has no use for --photographs: leave it out"),
+        ({"what": "pipeline", "model": "runs/one"}, "pipeline has no use for --model: leave it out"),
+        ({"what": "pipeline", "width": 0.5, "batches": (8,)}, "pipeline has no use for --width, --batch: leave"),
+        ({"what": "pipeline", "architecture": "E"}, "pipeline has no use for --architecture: leave it out"),
+        ({"what": "pipeline", "precision": "bf16"}, "pipeline has no use for --precision: leave it out"),
+        ({"what": "predict", "batches": (8,)}, "predict has no use for --batch: leave it out"),
+        ({"what": "dense", "batches": (8,)}, "dense has no use for --batch: leave it out"),
+        ({"what": "training", "data": Path("photos")}, "training has no use for --data: leave it out"),
+        ({"what": "inference", "photographs": 8}, "inference has no use for --photographs: leave it out"),
         ({"photographs": -1}, "--photographs -1: give 1 or more"),
     ],
 )

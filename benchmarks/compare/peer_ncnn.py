@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from verydeep.bench.contender import Call, LeftOutError
-from verydeep.bench.peer_torch import Bind
+from benchmarks.compare.contender import Call, LeftOutError
+from benchmarks.compare.peer_torch import Bind
 
 
 def ncnn_net(twin: nn.Module, threads: int) -> Bind:

@@ -3,11 +3,11 @@
 import pytest
 import torchvision
 
+from benchmarks.compare import plain_script, top5
+from benchmarks.compare.contender import LeftOutError, Options
+from benchmarks.compare.nets import as_torchvision_builds_it
+from benchmarks.compare.predict import Predict
 from conftest import scene
-from verydeep.bench import plain_script, top5
-from verydeep.bench.contender import LeftOutError, Options
-from verydeep.bench.nets import as_torchvision_builds_it
-from verydeep.bench.predict import Predict
 from verydeep.errors import UsageError
 
 

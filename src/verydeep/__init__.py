@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from verydeep.machine import package_version
 
 if TYPE_CHECKING:
+    from verydeep.convnets.foreign.twin import to_torchvision as to_torchvision
     from verydeep.data.datasets import open_data as open_data
     from verydeep.data.named import fetch as fetch
     from verydeep.errors import UserError as UserError
@@ -51,11 +52,12 @@ _HOMES = {
     "read_card": "nets.model_file",
     "resume": "runs.start",
     "save": "nets.model_file",
+    "to_torchvision": "convnets.foreign.twin",
     "train": "runs.start",
     "tune_allocator": "speed.allocator",
 }
 
-_OLD_NAMES = {"Execution": "ComputeOptions", "MistakeError": "UserError"}
+_OLD_NAMES = {"ComputeOptions": "ComputeOptions", "UserError": "UserError"}
 """Names of 0.1.0 that are still understood."""
 
 __all__ = list(_HOMES)

@@ -9,8 +9,7 @@ from verydeep.device import Compute
 from verydeep.evaluation import measure
 from verydeep.evaluation.cost import macs_of_part, plan_cost, shown_macs
 from verydeep.evaluation.protocols import PROTOCOLS
-from verydeep.nets.architecture import layers
-from verydeep.nets.cost import feature_macs, head_macs, score_positions
+from verydeep.nets.architecture import feature_macs, head_macs, layers, score_positions
 from verydeep.nets.net import VeryDeep
 
 CHOICE = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from verydeep.nets.dropout import BatchRows, Dropout, kept_units
+from verydeep.nets.layers import BatchRows, Dropout, kept_units
 from verydeep.nets.net import VeryDeep
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from verydeep.data.image_set import ImageSet
 from verydeep.evaluation.protocols import Method, Protocol
 from verydeep.evaluation.tiling import map_macs
-from verydeep.nets.cost import head_macs, score_positions
+from verydeep.nets.architecture import head_macs, score_positions
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
 

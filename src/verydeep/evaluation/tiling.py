@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from verydeep.nets.architecture import Geometry, layers
-from verydeep.nets.cost import feature_macs, map_side
+from verydeep.nets.architecture import Geometry, feature_macs, layers, map_side
 from verydeep.paper import constants
 from verydeep.speed.accelerate import Computing
 

@@ -1,6 +1,10 @@
-"""Table 1 as rows, and everything that follows from a row: layers, shapes, parameters, work, receptive field."""
+"""Table 1 as rows, and what follows from a row: layers, shapes, parameters, MACs, receptive field.
+
+A MAC is a multiplication with an addition.
+"""
 
 from dataclasses import dataclass
+from functools import cache
 
 from verydeep.errors import UsageError
 from verydeep.paper import constants
@@ -87,25 +91,8 @@ ARCHITECTURES: dict[str, Architecture] = {row.name: row for row in _ROWS}
 """The rows by the paper's name."""
 
 
-def _plain(name: str) -> str:
-    return name.casefold().replace("-", "").replace("_", "").replace(" ", "")
-
-
-_BY_PLAIN_NAME = {_plain(name): row for row in _ROWS for name in (row.name, *row.aliases)}
-
-
 def find_architecture(name: str) -> tuple[Architecture, bool]:
-    """Finds an architecture by any of its names.
-
-    Args:
-        name: such as ``D``, ``vgg16``, ``VGG-16`` or, with batch norm, ``vgg16_bn`` and ``D-bn``.
-
-    Returns:
-        The row, and whether the name asks for batch norm.
-
-    Raises:
-        UsageError: no architecture has this name.
-    """
+    """Finds the row of a name such as ``D``, ``vgg16`` or ``D-bn``, and whether the name asks for batch norm."""
     plain = _plain(name)
     if plain in _BY_PLAIN_NAME:
         return _BY_PLAIN_NAME[plain], False
@@ -113,6 +100,13 @@ def find_architecture(name: str) -> tuple[Architecture, bool]:
         return _BY_PLAIN_NAME[plain[:-2]], True
     known = ", ".join(row.title for row in _ROWS)
     raise UsageError(f"unknown architecture {name!r}: choose one of {known}")
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", "").replace("_", "").replace(" ", "")
+
+
+_BY_PLAIN_NAME = {_plain(name): row for row in _ROWS for name in (row.name, *row.aliases)}
 
 
 def scaled_channels(channels: int, width: float, multiple: int) -> int:
@@ -133,17 +127,14 @@ def scaled_length(length: int, crop: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """All numbers that fix the shapes of a net.
+    """The numbers that fix the shapes of a net.
 
     Attributes:
         architecture: a row of Table 1.
-        batch_norm: a batch norm after each convolution.
+        batch_norm: whether a batch norm follows each convolution.
         num_classes: outputs of fc8.
         crop: side of the training crop, pixels: a multiple of 32.
         width: factor on the channels of every layer but the last.
-
-    Raises:
-        UsageError: a number out of range.
     """
 
     architecture: Architecture
@@ -188,18 +179,18 @@ class Geometry:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One layer with everything that is known of it before any weight is.
+    """A layer and what follows from the geometry of its net.
 
     Attributes:
         name: as everybody cites it: conv1_1, bn1_1, relu1_1, norm1, pool1, fc6, relu6, drop6.
         kind: convolution, batch-norm, relu, local-response-norm, max-pool, fully-connected or dropout.
-        kernel: side of the kernel, pixels of its input; 1 for layers that work on single places.
+        kernel: side of the kernel, positions of its input; 1 for layers that work on single positions.
         in_channels: channels that go in.
         channels: channels that come out.
         side: side of the output for one crop.
-        parameters: weights and biases.
-        macs: multiplications with an addition for one crop, in convolutions and fully connected layers.
-        receptive_field: side of the part of the input that one output sees, pixels.
+        parameters: number of weights and biases.
+        macs: MACs for one crop, in convolutions and fully connected layers.
+        receptive_field: side of the part of the image that one output sees, pixels.
     """
 
     name: str
@@ -213,23 +204,19 @@ class Layer:
     receptive_field: int
 
 
-def layers(geometry: Geometry, *, features_only: bool = False) -> list[Layer]:
-    """Lists the layers from the image to the scores.
-
-    Args:
-        geometry: what fixes the shapes.
-        features_only: stop after the last pooling.
+@cache
+def layers(geometry: Geometry, *, features_only: bool = False) -> tuple[Layer, ...]:
+    """Lists the layers from the image to the scores, or to the last pooling for ``features_only``.
 
     Paper: section 2.1, Table 1. Choice: 1x1 convolutions are not padded; dropout stands after the ReLUs of fc6 and fc7.
     """
     rows: list[Layer] = []
     channels, side, field, step = 3, geometry.crop, 1, 1
 
-    def add(name: str, kind: str, *, kernel: int = 1, out: int | None = None, weights: bool = False) -> None:
+    def add(name: str, kind: str, kernel: int = 1, out: int | None = None) -> None:
         nonlocal channels
-        out = channels if out is None else out
-        count = kernel * kernel * channels * out if weights else 0
-        parameters = count + out if weights else 2 * out if kind == "batch-norm" else 0
+        out = out or channels
+        weights = kernel * kernel * channels * out if kind in ("convolution", "fully-connected") else 0
         rows.append(
             Layer(
                 name=name,
@@ -238,8 +225,8 @@ def layers(geometry: Geometry, *, features_only: bool = False) -> list[Layer]:
                 in_channels=channels,
                 channels=out,
                 side=side,
-                parameters=parameters,
-                macs=count * side * side,
+                parameters=weights + out if weights else 2 * out if kind == "batch-norm" else 0,
+                macs=weights * side * side,
                 receptive_field=field,
             )
         )
@@ -250,23 +237,54 @@ def layers(geometry: Geometry, *, features_only: bool = False) -> list[Layer]:
         for index, kernel in enumerate(kernels, start=1):
             label = f"{block}_{index}"
             field += (kernel - 1) * step
-            add(f"conv{label}", "convolution", kernel=kernel, out=out, weights=True)
+            add(f"conv{label}", "convolution", kernel, out)
             if geometry.batch_norm:
                 add(f"bn{label}", "batch-norm")
             add(f"relu{label}", "relu")
             if geometry.architecture.local_response_norm and label == "1_1":
                 add("norm1", "local-response-norm")
         side, field, step = side // 2, field + step, step * 2
-        add(f"pool{block}", "max-pool", kernel=2)
+        add(f"pool{block}", "max-pool", 2)
 
     if features_only:
-        return rows
+        return tuple(rows)
     hidden = scaled_channels(constants.FC_CHANNELS, geometry.width, 32)
     field += (geometry.fc6_kernel - 1) * step
     side = 1
     for number, kernel, out in ((6, geometry.fc6_kernel, hidden), (7, 1, hidden), (8, 1, geometry.num_classes)):
-        add(f"fc{number}", "fully-connected", kernel=kernel, out=out, weights=True)
+        add(f"fc{number}", "fully-connected", kernel, out)
         if number < 8:
             add(f"relu{number}", "relu")
             add(f"drop{number}", "dropout")
-    return rows
+    return tuple(rows)
+
+
+def map_side(side: int, *, ceil: bool = False) -> int:
+    """Side of the map after the last pooling for a side of the image; ``ceil``: pooling rounds up, as Caffe's does."""
+    return -(-side // constants.TOTAL_STRIDE) if ceil else side // constants.TOTAL_STRIDE
+
+
+def score_positions(geometry: Geometry, height: int, width: int, *, ceil: bool = False) -> tuple[int, int]:
+    """Height and width of the class score map of an image of height x width pixels.
+
+    Paper: section 3.2.
+    """
+    kernel = geometry.fc6_kernel
+    return map_side(height, ceil=ceil) - kernel + 1, map_side(width, ceil=ceil) - kernel + 1
+
+
+def feature_macs(geometry: Geometry, height: int, width: int, *, ceil: bool = False) -> int:
+    """MACs of the convolutions for one image of height x width pixels."""
+    total, side = 0, geometry.crop
+    for layer in layers(geometry):
+        if layer.kind == "convolution":
+            total += layer.macs // side**2 * height * width
+        elif layer.kind == "max-pool":
+            side = layer.side
+            height, width = ((length + ceil) // 2 for length in (height, width))
+    return total
+
+
+def head_macs(geometry: Geometry) -> int:
+    """MACs of the fully connected layers for one position of the class score map."""
+    return sum(layer.macs for layer in layers(geometry) if layer.kind == "fully-connected")

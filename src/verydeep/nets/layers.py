@@ -1,14 +1,18 @@
-"""The layers of the nets as modules of PyTorch."""
+"""The layers of the nets as PyTorch modules, dropout with a seeded generator, and gradient checkpointing."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from verydeep.nets.architecture import Layer
-from verydeep.nets.dropout import Dropout
 from verydeep.nets.small_maps import convolve_small, is_small, windows
 from verydeep.paper import constants
 
@@ -16,67 +20,8 @@ _WINDOW_FLOATS: Final = 2**28
 """Largest copy of overlapping windows that a dense fc6 makes: 1 GiB in float32."""
 
 
-class Convolution(nn.Conv2d):
-    """A convolution of stride 1 that keeps the resolution; its weights are filled by name, elsewhere."""
-
-    def __init__(self, layer: Layer) -> None:
-        super().__init__(layer.in_channels, layer.channels, layer.kernel, padding=layer.kernel // 2)
-
-    def reset_parameters(self) -> None:
-        """Leaves the weights empty: PyTorch's default costs seconds and would be thrown away."""
-
-    def forward(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k y x"]:
-        """Convolves; small maps on the processor as a matrix product, which is the same sum in another order."""
-        precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.weight.dtype
-        if self.kernel_size[0] > 1 and not torch.compiler.is_compiling() and is_small(map_, precision):
-            assert self.bias is not None
-            return convolve_small(map_, self.weight, self.bias, precision)
-        return super().forward(map_)
-
-
-class FullyConnected(nn.Conv2d):
-    """A fully connected layer as an unpadded convolution, computed as one matrix product.
-
-    Where the map is exactly one place this costs what ``nn.Linear`` costs. Weights and input are flattened in the order
-    in which the weights lie in memory, so that neither layout copies them.
-
-    Paper: section 3.2.
-    """
-
-    def __init__(self, layer: Layer) -> None:
-        super().__init__(layer.in_channels, layer.channels, layer.kernel)
-
-    def reset_parameters(self) -> None:
-        """Leaves the weights empty, as Convolution does."""
-
-    def forward(self, map_: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k i j"]:
-        """Gives the scores at every place where the kernel fits.
-
-        Args:
-            map_: a feature map of at least the kernel's size.
-        """
-        kernel = self.kernel_size[0]
-        n, c, h, w = map_.shape
-        i, j = h - kernel + 1, w - kernel + 1
-        if n * i * j * c * kernel**2 > _WINDOW_FLOATS:
-            return super().forward(map_)
-        if kernel > 1 and self.weight.is_contiguous(memory_format=torch.channels_last):
-            places = windows(map_.permute(0, 2, 3, 1), kernel)
-            weight = self.weight.permute(0, 2, 3, 1)
-        else:
-            places = windows(map_.permute(0, 2, 3, 1), kernel).permute(0, 1, 2, 5, 3, 4)
-            weight = self.weight
-        scores = F.linear(places.reshape(n, i * j, -1), weight.reshape(self.out_channels, -1), self.bias)
-        return scores.reshape(n, i, j, -1).permute(0, 3, 1, 2)
-
-
 def make_module(layer: Layer, dropout: float) -> nn.Module:
-    """Makes the module of a layer, its weights empty.
-
-    Args:
-        layer: a row of ``layers``.
-        dropout: probability, for a dropout.
-    """
+    """Makes the module of a layer, its weights uninitialised."""
     match layer.kind:
         case "convolution":
             return Convolution(layer)
@@ -95,3 +40,145 @@ def make_module(layer: Layer, dropout: float) -> nn.Module:
         case "dropout":
             return Dropout(dropout, int(layer.name.removeprefix("drop")))
     raise AssertionError(layer.kind)
+
+
+class Convolution(nn.Conv2d):
+    """A convolution of stride 1 that keeps the resolution."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer.in_channels, layer.channels, layer.kernel, padding=layer.kernel // 2)
+
+    def reset_parameters(self) -> None:
+        """Leaves the weights uninitialised: PyTorch's default takes seconds and would be overwritten."""
+
+    def forward(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k y x"]:
+        """Convolves; small maps on the CPU as a matrix multiplication, which adds up in another order."""
+        precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.weight.dtype
+        if self.kernel_size[0] > 1 and not torch.compiler.is_compiling() and is_small(map_, precision):
+            assert self.bias is not None
+            return convolve_small(map_, self.weight, self.bias, precision)
+        return super().forward(map_)
+
+
+class FullyConnected(nn.Conv2d):
+    """A fully connected layer as an unpadded convolution, computed as one matrix multiplication.
+
+    Where the map has exactly one position this costs what ``nn.Linear`` costs. Weights and input are flattened in the
+    order in which the weights lie in memory, so that neither layout copies them.
+
+    Paper: section 3.2.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer.in_channels, layer.channels, layer.kernel)
+
+    def reset_parameters(self) -> None:
+        """Leaves the weights uninitialised, as Convolution does."""
+
+    def forward(self, map_: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k i j"]:
+        """Computes the scores at every position where the kernel fits."""
+        kernel = self.kernel_size[0]
+        n, c, h, w = map_.shape
+        i, j = h - kernel + 1, w - kernel + 1
+        if n * i * j * c * kernel**2 > _WINDOW_FLOATS:
+            return super().forward(map_)
+        if kernel > 1 and self.weight.is_contiguous(memory_format=torch.channels_last):
+            positions = windows(map_.permute(0, 2, 3, 1), kernel)
+            weight = self.weight.permute(0, 2, 3, 1)
+        else:
+            positions = windows(map_.permute(0, 2, 3, 1), kernel).permute(0, 1, 2, 5, 3, 4)
+            weight = self.weight
+        scores = F.linear(positions.reshape(n, i * j, -1), weight.reshape(self.out_channels, -1), self.bias)
+        return scores.reshape(n, i, j, -1).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class BatchRows:
+    """Which images of the batch over all processes a net computes next.
+
+    Attributes:
+        seed: seed of the training, epoch, and iteration within it.
+        total: images of the batch over all processes.
+        rows: of these images.
+    """
+
+    seed: tuple[int, int, int]
+    total: int
+    rows: range
+
+
+class Dropout(nn.Module):
+    """Zeroes units while training, and scales up those it keeps.
+
+    Masks are drawn for a whole batch: they are the same for any split of it over processes and micro-batches.
+
+    Args:
+        p: probability of zeroing a unit.
+        layer: number of the layer.
+
+    Attributes:
+        batch: which rows of which batch come next; None draws masks from torch's global generator.
+
+    Paper: section 3.1.
+    """
+
+    def __init__(self, p: float, layer: int) -> None:
+        super().__init__()
+        self.p, self.layer = p, layer
+        self.batch: BatchRows | None = None
+        self._drawn: tuple[tuple[object, ...], Tensor] | None = None
+
+    def forward(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n c y x"]:
+        """Drops units while training; otherwise returns its input."""
+        if not self.training or self.p == 0:
+            return map_
+        if self.batch is None:
+            return F.dropout(map_, self.p)
+        rows = self.batch.rows
+        kept = self._kept(self.batch, map_[0].numel(), map_.device)[rows.start : rows.stop : rows.step]
+        return map_ * (kept.view_as(map_).to(map_.dtype) / (1 - self.p))
+
+    def _kept(self, batch: BatchRows, units: int, device: torch.device) -> Bool[Tensor, "n u"]:
+        """The mask of the whole batch, drawn once for all its parts."""
+        key = (batch.seed, batch.total, units, device, self.p)
+        if self._drawn is None or self._drawn[0] != key:
+            self._drawn = key, kept_units(batch.seed, self.layer, batch.total, units, self.p, device)
+        return self._drawn[1]
+
+    def extra_repr(self) -> str:
+        """Such as ``p=0.5``."""
+        return f"p={self.p}"
+
+
+def kept_units(
+    seed: tuple[int, int, int], layer: int, total: int, units: int, p: float, device: torch.device | str = "cpu"
+) -> Bool[Tensor, "n u"]:
+    """Draws the units that dropout keeps; each layer has its own masks, and so has each kind of device."""
+    state = np.random.SeedSequence([*seed, layer]).generate_state(1, np.uint64)
+    generator = torch.Generator(device).manual_seed(int(state[0]))
+    bits = torch.empty(total, -(-units // 4), dtype=torch.int64, device=device)
+    bits.random_(-(2**63), None, generator=generator)
+    quarters = bits.view(torch.int16)[:, :units]  # four numbers from each draw: a quarter of its cost
+    return quarters >= round(p * 2**16) - 2**15
+
+
+def recomputed(block: nn.Module, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n d v u"]:
+    """Computes a block and keeps its input alone for the backward pass, which computes its activations again."""
+    output: Tensor = checkpoint(
+        block, map_, use_reentrant=False, context_fn=lambda: (nullcontext(), _frozen_statistics(block))
+    )
+    return output
+
+
+@contextmanager
+def _frozen_statistics(block: nn.Module) -> Iterator[None]:
+    """Keeps batch norm from counting a batch twice in its running statistics."""
+    norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum

@@ -10,10 +10,8 @@ from torch import Generator, Tensor, nn
 from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import Geometry, find_architecture, layers, scaled_length
-from verydeep.nets.dropout import BatchRows, Dropout
 from verydeep.nets.initialise import find_initialisation
-from verydeep.nets.layers import Convolution, FullyConnected, make_module
-from verydeep.nets.recompute import recomputed
+from verydeep.nets.layers import BatchRows, Convolution, Dropout, FullyConnected, make_module, recomputed
 from verydeep.paper import constants
 
 IMAGENET_MEAN: Final = (123.68, 116.779, 103.939)
@@ -291,17 +289,10 @@ class VeryDeep(nn.Module):
         return {name: outputs[name] for name in names}
 
     def as_torchvision(self) -> nn.Module:
-        """Gives a VGG of torchvision with these weights, shared: ``features.*``, ``classifier.*`` and its input.
+        """Returns ``verydeep.to_torchvision`` of this net."""
+        from verydeep.convnets.foreign.twin import to_torchvision
 
-        Its input is RGB in 0..1 less (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225), whatever this net
-        subtracts. Like every VGG of torchvision it squeezes larger images into one place, and is not dense.
-
-        Raises:
-            UsageError: torchvision has no such net: A-LRN, C, B-5x5, other widths or crops.
-        """
-        from verydeep.convnets.foreign.twin import torchvision_twin
-
-        return torchvision_twin(self)
+        return to_torchvision(self)
 
     def set_input(self, mean: Iterable[float], divisor: Iterable[float] = (1, 1, 1)) -> None:
         """Sets what is subtracted from the pixels and what divides them, one number per channel, RGB in 0..255."""

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from verydeep.device import Compute
 from verydeep.distributed import local_rank, processes
 from verydeep.errors import UserError
-from verydeep.nets.dropout import BatchRows
+from verydeep.nets.layers import BatchRows
 from verydeep.nets.net import VeryDeep
 
 

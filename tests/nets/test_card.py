@@ -2,7 +2,7 @@
 
 import pytest
 
-from verydeep.cli.card import card_facts, error_line
+from verydeep.convnets.card import card_facts, error_line
 from verydeep.errors import UserError
 from verydeep.nets.model_card import DataCard, make_card
 from verydeep.nets.model_file import read_card, save

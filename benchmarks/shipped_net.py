@@ -24,12 +24,13 @@ from verydeep.data.datasets import DataSet, hold_out, open_data
 from verydeep.data.image_set import ImageSet
 from verydeep.evaluation.evaluate import Result, evaluate
 from verydeep.nets.model_card import ModelCard
-from verydeep.nets.model_file import load, read_card, save
+from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.nets.shipped import SHIPPED_FILE
 from verydeep.runs.finish import Trained
 from verydeep.runs.start import fit, resume
 from verydeep.training.recipe import Recipe, find_recipe
+from verydeep.weights.resolve import load, read_card
 
 PROTOCOLS = ("centre", "single", "multi-scale")
 TRAIN_SCALE = (32, 42)

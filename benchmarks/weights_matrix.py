@@ -23,12 +23,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from verydeep.convnets.foreign.peers import compare
-from verydeep.convnets.foreign.readers import assemble, read_foreign
-from verydeep.convnets.foreign.targets import TARGETS, export
 from verydeep.data.images import read_image
 from verydeep.nets.net import VeryDeep
 from verydeep.testing.classifier import find_images
+from verydeep.weights.imported import assemble
+from verydeep.weights.readers import read_weights
+from verydeep.weights.verify import compare
+from verydeep.weights.writers import TARGETS, export
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 NETS = ("D", "E", "D-bn", "E-bn")
@@ -167,7 +168,7 @@ def measure(way: Way, net: str, images: list[Image.Image], folder: Path) -> tupl
     """Gives the largest relative difference, and whether the weights come back bit by bit."""
     file = folder / f"{net}-there{way.suffix}"
     way.write(net, file)
-    foreign = read_foreign(file)
+    foreign = read_weights(file)
     made: VeryDeep = assemble(foreign)
     difference = compare(file, foreign, made, images).largest_difference
     if way.back is None:

@@ -21,14 +21,14 @@ from typer.testing import CliRunner
 import verydeep
 from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
 from verydeep.cli.main import app
-from verydeep.convnets.foreign.readers import READERS
-from verydeep.convnets.foreign.targets import TARGETS
 from verydeep.data.catalogue import NAMED
 from verydeep.data.findings import KINDS
 from verydeep.files import format_bytes, read_lines
 from verydeep.nets.architecture import Geometry, layers
 from verydeep.report.charts import chart
 from verydeep.weights.published import PUBLISHED
+from verydeep.weights.readers import READERS
+from verydeep.weights.writers import TARGETS
 
 _MARKER = re.compile(r"^<!-- (table|help|results): (\S+) -->$", re.MULTILINE)
 _SOURCE = re.compile(r"`(?!tests/|benchmarks/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")

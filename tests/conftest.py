@@ -18,7 +18,8 @@ os.environ.setdefault("KERAS_BACKEND", "torch")  # without it Keras asks for Ten
 # an int is a float, as PEP 484 has it
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 install_import_hook(
-    ["verydeep.nets", "verydeep.weights", "verydeep.data", "verydeep.evaluation", "verydeep.speed"], _CHECKER
+    ["verydeep.nets", "verydeep.weights", "verydeep.data", "verydeep.evaluation", "verydeep.speed", "verydeep.weights"],
+    _CHECKER,
 )
 
 import numpy as np  # noqa: E402

@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from conftest import picture
-from verydeep.convnets.foreign.found import ForeignWeights
-from verydeep.convnets.foreign.readers import assemble
 from verydeep.errors import UserError
+from verydeep.weights.imported import ImportedWeights, assemble
 
 BLOCKS = {"A": (1, 1, 2, 2, 2), "D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
 
@@ -108,7 +107,7 @@ def images(crop: int, count: int = 2) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 
-def relative_difference(found: ForeignWeights, pixels: torch.Tensor, expected: torch.Tensor) -> float:
+def relative_difference(found: ImportedWeights, pixels: torch.Tensor, expected: torch.Tensor) -> float:
     """Largest difference of the scores of the read net, as a share of the largest score."""
     net = assemble(found)
     with torch.inference_mode():
@@ -119,7 +118,7 @@ def relative_difference(found: ForeignWeights, pixels: torch.Tensor, expected: t
 
 
 def damage_many(
-    data: bytes, file: Path, read: Callable[[Path], ForeignWeights], *, times: int, most_bytes: int
+    data: bytes, file: Path, read: Callable[[Path], ImportedWeights], *, times: int, most_bytes: int
 ) -> tuple[int, int]:
     """Reads a file cut short or with changed bytes, again and again.
 

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from benchmarks.compare.contender import Options
 from verydeep.errors import UsageError
 from verydeep.nets.architecture import layers
-from verydeep.nets.model_file import load
 from verydeep.nets.net import VeryDeep
+from verydeep.weights.resolve import load
 
 
 @torch.inference_mode(False)  # weights made in it could not be converted outside of it, as some contenders do

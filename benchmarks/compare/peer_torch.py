@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.compare.contender import Call, LeftOutError
-from verydeep.convnets.foreign.targets import TARGETS, to_state_dict
 from verydeep.errors import UserError
 from verydeep.nets.net import VeryDeep
+from verydeep.weights.writers import TARGETS
+from verydeep.weights.writers.torch import to_state_dict
 
 Bind = Callable[[Tensor], Call]
 """Gives the call that computes the scores of normalised images; what it does to them first is not timed."""

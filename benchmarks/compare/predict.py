@@ -13,11 +13,11 @@ from benchmarks.compare.environment import Ran, child_environment, run_process
 from benchmarks.compare.inference import version_of
 from benchmarks.compare.nets import make_net
 from benchmarks.compare.photographs import find_photographs
-from verydeep.convnets.foreign.names import TORCHVISION_MEAN, TORCHVISION_STD, pixels
-from verydeep.convnets.foreign.targets import TARGETS, export
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
+from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD, pixels
+from verydeep.weights.writers import TARGETS, export
 
 _ROUNDS, _LONG_ROUNDS = 7, 3
 _UNTUNED, _TUNED = "script of torchvision", "script of torchvision, our allocator settings,"

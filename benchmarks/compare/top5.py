@@ -26,9 +26,9 @@ def main(model: str, precision: str, files: list[str]) -> None:
     from verydeep.evaluation.measure import measure_posteriors
     from verydeep.evaluation.protocols import find_protocol
     from verydeep.nets.architecture import scaled_length
-    from verydeep.nets.model_file import load
     from verydeep.paper.constants import TRAIN_SCALE
     from verydeep.speed.accelerate import accelerate
+    from verydeep.weights.resolve import load
 
     net = load(model)
     images = ImageSet(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from verydeep.machine import package_version
 
 if TYPE_CHECKING:
-    from verydeep.convnets.foreign.twin import to_torchvision as to_torchvision
     from verydeep.data.datasets import open_data as open_data
     from verydeep.data.named import fetch as fetch
     from verydeep.errors import UserError as UserError
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from verydeep.evaluation.measure import posterior as posterior
     from verydeep.evaluation.protocols import PROTOCOLS as PROTOCOLS
     from verydeep.nets.architecture import ARCHITECTURES as ARCHITECTURES
-    from verydeep.nets.model_file import load as load
-    from verydeep.nets.model_file import read_card as read_card
     from verydeep.nets.model_file import save as save
     from verydeep.nets.net import VeryDeep as VeryDeep
     from verydeep.runs.preparation import ComputeOptions as ComputeOptions
@@ -30,6 +27,9 @@ if TYPE_CHECKING:
     from verydeep.testing.classifier import Classifier as Classifier
     from verydeep.training.recipe import RECIPES as RECIPES
     from verydeep.weights.resolve import fetch_weights as fetch_weights
+    from verydeep.weights.resolve import load as load
+    from verydeep.weights.resolve import read_card as read_card
+    from verydeep.weights.writers.torch import to_torchvision as to_torchvision
 
 __version__ = package_version()
 
@@ -46,13 +46,13 @@ _HOMES = {
     "fetch": "data.named",
     "fetch_weights": "weights.resolve",
     "fit": "runs.start",
-    "load": "nets.model_file",
+    "load": "weights.resolve",
     "open_data": "data.datasets",
     "posterior": "evaluation.measure",
-    "read_card": "nets.model_file",
+    "read_card": "weights.resolve",
     "resume": "runs.start",
     "save": "nets.model_file",
-    "to_torchvision": "convnets.foreign.twin",
+    "to_torchvision": "weights.writers.torch",
     "train": "runs.start",
     "tune_allocator": "speed.allocator",
 }

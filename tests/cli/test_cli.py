@@ -18,8 +18,9 @@ from conftest import picture, scene
 from published import PUBLISHED, closed_address, serving, tiny
 from verydeep.data.catalogue import NAMED
 from verydeep.device import Compute
-from verydeep.nets.model_file import load, save
+from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
+from verydeep.weights.resolve import load
 
 NAMES = ("bright", "dark", "grey")
 QUICK = ["--recipe", "quick", "--crop", "32", "--width", "0.125", "--batch-norm"]

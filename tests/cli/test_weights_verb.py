@@ -12,12 +12,13 @@ from safetensors.torch import save_file
 from conftest import scene
 from peer_nets import as_pixels, keras_net, randomise, torchvision_net, torchvision_scores
 from verydeep.cli.weights_verb import read_classes
-from verydeep.convnets.foreign import peers
-from verydeep.convnets.foreign.peers import largest_difference
 from verydeep.download import digest_of
 from verydeep.errors import UserError
-from verydeep.nets.model_file import load, read_card, save
+from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
+from verydeep.weights import verify
+from verydeep.weights.resolve import load, read_card
+from verydeep.weights.verify import largest_difference
 
 # Keras's own, with numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -101,7 +102,7 @@ def test_a_difference_that_is_no_rounding_ends_it_and_nothing_is_written(verydee
     def disagree(*_):
         return lambda images: torch.zeros(len(images), 3) + torch.tensor([1.0, 2.0, 3.0])
 
-    monkeypatch.setitem(peers.PEERS, "torchvision", peers.Peer(package="torchvision", make=disagree))
+    monkeypatch.setitem(verify.PEERS, "torchvision", verify.Peer(package="torchvision", load=disagree))
     status, _, error = verydeep("weights", "import", file, "--out", tmp_path / "a.safetensors", "--verify")
     assert status == 1
     assert "the scores differ from those of torchvision" in error

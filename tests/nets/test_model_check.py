@@ -7,8 +7,9 @@ import torch
 
 from verydeep.errors import UserError
 from verydeep.nets.model_check import check_model
-from verydeep.nets.model_file import load, save
+from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
+from verydeep.weights.resolve import load
 
 
 def test_a_sound_file(tmp_path):

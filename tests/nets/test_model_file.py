@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.model_card import make_card
 from verydeep.nets.model_check import check_model
-from verydeep.nets.model_file import find_model_file, load, load_checkpoint, read_card, save
+from verydeep.nets.model_file import load_checkpoint, save
 from verydeep.nets.net import VeryDeep
 from verydeep.testing.classifier import Classifier
+from verydeep.weights.resolve import find_model_file, load, read_card
 
 FILES = Path(__file__).parent / "files"
 
@@ -376,7 +377,7 @@ def test_a_file_of_convolutions_only(net, tmp_path):
 
 PEAK = """
 import sys, torch
-from verydeep.nets.model_file import load
+from verydeep.weights.resolve import load
 net = load(sys.argv[1], features_only=sys.argv[2] == "features")
 before = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")][0]
 total = sum(float(tensor.sum()) for tensor in net.state_dict().values())

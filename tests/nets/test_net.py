@@ -1,5 +1,7 @@
 """VeryDeep against torchvision, against nets written out by hand, and against its own promises."""
 
+import copy
+
 import pytest
 import torch
 import torchvision
@@ -261,3 +263,19 @@ def test_gradients_reach_the_image(small):
     small(images).sum().backward()
     assert images.grad is not None
     assert images.grad.abs().sum() > 0
+
+
+def test_blocks_are_made_once_and_again_where_a_layer_was_replaced(small):
+    blocks, names = small.blocks(), list(small.state_dict())
+    assert [len(block) for block in blocks] == [7, 7, 7, 7, 7]
+    images = images_of(64, 64)
+    with torch.inference_mode():
+        small(images)
+        assert small.blocks() is blocks
+        other = copy.deepcopy(small)
+        other.conv1_1 = nn.Conv2d(3, 8, 3, padding=1)
+        assert other.blocks()[0][0] is other.conv1_1
+        assert small.blocks() is blocks
+        assert torch.equal(other.features(images), other.activations(images, ["pool5"])["pool5"])
+        assert not torch.equal(other.features(images), small.features(images))
+    assert list(small.state_dict()) == list(other.state_dict()) == names

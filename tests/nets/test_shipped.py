@@ -9,8 +9,9 @@ from conftest import scene, unpacked
 from verydeep.errors import UserError
 from verydeep.evaluation.evaluate import evaluate
 from verydeep.nets import shipped
-from verydeep.nets.model_file import load, read_card, save
+from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
+from verydeep.weights.resolve import load, read_card
 
 
 def test_it_is_found_inside_the_package(tmp_path, monkeypatch):

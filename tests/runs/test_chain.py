@@ -7,11 +7,11 @@ import pytest
 from safetensors.torch import load_file
 
 from verydeep.errors import UsageError, UserError
-from verydeep.nets.model_file import read_card
 from verydeep.runs.chain import resume_chain, train_chain
 from verydeep.runs.finish import carry_on
 from verydeep.runs.preparation import ComputeOptions
 from verydeep.training.chains import CHAINS
+from verydeep.weights.resolve import read_card
 
 ASKED = {
     "crop": 32,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from verydeep.nets.model_file import read_card
+from verydeep.weights.resolve import read_card
 
 COMMON = [
     "--recipe",

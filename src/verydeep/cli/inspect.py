@@ -41,9 +41,10 @@ def inspect(
     if check:
         from verydeep.cli.terminal import reporting
         from verydeep.nets.model_check import check_model
+        from verydeep.weights.resolve import find_model_file
 
         with reporting() as reporter:
-            checked = check_model(name, reporter.progress)
+            checked = check_model(find_model_file(name), reporter.progress)
         record["check"] = checked.as_record()
     if as_json:
         print_json(record)

@@ -33,7 +33,7 @@ def find_geometry(
         UsageError: no such architecture, or a crop or number of classes for a model that has its own.
     """
     if is_model(name):
-        from verydeep.nets.model_file import read_card
+        from verydeep.weights.resolve import read_card
 
         if crop or classes:
             raise UsageError(f"{name} has its own crop and classes: --crop and --classes are for architectures")

@@ -72,8 +72,8 @@ def evaluate(
     from verydeep.data.image_set import describe_skipped
     from verydeep.device import find_device
     from verydeep.distributed import process_group
-    from verydeep.nets.model_file import unfinished
     from verydeep.report.evaluation_report import write_evaluation_report
+    from verydeep.weights.resolve import unfinished
 
     if report is not None:
         if len(arguments) != 2:
@@ -225,9 +225,9 @@ def predict(
 
     from verydeep.cli.printed import print_predictions
     from verydeep.cli.terminal import reporting
-    from verydeep.nets.model_file import unfinished
     from verydeep.report.heatmap import HeatMapFolder, single_place_note
     from verydeep.testing.classifier import Classifier, find_images, write_csv
+    from verydeep.weights.resolve import unfinished
 
     files = find_images(images)
     if csv is not None:

@@ -7,15 +7,15 @@ if TYPE_CHECKING:
 
 
 def print_imported(imported: "Imported") -> None:
-    """Prints what a foreign file was and what it became."""
+    """Prints what a third-party file was and what it became."""
     net, geometry = imported.net, imported.net.geometry
     scores = "convolutions only" if net.features_only else f"{geometry.num_classes:,} classes"
     print(
-        f"{imported.asked.file}: {imported.foreign.kind}, {geometry.title}, {scores}, "
+        f"{imported.asked.file}: {imported.weights.kind}, {geometry.title}, {scores}, "
         f"{imported.num_parameters:,} parameters"
     )
     mean, divisor = (", ".join(f"{number:.6g}" for number in part.tolist()) for part in (net.mean, net.divisor))
-    print(f"input: {imported.foreign.convention}; here RGB in 0..255, less ({mean}), divided by ({divisor})")
+    print(f"input: {imported.weights.convention}; here RGB in 0..255, less ({mean}), divided by ({divisor})")
     if agreement := imported.agreement:
         print(
             f"verified: {agreement.package} with its own preprocessing gives the same scores on "

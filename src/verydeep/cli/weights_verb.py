@@ -6,16 +6,18 @@ from typing import Any, Final
 
 from verydeep.class_names import read_class_names
 from verydeep.cli.pictures import drawn_pictures, photographs
-from verydeep.convnets.foreign.found import ForeignWeights
-from verydeep.convnets.foreign.peers import Agreement, compare
-from verydeep.convnets.foreign.readers import assemble, read_foreign
-from verydeep.convnets.foreign.targets import Preprocessing, export, find_target
 from verydeep.download import digest_of
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.model_card import make_card
-from verydeep.nets.model_file import find_model_file, load, save
+from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.progress import Progress, ignore_progress
+from verydeep.weights.imported import ImportedWeights, assemble
+from verydeep.weights.readers import read_weights
+from verydeep.weights.resolve import find_model_file, load
+from verydeep.weights.verify import Agreement, compare
+from verydeep.weights.writers import export, find_target
+from verydeep.weights.writers.target import Preprocessing
 
 MOST_DIFFERENCE: Final = 1e-3
 """Largest relative difference of scores that is rounding: float32 gives 1e-5 or less, TF32 and half precision more."""
@@ -28,7 +30,7 @@ class Asked:
     """What ``weights import`` was asked for.
 
     Attributes:
-        file: the foreign file.
+        file: the third-party file.
         out: the model file to be written.
         classes: a text file with the names of the classes, one a line, or ``imagenet``.
         licence: of the weights.
@@ -74,18 +76,18 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What became of a foreign file.
+    """What became of a third-party file.
 
     Attributes:
         asked: what was asked for.
-        foreign: what was read.
+        weights: what was read.
         net: the net it made.
-        sha256: of the foreign file.
+        sha256: of the third-party file.
         agreement: with the other program, where that was asked for.
     """
 
     asked: Asked
-    foreign: ForeignWeights
+    weights: ImportedWeights
     net: VeryDeep
     sha256: str
     agreement: Agreement | None
@@ -100,7 +102,7 @@ class Imported:
         geometry = self.net.geometry
         return {
             "file": str(self.asked.file),
-            "kind": self.foreign.kind,
+            "kind": self.weights.kind,
             "sha256": self.sha256,
             "model": str(self.asked.out),
             "architecture": geometry.architecture.name,
@@ -112,33 +114,33 @@ class Imported:
             "parameters": self.num_parameters,
             "mean": self.net.mean.tolist(),
             "divisor": self.net.divisor.tolist(),
-            "convention": self.foreign.convention,
+            "convention": self.weights.convention,
             "verified": None if self.agreement is None else asdict(self.agreement),
         }
 
 
 def import_weights(asked: Asked, progress: Progress = ignore_progress) -> Imported:
-    """Reads a foreign file, checks it, compares it where asked to, and writes a model file.
+    """Reads a third-party file, checks it, compares it where asked to, and writes a model file.
 
     Raises:
         UserError: the file cannot be read, is no net of Table 1, or disagrees with its own program.
         UsageError: options that do not go together.
     """
     asked.check()
-    foreign = read_foreign(asked.file)
+    weights = read_weights(asked.file)
     if asked.mean or asked.divisor or asked.bgr:
-        foreign = foreign.with_input(mean=asked.mean, divisor=asked.divisor, bgr=asked.bgr)
+        weights = weights.with_input(mean=asked.mean, divisor=asked.divisor, bgr=asked.bgr)
     try:
-        net = assemble(foreign, crop=asked.crop, classes=None if asked.classes is None else read_classes(asked.classes))
+        net = assemble(weights, crop=asked.crop, classes=None if asked.classes is None else read_classes(asked.classes))
     except UsageError:
         raise
     except UserError as error:
         raise UserError(f"{asked.file}: {error}") from error
-    agreement = _verify(asked, foreign, net) if asked.verify else None
+    agreement = _verify(asked, weights, net) if asked.verify else None
     digest = digest_of(asked.file, "sha256", f"hashing {asked.file.name}", progress)
-    source = f"{asked.source or asked.file.name} ({foreign.kind}, sha256 {digest})"
+    source = f"{asked.source or asked.file.name} ({weights.kind}, sha256 {digest})"
     save(net, asked.out, card=make_card(net, licence=asked.licence, source=source), precision=asked.precision)
-    return Imported(asked=asked, foreign=foreign, net=net, sha256=digest, agreement=agreement)
+    return Imported(asked=asked, weights=weights, net=net, sha256=digest, agreement=agreement)
 
 
 def _check_other_file(source: Path, out: Path) -> None:
@@ -146,9 +148,9 @@ def _check_other_file(source: Path, out: Path) -> None:
         raise UsageError(f"--out {out} is the file that is read: give another name, or it would be lost")
 
 
-def _verify(asked: Asked, foreign: ForeignWeights, net: VeryDeep) -> Agreement:
+def _verify(asked: Asked, weights: ImportedWeights, net: VeryDeep) -> Agreement:
     images = drawn_pictures() if asked.images is None else photographs(asked.images)
-    agreement = compare(asked.file, foreign, net, images)
+    agreement = compare(asked.file, weights, net, images)
     if not agreement.largest_difference <= MOST_DIFFERENCE:
         raise UserError(
             f"{asked.file}: the scores differ from those of {agreement.package} by {agreement.largest_difference:.3g} "

@@ -18,9 +18,9 @@ from verydeep.evaluation.protocols import Protocol, check_scales, find_protocol
 from verydeep.evaluation.result import LabelledImages, Member, check_alike, fuse
 from verydeep.evaluation.result import Result as Result
 from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors
-from verydeep.nets.model_file import load, read_card
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.accelerate import fastest
+from verydeep.weights.resolve import load, read_card
 
 Model = VeryDeep | str | Path
 """A net, a model file, a run folder or a file of saved posteriors."""

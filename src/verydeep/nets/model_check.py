@@ -6,7 +6,7 @@ from typing import Any
 
 from verydeep.download import digest_of
 from verydeep.errors import UserError
-from verydeep.nets.model_file import Opened, find_model_file, load
+from verydeep.nets.model_file import Opened, load_file
 from verydeep.progress import Progress, ignore_progress
 
 
@@ -46,18 +46,18 @@ class Checked:
             )
 
 
-def check_model(model: str | Path, progress: Progress = ignore_progress) -> Checked:
+def check_model(file: Path, progress: Progress = ignore_progress) -> Checked:
     """Reads a model file through: its net, then every number.
 
     Args:
-        model: a model file, a run folder or a name.
+        file: a model file.
         progress: told how far it is.
 
     Raises:
-        UserError: there is no such file, or it is no model file, or one that cannot be loaded.
+        UserError: it is no model file, or one that cannot be loaded.
     """
-    load(model)
-    opened = Opened(find_model_file(model))
+    load_file(file)
+    opened = Opened(file)
     not_finite = {}
     names = sorted(opened.tensors.keys())
     for done, name in enumerate(names, start=1):

@@ -14,11 +14,9 @@ from torch import Tensor
 
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write
-from verydeep.nets.architecture import find_architecture, layers
+from verydeep.nets.architecture import layers
 from verydeep.nets.model_card import ModelCard, make_card
 from verydeep.nets.net import VeryDeep, empty_net
-from verydeep.nets.shipped import SHIPPED, shipped_file
-from verydeep.weights.published import find_published
 
 MODEL_FILE = "model.safetensors"
 """Name of the model file in a run folder."""
@@ -100,45 +98,6 @@ def format_error(error: OSError | SafetensorError) -> str:
     return reason.removeprefix("Error while serializing: ").removeprefix("I/O error: ")
 
 
-def find_model_file(model: str | Path) -> Path:
-    """Finds the file of a MODEL: a model file, a run folder that holds one, or a name.
-
-    Published weights are fetched and made a model file when they are first asked for.
-
-    Raises:
-        UserError: there is none, or published weights cannot be had.
-    """
-    path = Path(model)
-    if path.is_file():
-        return path
-    if path.is_dir():
-        for name in (MODEL_FILE, CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE):
-            if (path / name).is_file():
-                return path / name
-        raise UserError(f"{path} holds no {MODEL_FILE}: give the run folder of a training that has begun")
-    if str(model) == SHIPPED:
-        return shipped_file()
-    if row := find_published(str(model)):
-        from verydeep.weights.resolve import fetch_weights  # which writes model files
-
-        return fetch_weights(row.name)
-    begin = f"no model {str(model)!r}"
-    with suppress(UsageError):
-        begin = f"{model} is an architecture, {find_architecture(str(model))[0].title}, and no weights"
-    raise UserError(
-        f"{begin}: give a model file (.safetensors), a run folder made by train, or a published name "
-        "(verydeep weights list)"
-    )
-
-
-def unfinished(model: str | Path) -> str | None:
-    """Says that a model is what a training that has not ended had at last; None where it is not."""
-    path = Path(model)
-    if path.is_dir() and find_model_file(path).name != MODEL_FILE:
-        return f"the training in {path} has not ended: this is its net so far"
-    return None
-
-
 class Opened:
     """A model file with its header read and checked, the tensors still on the disk.
 
@@ -204,32 +163,10 @@ class Opened:
                 raise UserError(f"{self.file}: tensor {name} is of type {dtype}: weights are F32, BF16 or F16")
 
 
-def read_card(model: str | Path) -> ModelCard:
-    """Reads what a model file says of itself, and no weights.
-
-    Raises:
-        UserError: there is no such file, or it is no model file.
-    """
-    return Opened(find_model_file(model)).card
-
-
-def load(model: str | Path, *, features_only: bool = False, precision: str = "fp32") -> VeryDeep:
-    """Loads a net, in evaluation mode.
-
-    Weights stored in the precision asked for are mapped from the file and read when they are first used.
-
-    Args:
-        model: a model file, a run folder or a published name.
-        features_only: take the convolutions and leave the fully connected layers on the disk: for features and
-            activations up to ``pool5``.
-        precision: of the weights in memory, whatever the file stores: fp32, bf16 or fp16.
-
-    Raises:
-        UserError: there is no such file, it is no model file, or a tensor does not fit its architecture.
-        UsageError: an unknown precision.
-    """
+def load_file(file: Path, *, features_only: bool = False, precision: str = "fp32") -> VeryDeep:
+    """Loads the net of a model file, in evaluation mode, as ``verydeep.load`` does."""
     dtype = _find_precision(precision)
-    opened = Opened(find_model_file(model))
+    opened = Opened(file)
     card = opened.card
     net = empty_net(card.geometry, features_only=features_only or card.features_only)
     whole = net if net.features_only == card.features_only else empty_net(card.geometry, features_only=False)
@@ -273,7 +210,7 @@ def read_progress(file: Path) -> dict[str, Any]:
     """Reads the numbers of the training from a checkpoint, and no weights.
 
     Raises:
-        UserError: as load; or the file is a model file and no checkpoint.
+        UserError: as load_file; or the file is a model file and no checkpoint.
     """
     return _progress(Opened(file), file)
 
@@ -292,7 +229,7 @@ def load_checkpoint(file: Path) -> tuple[VeryDeep, dict[str, Tensor], dict[str, 
     """Loads a checkpoint: the net, the tensors and the numbers of its training.
 
     Raises:
-        UserError: as load; or the file is a model file and no checkpoint.
+        UserError: as load_file; or the file is a model file and no checkpoint.
     """
     opened = Opened(file)
     progress = _progress(opened, file)
@@ -301,4 +238,4 @@ def load_checkpoint(file: Path) -> tuple[VeryDeep, dict[str, Tensor], dict[str, 
         for name in opened.tensors.keys()  # noqa: SIM118 - no mapping
         if name.startswith(_STATE_PREFIX)
     }
-    return load(file), state, progress
+    return load_file(file), state, progress

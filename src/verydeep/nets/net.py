@@ -1,15 +1,17 @@
-"""VeryDeep: one module for every column of Table 1, always convolutional."""
+"""VeryDeep: one PyTorch module for every column of Table 1, always convolutional."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import torch
 from jaxtyping import Float, Num
 from torch import Generator, Tensor, nn
 
+import verydeep
 from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import Geometry, find_architecture, layers, scaled_length
+from verydeep.nets.checks import check_images, check_size, check_tensor
 from verydeep.nets.initialise import find_initialisation
 from verydeep.nets.layers import BatchRows, Convolution, Dropout, FullyConnected, make_module, recomputed
 from verydeep.paper import constants
@@ -19,14 +21,14 @@ IMAGENET_MEAN: Final = (123.68, 116.779, 103.939)
 
 
 def in_turn(layers: Sequence[nn.Module]) -> nn.Sequential:
-    """Makes one module of layers, computed one after the other by PyTorch."""
+    """Makes one module of the layers of a block; PyTorch computes them one by one."""
     return nn.Sequential(*layers)
 
 
 class VeryDeep(nn.Module):
     """A net of the paper.
 
-    The images are RGB in 0..255, uint8 or floating point; the mean is subtracted inside. The layers carry the names
+    It takes RGB images in 0..255, uint8 or floating point, and subtracts the mean itself. Its layers have the names
     everybody cites (conv1_1 ... conv5_4, fc6, fc7, fc8) and are attributes of the net.
 
     Args:
@@ -37,21 +39,21 @@ class VeryDeep(nn.Module):
         crop: side of the training crop, pixels, a multiple of 32; fc6 is a (crop/32) x (crop/32) convolution.
         width: factor on the channels of every layer but the last.
         dropout: probability of zeroing an activation of fc6 and fc7 while training.
-        features_only: stop after the last pooling: no fully connected layer is there, and no scores.
+        features_only: end with the last pooling: no fully connected layers, and no scores.
         generator: source of the random weights.
 
     Attributes:
-        geometry: what fixes the shapes.
-        features_only: whether the fully connected layers are missing.
+        geometry: the numbers that fix the shapes.
+        features_only: whether the net ends with the last pooling.
         classes: names of the classes in the order of the scores, where known.
         mirror: whether a mirrored image still shows its class.
         train_scale: smallest and largest training scale S, pixels.
         mean: subtracted from the pixels, one number per channel.
         divisor: divides them afterwards, 1 by the paper's convention.
-        gradient_checkpointing: compute the activations of each block again in the backward pass instead of keeping
-            them, which takes about a third more time and much less memory.
-        compose: makes one module of the layers of a block; ``in_turn``, or what computes several layers at once.
-        input_is_set: whether mean and divisor belong to the weights, or are still ImageNet's by default.
+        gradient_checkpointing: whether the backward pass computes the activations of each block again instead of
+            keeping them, which takes about a third more time and much less memory.
+        compose: makes one module of the layers of a block: ``in_turn``, or one that computes several layers at once.
+        input_is_set: whether mean and divisor belong to the weights, or are ImageNet's by default.
 
     Raises:
         UsageError: an unknown name, or a number out of range.
@@ -92,6 +94,7 @@ class VeryDeep(nn.Module):
         self.train_scale: tuple[int, int] = (scale, scale)
         self.gradient_checkpointing = False
         self.compose: Callable[[Sequence[nn.Module]], nn.Sequential] = in_turn
+        self._blocks: tuple[tuple[object, ...], tuple[nn.Sequential, ...]] | None = None
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN))
         self.register_buffer("divisor", torch.ones(3))
         for layer in layers(self.geometry, features_only=features_only):
@@ -103,8 +106,11 @@ class VeryDeep(nn.Module):
         """Draws new weights and sets the biases to zero.
 
         Args:
-            initialisation: a name, as for the net.
+            initialisation: ``gaussian``, ``gaussian-variance``, ``glorot`` or ``kaiming``.
             generator: source of the random weights.
+
+        Raises:
+            UsageError: an unknown name.
         """
         fill = find_initialisation(initialisation)
         with torch.no_grad():
@@ -129,7 +135,9 @@ class VeryDeep(nn.Module):
     def place(self, choice: Compute) -> None:
         """Moves the net to a device and its convolutions into a memory layout.
 
-        The fully connected layers stay as they are: in either layout they cost the same, and 400 MB need not move.
+        Args:
+            choice: device, layout and gradient checkpointing. The fully connected layers keep their layout: in either
+                they cost the same, and 400 MB need not move.
         """
         self.to(choice.device)
         self.gradient_checkpointing = choice.gradient_checkpointing
@@ -145,29 +153,26 @@ class VeryDeep(nn.Module):
                 module.p = p
 
     def tie_dropout(self, batch: BatchRows | None) -> None:
-        """Ties the masks of dropout to the rows of a batch; None draws them from torch's own generator."""
+        """Draws the masks of dropout for the rows of a batch; None draws them from torch's global generator."""
         for module in self.children():
             if isinstance(module, Dropout):
                 module.batch = batch
 
-    def _layers(self, *, head: bool) -> Iterator[tuple[str, nn.Module]]:
-        names = list(self._modules)
-        first = len(names) if self.features_only else names.index("fc6")
-        for name in names[first:] if head else names[:first]:
-            yield name, self.get_submodule(name)
-
     def normalise(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-        """Subtracts the mean and divides, in float32, then gives the precision of the weights.
+        """Subtracts the mean and divides, in float32, then converts to the precision of the weights.
+
+        Args:
+            images: RGB in 0..255, uint8 or floating point.
 
         Raises:
-            UserError: the images have no three channels, or are floats that are plainly not in 0..255.
+            UserError: the images do not have three channels, or are floats that are plainly not in 0..255.
         """
         check_images(images)
         x = (images.float() - self.mean[:, None, None]) / self.divisor[:, None, None]
         return x.to(next(self.parameters()).dtype)
 
     def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
-        """Computes the map after the last pooling: one place for 32 pixels.
+        """Computes the map after the last pooling: one position for 32 pixels.
 
         Args:
             images: RGB in 0..255, uint8 or floating point.
@@ -177,14 +182,19 @@ class VeryDeep(nn.Module):
             x = recomputed(block, x) if self.gradient_checkpointing and torch.is_grad_enabled() else block(x)
         return x
 
-    def blocks(self) -> Iterator[nn.Sequential]:
-        """The layers up to and with each pooling."""
-        block: list[nn.Module] = []
-        for _, layer in self._layers(head=False):
-            block.append(layer)
-            if isinstance(layer, nn.MaxPool2d):
-                yield self.compose(block)
-                block = []
+    def blocks(self) -> tuple[nn.Sequential, ...]:
+        """Returns the layers up to each pooling as modules; made once, and again where a layer was replaced."""
+        names = list(self._modules)
+        convolutional = names if self.features_only else names[: names.index("fc6")]
+        key = (self.compose, *(self._modules[name] for name in convolutional))
+        if self._blocks is None or self._blocks[0] != key:
+            blocks: list[list[nn.Module]] = [[]]
+            for name in convolutional:
+                blocks[-1].append(self.get_submodule(name))
+                if name.startswith("pool"):
+                    blocks.append([])
+            self._blocks = key, tuple(self.compose(block) for block in blocks[:-1])
+        return self._blocks[1]
 
     def head(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:
         """Computes the class score map from the map after the last pooling.
@@ -193,14 +203,16 @@ class VeryDeep(nn.Module):
             map_: of at least fc6's size.
 
         Raises:
-            UserError: the map is smaller or has other channels, or the net has convolutions only.
+            UserError: the map is smaller or has another number of channels, or the net has convolutions only.
+            UsageError: it is no tensor.
 
         Paper: section 3.2.
         """
         self.require_scores()
         self.check_map(map_)
-        for _, layer in self._layers(head=True):
-            map_ = layer(map_)
+        names = list(self._modules)
+        for name in names[names.index("fc6") :]:
+            map_ = self.get_submodule(name)(map_)
         return map_
 
     def score_map(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k i j"]:
@@ -210,10 +222,11 @@ class VeryDeep(nn.Module):
             images: RGB in 0..255, uint8 or floating point, each side at least the crop.
 
         Returns:
-            Scores before the soft-max, one place for 32 pixels: 1x1 for a crop.
+            Scores before the soft-max, one position for 32 pixels: 1x1 for a crop.
 
         Raises:
-            UserError: the images are smaller than the crop, or the net has convolutions only.
+            UserError: the images are smaller than the crop or not RGB in 0..255, or the net has convolutions only.
+            UsageError: they are no tensor.
 
         Paper: section 3.2.
         """
@@ -221,35 +234,8 @@ class VeryDeep(nn.Module):
         check_size(images, self.geometry.crop)
         return self.head(self.features(images))
 
-    def require_scores(self) -> None:
-        """Checks that the net gives scores.
-
-        Raises:
-            UserError: it has its convolutions only.
-        """
-        if self.features_only:
-            raise UserError(
-                f"this net of {self.geometry.title} has its convolutions only, and so no scores: take its features or "
-                "activations, or a model with its fully connected layers"
-            )
-
-    def check_map(self, map_: Float[Tensor, "..."]) -> None:
-        """Checks that a map is one that fc6 can take.
-
-        Raises:
-            UserError: it has another number of channels, or is smaller.
-            UsageError: it is no tensor.
-        """
-        _check_tensor(map_, "a map", "n,c,y,x")
-        channels, side = self.geometry.last_channels, self.geometry.fc6_kernel
-        if map_.ndim != 4 or map_.shape[1] != channels or min(map_.shape[2:]) < side:
-            raise UserError(
-                f"a map of shape {tuple(map_.shape)}: fc6 of this net takes n,{channels},y,x, each side at least "
-                f"{side}, as features gives it"
-            )
-
     def forward(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-        """Computes the scores: the mean of the class score map over its places.
+        """Computes the scores: the mean of the class score map over its positions.
 
         Args:
             images: RGB in 0..255, uint8 or floating point, each side at least the crop.
@@ -262,7 +248,7 @@ class VeryDeep(nn.Module):
         return self.score_map(images).mean((2, 3))
 
     def activations(self, images: Num[Tensor, "n 3 h w"], names: Sequence[str]) -> dict[str, Tensor]:
-        """Computes the outputs of named layers, and no layer past the last of them.
+        """Computes the outputs of named layers, and no layer after the last of them.
 
         Args:
             images: RGB in 0..255, uint8 or floating point.
@@ -288,71 +274,42 @@ class VeryDeep(nn.Module):
                 outputs[name] = x
         return {name: outputs[name] for name in names}
 
-    def as_torchvision(self) -> nn.Module:
-        """Returns ``verydeep.to_torchvision`` of this net."""
-        from verydeep.convnets.foreign.twin import to_torchvision
+    def require_scores(self) -> None:
+        """Raises UserError where the net has its convolutions only, and so no scores."""
+        if self.features_only:
+            raise UserError(
+                f"this net of {self.geometry.title} has its convolutions only, and so no scores: take its features or "
+                "activations, or a model with its fully connected layers"
+            )
 
-        return to_torchvision(self)
+    def check_map(self, map_: Float[Tensor, "..."]) -> None:
+        """Raises UserError where fc6 cannot take a map: another number of channels, or sides smaller than fc6."""
+        check_tensor(map_, "a map", "n,c,y,x")
+        channels, side = self.geometry.last_channels, self.geometry.fc6_kernel
+        if map_.ndim != 4 or map_.shape[1] != channels or min(map_.shape[2:]) < side:
+            raise UserError(
+                f"a map of shape {tuple(map_.shape)}: fc6 of this net takes n,{channels},y,x, each side at least "
+                f"{side}, as features gives it"
+            )
+
+    def as_torchvision(self) -> nn.Module:
+        """Returns ``verydeep.to_torchvision`` of this net, by its name of version 0.1."""
+        return verydeep.to_torchvision(self)
 
     def set_input(self, mean: Iterable[float], divisor: Iterable[float] = (1, 1, 1)) -> None:
-        """Sets what is subtracted from the pixels and what divides them, one number per channel, RGB in 0..255."""
+        """Sets what is subtracted from the pixels and what divides them afterwards.
+
+        Args:
+            mean: one number per channel, RGB in 0..255.
+            divisor: one number per channel.
+        """
         self.mean.copy_(torch.tensor(list(mean)))
         self.divisor.copy_(torch.tensor(list(divisor)))
         self.input_is_set = True
 
 
-def check_images(images: Num[Tensor, "..."]) -> None:
-    """Checks that images are n,3,h,w, and not plainly something else than RGB in 0..255.
-
-    Raises:
-        UserError: they have no three channels, or are floats that have been normalised or are 0..1.
-        UsageError: they are no tensor.
-    """
-    _check_tensor(images)
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise UserError(f"images of shape {tuple(images.shape)}: give n,3,h,w, RGB in 0..255")
-    if images.is_floating_point() and not torch.compiler.is_compiling():
-        _check_range(images)
-
-
-def check_size(images: Num[Tensor, "n 3 h w"], crop: int) -> None:
-    """Checks that images are as large as a net's crop.
-
-    Raises:
-        UserError: they are smaller.
-        UsageError: they are no tensor.
-    """
-    _check_tensor(images)
-    if min(images.shape[-2:]) < crop:
-        size = "x".join(str(side) for side in images.shape[-2:])
-        raise UserError(
-            f"images of {size} pixels are smaller than this net's crop of {crop}: "
-            f"rescale their shorter side to at least {crop}"
-        )
-
-
-def _check_tensor(given: object, what: str = "images", shape: str = "n,3,h,w") -> None:
-    if not isinstance(given, Tensor):
-        kind = type(given).__name__
-        raise UsageError(f"{what} of type {kind}: give a tensor {shape}, as torch.from_numpy makes of an array")
-
-
-def _check_range(images: Tensor) -> None:
-    low, high = (float(bound) for bound in images.detach().aminmax()) if images.numel() else (0.0, 0.0)
-    remedy = "give RGB in 0..255: this net subtracts the mean itself"
-    if low < -1:
-        raise UserError(f"float images from {low:.3g} to {high:.3g} have been normalised already: {remedy}")
-    if 0 < high <= 1:
-        raise UserError(f"float images in {low:.3g}..{high:.3g} look like 0..1: multiply by 255 and {remedy}")
-
-
 def empty_net(geometry: Geometry, *, features_only: bool = False) -> VeryDeep:
-    """Makes a net whose weights take no memory, on the meta device, to be filled from a file.
-
-    Args:
-        geometry: what fixes its shapes.
-        features_only: without its fully connected layers.
-    """
+    """Makes a net on the meta device, whose weights take no memory, to be filled from a file."""
     with torch.device("meta"):
         return VeryDeep(
             geometry.architecture.name,

@@ -10,10 +10,10 @@ from verydeep.evaluation.result import Result
 from verydeep.files import read_lines
 from verydeep.machine import environment
 from verydeep.nets.model_card import ModelCard
-from verydeep.nets.model_file import find_model_file, load, read_card
 from verydeep.report.report import Report, write_report
 from verydeep.report.worst import worst_mistakes
 from verydeep.training.run_folder import LOG_FILE
+from verydeep.weights.resolve import find_model_file, load, read_card
 
 
 def write_evaluation_report(file: Path, result: Result, model: str, data: str, command: str) -> Path:

@@ -21,7 +21,6 @@ from verydeep.evaluation.measure import measure_posteriors
 from verydeep.evaluation.protocols import find_protocol
 from verydeep.evaluation.result import Result
 from verydeep.nets.model_card import DataCard, ModelCard, make_card, selected_on
-from verydeep.nets.model_file import load
 from verydeep.nets.net import VeryDeep
 from verydeep.report.report import REPORT_FILE, Report, write_report
 from verydeep.report.worst import worst_mistakes
@@ -31,6 +30,7 @@ from verydeep.training.loop import fit as run_loop
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import Progress, Run
 from verydeep.training.signals import stop_on_signals
+from verydeep.weights.resolve import load
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,11 +14,12 @@ from verydeep.device import Compute, check_precision, find_device
 from verydeep.distributed import num_local_processes, processes
 from verydeep.errors import UsageError, UserError
 from verydeep.files import free_name
-from verydeep.nets.model_file import MODEL_FILE, read_card
+from verydeep.nets.model_file import MODEL_FILE
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.choosing import choose_training
 from verydeep.training.callbacks import Reporter
 from verydeep.training.recipe import Recipe
+from verydeep.weights.resolve import read_card
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,6 @@ from verydeep.evaluation.evaluate import check_classes
 from verydeep.machine import environment, now
 from verydeep.nets.architecture import find_architecture
 from verydeep.nets.grow import grow
-from verydeep.nets.model_file import load
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import CROP
 from verydeep.runs.finish import Trained, carry_on, make_run_card
@@ -34,6 +33,7 @@ from verydeep.runs.preparation import (
 from verydeep.training.callbacks import Reporter, Silent
 from verydeep.training.recipe import Recipe, find_recipe
 from verydeep.training.run_folder import SETTINGS_FILE, Run, check_asked_alike, check_free
+from verydeep.weights.resolve import load
 
 _OTHER_MASKS = "0.1.0"
 """The version that drew the masks of dropout otherwise."""

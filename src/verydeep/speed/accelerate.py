@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import Geometry
+from verydeep.nets.checks import check_images, check_size
 from verydeep.nets.graph import Backend
-from verydeep.nets.net import VeryDeep, check_images, check_size
+from verydeep.nets.net import VeryDeep
 from verydeep.paper import constants
 from verydeep.speed.choosing import choose_backend
 from verydeep.speed.engines import PRECISIONS, Candidate, Images, calibration, own_kernel

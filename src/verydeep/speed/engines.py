@@ -12,8 +12,9 @@ from torch import Tensor
 
 from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
+from verydeep.nets.checks import check_images, check_size
 from verydeep.nets.graph import Backend
-from verydeep.nets.net import VeryDeep, check_images, check_size
+from verydeep.nets.net import VeryDeep
 from verydeep.speed.bfloat16 import TorchBf16
 from verydeep.speed.engine import KernelBackend
 from verydeep.speed.library import VARIABLE, Kernel, NoKernelError, find_kernel

@@ -7,12 +7,12 @@ from typing import Any
 
 from verydeep.errors import UsageError
 from verydeep.nets.architecture import Geometry, find_architecture, scaled_length
-from verydeep.nets.model_file import read_card
 from verydeep.paper.tables import FIXED_256, TABLE_3, TABLE_6, Scales
 from verydeep.report.report import REPORT_FILE
 from verydeep.runs.preparation import ComputeOptions
 from verydeep.tables.rows import TableNet
 from verydeep.training.recipe import Recipe, find_recipe
+from verydeep.weights.resolve import read_card
 
 MEASURED = ("centre", "single", "multi-scale", "multi-crop")
 """Protocols that a net is tested by, in this order; multi-crop only with scale jitter, as in the paper's Table 5."""

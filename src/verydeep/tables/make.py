@@ -12,7 +12,7 @@ from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors, save
 from verydeep.files import read_lines
 from verydeep.machine import environment, now
 from verydeep.nets.architecture import layers
-from verydeep.nets.model_file import MODEL_FILE, load
+from verydeep.nets.model_file import MODEL_FILE
 from verydeep.runs.preparation import check_images
 from verydeep.runs.start import default_crop, train
 from verydeep.tables.grid import (
@@ -28,6 +28,7 @@ from verydeep.tables.rows import TableNet, row_of
 from verydeep.tables.whole import Whole
 from verydeep.training.callbacks import Reporter, Silent
 from verydeep.training.run_folder import LOG_FILE, Run, check_asked_alike
+from verydeep.weights.resolve import load
 
 _TRAINING_PASSES = 3
 """A training step costs about three forward passes."""

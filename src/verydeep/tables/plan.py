@@ -10,7 +10,6 @@ from verydeep.data.datasets import DataSet, open_data
 from verydeep.device import find_device
 from verydeep.evaluation.cost import macs_of_part, plan_cost
 from verydeep.evaluation.protocols import PROTOCOLS
-from verydeep.nets.model_file import load
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.estimate import plan
 from verydeep.runs.start import default_crop
@@ -18,6 +17,7 @@ from verydeep.speed.accelerate import fastest
 from verydeep.tables.grid import Asked, Training, measured_protocols
 from verydeep.tables.results import RESULTS_FILE, Results, read_results
 from verydeep.training.callbacks import Reporter, Silent
+from verydeep.weights.resolve import load
 
 _TIMED_PIXELS = 8 * 224 * 224
 

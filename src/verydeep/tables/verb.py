@@ -8,7 +8,6 @@ from verydeep.cli.json_answer import print_json
 from verydeep.cli.terminal import reporting
 from verydeep.errors import UserError
 from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors
-from verydeep.nets.model_file import load
 from verydeep.report.report import REPORT_FILE
 from verydeep.report.worst import worst_mistakes
 from verydeep.tables.claims import Tested
@@ -18,6 +17,7 @@ from verydeep.tables.plan import plan_tables
 from verydeep.tables.printed import print_tables, print_tables_plan
 from verydeep.tables.report import Shown, write_tables_report
 from verydeep.tables.results import Results, read_results
+from verydeep.weights.resolve import load
 
 
 def plan_and_print(asked: Asked, *, as_json: bool) -> None:

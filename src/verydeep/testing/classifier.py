@@ -17,9 +17,9 @@ from verydeep.data.images import is_image_file
 from verydeep.errors import UsageError, UserError
 from verydeep.evaluation.evaluate import posterior
 from verydeep.files import atomic_write
-from verydeep.nets.model_file import load
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.accelerate import Computing, accelerate, fastest
+from verydeep.weights.resolve import load
 
 
 @dataclass(frozen=True)

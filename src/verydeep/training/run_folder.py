@@ -24,12 +24,12 @@ from verydeep.nets.model_file import (
     PREVIOUS_CHECKPOINT_FILE,
     format_error,
     load_checkpoint,
-    read_card,
     read_progress,
     save,
 )
 from verydeep.nets.net import VeryDeep
 from verydeep.training.plateau import Plateau
+from verydeep.weights.resolve import read_card
 
 SETTINGS_FILE, LOG_FILE = "run.json", "log.jsonl"
 _NEXT_CHECKPOINT_FILE = "checkpoint-next.safetensors"

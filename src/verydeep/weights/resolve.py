@@ -1,27 +1,96 @@
-"""Published weights are fetched on first use, checked, and made a model file once.
+"""A MODEL (a model file, a run folder or a name) becomes a model file; published weights are fetched on first use.
 
-A file that nobody gives a hash for is used only by somebody who has seen its sha256 and says so.
+They are checked and made a model file once. A file that nobody gives a hash for is used only by somebody who has seen
+its sha256 and says so.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
 
 from verydeep.class_names import read_class_names
-from verydeep.convnets.foreign.readers import assemble, read_foreign
 from verydeep.download import check, digest_of, download
-from verydeep.errors import UserError
-from verydeep.nets.model_card import make_card
-from verydeep.nets.model_file import read_card, save
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.architecture import find_architecture
+from verydeep.nets.model_card import ModelCard, make_card
+from verydeep.nets.model_file import CHECKPOINT_FILE, MODEL_FILE, PREVIOUS_CHECKPOINT_FILE, Opened, load_file, save
+from verydeep.nets.net import VeryDeep
+from verydeep.nets.shipped import SHIPPED, shipped_file
 from verydeep.progress import Progress, ignore_progress
-from verydeep.weights.published import PublishedWeights, known_weights, weights_folder
+from verydeep.weights.imported import assemble
+from verydeep.weights.published import PublishedWeights, find_published, known_weights, weights_folder
+from verydeep.weights.readers import read_weights
+
+
+def find_model_file(model: str | Path) -> Path:
+    """Finds the file of a MODEL: a model file, a run folder that holds one, or a name.
+
+    Published weights are fetched and made a model file when they are first asked for.
+
+    Raises:
+        UserError: there is none, or published weights cannot be had.
+    """
+    path = Path(model)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        for name in (MODEL_FILE, CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE):
+            if (path / name).is_file():
+                return path / name
+        raise UserError(f"{path} holds no {MODEL_FILE}: give the run folder of a training that has begun")
+    if str(model) == SHIPPED:
+        return shipped_file()
+    if row := find_published(str(model)):
+        return fetch_weights(row.name)
+    begin = f"no model {str(model)!r}"
+    with suppress(UsageError):
+        begin = f"{model} is an architecture, {find_architecture(str(model))[0].title}, and no weights"
+    raise UserError(
+        f"{begin}: give a model file (.safetensors), a run folder made by train, or a published name "
+        "(verydeep weights list)"
+    )
+
+
+def load(model: str | Path, *, features_only: bool = False, precision: str = "fp32") -> VeryDeep:
+    """Loads a net, in evaluation mode.
+
+    Weights stored in the precision asked for are mapped from the file and read when they are first used.
+
+    Args:
+        model: a model file, a run folder or a published name.
+        features_only: take the convolutions and leave the fully connected layers on the disk: for features and
+            activations up to ``pool5``.
+        precision: of the weights in memory, whatever the file stores: fp32, bf16 or fp16.
+
+    Raises:
+        UserError: there is no such file, it is no model file, or a tensor does not fit its architecture.
+        UsageError: an unknown precision.
+    """
+    return load_file(find_model_file(model), features_only=features_only, precision=precision)
+
+
+def read_card(model: str | Path) -> ModelCard:
+    """Reads what a model file says of itself, and no weights.
+
+    Raises:
+        UserError: there is no such file, or it is no model file.
+    """
+    return Opened(find_model_file(model)).card
+
+
+def unfinished(model: str | Path) -> str | None:
+    """Says that a model is what a training that has not ended had at last; None where it is not."""
+    path = Path(model)
+    if path.is_dir() and find_model_file(path).name != MODEL_FILE:
+        return f"the training in {path} has not ended: this is its net so far"
+    return None
 
 
 def fetch_weights(name: str, *, accept_hash: str | None = None, progress: Progress = ignore_progress) -> Path:
-    """Gives the model file of published weights; where it is not here yet it is fetched, checked and made.
+    """Returns the model file of published weights; where it is not here yet it is fetched, checked and made.
 
     Args:
         name: of published weights.
@@ -39,35 +108,27 @@ def fetch_weights(name: str, *, accept_hash: str | None = None, progress: Progre
         if accept_hash is not None and accept_hash.lower() != source.rpartition(" sha256 ")[2]:
             raise UserError(f"{row.file} was made of another file ({source}): remove it to fetch it again")
         return row.file
-    with _writable(), _alone(row):
+    with _locked(row):
         if not row.is_here:  # another process may have made it meanwhile
-            foreign = weights_folder() / row.file_name
-            _obtain(row, foreign, progress)
-            sha256 = _accepted(row, foreign, accept_hash, progress)
-            _convert(row, foreign, sha256, progress)
-            foreign.unlink()
+            published = weights_folder() / row.file_name
+            if not published.is_file():
+                by_hand = f"put it there by hand as {published}"
+                download(row.url, published, digest=row.digest, size=row.size, by_hand=by_hand, progress=progress)
+            elif row.digest is not None:
+                check(published, row.digest, progress)
+            sha256 = _accepted_hash(row, published, accept_hash, progress)
+            _convert(row, published, sha256, progress)
+            published.unlink()
     return row.file
 
 
-def _obtain(row: PublishedWeights, foreign: Path, progress: Progress) -> None:
-    if not foreign.is_file():
-        by_hand = f"put it there by hand as {foreign}"
-        download(row.url, foreign, digest=row.digest, size=row.size, by_hand=by_hand, progress=progress)
-    elif row.digest is not None:
-        check(foreign, row.digest, progress)
-
-
-def _accepted(row: PublishedWeights, foreign: Path, accept_hash: str | None, progress: Progress) -> str:
-    """Gives the sha256 of a file that may be used.
-
-    Raises:
-        UserError: it may not.
-    """
-    found = digest_of(foreign, "sha256", f"checking {foreign.name}", progress)
+def _accepted_hash(row: PublishedWeights, published: Path, accept_hash: str | None, progress: Progress) -> str:
+    """Returns the sha256 of a file that may be used."""
+    found = digest_of(published, "sha256", f"checking {published.name}", progress)
     if accept_hash is not None and accept_hash.lower() != found:
         raise UserError(
-            f"{foreign} has the sha256 {found}, not the one accepted: see that both are of the same file, or remove it "
-            "to fetch it again"
+            f"{published} has the sha256 {found}, not the one accepted: see that both are of the same file, or remove "
+            "it to fetch it again"
         )
     if row.digest is None and accept_hash is None:
         raise UserError(
@@ -77,22 +138,21 @@ def _accepted(row: PublishedWeights, foreign: Path, accept_hash: str | None, pro
     return found
 
 
-def _convert(row: PublishedWeights, foreign: Path, sha256: str, progress: Progress) -> None:
-    """Makes the model file of a publisher's file."""
+def _convert(row: PublishedWeights, published: Path, sha256: str, progress: Progress) -> None:
     what = f"making the model file of {row.name}"
     progress(what, 0, 2)
-    found = read_foreign(foreign)
+    found = read_weights(published)
     if row.mean is not None and row.divisor is not None:
         found = replace(found, mean=row.mean, divisor=row.divisor)
     net = assemble(found)
     is_what = (net.geometry.architecture.name, net.geometry.batch_norm, net.features_only)
     if is_what != (row.architecture, row.batch_norm, row.features_only):
-        raise UserError(f"{row.url} gave {net.geometry.title}: that is not {row.name}; remove {foreign}")
+        raise UserError(f"{row.url} gave {net.geometry.title}: that is not {row.name}; remove {published}")
     progress(what, 1, 2)
     net.train_scale = row.train_scale
-    if net.classes is None and not net.features_only:
-        names = read_class_names("imagenet")  # the order of all these nets is that of the WordNet identifiers
-        net.classes = names if len(names) == net.geometry.num_classes else None
+    names = read_class_names("imagenet")  # the order of all these nets is that of the WordNet identifiers
+    if net.classes is None and not net.features_only and net.geometry.num_classes == len(names):
+        net.classes = names
     card = make_card(
         net,
         licence=row.licence,
@@ -105,17 +165,12 @@ def _convert(row: PublishedWeights, foreign: Path, sha256: str, progress: Progre
 
 
 @contextmanager
-def _alone(row: PublishedWeights) -> Iterator[None]:
+def _locked(row: PublishedWeights) -> Iterator[None]:
     """Lets one process at a time fetch these weights; the others wait and find them."""
-    weights_folder().mkdir(parents=True, exist_ok=True)
-    with FileLock(weights_folder() / f".{row.name}.lock"):
-        yield
-
-
-@contextmanager
-def _writable() -> Iterator[None]:
     try:
-        yield
+        weights_folder().mkdir(parents=True, exist_ok=True)
+        with FileLock(weights_folder() / f".{row.name}.lock"):
+            yield
     except OSError as error:
         raise UserError(
             f"{weights_folder()} cannot be written ({error.strerror or error}): make room, or set VERYDEEP_CACHE to "

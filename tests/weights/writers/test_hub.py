@@ -8,8 +8,9 @@ import torch
 from verydeep.convnets.card import card_facts
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.model_card import DataCard, make_card
-from verydeep.nets.model_file import load, read_card, save
+from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
+from verydeep.weights.resolve import load, read_card
 from verydeep.weights.writers.hub import write_hub_folder
 
 RESULTS = (

@@ -8,7 +8,8 @@ from verydeep.convnets.card import card_facts
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write
 from verydeep.nets.model_card import ModelCard
-from verydeep.nets.model_file import MODEL_FILE, load, read_card, save
+from verydeep.nets.model_file import MODEL_FILE, save
+from verydeep.weights.resolve import load, read_card
 
 if TYPE_CHECKING:
     import huggingface_hub
@@ -74,10 +75,12 @@ def hub_card(name: str, card: ModelCard) -> "huggingface_hub.ModelCard":
             "huggingface_hub, which writes the hub's card, is not installed: pip install 'verydeep[hub]'"
         ) from error
     task = "image-feature-extraction" if card.features_only else "image-classification"
+    licence = _hub_licence(card.licence)
     measured = [result for result in card.results if result.get("top1_error") is not None]
     data = card.data.name if card.data is not None and _DATASET_NAME.fullmatch(card.data.name) else None
     head = hub.ModelCardData(
-        **_licence(card.licence),
+        license=licence,
+        license_name="see-below" if licence == "other" else None,
         datasets=data and [data],
         eval_results=[figure for result in measured for figure in _eval_results(result, task, card)] or None,
         library_name="verydeep",
@@ -101,13 +104,9 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
 
 
-def _licence(licence: str | None) -> dict[str, str]:
-    if licence is None:
-        return {"license": "unknown"}
-    first = licence.lower().partition(",")[0]
-    if first in _HUB_LICENCES:
-        return {"license": first}
-    return {"license": "other", "license_name": "see-below"}
+def _hub_licence(licence: str | None) -> str:
+    first = (licence or "unknown").lower().partition(",")[0]
+    return first if licence is None or first in _HUB_LICENCES else "other"
 
 
 def _eval_results(result: dict[str, Any], task: str, card: ModelCard) -> "list[huggingface_hub.EvalResult]":

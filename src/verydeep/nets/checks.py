@@ -1,0 +1,43 @@
+"""Checks of the images that a net is given."""
+
+import torch
+from jaxtyping import Num
+from torch import Tensor
+
+from verydeep.errors import UsageError, UserError
+
+
+def check_images(images: Num[Tensor, "..."]) -> None:
+    """Checks that images are n,3,h,w, and not plainly something else than RGB in 0..255."""
+    check_tensor(images)
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise UserError(f"images of shape {tuple(images.shape)}: give n,3,h,w, RGB in 0..255")
+    if images.is_floating_point() and not torch.compiler.is_compiling():
+        _check_range(images)
+
+
+def check_size(images: Num[Tensor, "n 3 h w"], crop: int) -> None:
+    """Checks that each side of the images is at least the crop of a net."""
+    check_tensor(images)
+    if min(images.shape[-2:]) < crop:
+        size = "x".join(str(side) for side in images.shape[-2:])
+        raise UserError(
+            f"images of {size} pixels are smaller than this net's crop of {crop}: "
+            f"rescale their shorter side to at least {crop}"
+        )
+
+
+def check_tensor(given: object, what: str = "images", shape: str = "n,3,h,w") -> None:
+    """Checks that what is given is a tensor at all."""
+    if not isinstance(given, Tensor):
+        kind = type(given).__name__
+        raise UsageError(f"{what} of type {kind}: give a tensor {shape}, as torch.from_numpy makes of an array")
+
+
+def _check_range(images: Tensor) -> None:
+    low, high = (float(bound) for bound in images.detach().aminmax()) if images.numel() else (0.0, 0.0)
+    remedy = "give RGB in 0..255: this net subtracts the mean itself"
+    if low < -1:
+        raise UserError(f"float images from {low:.3g} to {high:.3g} have been normalised already: {remedy}")
+    if 0 < high <= 1:
+        raise UserError(f"float images in {low:.3g}..{high:.3g} look like 0..1: multiply by 255 and {remedy}")

@@ -1,0 +1,247 @@
+"""Weights of another program in our names, and the net of Table 1 that their shapes make of them."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.architecture import ARCHITECTURES, Architecture, Geometry, Layer, layers
+from verydeep.nets.net import IMAGENET_MEAN, VeryDeep, empty_net
+from verydeep.paper import constants
+
+Triple = tuple[float, float, float]
+Shape = tuple[int, ...]
+
+_CONVOLUTION = re.compile(r"conv([1-9])_([1-9])\.weight")
+_STATISTICS = ("weight", "bias", "running_mean", "running_var")
+_COUNTER = "num_batches_tracked"  # the tensor of a batch norm that older files lack
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedWeights:
+    """Weights of another program in the names, shapes and channel order of ours: what every reader returns.
+
+    Attributes:
+        kind: whose format it is, such as ``torchvision`` or ``Keras``.
+        tensors: by our names: ``conv1_1.weight`` (o,i,y,x; the first over RGB), ``conv1_1.bias``, ``bn1_1.*`` as torch
+            names them, ``fc6.weight`` (o,512,y,x), ``fc7.weight``, ``fc8.weight`` (o,i,1,1).
+        mean: subtracted from the pixels, RGB in 0..255.
+        divisor: divides them afterwards.
+        convention: what the file's own program does to the pixels, in words.
+        classes: names of the classes in the order of the scores, where the file has them.
+        features_only: whether it has convolutions and no fully connected layers.
+        pooled_crops: crops for which its program pools the last map to the side of fc6, as torchvision does for any, so
+            that fc6 can be rewritten exactly for a net trained on them.
+    """
+
+    kind: str
+    tensors: dict[str, Tensor] = field(repr=False)
+    mean: Triple
+    divisor: Triple
+    convention: str
+    classes: tuple[str, ...] | None = None
+    features_only: bool = False
+    pooled_crops: range = range(0)
+
+    def with_input(
+        self, *, mean: Triple | None = None, divisor: Triple | None = None, bgr: bool = False
+    ) -> "ImportedWeights":
+        """Returns the weights with the mean, divisor and channel order that they were trained with."""
+        tensors = self.tensors
+        if bgr and "conv1_1.weight" in tensors:
+            tensors = tensors | {"conv1_1.weight": tensors["conv1_1.weight"].flip(1)}
+        return replace(
+            self,
+            tensors=tensors,
+            mean=mean or self.mean,
+            divisor=divisor or self.divisor,
+            convention="as given by --mean, --divisor and --bgr" if mean or divisor or bgr else self.convention,
+        )
+
+
+def assemble(found: ImportedWeights, *, crop: int | None = None, classes: Sequence[str] | None = None) -> VeryDeep:
+    """Makes a net of imported weights; architecture, batch norm, width and number of classes follow from their shapes.
+
+    Args:
+        found: the weights in our names.
+        crop: side of the crop the net was trained on, pixels; by default what the shape of fc6 says. Another one is
+            possible where the other program pools its last map to the side of fc6, as torchvision does for crop 32:
+            then fc6 is rewritten exactly.
+        classes: names of the classes in the order of the scores; by default those of the file.
+
+    Returns:
+        The net in evaluation mode, its mean and divisor set.
+
+    Raises:
+        UserError: the tensors are no net of Table 1, a weight is NaN or infinite, the mean or divisor is none, or
+            the names are not as many as the scores.
+        UsageError: a crop that the weights cannot have.
+
+    Paper: section 2.1, Table 1.
+    """
+    features_only = found.features_only
+    geometry = _infer_geometry(found.tensors, features_only=features_only)
+    _check_numbers(found)
+    tensors = dict(found.tensors)
+    if crop is not None and crop != geometry.crop:
+        fc6_crop, geometry = geometry.crop, replace(geometry, crop=crop)
+        if not features_only and crop not in found.pooled_crops:
+            raise UsageError(f"crop {crop}: fc6 of these weights of {found.kind} is of crop {fc6_crop}")
+        if not features_only:
+            tensors["fc6.weight"] = fold_adaptive_pool(tensors["fc6.weight"], geometry.fc6_kernel)
+    net = empty_net(geometry, features_only=features_only)
+    for name in _expected_shapes(geometry, features_only=features_only):
+        if name.endswith(_COUNTER):
+            tensors[name] = tensors.get(name, torch.tensor(0)).to(torch.int64)
+        else:
+            tensors[name] = tensors[name].detach().to("cpu", torch.float32).contiguous()
+    tensors |= {"mean": torch.tensor(IMAGENET_MEAN), "divisor": torch.ones(3)}
+    net.load_state_dict(tensors, assign=True)
+    net.set_input(found.mean, found.divisor)
+    names = found.classes if classes is None else tuple(classes)
+    if names is not None and not features_only:
+        if len(names) != geometry.num_classes:
+            raise UserError(f"{len(names):,} names of classes for the {geometry.num_classes:,} scores of fc8")
+        net.classes = names
+    return net.eval()
+
+
+def pooling_matrix(side: int, kernel: int) -> Float[Tensor, "kernel side"]:
+    """Adaptive average pooling from ``side`` to ``kernel`` positions along one direction, as a float64 matrix."""
+    return F.adaptive_avg_pool1d(torch.eye(side, dtype=torch.float64), kernel).T
+
+
+def fold_adaptive_pool(weight: Float[Tensor, "o c y x"], side: int) -> Float[Tensor, "o c side side"]:
+    """Rewrites fc6 so that adaptive average pooling before it is not needed.
+
+    Pooling is linear, so the weights of a smaller map are sums of those of the pooled one: at crop 32 each channel has
+    one position, which pooling repeats 49 times, and its weight is the sum of the 49. Added in float64.
+
+    Args:
+        weight: of fc6 after pooling to y,x positions.
+        side: of the last map of one crop, crop/32.
+    """
+    pooling = pooling_matrix(side, weight.shape[-1])
+    # a slice at a time: in float64 the whole is 800 MB
+    folded = [pooling.T @ part.double() @ pooling for part in weight.split(64)]
+    return torch.cat([part.float() for part in folded])
+
+
+def _infer_geometry(tensors: Mapping[str, Tensor], *, features_only: bool) -> Geometry:
+    """Finds the only net of Table 1 with these shapes; without fully connected layers its crop is 224."""
+    row = _find_row(tensors)
+    batch_norm = any(name.startswith("bn") for name in tensors)
+    crop, num_classes = constants.CROP, 1000
+    if not features_only:
+        *_, height, side = shape = _shape_of(tensors, "fc6.weight")
+        if height != side:
+            raise UserError(f"fc6.weight has the shape {shape}: nets of square crops have square kernels")
+        crop, num_classes = side * constants.TOTAL_STRIDE, _shape_of(tensors, "fc8.weight")[0]
+    misfits = []
+    for width in _possible_widths(tensors, row):
+        try:
+            geometry = Geometry(
+                architecture=row, batch_norm=batch_norm, num_classes=num_classes, crop=crop, width=width
+            )
+        except UsageError as error:
+            raise UserError(f"no net of Table 1: {error}") from error
+        misfit = _misfit(tensors, geometry, features_only=features_only)
+        if misfit is None:
+            return geometry
+        misfits.append(misfit)
+    raise UserError(misfits[0])
+
+
+def _misfit(tensors: Mapping[str, Tensor], geometry: Geometry, *, features_only: bool) -> str | None:
+    expected = _expected_shapes(geometry, features_only=features_only)
+    for name, shape in expected.items():
+        if name not in tensors and not name.endswith(_COUNTER):
+            return f"{name} of {geometry.title} is missing"
+        if name in tensors and tuple(tensors[name].shape) != shape:
+            return f"{name} has the shape {tuple(tensors[name].shape)}, and not {shape} as in {geometry.title}"
+    for name, tensor in tensors.items():
+        if name not in expected:
+            return f"{name}, of shape {tuple(tensor.shape)}, is none of {geometry.title}"
+    return None
+
+
+def _expected_shapes(geometry: Geometry, *, features_only: bool) -> dict[str, Shape]:
+    shapes: dict[str, Shape] = {}
+    for layer in layers(geometry):
+        if not (features_only and layer.kind == "fully-connected"):
+            shapes |= _layer_shapes(layer)
+    return shapes
+
+
+def _layer_shapes(layer: Layer) -> dict[str, Shape]:
+    match layer.kind:
+        case "convolution" | "fully-connected":
+            kernel = (layer.channels, layer.in_channels, layer.kernel, layer.kernel)
+            return {f"{layer.name}.weight": kernel, f"{layer.name}.bias": (layer.channels,)}
+        case "batch-norm":
+            vectors: dict[str, Shape] = {f"{layer.name}.{name}": (layer.channels,) for name in _STATISTICS}
+            return vectors | {f"{layer.name}.{_COUNTER}": ()}
+        case _:
+            return {}
+
+
+def _find_row(tensors: Mapping[str, Tensor]) -> Architecture:
+    blocks: dict[int, dict[int, int]] = {}
+    for name, tensor in tensors.items():
+        if found := _CONVOLUTION.fullmatch(name):
+            if tensor.ndim != 4 or tensor.shape[-1] != tensor.shape[-2]:
+                raise UserError(f"{name} has the shape {tuple(tensor.shape)}: it is no square convolution")
+            blocks.setdefault(int(found[1]), {})[int(found[2])] = tensor.shape[-1]
+    if not blocks:
+        raise UserError("there is no convolution in it")
+    kernels = tuple(tuple(kernel for _, kernel in sorted(block.items())) for _, block in sorted(blocks.items()))
+    for row in ARCHITECTURES.values():
+        if row.blocks == kernels and not row.local_response_norm:
+            return row
+    shown = " | ".join(" ".join(f"{kernel}x{kernel}" for kernel in block) for block in kernels)
+    known = ", ".join(row.name for row in ARCHITECTURES.values())
+    raise UserError(f"its convolutions, block by block {shown}, are no column of Table 1 ({known})")
+
+
+def _shape_of(tensors: Mapping[str, Tensor], name: str) -> Shape:
+    if name not in tensors:
+        raise UserError(f"{name} is missing")
+    shape = tuple(tensors[name].shape)
+    if len(shape) != 4:
+        raise UserError(f"{name} has the shape {shape}, and not four dimensions")
+    return shape
+
+
+def _possible_widths(tensors: Mapping[str, Tensor], row: Architecture) -> list[float]:
+    """Widths by the layers with most channels first: their rounding says most."""
+    hidden = [tensors["fc7.weight"].shape[0] / constants.FC_CHANNELS] if "fc7.weight" in tensors else []
+    last = [
+        tensors[f"conv{block}_{len(row.blocks[block - 1])}.weight"].shape[0] / constants.BLOCK_CHANNELS[block - 1]
+        for block in (5, 4, 3, 2, 1)
+    ]
+    return list(dict.fromkeys([*last[:1], *hidden, *last[1:]]))
+
+
+def _check_numbers(found: ImportedWeights) -> None:
+    for name, tensor in found.tensors.items():
+        if not tensor.is_floating_point():
+            if name.endswith(_COUNTER):
+                continue
+            raise UserError(f"{name} is of type {tensor.dtype}, and weights are floating point")
+        finite = torch.isfinite(tensor.float())  # in float32, which is what becomes of it
+        if not finite.all():
+            count = int((~finite).sum())
+            raise UserError(f"{name} has {count:,} of {tensor.numel():,} weights that are NaN or infinite")
+        if name.endswith("running_var") and tensor.min() < 0:
+            raise UserError(f"{name} has a variance of {float(tensor.min()):.3g}")
+    if not all(math.isfinite(number) for number in (*found.mean, *found.divisor)) or min(found.divisor) <= 0:
+        raise UserError(
+            f"its pixels are less {found.mean} and divided by {found.divisor}: no net can be used so; say what it was "
+            "trained on with --mean and --divisor"
+        )

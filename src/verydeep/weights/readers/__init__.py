@@ -1,0 +1,129 @@
+"""Every kind of third-party file as a row: how it is recognised by its content, and what reads it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from verydeep.errors import UserError
+from verydeep.weights.imported import ImportedWeights
+from verydeep.weights.readers.caffe import is_caffe, read_caffe
+from verydeep.weights.readers.keras import is_keras, read_keras
+from verydeep.weights.readers.matconvnet import is_matconvnet, read_matconvnet
+from verydeep.weights.readers.onnx import is_onnx, read_onnx
+from verydeep.weights.readers.torch import is_pickle, is_safetensors, read_pickle, read_safetensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """A kind of file with weights of another program.
+
+    Attributes:
+        name: as a user would say it.
+        remark: which files are meant.
+        recognises: whether a file is of this kind, by its content and never by its name.
+        read: its weights in our names; UserError, one line, where it cannot.
+    """
+
+    name: str
+    remark: str
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path], ImportedWeights]
+
+
+_ROWS = (
+    Reader(
+        name="safetensors",
+        remark="timm's and torchvision's names",
+        recognises=is_safetensors,
+        read=read_safetensors,
+    ),
+    Reader(
+        name="Keras",
+        remark=".h5, .weights.h5 and .keras",
+        recognises=is_keras,
+        read=read_keras,
+    ),
+    Reader(
+        name="PyTorch",
+        remark=".pth, .pt and .bin: torchvision's and timm's names, and the seed class's net.* and classifier.*",
+        recognises=is_pickle,
+        read=read_pickle,
+    ),
+    Reader(
+        name="MatConvNet",
+        remark=".mat, such as imagenet-vgg-verydeep-16",
+        recognises=is_matconvnet,
+        read=read_matconvnet,
+    ),
+    Reader(
+        name="ONNX",
+        remark=".onnx with its weights inside or beside it",
+        recognises=is_onnx,
+        read=read_onnx,
+    ),
+    Reader(
+        name="Caffe",
+        remark=".caffemodel, such as the authors' VGG_ILSVRC_16_layers",
+        recognises=is_caffe,
+        read=read_caffe,
+    ),
+)
+
+READERS: Final[dict[str, Reader]] = {row.name: row for row in _ROWS}
+"""The rows by name, in the order in which they are asked."""
+
+
+def find_reader(file: Path) -> Reader:
+    """Finds what kind of file it is, by its content.
+
+    Raises:
+        UserError: it is no file that can be read, or of no kind we know.
+    """
+    try:
+        size = file.stat().st_size
+        if not file.is_file():
+            raise UserError(f"{file} is no file: give a file of weights")
+        if size == 0:
+            raise UserError(f"{file} is empty: download it again")
+        for row in READERS.values():
+            if row.recognises(file):
+                return row
+    except UserError:
+        raise
+    except OSError as error:  # a loop of links among them
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # whatever a made-up file sets off in the libraries that read it
+        raise _damaged(file, error) from error
+    known = "; ".join(f"{row.name} ({row.remark})" for row in READERS.values())
+    raise UserError(f"{file} is no file of weights that can be read. These are: {known}")
+
+
+def read_weights(file: str | Path) -> ImportedWeights:
+    """Reads the weights of another program; nothing in the file is run.
+
+    Args:
+        file: of any kind in READERS, whatever its name.
+
+    Raises:
+        UserError: no such file, of no kind we know, damaged, or with something in it that is no weight.
+    """
+    path = Path(file)
+    reader = find_reader(path)
+    try:
+        found = reader.read(path)
+    except UserError as error:
+        message = str(error)
+        raise UserError(message if message.startswith(str(path)) else f"{path}: {message}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # as above
+        raise _damaged(path, error) from error
+    if empty := next((name for name, tensor in found.tensors.items() if not tensor.numel()), None):
+        raise UserError(f"{path}: {empty} has no numbers, its shape is {tuple(found.tensors[empty].shape)}")
+    return found
+
+
+def _damaged(file: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    return UserError(f"{file} is damaged, or no file of weights ({reason}): download it again")

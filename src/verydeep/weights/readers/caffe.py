@@ -1,0 +1,267 @@
+"""Reads the .caffemodel files of Caffe, the authors' 16 and 19 layer nets among them, without Caffe."""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from verydeep.errors import UserError
+from verydeep.nets.net import IMAGENET_MEAN
+from verydeep.weights.imported import ImportedWeights, Triple
+from verydeep.weights.layer_order import LayerOrder, as_tensor
+from verydeep.weights.readers.protobuf import MOST_LAYERS, MOST_SETTINGS, Message, WireError, fields, map_file
+
+_REMEDY: Final = "give a .caffemodel of Caffe, whole, such as the authors' VGG_ILSVRC_16_layers.caffemodel"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Schema:
+    """Numbers of the fields of one kind of layer message, from caffe.proto."""
+
+    name: int
+    type: int
+    blobs: int
+    convolution: int
+    pooling: int
+    relu: int
+    data_transform: int
+
+
+_V1: Final = _Schema(name=4, type=5, blobs=6, convolution=10, pooling=19, relu=30, data_transform=36)
+_TODAY: Final = _Schema(name=1, type=2, blobs=7, convolution=106, pooling=121, relu=123, data_transform=100)
+_LAYERS: Final = {2: _V1, 100: _TODAY}  # fields of NetParameter: the authors' V1LayerParameter, and LayerParameter
+
+_BATCH_NORM: Final = 139
+_NET_FIELDS: Final = {1, 2, 3, 4, 5, 6, 7, 8, 100}
+
+_V1_TYPES: Final = {
+    1: "Accuracy",
+    4: "Convolution",
+    5: "Data",
+    6: "Dropout",
+    8: "Flatten",
+    12: "ImageData",
+    14: "InnerProduct",
+    15: "LRN",
+    17: "Pooling",
+    18: "ReLU",
+    20: "Softmax",
+    21: "SoftmaxWithLoss",
+    22: "Split",
+    29: "MemoryData",
+    32: "DummyData",
+    36: "Silence",
+}
+_WITHOUT_EFFECT: Final = {
+    *("Accuracy", "Data", "Dropout", "DummyData", "Flatten", "ImageData", "Input", "MemoryData", "Silence", "Softmax"),
+    *("SoftmaxWithLoss", "Split"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layer:
+    """A layer of the file: its settings stay a message, its numbers stay in the file."""
+
+    name: str
+    type: str  # as LayerParameter has it, also for layers of V1LayerParameter
+    message: Message
+    schema: _Schema
+
+    def weights(self, file: Path) -> list[Tensor]:
+        """The numbers of the layer in the shapes that the file gives them."""
+        return [_read_blob(file, self.name, blob) for blob in self.message.messages(self.schema.blobs)]
+
+    def settings(self, number: int) -> Message | None:
+        """The message with the settings of the layer, where there is one."""
+        found = self.message.messages(number)
+        return found[-1] if found else None
+
+    def padding(self) -> int | None:
+        """Of a convolution, where the file says it."""
+        settings = self.settings(self.schema.convolution)
+        return _square(settings, (3, 9, 10), 0) if settings else None
+
+    def epsilon(self) -> float:
+        """What a batch norm adds to the variance."""
+        settings = self.settings(_BATCH_NORM)
+        return settings.number(3, 1e-5) if settings else 1e-5
+
+
+def _square(settings: Message, numbers: tuple[int, ...], default: int) -> int:
+    """A setting for both axes, told once or for each in fields of their own; -1 where they differ."""
+    found = {value for number in numbers for value in settings.integers(number)} or {default}
+    return found.pop() if len(found) == 1 else -1
+
+
+def is_caffe(file: Path) -> bool:
+    """Whether a file begins as a NetParameter of Caffe does."""
+    try:
+        for number, value in fields(map_file(file)):
+            if number in _LAYERS and isinstance(value, memoryview):
+                schema = _LAYERS[number]
+                layer = Message(value, MOST_SETTINGS)
+                return schema.type in layer and bool(layer.text(schema.name))
+            if number not in _NET_FIELDS or (number == 1 and isinstance(value, int)):
+                return False
+    except (WireError, OSError):
+        pass
+    return False
+
+
+def read_caffe(file: Path) -> ImportedWeights:
+    """Reads a .caffemodel with layers as Caffe has written them since 2014, V1LayerParameter or LayerParameter.
+
+    The weights stay in the file, mapped into memory, until they are used.
+
+    Raises:
+        UserError: it is damaged or cut short, or no net of the paper.
+    """
+    try:
+        layers = list(_layers(file))
+        if not any(layer.type == "Pooling" for layer in layers):
+            layers = list(_with_steps_between(layers, file))
+        order = LayerOrder(file)
+        _take(order, layers, file)
+        mean, divisor, origin = _find_input(layers)
+    except (WireError, OSError) as error:
+        raise UserError(f"{file} is no net of Caffe, or is damaged ({error}): {_REMEDY}") from error
+    features_only = order.finish()
+    # Caffe reads images through OpenCV: blue, green, red
+    order.tensors["conv1_1.weight"] = order.tensors["conv1_1.weight"].flip(1)
+    return ImportedWeights(
+        kind="Caffe",
+        tensors=order.tensors,
+        mean=mean,
+        divisor=divisor,
+        convention=f"BGR in 0..255 minus the mean ({origin}); turned to RGB here",
+        features_only=features_only,
+    )
+
+
+def _layers(file: Path) -> Iterator[_Layer]:
+    count = 0
+    for number, value in fields(map_file(file)):
+        if number not in _LAYERS or not isinstance(value, memoryview):
+            continue
+        count += 1
+        if count > MOST_LAYERS:
+            raise WireError(f"more than {MOST_LAYERS} layers")
+        schema, message = _LAYERS[number], Message(value, MOST_SETTINGS)
+        if schema is _V1 and 1 in message:
+            raise WireError("its layers are those of Caffe before 2014; upgrade_net_proto_binary of Caffe renews them")
+        if schema is _V1:
+            type_number = message.integer(schema.type, 0)
+            kind = _V1_TYPES.get(type_number, f"number {type_number}")
+        else:
+            kind = message.text(schema.type)
+        yield _Layer(name=message.text(schema.name), type=kind, message=message, schema=schema)
+
+
+def _take(order: LayerOrder, layers: list[_Layer], file: Path) -> None:
+    scales = {index: layer for index, layer in enumerate(layers) if layer.type == "Scale"}
+    for index, layer in enumerate(layers):
+        match layer.type:
+            case "Convolution":
+                _take_convolution(order, layer, file)
+            case "InnerProduct":
+                weight, bias = _weight_and_bias(layer, file)
+                order.connected(layer.name, weight.reshape(weight.shape[-2:]), bias)
+            case "BatchNorm":
+                _take_batch_norm(order, layer, scales.pop(index + 1, None), file)
+            case "ReLU":
+                settings = layer.settings(layer.schema.relu)
+                order.relu(layer.name, slope=settings.number(1, 0) if settings else 0)
+            case "Pooling":
+                _take_pooling(order, layer)
+            case kind if index in scales or kind not in _WITHOUT_EFFECT | {"Scale"}:
+                raise UserError(f"{file}: layer {layer.name!r} is of type {kind!r}, which no net of Table 1 has")
+
+
+def _with_steps_between(layers: list[_Layer], file: Path) -> Iterator[_Layer]:
+    """Adds the ReLUs and poolings to a file of weights alone, whose names must then say where they are."""
+    empty, block = Message(memoryview(b"")), "1"
+    weighted = [layer for layer in layers if layer.type not in _WITHOUT_EFFECT | {"ReLU"}]
+    for index, layer in enumerate(weighted):
+        found = re.fullmatch(r"(?:conv|bn|scale)(\d)_\d\S*|(fc)[678]\S*", layer.name)
+        if not found:
+            raise UserError(f"{file} has no poolings, and the name {layer.name!r} does not say where its layer is")
+        if (found[1] or "6") != block:
+            yield _Layer(name=f"pool{block}", type="Pooling", message=empty, schema=layer.schema)
+            block = found[1] or "6"
+        yield layer
+        following = weighted[index + 1].type if index + 1 < len(weighted) else ""
+        if following not in ("BatchNorm", "Scale", ""):
+            yield _Layer(name=f"relu of {layer.name}", type="ReLU", message=empty, schema=layer.schema)
+    if block == "5":
+        yield _Layer(name="relu", type="ReLU", message=empty, schema=_V1)
+
+
+def _take_convolution(order: LayerOrder, layer: _Layer, file: Path) -> None:
+    weight, bias = _weight_and_bias(layer, file)
+    settings = layer.settings(layer.schema.convolution)
+    stride = _square(settings, (6, 13, 14), 1) if settings else 1
+    dilation = _square(settings, (18,), 1) if settings else 1
+    order.convolution(layer.name, weight, bias, padding=layer.padding(), stride=stride, dilation=dilation)
+
+
+def _take_pooling(order: LayerOrder, layer: _Layer) -> None:
+    settings = layer.settings(layer.schema.pooling)
+    kernel = stride = 2
+    padding = method = 0
+    if settings:
+        method = settings.integer(1, 0)
+        kernel, stride = _square(settings, (2, 5, 6), 0), _square(settings, (3, 7, 8), 1)
+        padding = _square(settings, (4, 9, 10), 0)
+    order.pooling(layer.name, kernel=kernel, stride=stride, padding=padding, maximum=method == 0)
+
+
+def _take_batch_norm(order: LayerOrder, layer: _Layer, scale: _Layer | None, file: Path) -> None:
+    """Takes Caffe's BatchNorm, which only normalises, with the Scale that follows it."""
+    blobs = layer.weights(file)
+    if len(blobs) != 3 or blobs[2].numel() != 1:
+        raise UserError(f"{file}: batch norm {layer.name!r} has no mean, variance and their common factor")
+    mean, variance, factor = blobs
+    gain = 1 / factor.reshape(()) if factor.any() else torch.zeros(())
+    given = scale.weights(file) if scale else []
+    shift = given[1] if len(given) > 1 else None
+    order.batch_norm(layer.name, given[0] if given else None, shift, mean * gain, variance * gain, layer.epsilon())
+
+
+def _weight_and_bias(layer: _Layer, file: Path) -> tuple[Tensor, Tensor | None]:
+    blobs = layer.weights(file)
+    if len(blobs) not in (1, 2) or blobs[0].ndim < 2:
+        shapes = ", ".join(str(tuple(blob.shape)) for blob in blobs) or "none"
+        raise UserError(f"{file}: layer {layer.name!r} has no weights and biases, but numbers of the shapes: {shapes}")
+    return blobs[0], blobs[1] if len(blobs) > 1 else None
+
+
+def _read_blob(file: Path, name: str, blob: Message) -> Tensor:
+    numbers = blob.floats(8, "<f8") if 8 in blob else blob.floats(5)
+    if 7 in blob:
+        shape = [size for part in blob.messages(7) for size in part.integers(1)]
+    else:
+        shape = [blob.integer(axis, 1) for axis in (1, 2, 3, 4)]
+    count = 1
+    for size in shape:
+        count *= size
+    if len(shape) > 8 or min(shape, default=0) < 0 or count != numbers.size:
+        raise UserError(f"{file}: layer {name!r} says the shape {tuple(shape[:8])} and has {numbers.size} numbers")
+    return as_tensor(numbers.reshape(shape)).float()
+
+
+def _find_input(layers: list[_Layer]) -> tuple[Triple, Triple, str]:
+    """The mean and divisor, RGB: of the data layer that the net was trained with, or as published."""
+    for layer in layers:
+        settings = layer.settings(layer.schema.data_transform)
+        means = settings.floats(5).tolist() if settings and 5 in settings else []
+        if settings and len(means) == 3:
+            scale = settings.number(1, 1)
+            blue, green, red = means
+            if 0 < scale < math.inf and all(map(math.isfinite, means)):
+                return (red, green, blue), (1 / scale,) * 3, f"of the file's layer {layer.name!r}"
+    return IMAGENET_MEAN, (1.0, 1.0, 1.0), "not in the file: the published 103.939, 116.779, 123.68"

@@ -1,0 +1,311 @@
+"""Reads the .onnx files that exporters make of VGG nets, following the graph from the image to the scores."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from verydeep.errors import UserError
+from verydeep.paper import constants
+from verydeep.weights.imported import ImportedWeights, Triple
+from verydeep.weights.layer_order import LayerOrder, as_tensor, as_triple
+from verydeep.weights.readers.onnx_graph import Graph, Node
+from verydeep.weights.readers.protobuf import WireError, fields, map_file
+from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD, pixels
+
+_REMEDY: Final = "give an .onnx file, whole, of a VGG net, with the files of its weights beside it"
+_MODEL_FIELDS: Final = {1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26}
+_SAYS_OTHERWISE: Final = "--mean, --divisor and --bgr say otherwise"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphInput:
+    """What a graph wants to be fed with.
+
+    Attributes:
+        axes: ``nchw`` or ``nhwc``.
+        batch: its number of images, -1 where any number goes.
+        largest: of a pixel: 255, or 1, for a graph that normalises by itself; None for one that wants it done.
+        ending: what comes out: ``scores``, or their ``softmax`` or ``log-softmax``.
+    """
+
+    axes: str
+    batch: int
+    largest: float | None
+    ending: str
+
+
+def is_onnx(file: Path) -> bool:
+    """Whether a file begins as a ModelProto of ONNX does: with the version of its format, then its graph."""
+    seen: set[int] = set()
+    try:
+        for number, value in fields(map_file(file)):
+            if number not in _MODEL_FIELDS or (number == 1) != (isinstance(value, int) and number != 5):
+                return False
+            if number == 1 and value not in range(1, 100):
+                return False
+            seen.add(number)
+    except WireError:
+        return {1, 2} <= seen  # cut short after its head: read says so
+    except OSError:
+        return False
+    return {1, 7} <= seen
+
+
+def read_onnx(file: Path) -> ImportedWeights:
+    """Reads the weights of a VGG net from its graph, in the order in which an image goes through it.
+
+    Raises:
+        UserError: onnx is not installed, the file is damaged or cut short, its weights lie outside its folder, or it
+            is no net of the paper.
+    """
+    walk, features_only = _walked(file)
+    mean, divisor, convention = walk.input_convention()
+    if not any(name.startswith("bn") for name in walk.order.tensors):
+        convention += "; no batch norm: if the net had it, its exporter folded it into the convolutions"
+    return ImportedWeights(
+        kind="ONNX",
+        tensors=walk.order.tensors,
+        mean=mean,
+        divisor=divisor,
+        convention=convention,
+        features_only=features_only,
+    )
+
+
+def find_input(file: Path) -> GraphInput:
+    """Finds what the graph of a file that ``read_onnx`` takes wants to be fed with."""
+    walk, _ = _walked(file)
+    return walk.graph_input()
+
+
+def _walked(file: Path) -> tuple["_Walk", bool]:
+    """The walk through a whole graph, and whether it has convolutions alone."""
+    try:
+        walk = _Walk(file, Graph(file))
+        walk.go()
+        return walk, walk.order.finish()
+    except UserError:
+        raise
+    except Exception as error:  # whatever a made-up file sets off in onnx and protobuf
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{file} is no net of ONNX, or is damaged ({reason}): {_REMEDY}") from error
+
+
+def _is_nothing(pooling: Node) -> bool:
+    return pooling.integers("kernel_shape", []) == [1, 1] and {
+        *pooling.integers("strides", [1]),
+        *(1 + pad for pad in pooling.integers("pads", [0])),
+    } == {1}
+
+
+def _axes_of(sizes: list[int]) -> str:
+    return "nhwc" if len(sizes) == 4 and sizes[3] == 3 and sizes[1] != 3 else "nchw"
+
+
+class _Walk:
+    """Follows the one path from the image to the scores; its map's ``axes`` are nchw or nhwc, then flat."""
+
+    def __init__(self, file: Path, graph: Graph) -> None:
+        self.order = LayerOrder(file)
+        self._file, self._graph = file, graph
+        if len(graph.inputs) != 1:
+            names = ", ".join(repr(name[:40]) for name in list(graph.inputs)[:4]) or "none"
+            raise UserError(f"{file}: a net has one input, the image, and this graph has {names}")
+        self._value, self._sizes = next(iter(graph.inputs.items()))
+        self.axes = self._image_axes = _axes_of(self._sizes)
+        self._flattened: Literal["cyx", "yxc"] = "cyx"
+        self._ending = "scores"
+        # what happens to the pixels before the first convolution: factor * pixel + offset
+        self._factor, self._offset = np.ones(3), np.zeros(3)
+
+    def go(self) -> None:
+        """Takes node after node until the graph ends."""
+        users: dict[str, list[Node]] = {}
+        for node in self._graph.nodes:
+            for name in {name for name in node.inputs if name}:
+                users.setdefault(name, []).append(node)
+        for _ in range(len(self._graph.nodes)):
+            # Shape only computes what a later Reshape is told
+            following = [node for node in users.get(self._value, []) if node.type != "Shape"]
+            if not following:
+                return
+            if len(following) > 1:
+                raise self._error(following[1], "makes the graph branch")
+            self._take(following[0])
+            self._value = following[0].outputs[0] if following[0].outputs else ""
+
+    def _take(self, node: Node) -> None:
+        order = self.order
+        match node.type:
+            case "Conv":
+                self._take_convolution(node)
+            case "Gemm" | "MatMul":
+                self._take_matrix(node)
+            case "BatchNormalization":
+                self._need_map(node)
+                scale, shift, mean, variance = (self._constant(node, index) for index in range(1, 5))
+                order.batch_norm(node.name, scale, shift, mean, variance, node.number("epsilon", 1e-5))
+            case "Relu":
+                order.relu(node.name)
+            case "MaxPool":
+                self._need_map(node)
+                self._take_pooling(node)
+            case "Add" | "Sub" | "Mul" | "Div":
+                self._take_arithmetic(node)
+            case "Transpose":
+                self._turn(node)
+            case "Flatten" | "Reshape":
+                self._flatten(node)
+            case "Identity" | "Cast" | "Dropout":
+                pass
+            case "AveragePool" if _is_nothing(node):
+                pass  # torchvision's pooling to 7x7 on a map of 7x7
+            case "Softmax" | "LogSoftmax" if order.has_head:
+                self._ending = "softmax" if node.type == "Softmax" else "log-softmax"
+            case "ReduceMean" | "GlobalAveragePool" | "Squeeze" if order.has_head:
+                pass
+            case _:
+                raise self._error(node, "stands where no VGG net has such a thing")
+
+    def _take_convolution(self, node: Node) -> None:
+        self._need_map(node)
+        weight = self._constant(node, 1)
+        bias = self._constant(node, 2) if node.input(2) else None
+        sides = node.integers("kernel_shape", list(weight.shape[2:]))
+        pads, strides = node.integers("pads", [0, 0, 0, 0]), set(node.integers("strides", [1, 1]))
+        if node.text("auto_pad") in ("SAME_UPPER", "SAME_LOWER"):
+            pads = [side // 2 for side in sides] * 2
+        if node.integer("group", 1) != 1:
+            raise self._error(node, "has groups")
+        self._refuse_dilations(node)
+        padding = pads[0] if len(set(pads)) == 1 else -1
+        self.order.convolution(
+            node.name, weight, bias, padding=padding, stride=strides.pop() if len(strides) == 1 else -1
+        )
+
+    def _take_matrix(self, node: Node) -> None:
+        if self._graph.is_constant(node.input(0)):
+            raise self._error(node, "multiplies from the other side")
+        weight = self._constant(node, 1)
+        bias = self._constant(node, 2) if node.type == "Gemm" and node.input(2) else None
+        if weight.ndim != 2:
+            raise self._error(node, "has no matrix")
+        if node.type == "MatMul" or not node.integer("transB", 0):
+            weight = weight.T
+        if node.integer("transA", 0) or node.number("alpha", 1) != 1 or node.number("beta", 1) != 1:
+            raise self._error(node, "has factors or a turned input")
+        self.order.connected(node.name, weight, bias, self._flattened)
+        self.axes = "flat"
+
+    def _refuse_dilations(self, node: Node) -> None:
+        if set(node.integers("dilations", [1])) != {1}:
+            raise self._error(node, f"has dilations {node.integers('dilations', [])[:4]}, and a VGG net has 1")
+
+    def _take_pooling(self, node: Node) -> None:
+        self._refuse_dilations(node)
+        sides = self._sizes[1:3] if self._image_axes == "nhwc" else self._sizes[2:4]
+        rounds_up = node.integer("ceil_mode", 0) != 0 or node.text("auto_pad").startswith("SAME")
+        # every side is then halved without a rest, and nothing is rounded
+        if rounds_up and not (
+            len(sides) == 2 and all(side > 0 and side % constants.TOTAL_STRIDE == 0 for side in sides)
+        ):
+            raise self._error(
+                node,
+                "rounds sides up (ceil_mode or auto_pad), and a VGG net down: that is the same only where the graph "
+                f"takes images of a side that is a multiple of {constants.TOTAL_STRIDE}",
+            )
+        kernels, strides = set(node.integers("kernel_shape", [])), set(node.integers("strides", [1, 1]))
+        pads = set(node.integers("pads", [0]))
+        self.order.pooling(
+            node.name,
+            kernel=kernels.pop() if len(kernels) == 1 else -1,
+            stride=strides.pop() if len(strides) == 1 else -1,
+            padding=pads.pop() if len(pads) == 1 else -1,
+        )
+
+    def _take_arithmetic(self, node: Node) -> None:
+        """Takes a bias by itself, or what is done to the pixels."""
+        swapped = node.input(1) == self._value
+        if swapped and node.type in ("Sub", "Div"):
+            raise self._error(node, "subtracts or divides the other way round")
+        numbers = self._constant(node, 0 if swapped else 1).double().reshape(-1)
+        if self.order.tensors:
+            if node.type != "Add":
+                raise self._error(node, "stands where no VGG net has such a thing")
+            self.order.add_bias(node.name, numbers)
+            return
+        if numbers.numel() not in (1, 3):
+            raise self._error(node, f"has {numbers.numel()} numbers for three channels")
+        change = np.broadcast_to(numbers.numpy(), 3)
+        with np.errstate(all="ignore"):
+            match node.type:
+                case "Add":
+                    self._offset = self._offset + change
+                case "Sub":
+                    self._offset = self._offset - change
+                case "Mul":
+                    self._factor, self._offset = self._factor * change, self._offset * change
+                case "Div":
+                    self._factor, self._offset = self._factor / change, self._offset / change
+
+    def _turn(self, node: Node) -> None:
+        perm = node.integers("perm", [])
+        if self.axes != "flat" and sorted(perm) != [0, 1, 2, 3]:
+            raise self._error(node, "turns axes that an image does not have")
+        if self.axes != "flat":
+            self.axes = "".join(self.axes[axis] for axis in perm)
+
+    def _flatten(self, node: Node) -> None:
+        if self.axes == "flat":
+            return
+        if self.axes not in ("nchw", "nhwc") or node.integer("axis", 1) != 1:
+            raise self._error(node, "flattens axes in an order that is not known")
+        self._flattened = "cyx" if self.axes == "nchw" else "yxc"
+        self.axes = "flat"
+
+    def _need_map(self, node: Node) -> None:
+        if self.axes != "nchw":
+            raise self._error(node, f"needs a map in the order nchw, and has {self.axes}")
+
+    def _constant(self, node: Node, index: int) -> Tensor:
+        value = self._graph.constant(node.input(index))
+        if value is None or value.dtype.kind != "f":
+            raise self._error(node, f"has as its input {index} no numbers that are in the file")
+        return as_tensor(value)
+
+    def _error(self, node: Node, what: str) -> UserError:
+        return UserError(f"{self._file}: node {node.name[:80]!r} of type {node.type[:40]!r} {what}")
+
+    def graph_input(self) -> GraphInput:
+        """What the graph wants to be fed with."""
+        batch = self._sizes[0] if self._sizes else -1
+        return GraphInput(
+            axes=self._image_axes,
+            batch=batch,
+            largest=None if self._is_bare() else self._normalised()[2],
+            ending=self._ending,
+        )
+
+    def input_convention(self) -> tuple[Triple, Triple, str]:
+        """The mean and divisor, RGB in 0..255, from the graph, or torchvision's where it says nothing."""
+        if self._is_bare():
+            words = f"RGB in 0..1, torchvision's mean and deviation: a guess, the file does not say ({_SAYS_OTHERWISE})"
+            return pixels(TORCHVISION_MEAN), pixels(TORCHVISION_STD), words
+        mean, divisor, largest = self._normalised()
+        words = f"RGB in 0..{largest:g}, mean and divisor of the graph's own first nodes; the range is a guess"
+        return as_triple(mean * 255 / largest), as_triple(divisor * 255 / largest), f"{words} ({_SAYS_OTHERWISE})"
+
+    def _is_bare(self) -> bool:
+        return bool((self._factor == 1).all() and (self._offset == 0).all())
+
+    def _normalised(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """The mean and divisor in the range of the graph's input, and that range: 0..1 where both are that small."""
+        with np.errstate(all="ignore"):
+            mean, divisor = -self._offset / self._factor, 1 / self._factor
+        if not np.isfinite([mean, divisor]).all() or not (divisor > 0).all():
+            raise UserError(f"{self._file}: what its graph does to the pixels has no usable mean and divisor")
+        return mean, divisor, 1.0 if mean.max() <= 1 and divisor.max() <= 1 else 255.0

@@ -1,0 +1,148 @@
+"""Weights of ours as the .weights.h5 of Keras 3, or the .h5 that Keras 1 and 2 and keras.applications read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from verydeep.errors import UserError
+from verydeep.files import atomic_write
+from verydeep.nets.architecture import layers
+from verydeep.nets.net import IMAGENET_MEAN, VeryDeep
+from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD
+from verydeep.weights.writers.target import Preprocessing, Target
+from verydeep.weights.writers.torch import has_torchvision_input
+
+if TYPE_CHECKING:
+    import h5py
+
+_DENSE = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A layer as Keras stores it: its name in keras.applications, its class, kernel and bias."""
+
+    name: str
+    kind: str
+    kernel: np.ndarray
+    bias: np.ndarray
+
+
+def has_caffe_input(net: VeryDeep) -> bool:
+    """Whether a net subtracts exactly the mean that keras.applications does, and divides by nothing."""
+    return net.mean.cpu().equal(torch.tensor(IMAGENET_MEAN)) and net.divisor.cpu().equal(torch.ones(3))
+
+
+def write_keras(net: VeryDeep, file: Path) -> None:
+    """Writes the weights for keras.applications' VGG16 or VGG19.
+
+    The first convolution is over blue, green, red where the net has Keras's input, and over red, green, blue elsewhere.
+
+    Args:
+        net: D or E without batch norm.
+        file: ``.weights.h5`` for Keras 3, another ``.h5`` for the older form, which Keras 3 reads too.
+
+    Raises:
+        UserError: h5py is not installed.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise UserError(
+            f"{file} is to be an HDF5 file, and h5py, which writes it, is not installed: pip install "
+            "'verydeep[weights]'"
+        ) from error
+    with atomic_write(file) as temporary, h5py.File(temporary, "w") as hdf5:
+        (_write_keras3 if file.name.endswith(".weights.h5") else _write_legacy)(hdf5, net)
+
+
+def _write_keras3(hdf5: "h5py.File", net: VeryDeep) -> None:
+    counts: dict[str, int] = {}
+    for layer in _stored(net):
+        number = counts.get(layer.kind, 0)
+        counts[layer.kind] = number + 1
+        group = hdf5.create_group(f"layers/{layer.kind}{f'_{number}' if number else ''}/vars")
+        group.attrs["name"] = layer.name
+        group.create_dataset("0", data=layer.kernel)
+        group.create_dataset("1", data=layer.bias)
+
+
+def _write_legacy(hdf5: "h5py.File", net: VeryDeep) -> None:
+    names: list[bytes] = []
+    for layer in _stored(net):
+        names.append(layer.name.encode())
+        group = hdf5.create_group(layer.name)
+        weights = {f"{layer.name}/kernel": layer.kernel, f"{layer.name}/bias": layer.bias}
+        group.attrs["weight_names"] = np.array([name.encode() for name in weights])
+        for name, values in weights.items():
+            group.create_dataset(name, data=values)
+    hdf5.attrs["layer_names"] = np.array(names)
+    hdf5.attrs["backend"] = b"tensorflow"  # whose kernels are not flipped
+    hdf5.attrs["keras_version"] = b"2.0.0"
+
+
+def _stored(net: VeryDeep) -> Iterator[_Stored]:
+    is_caffe = has_caffe_input(net)
+    state = net.state_dict()
+    for layer in layers(net.geometry):
+        if f"{layer.name}.weight" not in state:
+            continue
+        weight, bias = state[f"{layer.name}.weight"], state[f"{layer.name}.bias"]
+        if layer.kind == "convolution":
+            if layer.name == "conv1_1" and is_caffe:
+                weight = weight.flip(1)
+            block, index = layer.name.removeprefix("conv").split("_")
+            yield _Stored(f"block{block}_conv{index}", "conv2d", _kernel(weight), _array(bias))
+        else:
+            kernel = _kernel(weight).reshape(-1, weight.shape[0])  # rows, columns, channels
+            yield _Stored(_DENSE[layer.name], "dense", kernel, _array(bias))
+
+
+def _kernel(weight: Tensor) -> np.ndarray:
+    return _array(weight.permute(2, 3, 1, 0))
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
+
+
+def _preprocessing(net: VeryDeep) -> Preprocessing:
+    if has_caffe_input(net):
+        call = "keras.applications.vgg16.preprocess_input(rgb)"
+        mean = tuple(reversed(IMAGENET_MEAN))
+        return Preprocessing(channels="BGR", largest=255, mean=mean, std=(1.0,) * 3, call=call, is_default=True)
+    if has_torchvision_input(net):
+        call = "keras.applications.imagenet_utils.preprocess_input(rgb, mode='torch')"
+        mean, std, largest = TORCHVISION_MEAN, TORCHVISION_STD, 1
+    else:
+        mean, std, largest = tuple(net.mean.tolist()), tuple(net.divisor.tolist()), 255
+        call = f"(rgb - {_numbers(mean)}) / {_numbers(std)}"
+    return Preprocessing(channels="RGB", largest=largest, mean=mean, std=std, call=call, is_default=False)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return f"numpy.array([{', '.join(f'{value:.9g}' for value in values)}])"
+
+
+def _make(net: VeryDeep) -> str:
+    top = f"classes={net.geometry.num_classes}, classifier_activation=None"
+    options = "include_top=False" if net.features_only else top
+    return f"keras.applications.VGG{net.geometry.architecture.weight_layers}(weights=None, {options})"
+
+
+KERAS: Final = Target(
+    name="keras",
+    suffixes=(".weights.h5", ".h5"),
+    architectures=("D", "E"),
+    batch_norm=False,
+    features_only=True,
+    write=write_keras,
+    expects=_preprocessing,
+    make=_make,
+    load="model.load_weights({file!r})",
+)

@@ -1,0 +1,80 @@
+"""What every program that weights are written for is described by."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from verydeep.errors import UsageError
+from verydeep.nets.net import VeryDeep
+from verydeep.paper import constants
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What a program has to do to an image before weights that we wrote for it.
+
+    Attributes:
+        channels: order of the channels, RGB or BGR.
+        largest: of a pixel: 255, or 1 where it is divided by 255 first.
+        mean: subtracted from the channels in that order.
+        std: divides them afterwards.
+        call: the call of that program that does it.
+        is_default: whether it is exactly what the program does by default for its VGG.
+    """
+
+    channels: str
+    largest: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    call: str
+    is_default: bool
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        mean, std = (", ".join(f"{number:.6g}" for number in numbers) for numbers in (self.mean, self.std))
+        usual = "its default" if self.is_default else "which is not its default"
+        return f"{self.channels} in 0..{self.largest}, less ({mean}), divided by ({std}): {self.call}, {usual}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A program whose weights we write.
+
+    Attributes:
+        name: as ``--to`` takes it.
+        suffixes: endings that a file for it may have.
+        architectures: names of the columns of Table 1 that it has.
+        batch_norm: whether it has batch norm.
+        features_only: whether it takes convolutions alone.
+        write: writes the file.
+        expects: the preprocessing.
+        make: the call that makes the net there.
+        load: the call that loads the file into it, with the name of the file in braces.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    architectures: tuple[str, ...]
+    batch_norm: bool
+    features_only: bool
+    write: Callable[[VeryDeep, Path], None]
+    expects: Callable[[VeryDeep], Preprocessing]
+    make: Callable[[VeryDeep], str]
+    load: str
+
+    def check(self, net: VeryDeep) -> None:
+        """Raises UsageError, which says why, for a net that the program cannot hold."""
+        geometry = net.geometry
+        reason = None
+        if geometry.architecture.name not in self.architectures:
+            reason = f"its VGGs are {', '.join(self.architectures)}, and this is {geometry.architecture.title}"
+        elif geometry.batch_norm and not self.batch_norm:
+            reason = "its VGGs have no batch norm"
+        elif geometry.width != 1:
+            reason = f"its VGGs have the paper's width, and this one {geometry.width:g} of it"
+        elif geometry.crop != constants.CROP:
+            reason = f"its fc6 is of crop {constants.CROP}, and this one of crop {geometry.crop}"
+        elif net.features_only and not self.features_only:
+            reason = "this net has its convolutions only, and a strict load there needs the fully connected layers"
+        if reason:
+            raise UsageError(f"{self.name} cannot hold this net: {reason}")

@@ -5,7 +5,7 @@ import torch
 
 from small_nets import difference, in_threads, make_net, photos
 from verydeep import ARCHITECTURES, accelerate
-from verydeep.errors import UsageError, UserError
+from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.speed import choosing, engines
 from verydeep.speed.openvino_net import nncf_version, openvino_version
 
@@ -59,9 +59,9 @@ def test_bf16_takes_what_fp32_takes(library):
     with torch.inference_mode():
         inside = fast(images.clone())
     assert torch.equal(fast(images), inside)
-    with pytest.raises(UserError, match="smaller than this net's crop of 64"):
+    with pytest.raises(MistakeError, match="smaller than this net's crop of 64"):
         fast(torch.zeros(1, 3, 40, 70))
-    with pytest.raises(UserError, match=r"look like 0\.\.1"):
+    with pytest.raises(MistakeError, match=r"look like 0\.\.1"):
         fast(torch.rand(1, 3, 64, 64))
 
 
@@ -88,21 +88,12 @@ def test_threads_with_crops_of_their_own_get_their_own_scores(library):
     assert not wrong
 
 
-def test_bf16_follows_the_net(library):
-    net, other, images = make_net(seed=0), make_net(seed=1), photos(33, 40)
+def test_bf16_of_weights_that_were_changed_is_refused(library):
+    net = make_net(seed=0)
     fast = accelerate(net, precision="bf16")
-    fast(images)
-    for change in (
-        lambda: net.load_state_dict(other.state_dict()),
-        lambda: net.set_input((1, 2, 3), (50, 60, 70)),
-        lambda: setattr(net, "conv1_1", make_net(seed=2).conv1_1),
-    ):
-        change()
-        with torch.inference_mode():
-            assert difference(fast(images), net(images)) < 2e-2
-    net.bfloat16()
-    with pytest.raises(UserError, match=r"this net is in bfloat16: make it net\.float\(\) first"):
-        fast(images)
+    net.load_state_dict(make_net(seed=1).state_dict())
+    with pytest.raises(MistakeError, match="accelerate it again"):
+        fast(photos(33, 40))
 
 
 def test_bf16_of_convolutions_alone(library):
@@ -110,13 +101,13 @@ def test_bf16_of_convolutions_alone(library):
     fast = accelerate(net, precision="bf16")
     with torch.inference_mode():
         assert difference(fast.features(images), net.features(images)) < 2e-2
-    with pytest.raises(UserError, match="convolutions"):
+    with pytest.raises(MistakeError, match="convolutions"):
         fast(images)
 
 
 @needs_nncf
 @pytest.mark.parametrize(("name", "batch_norm"), [("A-LRN", False), ("D", True)])
-def test_int8_is_calibrated_on_images_and_follows_the_net(name, batch_norm):
+def test_int8_is_calibrated_on_images(name, batch_norm):
     net, images = make_net(name, batch_norm=batch_norm, crop=64, width=0.25), photos(98, 131, 6)
     fast = accelerate(net, precision="int8", calibrate=[images[:4], images[4:].float()])
     assert fast.engine == f"OpenVINO {openvino_version()} int8, quantised by NNCF {nncf_version()}"
@@ -125,19 +116,16 @@ def test_int8_is_calibrated_on_images_and_follows_the_net(name, batch_norm):
         assert difference(fast.features(images), net.features(images)) < 0.1
         crops = images[:, :, 10:74, 20:84]
         assert difference(fast.score_map(crops), fast.head(fast.features(crops))) < 2e-2
-    net.load_state_dict(make_net(name, seed=1, batch_norm=batch_norm, crop=64, width=0.25).state_dict())
-    with torch.inference_mode():
-        assert difference(fast(images), net(images)) < 0.1
 
 
 def test_int8_without_images_or_libraries_is_one_line(monkeypatch):
     net = make_net()
-    with pytest.raises(UsageError, match="int8 needs images to find its scales by: give calibrate=images"):
+    with pytest.raises(WrongUseError, match="int8 needs images to find its scales by: give calibrate=images"):
         accelerate(net, precision="int8")
-    with pytest.raises(UserError, match="there are no images"):
+    with pytest.raises(MistakeError, match="there are no images"):
         accelerate(net, precision="int8", calibrate=[])
-    with pytest.raises(UserError, match="smaller than this net's crop"):
+    with pytest.raises(MistakeError, match="smaller than this net's crop"):
         accelerate(net, precision="int8", calibrate=torch.zeros(1, 3, 16, 16))
     monkeypatch.setattr(engines, "nncf_version", lambda: None)
-    with pytest.raises(UserError, match=r'int8 needs .* not installed: pip install "verydeep\[openvino\]"'):
+    with pytest.raises(MistakeError, match=r'int8 needs .* not installed: pip install "verydeep\[openvino\]"'):
         accelerate(net, precision="int8", calibrate=photos(32, 32))

@@ -4,14 +4,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from verydeep.errors import UsageError
-from verydeep.nets.architecture import Geometry, find_architecture, layers
-from verydeep.nets.shipped import SHIPPED
-from verydeep.paper import constants
-from verydeep.weights.published import find_published
+from verydeep import paper
+from verydeep.convnets.architecture import Geometry, find_architecture, layers
+from verydeep.convnets.shipped import SHIPPED
+from verydeep.convnets.weights import find_published
+from verydeep.mistakes import WrongUseError
 
 if TYPE_CHECKING:
-    from verydeep.nets.model_card import ModelCard
+    from verydeep.convnets.model_card import ModelCard
+    from verydeep.convnets.net import VeryDeep
 
 _BYTES = 4
 
@@ -30,26 +31,26 @@ def find_geometry(
         The shapes, and the card of the model file; for an architecture none.
 
     Raises:
-        UsageError: no such architecture, or a crop or number of classes for a model that has its own.
+        WrongUseError: no such architecture, or a crop or number of classes for a model that has its own.
     """
     if is_model(name):
-        from verydeep.weights.resolve import read_card
+        from verydeep.convnets.model_file import read_card
 
         if crop or classes:
-            raise UsageError(f"{name} has its own crop and classes: --crop and --classes are for architectures")
+            raise WrongUseError(f"{name} has its own crop and classes: --crop and --classes are for architectures")
         card = read_card(name)
         return card.geometry, card
     try:
         row, batch_norm = find_architecture(name)
-    except UsageError as error:
-        raise UsageError(
+    except WrongUseError as error:
+        raise WrongUseError(
             f"{error}; or give a model file, a run folder or a published name (verydeep weights list)"
         ) from error
     geometry = Geometry(
         architecture=row,
         batch_norm=batch_norm,
         num_classes=1000 if classes is None else classes,
-        crop=constants.CROP if crop is None else crop,
+        crop=paper.CROP if crop is None else crop,
     )
     return geometry, None
 
@@ -82,6 +83,24 @@ def inspection(geometry: Geometry, card: "ModelCard | None") -> dict[str, Any]:
         "activation_bytes": _BYTES * sum(row.channels * row.side**2 for row in rows),
         "layers": [asdict(row) for row in rows],
     } | ({"card": card.model_dump(mode="json")} if card else {})
+
+
+def make_net(name: str, geometry: Geometry, card: "ModelCard | None") -> "VeryDeep":
+    """Loads a model, or makes a net of an architecture with random weights of seed 0."""
+    import torch
+
+    from verydeep.convnets.model_file import load
+    from verydeep.convnets.net import VeryDeep
+
+    if card is not None:
+        return load(name)
+    return VeryDeep(
+        geometry.architecture.name,
+        batch_norm=geometry.batch_norm,
+        num_classes=geometry.num_classes,
+        crop=geometry.crop,
+        generator=torch.Generator().manual_seed(0),
+    ).eval()
 
 
 def stacking_lines() -> list[str]:

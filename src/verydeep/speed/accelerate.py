@@ -1,35 +1,36 @@
 """The same net, faster: what computes it is chosen here."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from verydeep.errors import UsageError, UserError
-from verydeep.nets.architecture import Geometry
-from verydeep.nets.checks import check_images, check_size
-from verydeep.nets.graph import Backend
-from verydeep.nets.net import VeryDeep
-from verydeep.paper import constants
+from verydeep import paper
+from verydeep.convnets.architecture import Geometry
+from verydeep.convnets.net import VeryDeep, check_images, check_size
+from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.speed.choosing import choose_backend
 from verydeep.speed.engines import PRECISIONS, Candidate, Images, calibration, own_kernel
+from verydeep.speed.folding import Computes
 from verydeep.speed.library import NoKernelError, find_kernel
 
 
 class Accelerated:
     """A net in evaluation mode, computed faster: the same calls, the same answers.
 
-    Made by ``accelerate``. It follows the net: weights that were changed since are laid out anew at the next call (but
-    for what is written through ``.data``, which torch does not count as a change). It gives no gradients. Threads may
-    share it and take turns. A process that has computed with several threads and is then forked may not compute with
-    several in the child, as with torch itself: start children by ``spawn``.
+    Made by ``accelerate``. It is a snapshot of the net: it does not follow changes of the weights or of the number of
+    threads. It gives no gradients. Threads may share it and take turns. A process that has computed with several and is
+    then forked may not compute with several in the child, as with torch itself: start children by ``spawn``.
 
     Args:
         net: in float32, on the processor.
         candidate: what computes.
+
+    Raises:
+        MistakeError: the net is elsewhere or in another precision; or, at a call, its weights were changed since.
 
     Attributes:
         net: the net.
@@ -40,10 +41,12 @@ class Accelerated:
     def __init__(self, net: VeryDeep, candidate: Candidate) -> None:
         self.net, self.engine, self.precision = net, candidate.name, candidate.precision
         self._lock = threading.Lock()
-        self._make: Callable[[VeryDeep], Backend] = candidate.make
-        self._made: _Made | None = None
-        with self._ready():
-            pass
+        _check_net(net)
+        with _computing_plainly():
+            self._computes = candidate.make(net)
+        # the last layers are not copied: after a training the old convolutions would meet new ones
+        self._last = list(net.parameters())[-1].detach()
+        self._version = _version(self._last)
 
     @property
     def geometry(self) -> Geometry:
@@ -83,7 +86,7 @@ class Accelerated:
             Scores before the soft-max.
 
         Raises:
-            UserError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
+            MistakeError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
 
         Paper: section 3.2.
         """
@@ -99,7 +102,7 @@ class Accelerated:
             Scores before the soft-max, one place for 32 pixels: 1x1 for a crop.
 
         Raises:
-            UserError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
+            MistakeError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
 
         Paper: section 3.2.
         """
@@ -115,9 +118,9 @@ class Accelerated:
             images: RGB in 0..255, uint8 or floating point, each side at least 32.
 
         Raises:
-            UserError: the images are smaller, or not RGB in 0..255.
+            MistakeError: the images are smaller, or not RGB in 0..255.
         """
-        check_size(images, constants.TOTAL_STRIDE)
+        check_size(images, paper.TOTAL_STRIDE)
         with self._ready() as computing:
             return computing.features(_checked(images)).clone()
 
@@ -128,7 +131,7 @@ class Accelerated:
             map_: of at least fc6's size, on the processor.
 
         Raises:
-            UserError: the map is smaller, has other channels or is elsewhere, or the net has convolutions only.
+            MistakeError: the map is smaller, has other channels or is elsewhere, or the net has convolutions only.
 
         Paper: section 3.2.
         """
@@ -139,14 +142,18 @@ class Accelerated:
             return computing.head(map_.detach().float())
 
     @contextmanager
-    def _ready(self) -> Iterator[Backend]:
-        # tensors made in inference mode could not be written to outside of it, and the buffers stay
-        with self._lock, torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-            if self._made is None or not self._made.is_of(self.net):
-                _check_net(self.net)
-                self._made = None  # the old weights go before the new come
-                self._made = _Made(self.net, self._make(self.net))
-            yield self._made.computes
+    def _ready(self) -> Iterator[Computes]:
+        with self._lock, _computing_plainly():
+            if _version(self._last) != self._version:
+                raise MistakeError("the weights of this net were changed after it was accelerated: accelerate it again")
+            yield self._computes
+
+
+@contextmanager
+def _computing_plainly() -> Iterator[None]:
+    # tensors made in inference mode could not be written to outside of it, and the buffers stay
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        yield
 
 
 Computing = VeryDeep | Accelerated
@@ -160,7 +167,7 @@ def fastest(net: VeryDeep) -> Computing:
         net: the net.
 
     Raises:
-        UsageError: the environment asks for a kernel that there is not.
+        WrongUseError: the environment asks for a kernel that there is not.
     """
     try:
         kernel = find_kernel()
@@ -168,7 +175,7 @@ def fastest(net: VeryDeep) -> Computing:
         return net
     try:
         _check_net(net)
-    except UserError:
+    except MistakeError:
         return net
     return Accelerated(net, own_kernel(kernel))
 
@@ -192,23 +199,25 @@ def accelerate(net: nn.Module, *, precision: str = "fp32", calibrate: Images | N
         net: a ``VeryDeep`` in float32, on the processor.
         precision: fp32, bf16, int8 or auto.
         calibrate: for int8, images such as the net will see, some hundred, without labels: n,3,h,w, RGB in 0..255, or
-            an iterable of such batches. They are kept, for the day the weights change.
+            an iterable of such batches.
 
     Returns:
-        The net in evaluation mode, with ``__call__``, ``score_map``, ``features`` and ``head`` as the net has them; its
-        ``engine`` says what computes.
+        A snapshot of the net in evaluation mode, with ``__call__``, ``score_map``, ``features`` and ``head`` as the net
+        has them; its ``engine`` says what computes. It does not follow the net: accelerate that again when its weights
+        have changed. The memory of the fully connected layers is shared, so the old one cannot be used then, and says
+        so where they were trained or loaded anew.
 
     Raises:
-        UserError: the net is on another device or in another precision; what int8 needs is not installed; or the
+        MistakeError: the net is on another device or in another precision; what int8 needs is not installed; or the
             images cannot be.
-        UsageError: not a net of this package, an unknown precision, or int8 without images.
+        WrongUseError: not a net of this package, an unknown precision, or int8 without images.
     """
     if not isinstance(net, VeryDeep):
-        raise UsageError(
+        raise WrongUseError(
             f"{type(net).__name__} is no net of this package: give a VeryDeep, such as verydeep.load gives"
         )
     if precision not in PRECISIONS:
-        raise UsageError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+        raise WrongUseError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
     _check_net(net)
     images = None if calibrate is None else calibration(net, calibrate)
     return Accelerated(net, choose_backend(precision, images))
@@ -216,32 +225,11 @@ def accelerate(net: nn.Module, *, precision: str = "fp32", calibrate: Images | N
 
 def _check_net(net: VeryDeep) -> None:
     """Checks that a net is in float32, on the processor."""
-    for tensor in _tensors(net):
+    for tensor in (*net.parameters(), *net.buffers()):
         if tensor.device.type != "cpu":
-            raise UserError(f"this net is on {tensor.device.type}: move it with net.cpu() first")
+            raise MistakeError(f"this net is on {tensor.device.type}: move it with net.cpu() first")
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            raise UserError(f"this net is in {str(tensor.dtype).removeprefix('torch.')}: make it net.float() first")
-
-
-class _Made:
-    """What computes a net, and what of the net it was made of."""
-
-    def __init__(self, net: VeryDeep, computes: Backend) -> None:
-        self.computes = computes
-        self._facts = _facts(net)
-        self._kept = [tensor.detach() for tensor in _tensors(net)]  # no other weights can come to lie where these do
-
-    def is_of(self, net: VeryDeep) -> bool:
-        """Whether the net is as it was."""
-        return _facts(net) == self._facts
-
-
-def _facts(net: VeryDeep) -> list[int]:
-    """What changes when a weight does, or the number of threads."""
-    facts = [torch.get_num_threads()]
-    for tensor in _tensors(net):
-        facts += (tensor.data_ptr(), _version(tensor))
-    return facts
+            raise MistakeError(f"this net is in {str(tensor.dtype).removeprefix('torch.')}: make it net.float() first")
 
 
 def _version(tensor: Tensor) -> int:
@@ -249,15 +237,6 @@ def _version(tensor: Tensor) -> int:
         return tensor._version
     except RuntimeError:  # what was made in inference mode counts no changes, and does not always say that it was
         return 0
-
-
-def _tensors(net: nn.Module) -> list[Tensor]:
-    """Parameters and buffers, found sooner than by ``parameters()``: this is done at every call of the net."""
-    modules, found = [net], []
-    for module in modules:
-        found += [*module._parameters.values(), *module._buffers.values()]
-        modules += filter(None, module._modules.values())
-    return [tensor for tensor in found if tensor is not None]
 
 
 def _checked(images: Tensor) -> Tensor:
@@ -268,4 +247,4 @@ def _checked(images: Tensor) -> Tensor:
 
 def _check_on_processor(what: str, tensor: Tensor) -> None:
     if tensor.device.type != "cpu":
-        raise UserError(f"{what} on {tensor.device.type}: this net computes on the processor, give .cpu()")
+        raise MistakeError(f"{what} on {tensor.device.type}: this net computes on the processor, give .cpu()")

@@ -10,14 +10,13 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from verydeep.device import Compute
-from verydeep.errors import UsageError, UserError
-from verydeep.nets.checks import check_images, check_size
-from verydeep.nets.graph import Backend
-from verydeep.nets.net import VeryDeep
+from verydeep.convnets.net import VeryDeep, check_images, check_size
+from verydeep.device import Choice
+from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.speed.bfloat16 import TorchBf16
-from verydeep.speed.engine import KernelBackend
-from verydeep.speed.library import VARIABLE, Kernel, NoKernelError, find_kernel
+from verydeep.speed.engine import Engine
+from verydeep.speed.folding import Computes
+from verydeep.speed.library import VARIABLE, Kernel, NoKernelError, find_kernel, has_kernel
 from verydeep.speed.openvino_net import INSTALL, OpenVinoNet, nncf_version, openvino_version
 
 PRECISIONS = ("fp32", "bf16", "int8", "auto")
@@ -37,13 +36,13 @@ class Candidate:
     """
 
     name: str
-    make: Callable[[VeryDeep], Backend]
+    make: Callable[[VeryDeep], Computes]
     precision: str = "fp32"
 
 
 def own_kernel(kernel: Kernel) -> Candidate:
     """What computes a net in fp32 by a kernel."""
-    return Candidate(f"verydeep's kernel ({kernel.name}), fp32", lambda net: KernelBackend(net, kernel))
+    return Candidate(f"verydeep's kernel ({kernel.name}), fp32", lambda net: Engine(net, kernel))
 
 
 def calibration(net: VeryDeep, images: Images) -> list[Tensor]:
@@ -54,21 +53,21 @@ def calibration(net: VeryDeep, images: Images) -> list[Tensor]:
         images: n,3,h,w, RGB in 0..255, or an iterable of such batches.
 
     Raises:
-        UserError: they are smaller than the crop, not RGB in 0..255, or none.
-        UsageError: they are no tensors.
+        MistakeError: they are smaller than the crop, not RGB in 0..255, or none.
+        WrongUseError: they are no tensors.
     """
     if isinstance(images, str) or not isinstance(images, Iterable):
-        raise UsageError(f"calibrate={images!r}: give images, a tensor n,3,h,w, or an iterable of such batches")
+        raise WrongUseError(f"calibrate={images!r}: give images, a tensor n,3,h,w, or an iterable of such batches")
     batches = [images] if isinstance(images, Tensor) else list(images)
     for batch in batches:
         check_images(batch)
         check_size(batch, net.geometry.crop)
     if not sum(len(batch) for batch in batches):
-        raise UserError("calibrate: there are no images: give some hundred such as the net will see")
+        raise MistakeError("calibrate: there are no images: give some hundred such as the net will see")
     return [(batch if batch.dtype == torch.uint8 else batch.float()).detach().cpu() for batch in batches]
 
 
-class _Eager(Backend):
+class _Eager(Computes):
     """The net itself, in evaluation mode, channels last."""
 
     def __init__(self, net: VeryDeep) -> None:
@@ -111,6 +110,16 @@ def bf16_backends() -> list[Candidate]:
     return found
 
 
+def every_backend() -> list[Candidate]:
+    """What can compute a net on this processor, but for int8, which needs images."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where there is no kernel its place in the list says so
+        found = [fp32_backend()]
+    if has_kernel():
+        found.append(Candidate("torch, channels last, fp32", _Eager))
+    return [*found, *bf16_backends()]
+
+
 def int8_backend(calibrate: Sequence[Tensor] | None) -> Candidate:
     """What computes a net in int8.
 
@@ -118,19 +127,19 @@ def int8_backend(calibrate: Sequence[Tensor] | None) -> Candidate:
         calibrate: batches of images.
 
     Raises:
-        UserError: it is not installed.
-        UsageError: there are no images.
+        MistakeError: it is not installed.
+        WrongUseError: there are no images.
     """
     if calibrate is None:
-        raise UsageError(
+        raise WrongUseError(
             "int8 needs images to find its scales by: give calibrate=images, some hundred such as the net will "
             "see, n,3,h,w, RGB in 0..255"
         )
     if openvino_version() is None or nncf_version() is None:
-        raise UserError(f"int8 needs OpenVINO and NNCF, which are not installed: {INSTALL}")
+        raise MistakeError(f"int8 needs OpenVINO and NNCF, which are not installed: {INSTALL}")
     name = f"OpenVINO {openvino_version()} int8, quantised by NNCF {nncf_version()}"
     return Candidate(name, lambda net: OpenVinoNet(net, "int8", calibrate), "int8")
 
 
-def _on_the_processor() -> Compute:
-    return Compute(device="cpu", precision="fp32", channels_last=True, threads=torch.get_num_threads())
+def _on_the_processor() -> Choice:
+    return Choice(device="cpu", precision="fp32", channels_last=True, threads=torch.get_num_threads())

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import verydeep
 from small_nets import difference, in_threads, make_net, photos
 from verydeep import ARCHITECTURES, accelerate
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.errors import UsageError, UserError
 from verydeep.speed import engines
 from verydeep.speed.library import KERNELS, NoKernelError, find_kernel
 
@@ -112,7 +112,7 @@ def test_the_head_takes_parts_of_maps(monkeypatch):
         map_ = net.features(images)[:, :, 1:, :3]
         assert difference(fast.head(map_), net.head(map_)) < 1e-5
         whole = fast.score_map(images)
-        monkeypatch.setattr("verydeep.speed.folding._WINDOW_FLOATS", 1)
+        monkeypatch.setattr("verydeep.nets.graph._WINDOW_FLOATS", 1)
         assert difference(fast.score_map(images), whole) < 1e-6
 
 
@@ -122,7 +122,7 @@ def test_a_net_of_convolutions_alone_gives_features_and_no_scores():
     with torch.inference_mode():
         assert difference(fast.features(images), net.features(images)) < 1e-5
     for call in (lambda: fast(images), lambda: fast.head(fast.features(images))):
-        with pytest.raises(MistakeError, match="convolutions"):
+        with pytest.raises(UserError, match="convolutions"):
             call()
 
 
@@ -154,7 +154,7 @@ def test_weights_that_were_changed_are_refused(how):
         case _:
             net.initialise("glorot", torch.Generator().manual_seed(3))
     for call in (fast, fast.score_map, fast.features):
-        with pytest.raises(MistakeError, match="were changed after it was accelerated: accelerate it again"):
+        with pytest.raises(UserError, match="were changed after it was accelerated: accelerate it again"):
             call(images)
 
 
@@ -221,13 +221,13 @@ def test_the_memory_goes_with_the_net():
 
 def test_images_that_cannot_be_are_refused():
     fast = accelerate(make_net(crop=64))
-    with pytest.raises(MistakeError, match="images of 40x70 pixels are smaller than this net's crop of 64"):
+    with pytest.raises(UserError, match="images of 40x70 pixels are smaller than this net's crop of 64"):
         fast(torch.zeros(1, 3, 40, 70))
-    with pytest.raises(MistakeError, match=r"look like 0\.\.1"):
+    with pytest.raises(UserError, match=r"look like 0\.\.1"):
         fast(torch.rand(1, 3, 64, 64))
-    with pytest.raises(MistakeError, match="smaller than this net's crop of 32"):
+    with pytest.raises(UserError, match="smaller than this net's crop of 32"):
         fast.features(torch.zeros(1, 3, 31, 70))
-    with pytest.raises(MistakeError, match="these images are on meta"):
+    with pytest.raises(UserError, match="these images are on meta"):
         fast(torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device="meta"))
 
 
@@ -244,7 +244,7 @@ for call in (
 ):
     try:
         call()
-    except verydeep.mistakes.WrongUseError as error:
+    except verydeep.errors.UsageError as error:
         print(error)
 """
 
@@ -274,25 +274,25 @@ def test_maps_that_cannot_be_are_refused():
     fast = accelerate(net)
     for head in (fast.head, net.head):
         for shape in ((1, channels, 1, 2), (1, channels - 1, 2, 2), (1, 10 * channels, 3, 3)):
-            with pytest.raises(MistakeError) as refused:
+            with pytest.raises(UserError) as refused:
                 head(torch.zeros(shape))
             assert f"a map of shape {shape}: fc6 of this net takes n,{channels},y,x, each side at least 2" in str(
                 refused.value
             )
-    with pytest.raises(MistakeError, match="this map is on meta: this net computes on the processor"):
+    with pytest.raises(UserError, match="this map is on meta: this net computes on the processor"):
         fast.head(torch.zeros(1, channels, 2, 2, device="meta"))
     double = torch.rand(1, channels, 2, 2, dtype=torch.float64, requires_grad=True)
     assert difference(fast.head(double), net.head(double.float()).detach()) < 1e-5
 
 
 def test_nets_that_cannot_be_are_refused():
-    with pytest.raises(WrongUseError, match="Linear is no net of this package"):
+    with pytest.raises(UsageError, match="Linear is no net of this package"):
         accelerate(nn.Linear(2, 2))
-    with pytest.raises(WrongUseError, match="unknown precision 'int4': choose one of fp32, bf16, int8, auto"):
+    with pytest.raises(UsageError, match="unknown precision 'int4': choose one of fp32, bf16, int8, auto"):
         accelerate(make_net(), precision="int4")
-    with pytest.raises(MistakeError, match=r"this net is in bfloat16: make it net\.float\(\) first"):
+    with pytest.raises(UserError, match=r"this net is in bfloat16: make it net\.float\(\) first"):
         accelerate(make_net().bfloat16())
-    with pytest.raises(MistakeError, match=r"this net is on meta: move it with net\.cpu\(\) first"):
+    with pytest.raises(UserError, match=r"this net is on meta: move it with net\.cpu\(\) first"):
         accelerate(make_net().to("meta"))
 
 

@@ -5,7 +5,7 @@ import torch
 
 from small_nets import difference, in_threads, make_net, photos
 from verydeep import ARCHITECTURES, accelerate
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.errors import UsageError, UserError
 from verydeep.speed import choosing, engines
 from verydeep.speed.openvino_net import nncf_version, openvino_version
 
@@ -59,9 +59,9 @@ def test_bf16_takes_what_fp32_takes(library):
     with torch.inference_mode():
         inside = fast(images.clone())
     assert torch.equal(fast(images), inside)
-    with pytest.raises(MistakeError, match="smaller than this net's crop of 64"):
+    with pytest.raises(UserError, match="smaller than this net's crop of 64"):
         fast(torch.zeros(1, 3, 40, 70))
-    with pytest.raises(MistakeError, match=r"look like 0\.\.1"):
+    with pytest.raises(UserError, match=r"look like 0\.\.1"):
         fast(torch.rand(1, 3, 64, 64))
 
 
@@ -92,7 +92,7 @@ def test_bf16_of_weights_that_were_changed_is_refused(library):
     net = make_net(seed=0)
     fast = accelerate(net, precision="bf16")
     net.load_state_dict(make_net(seed=1).state_dict())
-    with pytest.raises(MistakeError, match="accelerate it again"):
+    with pytest.raises(UserError, match="accelerate it again"):
         fast(photos(33, 40))
 
 
@@ -101,7 +101,7 @@ def test_bf16_of_convolutions_alone(library):
     fast = accelerate(net, precision="bf16")
     with torch.inference_mode():
         assert difference(fast.features(images), net.features(images)) < 2e-2
-    with pytest.raises(MistakeError, match="convolutions"):
+    with pytest.raises(UserError, match="convolutions"):
         fast(images)
 
 
@@ -120,12 +120,12 @@ def test_int8_is_calibrated_on_images(name, batch_norm):
 
 def test_int8_without_images_or_libraries_is_one_line(monkeypatch):
     net = make_net()
-    with pytest.raises(WrongUseError, match="int8 needs images to find its scales by: give calibrate=images"):
+    with pytest.raises(UsageError, match="int8 needs images to find its scales by: give calibrate=images"):
         accelerate(net, precision="int8")
-    with pytest.raises(MistakeError, match="there are no images"):
+    with pytest.raises(UserError, match="there are no images"):
         accelerate(net, precision="int8", calibrate=[])
-    with pytest.raises(MistakeError, match="smaller than this net's crop"):
+    with pytest.raises(UserError, match="smaller than this net's crop"):
         accelerate(net, precision="int8", calibrate=torch.zeros(1, 3, 16, 16))
     monkeypatch.setattr(engines, "nncf_version", lambda: None)
-    with pytest.raises(MistakeError, match=r'int8 needs .* not installed: pip install "verydeep\[openvino\]"'):
+    with pytest.raises(UserError, match=r'int8 needs .* not installed: pip install "verydeep\[openvino\]"'):
         accelerate(net, precision="int8", calibrate=photos(32, 32))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from verydeep.apps.json_answer import JsonOption, print_json
-from verydeep.apps.options import fetch_weights, prepare_process
-from verydeep.mistakes import WrongUseError
+from verydeep.cli.json_answer import JsonOption, print_json
+from verydeep.cli.options import fetch_weights, prepare_process
+from verydeep.errors import UsageError
 
 if TYPE_CHECKING:
-    from verydeep.convnets.architecture import Geometry
-    from verydeep.convnets.model_card import ModelCard
+    from verydeep.nets.architecture import Geometry
+    from verydeep.nets.model_card import ModelCard
 
 
 def inspect(
@@ -41,27 +41,28 @@ def inspect(
     if speed:
         prepare_process()
 
-    from verydeep.apps.inspect import find_geometry, inspection, is_model
+    from verydeep.cli.inspection import find_geometry, inspection, is_model
 
     if check and not is_model(name):
-        raise WrongUseError(f"--check reads a model file, and {name} is no file, run folder or name of weights")
+        raise UsageError(f"--check reads a model file, and {name} is no file, run folder or name of weights")
     fetch_weights(name)
     geometry, card = find_geometry(name, crop=crop, classes=classes)
     record = inspection(geometry, card)
     checked = None
     if check:
-        from verydeep.apps.terminal import reporting
-        from verydeep.convnets.model_check import check_model
+        from verydeep.cli.terminal import reporting
+        from verydeep.nets.model_check import check_model
+        from verydeep.weights.resolve import find_model_file
 
         with reporting() as reporter:
-            checked = check_model(name, reporter.progress)
+            checked = check_model(find_model_file(name), reporter.progress)
         record["check"] = checked.as_record()
     if speed:
         record["speed"] = _measure_speed(name, geometry, card)
     if as_json:
         print_json(record)
     else:
-        from verydeep.apps.printed import print_inspection
+        from verydeep.cli.printed import print_inspection
 
         print_inspection(record, geometry.title, card)
     if checked is not None:
@@ -69,8 +70,8 @@ def inspect(
 
 
 def _measure_speed(name: str, geometry: "Geometry", card: "ModelCard | None") -> list[dict[str, Any]]:
-    from verydeep.apps.inspect import make_net
-    from verydeep.apps.terminal import reporting
+    from verydeep.cli.inspection import make_net
+    from verydeep.cli.terminal import reporting
     from verydeep.speed.measuring import measure_backends
 
     with reporting() as reporter:

@@ -4,15 +4,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from verydeep import paper
-from verydeep.convnets.architecture import Geometry, find_architecture, layers
-from verydeep.convnets.shipped import SHIPPED
-from verydeep.convnets.weights import find_published
-from verydeep.mistakes import WrongUseError
+from verydeep.errors import UsageError
+from verydeep.nets.architecture import Geometry, find_architecture, layers
+from verydeep.nets.shipped import SHIPPED
+from verydeep.paper import constants
+from verydeep.weights.published import find_published
 
 if TYPE_CHECKING:
-    from verydeep.convnets.model_card import ModelCard
-    from verydeep.convnets.net import VeryDeep
+    from verydeep.nets.model_card import ModelCard
+    from verydeep.nets.net import VeryDeep
 
 _BYTES = 4
 
@@ -31,26 +31,26 @@ def find_geometry(
         The shapes, and the card of the model file; for an architecture none.
 
     Raises:
-        WrongUseError: no such architecture, or a crop or number of classes for a model that has its own.
+        UsageError: no such architecture, or a crop or number of classes for a model that has its own.
     """
     if is_model(name):
-        from verydeep.convnets.model_file import read_card
+        from verydeep.weights.resolve import read_card
 
         if crop or classes:
-            raise WrongUseError(f"{name} has its own crop and classes: --crop and --classes are for architectures")
+            raise UsageError(f"{name} has its own crop and classes: --crop and --classes are for architectures")
         card = read_card(name)
         return card.geometry, card
     try:
         row, batch_norm = find_architecture(name)
-    except WrongUseError as error:
-        raise WrongUseError(
+    except UsageError as error:
+        raise UsageError(
             f"{error}; or give a model file, a run folder or a published name (verydeep weights list)"
         ) from error
     geometry = Geometry(
         architecture=row,
         batch_norm=batch_norm,
         num_classes=1000 if classes is None else classes,
-        crop=paper.CROP if crop is None else crop,
+        crop=constants.CROP if crop is None else crop,
     )
     return geometry, None
 
@@ -89,8 +89,8 @@ def make_net(name: str, geometry: Geometry, card: "ModelCard | None") -> "VeryDe
     """Loads a model, or makes a net of an architecture with random weights of seed 0."""
     import torch
 
-    from verydeep.convnets.model_file import load
-    from verydeep.convnets.net import VeryDeep
+    from verydeep.nets.net import VeryDeep
+    from verydeep.weights.resolve import load
 
     if card is not None:
         return load(name)

@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from verydeep import paper
-from verydeep.convnets.architecture import Geometry
-from verydeep.convnets.net import VeryDeep, check_images, check_size
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.architecture import Geometry
+from verydeep.nets.checks import check_images, check_size
+from verydeep.nets.graph import Backend
+from verydeep.nets.net import VeryDeep
+from verydeep.paper import constants
 from verydeep.speed.choosing import choose_backend
 from verydeep.speed.engines import PRECISIONS, Candidate, Images, calibration, own_kernel
-from verydeep.speed.folding import Computes
 from verydeep.speed.library import NoKernelError, find_kernel
 
 
@@ -30,7 +31,7 @@ class Accelerated:
         candidate: what computes.
 
     Raises:
-        MistakeError: the net is elsewhere or in another precision; or, at a call, its weights were changed since.
+        UserError: the net is elsewhere or in another precision; or, at a call, its weights were changed since.
 
     Attributes:
         net: the net.
@@ -86,7 +87,7 @@ class Accelerated:
             Scores before the soft-max.
 
         Raises:
-            MistakeError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
+            UserError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
 
         Paper: section 3.2.
         """
@@ -102,7 +103,7 @@ class Accelerated:
             Scores before the soft-max, one place for 32 pixels: 1x1 for a crop.
 
         Raises:
-            MistakeError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
+            UserError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
 
         Paper: section 3.2.
         """
@@ -118,9 +119,9 @@ class Accelerated:
             images: RGB in 0..255, uint8 or floating point, each side at least 32.
 
         Raises:
-            MistakeError: the images are smaller, or not RGB in 0..255.
+            UserError: the images are smaller, or not RGB in 0..255.
         """
-        check_size(images, paper.TOTAL_STRIDE)
+        check_size(images, constants.TOTAL_STRIDE)
         with self._ready() as computing:
             return computing.features(_checked(images)).clone()
 
@@ -131,7 +132,7 @@ class Accelerated:
             map_: of at least fc6's size, on the processor.
 
         Raises:
-            MistakeError: the map is smaller, has other channels or is elsewhere, or the net has convolutions only.
+            UserError: the map is smaller, has other channels or is elsewhere, or the net has convolutions only.
 
         Paper: section 3.2.
         """
@@ -142,10 +143,10 @@ class Accelerated:
             return computing.head(map_.detach().float())
 
     @contextmanager
-    def _ready(self) -> Iterator[Computes]:
+    def _ready(self) -> Iterator[Backend]:
         with self._lock, _computing_plainly():
             if _version(self._last) != self._version:
-                raise MistakeError("the weights of this net were changed after it was accelerated: accelerate it again")
+                raise UserError("the weights of this net were changed after it was accelerated: accelerate it again")
             yield self._computes
 
 
@@ -167,7 +168,7 @@ def fastest(net: VeryDeep) -> Computing:
         net: the net.
 
     Raises:
-        WrongUseError: the environment asks for a kernel that there is not.
+        UsageError: the environment asks for a kernel that there is not.
     """
     try:
         kernel = find_kernel()
@@ -175,7 +176,7 @@ def fastest(net: VeryDeep) -> Computing:
         return net
     try:
         _check_net(net)
-    except MistakeError:
+    except UserError:
         return net
     return Accelerated(net, own_kernel(kernel))
 
@@ -208,16 +209,16 @@ def accelerate(net: nn.Module, *, precision: str = "fp32", calibrate: Images | N
         so where they were trained or loaded anew.
 
     Raises:
-        MistakeError: the net is on another device or in another precision; what int8 needs is not installed; or the
+        UserError: the net is on another device or in another precision; what int8 needs is not installed; or the
             images cannot be.
-        WrongUseError: not a net of this package, an unknown precision, or int8 without images.
+        UsageError: not a net of this package, an unknown precision, or int8 without images.
     """
     if not isinstance(net, VeryDeep):
-        raise WrongUseError(
+        raise UsageError(
             f"{type(net).__name__} is no net of this package: give a VeryDeep, such as verydeep.load gives"
         )
     if precision not in PRECISIONS:
-        raise WrongUseError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+        raise UsageError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
     _check_net(net)
     images = None if calibrate is None else calibration(net, calibrate)
     return Accelerated(net, choose_backend(precision, images))
@@ -227,9 +228,9 @@ def _check_net(net: VeryDeep) -> None:
     """Checks that a net is in float32, on the processor."""
     for tensor in (*net.parameters(), *net.buffers()):
         if tensor.device.type != "cpu":
-            raise MistakeError(f"this net is on {tensor.device.type}: move it with net.cpu() first")
+            raise UserError(f"this net is on {tensor.device.type}: move it with net.cpu() first")
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            raise MistakeError(f"this net is in {str(tensor.dtype).removeprefix('torch.')}: make it net.float() first")
+            raise UserError(f"this net is in {str(tensor.dtype).removeprefix('torch.')}: make it net.float() first")
 
 
 def _version(tensor: Tensor) -> int:
@@ -247,4 +248,4 @@ def _checked(images: Tensor) -> Tensor:
 
 def _check_on_processor(what: str, tensor: Tensor) -> None:
     if tensor.device.type != "cpu":
-        raise MistakeError(f"{what} on {tensor.device.type}: this net computes on the processor, give .cpu()")
+        raise UserError(f"{what} on {tensor.device.type}: this net computes on the processor, give .cpu()")

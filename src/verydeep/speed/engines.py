@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from verydeep.convnets.net import VeryDeep, check_images, check_size
-from verydeep.device import Choice
-from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.device import Compute
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.checks import check_images, check_size
+from verydeep.nets.graph import Backend
+from verydeep.nets.net import VeryDeep
 from verydeep.speed.bfloat16 import TorchBf16
-from verydeep.speed.engine import Engine
-from verydeep.speed.folding import Computes
+from verydeep.speed.engine import KernelBackend
 from verydeep.speed.library import VARIABLE, Kernel, NoKernelError, find_kernel, has_kernel
 from verydeep.speed.openvino_net import INSTALL, OpenVinoNet, nncf_version, openvino_version
 
@@ -36,13 +37,13 @@ class Candidate:
     """
 
     name: str
-    make: Callable[[VeryDeep], Computes]
+    make: Callable[[VeryDeep], Backend]
     precision: str = "fp32"
 
 
 def own_kernel(kernel: Kernel) -> Candidate:
     """What computes a net in fp32 by a kernel."""
-    return Candidate(f"verydeep's kernel ({kernel.name}), fp32", lambda net: Engine(net, kernel))
+    return Candidate(f"verydeep's kernel ({kernel.name}), fp32", lambda net: KernelBackend(net, kernel))
 
 
 def calibration(net: VeryDeep, images: Images) -> list[Tensor]:
@@ -53,21 +54,21 @@ def calibration(net: VeryDeep, images: Images) -> list[Tensor]:
         images: n,3,h,w, RGB in 0..255, or an iterable of such batches.
 
     Raises:
-        MistakeError: they are smaller than the crop, not RGB in 0..255, or none.
-        WrongUseError: they are no tensors.
+        UserError: they are smaller than the crop, not RGB in 0..255, or none.
+        UsageError: they are no tensors.
     """
     if isinstance(images, str) or not isinstance(images, Iterable):
-        raise WrongUseError(f"calibrate={images!r}: give images, a tensor n,3,h,w, or an iterable of such batches")
+        raise UsageError(f"calibrate={images!r}: give images, a tensor n,3,h,w, or an iterable of such batches")
     batches = [images] if isinstance(images, Tensor) else list(images)
     for batch in batches:
         check_images(batch)
         check_size(batch, net.geometry.crop)
     if not sum(len(batch) for batch in batches):
-        raise MistakeError("calibrate: there are no images: give some hundred such as the net will see")
+        raise UserError("calibrate: there are no images: give some hundred such as the net will see")
     return [(batch if batch.dtype == torch.uint8 else batch.float()).detach().cpu() for batch in batches]
 
 
-class _Eager(Computes):
+class _Eager(Backend):
     """The net itself, in evaluation mode, channels last."""
 
     def __init__(self, net: VeryDeep) -> None:
@@ -127,19 +128,19 @@ def int8_backend(calibrate: Sequence[Tensor] | None) -> Candidate:
         calibrate: batches of images.
 
     Raises:
-        MistakeError: it is not installed.
-        WrongUseError: there are no images.
+        UserError: it is not installed.
+        UsageError: there are no images.
     """
     if calibrate is None:
-        raise WrongUseError(
+        raise UsageError(
             "int8 needs images to find its scales by: give calibrate=images, some hundred such as the net will "
             "see, n,3,h,w, RGB in 0..255"
         )
     if openvino_version() is None or nncf_version() is None:
-        raise MistakeError(f"int8 needs OpenVINO and NNCF, which are not installed: {INSTALL}")
+        raise UserError(f"int8 needs OpenVINO and NNCF, which are not installed: {INSTALL}")
     name = f"OpenVINO {openvino_version()} int8, quantised by NNCF {nncf_version()}"
     return Candidate(name, lambda net: OpenVinoNet(net, "int8", calibrate), "int8")
 
 
-def _on_the_processor() -> Choice:
-    return Choice(device="cpu", precision="fp32", channels_last=True, threads=torch.get_num_threads())
+def _on_the_processor() -> Compute:
+    return Compute(device="cpu", precision="fp32", channels_last=True, threads=torch.get_num_threads())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from verydeep.convnets.net import VeryDeep
+from verydeep.nets.net import VeryDeep
 from verydeep.speed.accelerate import Accelerated
 from verydeep.speed.choosing import choose_backend
 from verydeep.speed.engines import every_backend

@@ -160,6 +160,20 @@ def test_check_reads_a_file_through(verydeep, tmp_path):
     assert "--check reads a model file" in err
 
 
+@pytest.mark.filterwarnings("ignore:computing with torch instead of verydeep's kernel")  # no compiler
+def test_inspect_measures_the_backends(verydeep):
+    save(VeryDeep("A", num_classes=3, crop=32, width=0.125), "net.safetensors")
+    status, out, err = verydeep("inspect", "net.safetensors", "--speed", "--json")
+    assert status == 0, err
+    for row in json.loads(out)["speed"]:
+        assert row["images_per_second"].keys() == {"1", "8"}
+        assert 0 < row["relative_error"] < 2e-2
+    status, out, _ = verydeep("inspect", "A", "--crop", 32, "--classes", 3, "--speed")
+    assert status == 0
+    assert "relative error" in out
+    assert "bf16" in out
+
+
 def test_training_without_validation(verydeep):
     common = ("train", "digits", "--recipe", "quick", "--epochs", 1, "--width", 0.0625, "--no-validation")
     status, out, err = verydeep(*common, "--out", "run")

@@ -126,20 +126,36 @@ def test_a_net_of_convolutions_alone_gives_features_and_no_scores():
             call()
 
 
-def test_changed_weights_are_seen():
-    net, other, images = make_net(seed=0), make_net(seed=1), photos(33, 40)
+def test_it_is_a_snapshot_of_the_net():
+    net, images = make_net(seed=0), photos(33, 40)
     fast = accelerate(net)
-    fast(images)
+    before = fast(images)
     for change in (
-        lambda: net.load_state_dict(other.state_dict()),
-        lambda: net.initialise("glorot", torch.Generator().manual_seed(3)),
         lambda: net.set_input((1, 2, 3), (50, 60, 70)),
-        lambda: setattr(net, "conv1_1", other.conv1_1),
-        lambda: net.bfloat16().float(),  # each weight may come to lie where it lay
+        lambda: setattr(net, "conv1_1", make_net(seed=1).conv1_1),
+        lambda: net.bfloat16().float(),
     ):
         change()
+        assert torch.equal(fast(images), before)
         with torch.inference_mode():
-            assert difference(fast(images), net(images)) < 1e-5
+            assert difference(accelerate(net)(images), net(images)) < 1e-5
+
+
+@pytest.mark.parametrize("how", ["loaded", "trained", "drawn anew"])
+def test_weights_that_were_changed_are_refused(how):
+    net, images = make_net(seed=0), photos(33, 40)
+    fast = accelerate(net)
+    match how:
+        case "loaded":
+            net.load_state_dict(make_net(seed=1).state_dict())
+        case "trained":
+            net(images).sum().backward()
+            torch.optim.SGD(net.parameters(), lr=0.1).step()
+        case _:
+            net.initialise("glorot", torch.Generator().manual_seed(3))
+    for call in (fast, fast.score_map, fast.features):
+        with pytest.raises(UserError, match="were changed after it was accelerated: accelerate it again"):
+            call(images)
 
 
 def test_weights_converted_in_inference_mode_count_no_changes_and_are_taken():
@@ -278,11 +294,6 @@ def test_nets_that_cannot_be_are_refused():
         accelerate(make_net().bfloat16())
     with pytest.raises(UserError, match=r"this net is on meta: move it with net\.cpu\(\) first"):
         accelerate(make_net().to("meta"))
-    net = make_net()
-    fast = accelerate(net)
-    net.bfloat16()
-    with pytest.raises(UserError, match="this net is in bfloat16"):
-        fast(photos(33, 40))
 
 
 def test_without_a_kernel_the_net_itself_computes_and_says_so(without_kernel):

@@ -88,21 +88,12 @@ def test_threads_with_crops_of_their_own_get_their_own_scores(library):
     assert not wrong
 
 
-def test_bf16_follows_the_net(library):
-    net, other, images = make_net(seed=0), make_net(seed=1), photos(33, 40)
+def test_bf16_of_weights_that_were_changed_is_refused(library):
+    net = make_net(seed=0)
     fast = accelerate(net, precision="bf16")
-    fast(images)
-    for change in (
-        lambda: net.load_state_dict(other.state_dict()),
-        lambda: net.set_input((1, 2, 3), (50, 60, 70)),
-        lambda: setattr(net, "conv1_1", make_net(seed=2).conv1_1),
-    ):
-        change()
-        with torch.inference_mode():
-            assert difference(fast(images), net(images)) < 2e-2
-    net.bfloat16()
-    with pytest.raises(UserError, match=r"this net is in bfloat16: make it net\.float\(\) first"):
-        fast(images)
+    net.load_state_dict(make_net(seed=1).state_dict())
+    with pytest.raises(UserError, match="accelerate it again"):
+        fast(photos(33, 40))
 
 
 def test_bf16_of_convolutions_alone(library):
@@ -116,7 +107,7 @@ def test_bf16_of_convolutions_alone(library):
 
 @needs_nncf
 @pytest.mark.parametrize(("name", "batch_norm"), [("A-LRN", False), ("D", True)])
-def test_int8_is_calibrated_on_images_and_follows_the_net(name, batch_norm):
+def test_int8_is_calibrated_on_images(name, batch_norm):
     net, images = make_net(name, batch_norm=batch_norm, crop=64, width=0.25), photos(98, 131, 6)
     fast = accelerate(net, precision="int8", calibrate=[images[:4], images[4:].float()])
     assert fast.engine == f"OpenVINO {openvino_version()} int8, quantised by NNCF {nncf_version()}"
@@ -125,9 +116,6 @@ def test_int8_is_calibrated_on_images_and_follows_the_net(name, batch_norm):
         assert difference(fast.features(images), net.features(images)) < 0.1
         crops = images[:, :, 10:74, 20:84]
         assert difference(fast.score_map(crops), fast.head(fast.features(crops))) < 2e-2
-    net.load_state_dict(make_net(name, seed=1, batch_norm=batch_norm, crop=64, width=0.25).state_dict())
-    with torch.inference_mode():
-        assert difference(fast(images), net(images)) < 0.1
 
 
 def test_int8_without_images_or_libraries_is_one_line(monkeypatch):

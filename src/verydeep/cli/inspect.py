@@ -3,13 +3,18 @@
 torch is imported inside the verb where it needs it, as in the command line itself.
 """
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from verydeep.cli.json_answer import JsonOption, print_json
-from verydeep.cli.options import fetch_weights
+from verydeep.cli.options import fetch_weights, prepare_process
 from verydeep.errors import UsageError
+
+if TYPE_CHECKING:
+    from verydeep.nets.architecture import Geometry
+    from verydeep.nets.model_card import ModelCard
 
 
 def inspect(
@@ -24,12 +29,18 @@ def inspect(
     check: Annotated[
         bool, typer.Option("--check", help="Read the model file through: its hash, and whether each number is finite.")
     ] = False,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Measure what this machine's backends do with the net; takes some seconds.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print layers, shapes, parameters, work, receptive field and memory of a net, and a model file's card.
 
     Example: verydeep inspect D
     """
+    if speed:
+        prepare_process()
+
     from verydeep.cli.inspection import find_geometry, inspection, is_model
 
     if check and not is_model(name):
@@ -46,6 +57,8 @@ def inspect(
         with reporting() as reporter:
             checked = check_model(find_model_file(name), reporter.progress)
         record["check"] = checked.as_record()
+    if speed:
+        record["speed"] = _measure_speed(name, geometry, card)
     if as_json:
         print_json(record)
     else:
@@ -54,3 +67,12 @@ def inspect(
         print_inspection(record, geometry.title, card)
     if checked is not None:
         checked.refuse_not_finite()
+
+
+def _measure_speed(name: str, geometry: "Geometry", card: "ModelCard | None") -> list[dict[str, Any]]:
+    from verydeep.cli.inspection import make_net
+    from verydeep.cli.terminal import reporting
+    from verydeep.speed.measuring import measure_backends
+
+    with reporting() as reporter:
+        return [asdict(row) for row in measure_backends(make_net(name, geometry, card), reporter.progress)]

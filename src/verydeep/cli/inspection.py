@@ -11,6 +11,7 @@ from verydeep.weights.published import SHIPPED, find_published
 
 if TYPE_CHECKING:
     from verydeep.nets.model_card import ModelCard
+    from verydeep.nets.net import VeryDeep
 
 _BYTES = 4
 
@@ -81,6 +82,24 @@ def inspection(geometry: Geometry, card: "ModelCard | None") -> dict[str, Any]:
         "activation_bytes": _BYTES * sum(row.channels * row.side**2 for row in rows),
         "layers": [asdict(row) for row in rows],
     } | ({"card": card.model_dump(mode="json")} if card else {})
+
+
+def make_net(name: str, geometry: Geometry, card: "ModelCard | None") -> "VeryDeep":
+    """Loads a model, or makes a net of an architecture with random weights of seed 0."""
+    import torch
+
+    from verydeep.nets.net import VeryDeep
+    from verydeep.weights.resolve import load
+
+    if card is not None:
+        return load(name)
+    return VeryDeep(
+        geometry.architecture.name,
+        batch_norm=geometry.batch_norm,
+        num_classes=geometry.num_classes,
+        crop=geometry.crop,
+        generator=torch.Generator().manual_seed(0),
+    ).eval()
 
 
 def stacking_lines() -> list[str]:

@@ -205,6 +205,15 @@ def print_diagnosis(diagnosis: "Diagnosis") -> None:
         print("Mend what is fatal before you train.")
 
 
+def _print_speed(rows: list[dict[str, Any]]) -> None:
+    table = Table("backend", "precision", "taken for", "images/s, batch 1", "batch 8", "relative error")
+    for row in rows:
+        rates = [f"{rate:,.3g}" if rate < 1000 else f"{rate:,.0f}" for rate in row["images_per_second"].values()]
+        figures = [row["failure"], "", ""] if row["failure"] else [*rates, f"{row['relative_error']:.1e}"]
+        table.add_row(escape(row["backend"]), row["precision"], ", ".join(row["taken_for"]), *figures)
+    print_table(table)
+
+
 def print_inspection(record: dict[str, Any], title: str, card: "ModelCard | None") -> None:
     """Prints the layers of a net and what they cost, and what a model file says of itself."""
     from verydeep.cli.inspection import stacking_lines
@@ -236,6 +245,8 @@ def print_inspection(record: dict[str, Any], title: str, card: "ModelCard | None
     )
     for line in stacking_lines():
         print(line)
+    if "speed" in record:
+        _print_speed(record["speed"])
     if card is None:
         return
     from verydeep.nets.model_card import card_facts

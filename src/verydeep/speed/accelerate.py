@@ -1,7 +1,7 @@
 """The same net, faster: what computes it is chosen here."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -22,14 +22,16 @@ from verydeep.speed.library import NoKernelError, find_kernel
 class Accelerated:
     """A net in evaluation mode, computed faster: the same calls, the same answers.
 
-    Made by ``accelerate``. It follows the net: weights that were changed since are laid out anew at the next call (but
-    for what is written through ``.data``, which torch does not count as a change). It gives no gradients. Threads may
-    share it and take turns. A process that has computed with several threads and is then forked may not compute with
-    several in the child, as with torch itself: start children by ``spawn``.
+    Made by ``accelerate``. It is a snapshot of the net: it does not follow changes of the weights or of the number of
+    threads. It gives no gradients. Threads may share it and take turns. A process that has computed with several and is
+    then forked may not compute with several in the child, as with torch itself: start children by ``spawn``.
 
     Args:
         net: in float32, on the processor.
         candidate: what computes.
+
+    Raises:
+        UserError: the net is elsewhere or in another precision; or, at a call, its weights were changed since.
 
     Attributes:
         net: the net.
@@ -40,10 +42,12 @@ class Accelerated:
     def __init__(self, net: VeryDeep, candidate: Candidate) -> None:
         self.net, self.engine, self.precision = net, candidate.name, candidate.precision
         self._lock = threading.Lock()
-        self._make: Callable[[VeryDeep], Backend] = candidate.make
-        self._made: _Made | None = None
-        with self._ready():
-            pass
+        _check_net(net)
+        with _computing_plainly():
+            self._computes = candidate.make(net)
+        # the last layers are not copied: after a training the old convolutions would meet new ones
+        self._last = list(net.parameters())[-1].detach()
+        self._version = _version(self._last)
 
     @property
     def geometry(self) -> Geometry:
@@ -140,13 +144,17 @@ class Accelerated:
 
     @contextmanager
     def _ready(self) -> Iterator[Backend]:
-        # tensors made in inference mode could not be written to outside of it, and the buffers stay
-        with self._lock, torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-            if self._made is None or not self._made.is_of(self.net):
-                _check_net(self.net)
-                self._made = None  # the old weights go before the new come
-                self._made = _Made(self.net, self._make(self.net))
-            yield self._made.computes
+        with self._lock, _computing_plainly():
+            if _version(self._last) != self._version:
+                raise UserError("the weights of this net were changed after it was accelerated: accelerate it again")
+            yield self._computes
+
+
+@contextmanager
+def _computing_plainly() -> Iterator[None]:
+    # tensors made in inference mode could not be written to outside of it, and the buffers stay
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        yield
 
 
 Computing = VeryDeep | Accelerated
@@ -192,11 +200,13 @@ def accelerate(net: nn.Module, *, precision: str = "fp32", calibrate: Images | N
         net: a ``VeryDeep`` in float32, on the processor.
         precision: fp32, bf16, int8 or auto.
         calibrate: for int8, images such as the net will see, some hundred, without labels: n,3,h,w, RGB in 0..255, or
-            an iterable of such batches. They are kept, for the day the weights change.
+            an iterable of such batches.
 
     Returns:
-        The net in evaluation mode, with ``__call__``, ``score_map``, ``features`` and ``head`` as the net has them; its
-        ``engine`` says what computes.
+        A snapshot of the net in evaluation mode, with ``__call__``, ``score_map``, ``features`` and ``head`` as the net
+        has them; its ``engine`` says what computes. It does not follow the net: accelerate that again when its weights
+        have changed. The memory of the fully connected layers is shared, so the old one cannot be used then, and says
+        so where they were trained or loaded anew.
 
     Raises:
         UserError: the net is on another device or in another precision; what int8 needs is not installed; or the
@@ -216,32 +226,11 @@ def accelerate(net: nn.Module, *, precision: str = "fp32", calibrate: Images | N
 
 def _check_net(net: VeryDeep) -> None:
     """Checks that a net is in float32, on the processor."""
-    for tensor in _tensors(net):
+    for tensor in (*net.parameters(), *net.buffers()):
         if tensor.device.type != "cpu":
             raise UserError(f"this net is on {tensor.device.type}: move it with net.cpu() first")
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise UserError(f"this net is in {str(tensor.dtype).removeprefix('torch.')}: make it net.float() first")
-
-
-class _Made:
-    """What computes a net, and what of the net it was made of."""
-
-    def __init__(self, net: VeryDeep, computes: Backend) -> None:
-        self.computes = computes
-        self._facts = _facts(net)
-        self._kept = [tensor.detach() for tensor in _tensors(net)]  # no other weights can come to lie where these do
-
-    def is_of(self, net: VeryDeep) -> bool:
-        """Whether the net is as it was."""
-        return _facts(net) == self._facts
-
-
-def _facts(net: VeryDeep) -> list[int]:
-    """What changes when a weight does, or the number of threads."""
-    facts = [torch.get_num_threads()]
-    for tensor in _tensors(net):
-        facts += (tensor.data_ptr(), _version(tensor))
-    return facts
 
 
 def _version(tensor: Tensor) -> int:
@@ -249,15 +238,6 @@ def _version(tensor: Tensor) -> int:
         return tensor._version
     except RuntimeError:  # what was made in inference mode counts no changes, and does not always say that it was
         return 0
-
-
-def _tensors(net: nn.Module) -> list[Tensor]:
-    """Parameters and buffers, found sooner than by ``parameters()``: this is done at every call of the net."""
-    modules, found = [net], []
-    for module in modules:
-        found += [*module._parameters.values(), *module._buffers.values()]
-        modules += filter(None, module._modules.values())
-    return [tensor for tensor in found if tensor is not None]
 
 
 def _checked(images: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from verydeep.nets.graph import Backend
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.bfloat16 import TorchBf16
 from verydeep.speed.engine import KernelBackend
-from verydeep.speed.library import VARIABLE, Kernel, NoKernelError, find_kernel
+from verydeep.speed.library import VARIABLE, Kernel, NoKernelError, find_kernel, has_kernel
 from verydeep.speed.openvino_net import INSTALL, OpenVinoNet, nncf_version, openvino_version
 
 PRECISIONS = ("fp32", "bf16", "int8", "auto")
@@ -109,6 +109,16 @@ def bf16_backends() -> list[Candidate]:
     if number := openvino_version():
         found.append(Candidate(f"OpenVINO {number} bf16", lambda net: OpenVinoNet(net, "bf16"), "bf16"))
     return found
+
+
+def every_backend() -> list[Candidate]:
+    """What can compute a net on this processor, but for int8, which needs images."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where there is no kernel its place in the list says so
+        found = [fp32_backend()]
+    if has_kernel():
+        found.append(Candidate("torch, channels last, fp32", _Eager))
+    return [*found, *bf16_backends()]
 
 
 def int8_backend(calibrate: Sequence[Tensor] | None) -> Candidate:

@@ -61,7 +61,7 @@ class Classifier:
     """Tells what images show, by the paper's dense evaluation at one test scale.
 
     Args:
-        model: a net, a model file, a run folder or a published name.
+        model: a net, taken as it is at the first prediction, a model file, a run folder or a published name.
         precision: fp32, bf16, or auto for the faster of the two by a rule over the machine, as ``accelerate`` has them.
 
     Raises:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from verydeep.bench.photographs import middle, rescaled
+from benchmarks.compare.photographs import middle, rescaled
 from verydeep.data.images import open_image, rescaled_size
 
 Read = Callable[[Path], Tensor]

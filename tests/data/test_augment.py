@@ -7,7 +7,7 @@ from conftest import picture
 from verydeep.data.augment import TrainingView, principal_shifts
 from verydeep.data.images import rescale, rescaled
 from verydeep.data.resample import resample
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
 
 # covariance of ImageNet's pixels in 0..255, from its eigenvalues and eigenvectors as AlexNet's heirs publish them
 EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
@@ -96,5 +96,5 @@ def test_an_image_too_long_to_rescale_is_refused(width, scale):
     """As in testing; the first two have had more pixels in a row than 32 bits can count."""
     view = TrainingView(crop=32, train_scale=(scale, scale), mirror=True)
     size = f"{width}x1 becomes {width * scale}x{scale} at scale {scale}, more than 64,000,000 pixels: crop it"
-    with pytest.raises(MistakeError, match=size):
+    with pytest.raises(UserError, match=size):
         view(np.zeros((1, width, 3), dtype=np.uint8), generator())

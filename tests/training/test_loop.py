@@ -104,7 +104,7 @@ def test_an_image_too_long_is_known_before_the_training(split, make_folder, tmp_
     long = tmp_path / "photos" / split / "dark" / "long.png"
     Image.new("RGB", (9_000_000, 1)).save(long)
     net, recipe = VeryDeep("A", num_classes=2, crop=32, width=0.125), find_recipe("quick", epochs=1, batch_size=16)
-    with pytest.raises(MistakeError, match=f"{long}: an image of 9000000x1 becomes .* --damaged skip"):
+    with pytest.raises(UserError, match=f"{long}: an image of 9000000x1 becomes .* --damaged skip"):
         fit(net, tmp_path / "photos", recipe=recipe, out=tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
     reporter = Notes()
@@ -184,7 +184,7 @@ def test_nothing_left_to_train_is_refused(photos, tmp_path):
     net = make_net()
     for name in ("fc6", "fc7", "fc8"):
         net.get_submodule(name).requires_grad_(False)
-    with pytest.raises(MistakeError, match=r"every layer that the recipe trains \(trainable fc\) is frozen"):
+    with pytest.raises(UserError, match=r"every layer that the recipe trains \(trainable fc\) is frozen"):
         fit(net, photos, recipe=find_recipe("quick", trainable="fc"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

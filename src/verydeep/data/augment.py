@@ -7,10 +7,10 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from numpy.random import Generator
 
-from verydeep import paper
 from verydeep.data.images import rescaled_size, size_of, too_long
 from verydeep.data.resample import resample
-from verydeep.mistakes import MistakeError
+from verydeep.errors import UserError
+from verydeep.paper import constants
 
 
 def principal_shifts(covariance: Float[ndarray, "3 3"]) -> Float[ndarray, "3 3"]:
@@ -58,12 +58,12 @@ class TrainingView:
             generator: where the random numbers come from.
 
         Raises:
-            MistakeError: the image is too long to be rescaled.
+            UserError: the image is too long to be rescaled.
         """
         low, high = self.train_scale
         scale = low if low == high else int(generator.integers(low, high + 1))
         if reason := too_long(size_of(pixels), scale):
-            raise MistakeError(f"an image of {reason}: crop it")
+            raise UserError(f"an image of {reason}: crop it")
         width, height = rescaled_size(size_of(pixels), scale)
         left = int(generator.integers(width - self.crop + 1))
         top = int(generator.integers(height - self.crop + 1))

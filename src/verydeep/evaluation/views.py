@@ -6,8 +6,8 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from verydeep.data.images import centred, rescaled, rescaled_centre, size_of, too_long
-from verydeep.mistakes import MistakeError
-from verydeep.paper import TOTAL_STRIDE
+from verydeep.errors import UserError
+from verydeep.paper.constants import TOTAL_STRIDE
 
 GRID_SIDE = 5
 """Crops of the grid in each direction (section 3.2 has 5x5)."""
@@ -75,5 +75,5 @@ def _cut(array: UInt8[ndarray, "h w 3"], top: int, left: int, crop: int) -> UInt
 
 def _rescaled(image: UInt8[ndarray, "h w 3"], scale: int, multiple: int = 1) -> UInt8[ndarray, "y x 3"]:
     if reason := too_long(size_of(image), scale):
-        raise MistakeError(f"an image of {reason}: crop it, or use --protocol centre")
+        raise UserError(f"an image of {reason}: crop it, or use --protocol centre")
     return rescaled(image, scale, multiple)

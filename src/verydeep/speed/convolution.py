@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from verydeep.mistakes import WrongUseError
+from verydeep.errors import UsageError
 from verydeep.speed.library import Kernel, check_kind, find_kernel, tiles
 from verydeep.speed.memory import Buffer
 

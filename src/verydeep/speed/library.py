@@ -81,16 +81,14 @@ class Packed:
         """Refuses what a convolution of a map of some channels would read past the end of."""
         floats = channels * len(self.bias) * (36 if is_winograd else self.kernel**2)
         if self.is_winograd != is_winograd or len(self.weights) != floats:
-            raise WrongUseError(
-                f"weights of {len(self.weights):,} numbers: a map of {channels} channels takes {floats:,}"
-            )
+            raise UsageError(f"weights of {len(self.weights):,} numbers: a map of {channels} channels takes {floats:,}")
 
 
 class Kernel:
     """One of the libraries, loaded.
 
     Maps are n,y,x,c with the channels rounded up to ``channels``; those that are not there are zero. Every method
-    computes with as many threads as torch does, gives a view of the buffer it was given, and raises WrongUseError for
+    computes with as many threads as torch does, gives a view of the buffer it was given, and raises UsageError for
     tensors of another kind or whose shapes do not fit: the native code would read past their end.
 
     Args:
@@ -151,10 +149,10 @@ class Kernel:
             padded: whether the channels of the input are rounded up, as those of maps are and of images are not.
         """
         if weight.ndim != 4 or weight.shape[2] % 2 == 0:
-            raise WrongUseError(f"weight of shape {tuple(weight.shape)}: give k,c,s,s of an odd s")
+            raise UsageError(f"weight of shape {tuple(weight.shape)}: give k,c,s,s of an odd s")
         k, c, side, _ = weight.shape
         if not 0 < min(k, c) <= max(k, c) <= self.most_channels:
-            raise WrongUseError(f"weight of {k} and {c} channels: the kernel takes 1 to {self.most_channels:,}")
+            raise UsageError(f"weight of {k} and {c} channels: the kernel takes 1 to {self.most_channels:,}")
         _check(weight, "weight", (k, c, side, side))
         _check(bias, "bias", (k,), torch.float64)
         _check(factor, "factor", (k,), torch.float64)
@@ -366,9 +364,9 @@ def check_kind(tensor: Tensor, name: str, dtype: torch.dtype = torch.float32) ->
     """Refuses what the native code would take for something else, or count in 32 bits and could not."""
     if tensor.device.type != "cpu" or tensor.dtype != dtype:
         wanted, given = (str(kind).removeprefix("torch.") for kind in (dtype, tensor.dtype))
-        raise WrongUseError(f"{name} in {given} on {tensor.device.type}: the kernel takes {wanted} on cpu")
+        raise UsageError(f"{name} in {given} on {tensor.device.type}: the kernel takes {wanted} on cpu")
     if max(tensor.shape, default=0) >= 2**31:
-        raise WrongUseError(f"{name} of shape {tuple(tensor.shape)}: the kernel takes sides below 2,147,483,648")
+        raise UsageError(f"{name} of shape {tuple(tensor.shape)}: the kernel takes sides below 2,147,483,648")
 
 
 def _check(
@@ -387,7 +385,7 @@ def _check(
     if not fits or (contiguous and not tensor.is_contiguous()):
         wanted = ",".join("any" if side is None else str(side) for side in shape)
         kind = " contiguous" if contiguous else ""
-        raise WrongUseError(f"{name} of shape {tuple(tensor.shape)}: the kernel takes{kind} {wanted}")
+        raise UsageError(f"{name} of shape {tuple(tensor.shape)}: the kernel takes{kind} {wanted}")
 
 
 def tiles(n: int, height: int, width: int) -> int:

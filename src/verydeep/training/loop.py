@@ -265,7 +265,7 @@ def make_optimiser(net: VeryDeep, recipe: Recipe, momentum: dict[str, Tensor] | 
     Choice: weights and biases of convolutions and fully connected layers decay, those of batch norm do not.
 
     Raises:
-        MistakeError: every layer that the recipe trains is frozen.
+        UserError: every layer that the recipe trains is frozen.
     """
     names: dict[bool, list[str]] = {True: [], False: []}
     parameters = dict(net.named_parameters())
@@ -273,7 +273,7 @@ def make_optimiser(net: VeryDeep, recipe: Recipe, momentum: dict[str, Tensor] | 
         if parameter.requires_grad and recipe.trains(name):
             names[not name.startswith("bn")].append(name)
     if not any(names.values()):
-        raise MistakeError(
+        raise UserError(
             f"every layer that the recipe trains (trainable {recipe.trainable}) is frozen: set requires_grad_() of one"
         )
     groups = [

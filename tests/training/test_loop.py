@@ -12,6 +12,7 @@ from conftest import StopAfter
 from verydeep.data.datasets import open_data
 from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
+from verydeep.nets.model_file import load, read_card
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.preparation import ComputeOptions
 from verydeep.runs.start import fit, resume, train
@@ -20,7 +21,6 @@ from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import find_recipe
 from verydeep.training.run_folder import Run
 from verydeep.training.update import update
-from verydeep.weights.resolve import load, read_card
 
 
 @pytest.fixture
@@ -139,18 +139,6 @@ def test_resuming_is_as_if_nothing_had_happened(updates, batch_norm, photos, tmp
         assert torch.equal(tensor, cut[name]), name
     assert untimed(tmp_path / "whole") == untimed(tmp_path / "cut")
     assert len(untimed(tmp_path / "cut")) == 3
-
-
-@pytest.mark.parametrize(("version", "times"), [("0.1.0", 1), ("0.2.0", 0)])
-def test_a_run_of_the_first_version_is_told_once_of_other_masks(version, times, photos, tmp_path):
-    out = tmp_path / "run"
-    fit(make_net(), photos, recipe=RECIPE, out=out, reporter=StopAfter(1))
-    settings = json.loads((out / "run.json").read_text())
-    settings["environment"]["verydeep"] = version
-    (out / "run.json").write_text(json.dumps(settings))
-    notes = Notes()
-    assert resume(out, reporter=notes).finished
-    assert sum("dropout draws other masks" in note for note in notes.notes) == times
 
 
 FROZEN = ("conv1_1", "bn1_1", "fc7")

@@ -7,6 +7,7 @@ from conftest import picture
 from verydeep.data.augment import TrainingView, principal_shifts
 from verydeep.data.images import rescale, rescaled
 from verydeep.data.resample import resample
+from verydeep.mistakes import MistakeError
 
 # covariance of ImageNet's pixels in 0..255, from its eigenvalues and eigenvectors as AlexNet's heirs publish them
 EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
@@ -88,3 +89,12 @@ def test_colour_shift_is_one_for_all_pixels_and_clipped():
     assert np.abs(difference[0, 0]).max() > 0
     white = np.full((32, 32, 3), 255, dtype=np.uint8)
     assert all(view(white, generator(seed)).min() > 200 for seed in range(50))
+
+
+@pytest.mark.parametrize(("width", "scale"), [(16_000_000, 256), (30_000_000, 512), (9_000_000, 256)])
+def test_an_image_too_long_to_rescale_is_refused(width, scale):
+    """As in testing; the first two have had more pixels in a row than 32 bits can count."""
+    view = TrainingView(crop=32, train_scale=(scale, scale), mirror=True)
+    size = f"{width}x1 becomes {width * scale}x{scale} at scale {scale}, more than 64,000,000 pixels: crop it"
+    with pytest.raises(MistakeError, match=size):
+        view(np.zeros((1, width, 3), dtype=np.uint8), generator())

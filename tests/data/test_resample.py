@@ -131,3 +131,37 @@ def test_a_library_of_another_source_is_not_used(monkeypatch, tmp_path):
     module._loaded.cache_clear()
     assert find_library() is None
     module._loaded.cache_clear()
+
+
+def test_a_window_far_along_a_long_image(kind):
+    """Places beyond 2^31 bytes: constant pixels stay constant, whatever lies behind the image."""
+    pixels = np.full((1, 4_000_000, 3), 7, dtype=np.uint8)
+    size = (512 * 4_000_000, 512)
+    for left in (0, size[0] // 2, size[0] - 32):
+        window = resample(pixels, size, (left, 480, 32, 32), shift=np.array([0, 10**9, -(10**9)]))
+        assert (window == (7, 255, 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "window"),
+    [
+        ((8, 8), (-1, 0, 2, 2)),
+        ((8, 8), (0, 7, 2, 2)),
+        ((8, 8), (0, 0, 0, 2)),
+        ((2**32 + 8, 8), (0, 0, 2, 2)),
+    ],
+)
+def test_a_window_outside_the_image_is_refused(kind, size, window):
+    with pytest.raises(ValueError, match=f"not inside an image of {size[0]}x8"):
+        resample(noise(6, 4), size, window)
+
+
+@pytest.mark.parametrize("places", [2**45, 2**62])
+def test_what_no_memory_holds_comes_back_as_a_number(kind, places):
+    """Of bad_alloc and of length_error alike: neither may pass through C."""
+    library, to = find_library(), np.zeros((1, 1, 3), dtype=np.uint8)
+    if library is None:
+        pytest.skip("Pillow allocates by itself")
+    shift = np.zeros(3, dtype=np.int32)
+    sizes = (1, 1, places, 1, 0, 0, places, 1)
+    assert library.verydeep_resample(to.ctypes.data, *sizes, 0, shift.ctypes.data, to.ctypes.data) == 1

@@ -47,5 +47,5 @@ def test_wholes_are_trimmed_about_the_centre_or_not_at_all():
 
 @pytest.mark.parametrize("view", [whole, untrimmed, grid, corners_and_centre])
 def test_an_image_that_would_fill_the_memory_is_refused_with_the_limit(view):
-    with pytest.raises(MistakeError, match="1x10000 becomes 224x2240000 at test scale 224, more than 64,000,000"):
+    with pytest.raises(MistakeError, match="1x10000 becomes 224x2240000 at scale 224, more than 64,000,000"):
         view(np.asarray(picture(0, 1, 10_000)), 224, 224)

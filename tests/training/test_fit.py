@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from conftest import StopAfter
@@ -94,6 +95,22 @@ def test_it_learns_and_writes_a_whole_run(photos, tmp_path):
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
         assert torch.allclose(load(trained.model)(images), trained.net(images), atol=1e-4)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_image_too_long_is_known_before_the_training(split, make_folder, tmp_path):
+    for name in ("train", "val"):
+        make_folder(f"photos/{name}", {"dark": 8, "bright": 8})
+    long = tmp_path / "photos" / split / "dark" / "long.png"
+    Image.new("RGB", (9_000_000, 1)).save(long)
+    net, recipe = VeryDeep("A", num_classes=2, crop=32, width=0.125), find_recipe("quick", epochs=1, batch_size=16)
+    with pytest.raises(MistakeError, match=f"{long}: an image of 9000000x1 becomes .* --damaged skip"):
+        fit(net, tmp_path / "photos", recipe=recipe, out=tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+    reporter = Notes()
+    trained = fit(net, tmp_path / "photos", recipe=recipe, out=tmp_path / "run", skip_damaged=True, reporter=reporter)
+    assert trained.finished
+    assert any("left out 1 damaged image" in note for note in reporter.notes)
 
 
 def test_the_mean_and_deviation_of_the_training_images_live_in_the_net(photos, tmp_path):

@@ -235,7 +235,7 @@ def fit(
         reporter.note(describe(opened))
         if members.is_first:
             say_what_is_wrong(opened, reporter)
-        opened, skipped = check_images(opened, skip_damaged, reporter)
+        opened, skipped = check_images(opened, skip_damaged, reporter, net.train_scale[1])
         colours = first_decides(lambda: measure_pixels(opened.train).as_record())
         if not net.input_is_set:
             divisor = colours["deviation"] if row.input_divisor == "deviation" else np.ones(3)

@@ -8,8 +8,9 @@ from numpy import ndarray
 from numpy.random import Generator
 
 from verydeep import paper
-from verydeep.data.images import rescaled_size, size_of
+from verydeep.data.images import rescaled_size, size_of, too_long
 from verydeep.data.resample import resample
+from verydeep.mistakes import MistakeError
 
 
 def principal_shifts(covariance: Float[ndarray, "3 3"]) -> Float[ndarray, "3 3"]:
@@ -55,9 +56,14 @@ class TrainingView:
         Args:
             pixels: RGB of an image of any size.
             generator: where the random numbers come from.
+
+        Raises:
+            MistakeError: the image is too long to be rescaled.
         """
         low, high = self.train_scale
         scale = low if low == high else int(generator.integers(low, high + 1))
+        if reason := too_long(size_of(pixels), scale):
+            raise MistakeError(f"an image of {reason}: crop it")
         width, height = rescaled_size(size_of(pixels), scale)
         left = int(generator.integers(width - self.crop + 1))
         top = int(generator.integers(height - self.crop + 1))

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
-from verydeep.data.images import DAMAGED_REMEDY, DamagedImageError, decode_pixels
+from verydeep.data.images import DAMAGED_REMEDY, DamagedImageError, decode_pixels, size_of, too_long
 from verydeep.data.stores import Store
 from verydeep.mistakes import MistakeError
 from verydeep.progress import Progress as Progress
@@ -104,25 +105,32 @@ class ImageSet:
         return int(np.mean(sizes) * len(self))
 
     def checked(
-        self, *, skip_damaged: bool = False, memory: int = 0, progress: Progress = ignore_progress
+        self,
+        *,
+        skip_damaged: bool = False,
+        memory: int = 0,
+        scale: int | None = None,
+        progress: Progress = ignore_progress,
     ) -> tuple["ImageSet", list[str]]:
         """Decodes every image once, so that a damaged file is known before it costs a night.
 
         Args:
             skip_damaged: leave damaged files out instead of raising.
             memory: decoded images are held up to this many bytes.
+            scale: largest that they will be rescaled to, pixels; an image too long for it counts as damaged.
             progress: told how far it is.
 
         Returns:
             The images that can be decoded, and the names of those left out.
 
         Raises:
-            DamagedImageError: a file cannot be decoded.
+            DamagedImageError: a file cannot be decoded, or is too long.
         """
         damaged: dict[int, DamagedImageError] = {}
         held = dict(self.decoded)  # images without a file have nowhere else to be
         used = 0
-        for index, pixels in enumerate(read_ahead(self._pixels_or_error, range(len(self)), self.parallel_reads)):
+        read = partial(self._pixels_or_error, scale=scale)
+        for index, pixels in enumerate(read_ahead(read, range(len(self)), self.parallel_reads)):
             if isinstance(pixels, DamagedImageError):
                 damaged[index] = pixels
                 continue
@@ -142,11 +150,13 @@ class ImageSet:
             raise MistakeError(f"every one of the {len(self)} images of {self.split} is damaged: {damaged[0]}")
         return kept, [self.names[index] for index in damaged]
 
-    def _pixels_or_error(self, index: int) -> UInt8[ndarray, "h w 3"] | DamagedImageError:
+    def _pixels_or_error(self, index: int, scale: int | None) -> UInt8[ndarray, "h w 3"] | DamagedImageError:
         try:
-            return self.pixels(index)
+            pixels = self.pixels(index)
         except DamagedImageError as error:
             return error
+        reason = None if scale is None else too_long(size_of(pixels), scale)
+        return DamagedImageError(f"{self.where(index)}: an image of {reason}") if reason else pixels
 
 
 def read_ahead(read: Callable[[int], _T], indices: Iterable[int], parallel_reads: int = 1) -> Iterator[_T]:

@@ -15,6 +15,8 @@ from verydeep.mistakes import MistakeError
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 """Endings of the files that count as images, in lower case."""
 
+MOST_PIXELS = 64_000_000
+"""Pixels of a rescaled image at most: a test holds it in memory, in Pillow with four bytes for each."""
 
 DAMAGED_REMEDY = "mend or remove it, or leave damaged files out with --damaged skip"
 """Where images are of a data set."""
@@ -143,6 +145,19 @@ def rescaled_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
     if width <= height:
         return scale, max(scale, round(height * scale / width))
     return max(scale, round(width * scale / height)), scale
+
+
+def too_long(size: tuple[int, int], scale: int) -> str | None:
+    """Says why an image cannot be rescaled: it would have more than ``MOST_PIXELS``; None where it can.
+
+    Args:
+        size: width and height, pixels.
+        scale: length of the shorter side afterwards.
+    """
+    width, height = rescaled_size(size, scale)
+    if width * height <= MOST_PIXELS:
+        return None
+    return f"{size[0]}x{size[1]} becomes {width}x{height} at scale {scale}, more than {MOST_PIXELS:,} pixels"
 
 
 def rescale(image: Image.Image, scale: int) -> Image.Image:

@@ -8,7 +8,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <new>
 #include <vector>
 
 #if defined(__AVX2__)
@@ -87,28 +86,28 @@ struct Sums {
 
 // For each place of a stretch of a resampled line: the first pixel that it is made of, how many, and their weights.
 struct Axis {
-  int taps;  // at most
-  std::vector<int> first, count;
+  int64_t taps;  // at most
+  std::vector<int64_t> first, count;
   std::vector<int32_t> weights;
 
-  Axis(int length, int rescaled, int begin, int places) : first(places), count(places) {
+  Axis(int64_t length, int64_t rescaled, int64_t begin, int64_t places) : first(places), count(places) {
     const double scale = static_cast<double>(length) / rescaled, support = std::max(scale, 1.0), per = 1.0 / support;
-    taps = static_cast<int>(std::ceil(support)) * 2 + 1;
+    taps = static_cast<int64_t>(std::ceil(support)) * 2 + 1;
     weights.resize(static_cast<size_t>(places) * taps);
     std::vector<double> triangle(taps);
-    for (int place = 0; place < places; ++place) {
+    for (int64_t place = 0; place < places; ++place) {
       const double centre = (begin + place + 0.5) * scale;
-      const int from = std::max(0, static_cast<int>(centre - support + 0.5));
-      const int to = std::min(length, static_cast<int>(centre + support + 0.5));
+      const int64_t from = std::max<int64_t>(0, static_cast<int64_t>(centre - support + 0.5));
+      const int64_t to = std::min(length, static_cast<int64_t>(centre + support + 0.5));
       double total = 0;
-      for (int tap = 0; tap < to - from; ++tap) {
+      for (int64_t tap = 0; tap < to - from; ++tap) {
         const double distance = std::abs((tap + from - centre + 0.5) * per);
         triangle[tap] = distance < 1 ? 1 - distance : 0;
         total += triangle[tap];
       }
       int32_t* own = &weights[static_cast<size_t>(place) * taps];
-      int last = 0;
-      for (int tap = 0; tap < to - from; ++tap) {
+      int64_t last = 0;
+      for (int64_t tap = 0; tap < to - from; ++tap) {
         own[tap] = static_cast<int32_t>(0.5 + (total != 0 ? triangle[tap] / total : triangle[tap]) * (1 << PRECISION));
         if (own[tap] != 0) last = tap;
       }
@@ -116,21 +115,21 @@ struct Axis {
       count[place] = last + 1;
     }
   }
-  int begin() const { return first.front(); }
-  int end() const { return first.back() + count.back(); }
+  int64_t begin() const { return first.front(); }
+  int64_t end() const { return first.back() + count.back(); }
 };
 
 struct Image {
   const uint8_t* pixels;
-  int width, height;
+  int64_t width, height;
 
   // puts a stretch of four rows side by side, pixel for pixel; below the last row comes the last again
-  void interleave(int top, int begin, int end, uint8_t* to) const {
+  void interleave(int64_t top, int64_t begin, int64_t end, uint8_t* to) const {
     for (int row = 0; row < ROWS; ++row) {
-      const int y = std::min(top + row, height - 1);
-      const uint8_t* from = pixels + (static_cast<size_t>(y) * width + begin) * 3;
-      const int whole = end - begin - (y == height - 1 && end == width);  // whose fourth byte may be read
-      for (int x = 0; x < whole; ++x) std::memcpy(to + x * LANES + row * PIXEL, from + x * 3, PIXEL);
+      const int64_t y = std::min(top + row, height - 1);
+      const uint8_t* from = pixels + (y * width + begin) * 3;
+      const int64_t whole = end - begin - (y == height - 1 && end == width);  // whose fourth byte may be read
+      for (int64_t x = 0; x < whole; ++x) std::memcpy(to + x * LANES + row * PIXEL, from + x * 3, PIXEL);
       if (whole < end - begin) std::memcpy(to + whole * LANES + row * PIXEL, from + whole * 3, 3);
     }
   }
@@ -143,14 +142,14 @@ inline Bytes shifted(Bytes pixels, Bytes more, Bytes less) {
 
 // four resampled rows, `stride` bytes apart
 void resample_across(const Axis& across, const uint8_t* interleaved, uint8_t* to, size_t stride) {
-  const int places = static_cast<int>(across.first.size()), begin = across.begin();
+  const int64_t places = across.first.size(), begin = across.begin();
   // as many taps for every place, though the last weights of most are zero: a processor foresees such loops
-  const int taps = *std::max_element(across.count.begin(), across.count.end());
-  for (int x = 0; x < places; ++x) {
-    const uint8_t* from = interleaved + static_cast<size_t>(across.first[x] - begin) * LANES;
-    const int32_t* weights = &across.weights[static_cast<size_t>(x) * across.taps];
+  const int64_t taps = *std::max_element(across.count.begin(), across.count.end());
+  for (int64_t x = 0; x < places; ++x) {
+    const uint8_t* from = interleaved + (across.first[x] - begin) * LANES;
+    const int32_t* weights = &across.weights[x * across.taps];
     Sums sums;
-    for (int tap = 0; tap < taps; ++tap) sums.add(load(from + tap * LANES), weights[tap]);
+    for (int64_t tap = 0; tap < taps; ++tap) sums.add(load(from + tap * LANES), weights[tap]);
     const Bytes bytes = sums.rounded();
     Pixels four;
     std::memcpy(&four, &bytes, LANES);
@@ -161,20 +160,20 @@ void resample_across(const Axis& across, const uint8_t* interleaved, uint8_t* to
   }
 }
 
-void write_row(const uint8_t* from, int width, bool mirrored, uint8_t* to) {
+void write_row(const uint8_t* from, int64_t width, bool mirrored, uint8_t* to) {
   const int step = mirrored ? -PIXEL : PIXEL;
   from += mirrored ? (width - 1) * PIXEL : 0;
-  for (int x = 0; x < width - 1; ++x, from += step) std::memcpy(to + x * 3, from, PIXEL);
+  for (int64_t x = 0; x < width - 1; ++x, from += step) std::memcpy(to + x * 3, from, PIXEL);
   std::memcpy(to + (width - 1) * 3, from, 3);
 }
 
 void resample(const Image& image, const Axis& across, const Axis& down, bool mirrored, const int32_t* shift,
               uint8_t* to) {
-  const int width = static_cast<int>(across.first.size()), height = static_cast<int>(down.first.size());
-  const size_t stride = static_cast<size_t>(width + ROWS) * PIXEL;  // a vector may reach beyond the last pixel
-  const int held = (down.taps + 2 * ROWS - 1) / ROWS * ROWS;  // rows of the ring: those of a place, and four at a time
+  const int64_t width = across.first.size(), height = down.first.size();
+  const int64_t stride = (width + ROWS) * PIXEL;  // a vector may reach beyond the last pixel
+  const int64_t held = (down.taps + 2 * ROWS - 1) / ROWS * ROWS;  // rows of the ring: those of a place, and four at a time
   std::vector<uint8_t> ring(held * stride), row(stride);
-  std::vector<uint8_t> interleaved(static_cast<size_t>(across.end() - across.begin() + across.taps) * LANES);
+  std::vector<uint8_t> interleaved((across.end() - across.begin() + across.taps) * LANES);
   std::vector<const uint8_t*> rows(down.taps);
   Bytes more, less;  // what is added to a colour, and what is taken from it
   for (int lane = 0; lane < LANES; ++lane) {
@@ -182,24 +181,24 @@ void resample(const Image& image, const Axis& across, const Axis& down, bool mir
     more[lane] = static_cast<uint8_t>(std::clamp(by, 0, 255));
     less[lane] = static_cast<uint8_t>(std::clamp(-by, 0, 255));
   }
-  const int top = down.begin();
-  int next = top;  // the first row that is not in the ring
-  for (int y = 0; y < height; ++y) {
-    const int first = down.first[y], count = down.count[y];
+  const int64_t top = down.begin();
+  int64_t next = top;  // the first row that is not in the ring
+  for (int64_t y = 0; y < height; ++y) {
+    const int64_t first = down.first[y], count = down.count[y];
     while (next < first + count) {
       image.interleave(next, across.begin(), across.end(), interleaved.data());
       resample_across(across, interleaved.data(), &ring[(next - top) % held * stride], stride);
       next += ROWS;
     }
-    const int32_t* weights = &down.weights[static_cast<size_t>(y) * down.taps];
-    for (int tap = 0; tap < count; ++tap) rows[tap] = &ring[(first - top + tap) % held * stride];
-    for (int x = 0; x < width; x += ROWS) {
+    const int32_t* weights = &down.weights[y * down.taps];
+    for (int64_t tap = 0; tap < count; ++tap) rows[tap] = &ring[(first - top + tap) % held * stride];
+    for (int64_t x = 0; x < width; x += ROWS) {
       Sums sums;
-      for (int tap = 0; tap < count; ++tap) sums.add(load(rows[tap] + x * PIXEL), weights[tap]);
+      for (int64_t tap = 0; tap < count; ++tap) sums.add(load(rows[tap] + x * PIXEL), weights[tap]);
       const Bytes bytes = shifted(sums.rounded(), more, less);
       std::memcpy(&row[x * PIXEL], &bytes, LANES);
     }
-    write_row(row.data(), width, mirrored, to + static_cast<size_t>(y) * width * 3);
+    write_row(row.data(), width, mirrored, to + y * width * 3);
   }
 }
 
@@ -223,12 +222,13 @@ int verydeep_vectors() {
 
 // A window of an image rescaled to new_width x new_height, mirrored if asked for, its colours shifted; 0, or 1 where
 // there is no memory.
-int verydeep_resample(const uint8_t* pixels, int width, int height, int new_width, int new_height, int left, int top,
-                      int window_width, int window_height, int mirrored, const int32_t* shift, uint8_t* to) {
+int verydeep_resample(const uint8_t* pixels, int64_t width, int64_t height, int64_t new_width, int64_t new_height,
+                      int64_t left, int64_t top, int64_t window_width, int64_t window_height, int mirrored,
+                      const int32_t* shift, uint8_t* to) {
   try {
     const Axis across(width, new_width, left, window_width), down(height, new_height, top, window_height);
     resample({pixels, width, height}, across, down, mirrored, shift, to);
-  } catch (const std::bad_alloc&) {
+  } catch (...) {  // bad_alloc, or length_error of a vector that no memory could hold; C has no exceptions
     return 1;
   }
   return 0;

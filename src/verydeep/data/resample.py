@@ -10,7 +10,7 @@ the window: values differ by one grey level at most, by 0.3 on average. The envi
 import ctypes
 import hashlib
 import os
-from ctypes import c_char_p, c_int, c_void_p
+from ctypes import c_char_p, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +25,10 @@ KINDS = ("plain", "avx2", "avx512")
 """The libraries, the slowest first: the place of each is what the processor must have."""
 
 VARIABLE = "VERYDEEP_RESAMPLE"
+
+MOST_SIDE = 2**31
+"""Of a rescaled image, pixels: all sums and products of 64 bits have room."""
+
 _HERE = Path(__file__).parent
 
 
@@ -44,16 +48,23 @@ def resample(
         window: left, top, width and height, pixels; inside the rescaled whole.
         mirrored: mirror the window, left to right.
         shift: added to the colours, in grey levels; what leaves 0..255 is clipped.
+
+    Raises:
+        ValueError: pixels of another kind, no pixels, or a window that is not inside.
     """
     left, top, width, height = window
-    assert 0 <= left < left + width <= size[0], (window, size)
-    assert 0 <= top < top + height <= size[1], (window, size)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ValueError(f"pixels of {pixels.dtype}, {pixels.shape}: give uint8, height, width, 3")
+    if not (0 <= left < left + width <= size[0] <= MOST_SIDE and 0 <= top < top + height <= size[1] <= MOST_SIDE):
+        raise ValueError(f"the window {window} is not inside an image of {size[0]}x{size[1]} pixels")
+    if shift is not None and shift.shape != (3,):
+        raise ValueError(f"a shift of shape {shift.shape}: give one number per channel")
     library = find_library()
     if library is None or size == (pixels.shape[1], pixels.shape[0]):
         return _shifted(_by_pillow(pixels, size, window), mirrored, shift)
     pixels = np.ascontiguousarray(pixels)
     window_pixels = np.empty((height, width, 3), dtype=np.uint8)
-    added = np.zeros(3, dtype=np.int32) if shift is None else np.ascontiguousarray(shift, dtype=np.int32)
+    added = np.zeros(3, dtype=np.int32) if shift is None else np.clip(shift, -255, 255).astype(np.int32)
     failed = library.verydeep_resample(
         pixels.ctypes.data,
         pixels.shape[1],
@@ -91,7 +102,7 @@ def _shifted(
         pixels = pixels[:, ::-1]
     if shift is None:
         return pixels
-    shifted: ndarray = np.clip(pixels + shift.astype(np.int16), 0, 255).astype(np.uint8)
+    shifted: ndarray = np.clip(pixels + np.clip(shift, -255, 255).astype(np.int16), 0, 255).astype(np.uint8)
     return shifted
 
 
@@ -129,5 +140,5 @@ def _loaded(kind: str) -> ctypes.CDLL | None:
     fingerprint = hashlib.sha256((_HERE / "resample.cpp").read_bytes()).hexdigest()[:16]
     if library.verydeep_source().decode() != fingerprint:
         return None
-    library.verydeep_resample.argtypes = [c_void_p, *[c_int] * 9, c_void_p, c_void_p]
+    library.verydeep_resample.argtypes = [c_void_p, *[c_int64] * 8, c_int, c_void_p, c_void_p]
     return library

@@ -5,12 +5,9 @@ from collections.abc import Callable, Sequence
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from verydeep.data.images import centred, rescaled, rescaled_centre, rescaled_size, size_of
+from verydeep.data.images import centred, rescaled, rescaled_centre, size_of, too_long
 from verydeep.mistakes import MistakeError
 from verydeep.paper import TOTAL_STRIDE
-
-MOST_PIXELS = 64_000_000
-"""Pixels of a rescaled image at most: it is held in memory, in Pillow with four bytes for each."""
 
 GRID_SIDE = 5
 """Crops of the grid in each direction (section 3.2 has 5x5)."""
@@ -34,7 +31,7 @@ def centre(image: UInt8[ndarray, "h w 3"], scale: int, crop: int) -> list[UInt8[
 
     Of an image too long to be held at Q, what is far from its centre is cut off before.
     """
-    if _num_pixels(image, scale) > MOST_PIXELS:
+    if too_long(size_of(image), scale):
         short = min(size_of(image))
         kept = (min(side, 3 * short + (side - short) % 2) for side in size_of(image))
         left, top, width, height = centred(size_of(image), *kept)
@@ -76,16 +73,7 @@ def _cut(array: UInt8[ndarray, "h w 3"], top: int, left: int, crop: int) -> UInt
     return array[top : top + crop, left : left + crop]
 
 
-def _num_pixels(image: UInt8[ndarray, "h w 3"], scale: int) -> int:
-    width, height = rescaled_size(size_of(image), scale)
-    return width * height
-
-
 def _rescaled(image: UInt8[ndarray, "h w 3"], scale: int, multiple: int = 1) -> UInt8[ndarray, "y x 3"]:
-    if _num_pixels(image, scale) > MOST_PIXELS:
-        (given_width, given_height), (width, height) = size_of(image), rescaled_size(size_of(image), scale)
-        raise MistakeError(
-            f"an image of {given_width}x{given_height} becomes {width}x{height} at test scale {scale}, more than "
-            f"{MOST_PIXELS:,} pixels: crop it, or use --protocol centre"
-        )
+    if reason := too_long(size_of(image), scale):
+        raise MistakeError(f"an image of {reason}: crop it, or use --protocol centre")
     return rescaled(image, scale, multiple)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from verydeep.apps.train import resume as resume
     from verydeep.apps.train import train as train
     from verydeep.convnets.architecture import ARCHITECTURES as ARCHITECTURES
+    from verydeep.convnets.foreign.twin import to_torchvision as to_torchvision
     from verydeep.convnets.model_file import load as load
     from verydeep.convnets.model_file import read_card as read_card
     from verydeep.convnets.model_file import save as save
@@ -51,6 +52,7 @@ _HOMES = {
     "read_card": "convnets.model_file",
     "resume": "apps.train",
     "save": "convnets.model_file",
+    "to_torchvision": "convnets.foreign.twin",
     "train": "apps.train",
     "tune_allocator": "speed.allocator",
 }

@@ -257,6 +257,23 @@ def test_old_versions_stay_readable(version):
     assert torch.allclose(scores, torch.tensor([[1.2642, 0.4789]]), atol=1e-3 if version == 1 else 1e-2)
 
 
+def test_a_file_of_version_01_with_timms_names_is_read(tmp_path):
+    """It was written by 0.1.0: A with batch norm, bf16, for a folder on the hub; written again, it has our names."""
+    card = read_card(FILES / "model-v2-timm-names.safetensors")
+    assert (card.names, card.precision, card.classes) == ("timm", "bf16", ("cat", "dog"))
+    old = load(FILES / "model-v2-timm-names.safetensors")
+    image = torch.full((1, 3, 32, 32), 128, dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.allclose(old(image), torch.tensor([[0.1291, -0.5177]]), atol=1e-2)
+    features = load(FILES / "model-v2-timm-names.safetensors", features_only=True)
+    assert all(torch.equal(tensor, old.state_dict()[name]) for name, tensor in features.state_dict().items())
+    save(old, tmp_path / "new.safetensors", card=card, precision="bf16")
+    assert read_card(tmp_path / "new.safetensors").names == "verydeep"
+    assert "conv1_1.weight" in load_file(tmp_path / "new.safetensors")
+    new = load(tmp_path / "new.safetensors").state_dict()
+    assert all(torch.equal(tensor, new[name]) for name, tensor in old.state_dict().items())
+
+
 def test_what_selected_the_weights_is_in_the_card(net, tmp_path):
     file = tmp_path / "net.safetensors"
     for known, selected in (

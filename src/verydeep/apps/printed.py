@@ -238,7 +238,7 @@ def print_inspection(record: dict[str, Any], title: str, card: "ModelCard | None
         print(line)
     if card is None:
         return
-    from verydeep.apps.card import card_facts
+    from verydeep.convnets.card import card_facts
 
     facts = Table(show_header=False, box=None, title="The model card", title_justify="left")
     facts.add_column(no_wrap=True)

@@ -75,7 +75,7 @@ class ModelCard(BaseModel):
         crop: side of the training crop, pixels.
         width: factor on the channels.
         features_only: whether the fully connected layers are missing.
-        names: whose names the tensors have: verydeep's, or timm's in a file that timm reads too.
+        names: whose names the tensors have: verydeep's; timm's in folders that version 0.1 wrote for the hub.
         precision: in which the weights are stored: fp32, bf16 or fp16; biases, statistics, mean and divisor are fp32.
         classes: names of the classes in the order of the scores, where known.
         mirror: whether a mirrored image still shows its class.

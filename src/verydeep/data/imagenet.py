@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from verydeep.class_names import read_class_names
 from verydeep.data.download import extract_members
 from verydeep.data.image_set import Progress
 from verydeep.data.layouts import Splits, class_folders, list_images
@@ -87,7 +88,5 @@ def class_names(identifiers: tuple[str, ...]) -> tuple[str, ...]:
     Args:
         identifiers: WordNet identifiers, sorted. Other than a thousand of them keep their identifiers as names.
     """
-    from torchvision.models import VGG16_Weights
-
-    names: list[str] = VGG16_Weights.IMAGENET1K_V1.meta["categories"]
-    return tuple(names) if len(names) == len(identifiers) else identifiers
+    names = read_class_names("imagenet")
+    return names if len(names) == len(identifiers) else identifiers

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy import ndarray
 
+from verydeep.class_names import read_class_names
 from verydeep.data.image_set import ImageSet
 from verydeep.data.images import is_image_file
 from verydeep.data.stores import FolderStore, PictureStore
@@ -98,11 +99,10 @@ def read_imagenette(folder: Path) -> Splits:
 def read_flowers(folder: Path) -> Splits:
     """Reads the 102 flowers: two lists in MATLAB's format beside one folder of images."""
     from scipy.io import loadmat
-    from torchvision.datasets import Flowers102
 
     ids = loadmat(folder / "setid.mat")
     labels = loadmat(folder / "imagelabels.mat")["labels"].ravel().astype(np.int64) - 1
-    classes = tuple(Flowers102.classes[: labels.max() + 1])
+    classes = read_class_names("flowers102")[: labels.max() + 1]
     return {
         split: ImageSet(
             split=split,

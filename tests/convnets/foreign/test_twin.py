@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torchvision.models import VGG
 
+import verydeep
 from conftest import scene
 from peer_nets import CHANNELS, HIDDEN, as_pixels, randomise
 from verydeep.convnets.foreign.names import TORCHVISION_MEAN, TORCHVISION_STD, pixels
@@ -12,7 +13,7 @@ from verydeep.convnets.foreign.peers import largest_difference
 from verydeep.convnets.foreign.targets import TARGETS
 from verydeep.convnets.foreign.twin import AdaptedConvolution
 from verydeep.convnets.net import VeryDeep
-from verydeep.mistakes import WrongUseError
+from verydeep.mistakes import MistakeError, WrongUseError
 
 
 def normalised(images):
@@ -117,3 +118,10 @@ def test_what_torchvision_has_not_is_refused(options):
         net = VeryDeep(**{"architecture": "A"} | options, initialisation=None)
     with pytest.raises(WrongUseError, match="torchvision cannot hold this net"):
         net.as_torchvision()
+
+
+def test_without_torchvision_one_line_says_what_to_install(net, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torchvision.models.vgg", None)
+    for convert in (verydeep.to_torchvision, VeryDeep.as_torchvision):
+        with pytest.raises(MistakeError, match=r"not installed: pip install 'verydeep\[torchvision\]'"):
+            convert(net)

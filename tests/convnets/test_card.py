@@ -2,7 +2,7 @@
 
 import pytest
 
-from verydeep.apps.card import card_facts, error_line
+from verydeep.convnets.card import card_facts, error_line
 from verydeep.convnets.model_card import DataCard, make_card
 from verydeep.convnets.model_file import read_card, save
 from verydeep.convnets.net import VeryDeep

@@ -1,17 +1,16 @@
-"""A model's folder as the hub shows it: the hub's own parser reads its card, timm loads it, and so do we."""
+"""A folder for the hub: the hub's own parser reads its card, and we load it."""
 
 import json
 
 import pytest
 import torch
 
-from conftest import picture
-from verydeep.apps.card import card_facts
-from verydeep.apps.model_folder import write_model_folder
+from verydeep.convnets.card import card_facts
 from verydeep.convnets.model_card import DataCard, make_card
 from verydeep.convnets.model_file import load, read_card, save
 from verydeep.convnets.net import VeryDeep
 from verydeep.mistakes import MistakeError, WrongUseError
+from verydeep.weights.writers.hub import write_hub_folder
 
 RESULTS = (
     {"protocol": "single", "split": "test", "data": "pets", "num_images": 40, "top1_error": 0.25, "top5_error": None},
@@ -37,7 +36,7 @@ def write(net, tmp_path, **known):
     """Writes a model file and its folder; gives the folder."""
     card = make_card(net, **{"licence": "Apache-2.0, as the package", "results": RESULTS} | known)
     save(net, tmp_path / "net.safetensors", card=card)
-    return write_model_folder(tmp_path / "net.safetensors", tmp_path / "my-net")
+    return write_hub_folder(tmp_path / "net.safetensors", tmp_path / "my-net")
 
 
 def hub_data(folder):
@@ -91,9 +90,10 @@ def test_verydeep_loads_the_folder(net, tmp_path):
     assert again.state_dict().keys() == net.state_dict().keys()
     assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in again.state_dict().items())
     config = json.loads((folder / "config.json").read_text())
-    assert config["num_classes"] == (0 if net.features_only else 3)
-    assert config["num_features"] == (64 if net.features_only else 512)
-    assert config["pretrained_cfg"]["mean"] == pytest.approx([value / 255 for value in (1.5, 2.5, 3.5)])
+    assert config["architecture"] == net.geometry.architecture.name
+    assert (config["crop"], config["width"], config["features_only"]) == (32, 0.125, net.features_only)
+    assert (config["num_classes"], config["batch_norm"]) == (net.geometry.num_classes, net.geometry.batch_norm)
+    assert (config["mean"], config["divisor"]) == ([1.5, 2.5, 3.5], [60, 61, 62])
     assert hub_data(folder).data.pipeline_tag == (
         "image-feature-extraction" if net.features_only else "image-classification"
     )
@@ -102,40 +102,16 @@ def test_verydeep_loads_the_folder(net, tmp_path):
 def test_storage_stays_as_it_was(tmp_path):
     save(make_net(), tmp_path / "net.safetensors", precision="bf16")
     assert "stored as bf16" in card_facts(read_card(tmp_path / "net.safetensors"))["weights"]
-    folder = write_model_folder(tmp_path / "net.safetensors", tmp_path / "my-net")
+    folder = write_hub_folder(tmp_path / "net.safetensors", tmp_path / "my-net")
     assert read_card(folder).precision == "bf16"
     assert (folder / "model.safetensors").stat().st_size == (tmp_path / "net.safetensors").stat().st_size
 
 
-def test_timm_and_verydeep_load_the_same_folder(tmp_path):
-    timm = pytest.importorskip("timm")
-    net = make_net("A", batch_norm=True, crop=224, width=1)
-    with torch.no_grad():
-        for module in net.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.running_mean.normal_()
-                module.running_var.uniform_(0.5, 2)
-    net.train_scale = (256, 256)
-    folder = write(net, tmp_path)
-    (tmp_path / "net.safetensors").unlink()
-    card = hub_data(folder)
-    assert card.data.library_name == "timm"
-    theirs = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs))
-    again = load(folder)
-    assert read_card(folder).names == "timm"
-    assert again.state_dict().keys() == net.state_dict().keys()
-    assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in again.state_dict().items())
-    image = picture(0, 320, 256)
-    crop = image.crop((48, 16, 272, 240))  # the centre of the image, whose shorter side is Q already
-    pixels = torch.frombuffer(bytearray(crop.tobytes()), dtype=torch.uint8).reshape(1, 224, 224, 3).permute(0, 3, 1, 2)
-    with torch.inference_mode():
-        ours = again(pixels)
-        assert torch.allclose(theirs(transform(image)[None]), ours, rtol=1e-3, atol=1e-3 * ours.abs().max().item())
-    features = load(folder, features_only=True)
-    assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in features.state_dict().items())
-    assert theirs.pretrained_cfg["label_names"] == list(net.classes)
-    (folder / "model.safetensors").unlink()  # pytest keeps the folders of three runs
+def test_without_huggingface_hub_one_line_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    with pytest.raises(MistakeError, match=r"pip install 'verydeep\[hub\]'"):
+        write(make_net(), tmp_path)
+    assert not (tmp_path / "my-net").exists()
 
 
 def test_what_ends_early_leaves_the_folder_empty(tmp_path, monkeypatch):
@@ -145,19 +121,19 @@ def test_what_ends_early_leaves_the_folder_empty(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("verydeep.apps.model_folder.readme", interrupted)
+        patched.setattr("verydeep.weights.writers.hub._write", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            write_model_folder(tmp_path / "net.safetensors", tmp_path / "new")
+            write_hub_folder(tmp_path / "net.safetensors", tmp_path / "new")
     assert not list((tmp_path / "new").iterdir())
-    assert write_model_folder(tmp_path / "net.safetensors", tmp_path / "new") == tmp_path / "new"
+    assert write_hub_folder(tmp_path / "net.safetensors", tmp_path / "new") == tmp_path / "new"
 
 
 def test_a_folder_that_cannot_be(tmp_path):
     save(make_net(), tmp_path / "net.safetensors")
     with pytest.raises(WrongUseError, match=r"--out .* holds something already: give a new folder"):
-        write_model_folder(tmp_path / "net.safetensors", tmp_path)
+        write_hub_folder(tmp_path / "net.safetensors", tmp_path)
     with pytest.raises(MistakeError, match=r"cannot be written: Not a directory"):
-        write_model_folder(tmp_path / "net.safetensors", tmp_path / "net.safetensors/folder")
+        write_hub_folder(tmp_path / "net.safetensors", tmp_path / "net.safetensors/folder")
     with pytest.raises(MistakeError, match="no model"):
-        write_model_folder(tmp_path / "nothing", tmp_path / "new")
+        write_hub_folder(tmp_path / "nothing", tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -1,4 +1,4 @@
-"""What a model file says of itself, in lines for a person and as the README of a model's folder."""
+"""What a model file says of itself, in lines for a person."""
 
 import json
 from collections.abc import Mapping

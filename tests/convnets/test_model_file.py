@@ -176,6 +176,12 @@ def damage(kind, file, net):
         case "card that divides by zero":
             card = make_card(net).model_dump() | {"divisor": [0, 1, 1]}
             save_file(load_file(file), file, {"verydeep": json.dumps(card)})
+        case "card with a training scale below its crop":
+            card = make_card(net).model_dump() | {"train_scale": [net.geometry.crop - 1, 300]}
+            save_file(load_file(file), file, {"verydeep": json.dumps(card)})
+        case "card with the larger training scale first":
+            card = make_card(net).model_dump() | {"train_scale": [128, 64]}
+            save_file(load_file(file), file, {"verydeep": json.dumps(card)})
         case "weights that are whole numbers":
             tensors = load_file(file) | {"fc8.bias": torch.zeros(3, dtype=torch.int32)}
             save_file(tensors, file, {"verydeep": make_card(net).model_dump_json()})
@@ -224,6 +230,8 @@ def damage(kind, file, net):
         ("card of a net too large for any machine", r"card is not readable at num_classes"),
         ("card with a crop that does not fit", r"bad\.safetensors: .*crop 63 is not a multiple of 32"),
         ("card that divides by zero", r"card is not readable at divisor\.0"),
+        ("card with a training scale below its crop", r"not readable at train_scale: .* is below the crop of"),
+        ("card with the larger training scale first", r"not readable at train_scale: .*128 to 64: the smaller one"),
         ("weights that are whole numbers", r"fc8\.bias is of type I32: weights are F32, BF16 or F16"),
         ("text", "no model file"),
         ("another program's", "another program"),

@@ -1,13 +1,19 @@
 """Decoding whatever people have, upright and in RGB, and rescaling it without a squash."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
+import verydeep
 from conftest import picture, scene
+from verydeep.data.file_facts import look_at
 from verydeep.data.images import (
+    FORMATS,
     DamagedImageError,
     centre_crop,
     decode_pixels,
@@ -143,6 +149,40 @@ def test_damaged_files_are_named(spoil, complaint, tmp_path):
     spoil(file)
     with pytest.raises(DamagedImageError, match=complaint):
         read_image(file)
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, "MPO"])
+def test_formats_are_read_whatever_the_name(kind, tmp_path):
+    file = tmp_path / "image.dat"
+    picture(3, 40, 30).save(file, kind)
+    read = np.asarray(read_image(file)).astype(int)
+    assert np.abs(read - np.asarray(picture(3, 40, 30))).mean() < 30
+
+
+def test_no_program_is_started_for_a_file(tmp_path, monkeypatch):
+    """Pillow hands whatever begins like PostScript to Ghostscript, and asks no one."""
+    started = []
+    monkeypatch.setattr(
+        EpsImagePlugin, "Ghostscript", lambda *given: started.append(given) or Image.new("RGB", (8, 8)).im
+    )
+    file = tmp_path / "photo.jpg"
+    picture(4, 8, 8).save(file, "EPS")
+    with Image.open(file) as image:
+        image.load()
+    assert len(started) == 1
+    with pytest.raises(DamagedImageError) as caught:
+        read_image(file)
+    formats = "JPEG, PNG, BMP, GIF, TIFF, WEBP, AVIF, JPEG2000, PPM"
+    assert str(caught.value) == f"{file} cannot be read as an image: cannot identify its format: none of {formats}"
+    assert "cannot identify its format" in look_at(file).damage
+    assert len(started) == 1
+
+
+def test_one_function_opens_images():
+    source = Path(verydeep.__file__).parent
+    opening = {file.name: len(re.findall(r"Image\.open\(", file.read_text())) for file in source.rglob("*.py")}
+    others = {"plain_script.py": 1}  # stands for what others write
+    assert {name: count for name, count in opening.items() if count} == {"images.py": 1} | others
 
 
 def test_missing_file_and_folder(tmp_path):

@@ -1,5 +1,8 @@
 """The window of a rescaled image: against Pillow's resize of the whole, for every kind of vector."""
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -154,6 +157,40 @@ def test_a_window_far_along_a_long_image(kind):
 def test_a_window_outside_the_image_is_refused(kind, size, window):
     with pytest.raises(ValueError, match=f"not inside an image of {size[0]}x8"):
         resample(noise(6, 4), size, window)
+
+
+GUARDED = """
+import numpy as np
+from verydeep.data.resample import resample
+
+pixels = np.zeros((4, 6, 3), dtype=np.uint8)
+wrong = [
+    (pixels.astype(np.float32), (8, 8), (0, 0, 2, 2), None),
+    (pixels[..., :2], (8, 8), (0, 0, 2, 2), None),
+    (pixels[0], (8, 8), (0, 0, 2, 2), None),
+    (pixels[:0], (8, 8), (0, 0, 2, 2), None),
+    (pixels, (8, 8), (7, 0, 2, 2), None),
+    (pixels, (8, 8), (-1, 0, 2, 2), None),
+    (pixels, (8, 8), (0, 0, 2, 2), np.zeros(2, dtype=np.int32)),
+]
+for number, (pixels, size, window, shift) in enumerate(wrong):
+    try:
+        resample(pixels, size, window, shift=shift)
+    except ValueError as error:
+        print(error)
+    else:
+        raise SystemExit(f"number {number} was computed")
+"""
+
+
+def test_what_would_be_read_past_its_end_is_refused_without_asserts_too(kind):
+    """In a process of its own: ``-O`` leaves every assert out, and the tests' own checks of types are not there."""
+    ran = subprocess.run([sys.executable, "-O", "-c", GUARDED], env=os.environ, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    said = ran.stdout.splitlines()
+    assert [line.split(":")[0] for line in said[:2]] == ["pixels of float32, (4, 6, 3)", "pixels of uint8, (4, 6, 2)"]
+    assert said[4] == "the window (7, 0, 2, 2) is not inside an image of 8x8 pixels"
+    assert said[6] == "a shift of shape (2,): give one number per channel"
 
 
 @pytest.mark.parametrize("places", [2**45, 2**62])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from verydeep.convnets.architecture import Geometry, find_architecture
 from verydeep.convnets.net import VeryDeep
@@ -134,6 +134,16 @@ class ModelCard(BaseModel):
         if self.classes is not None and len(self.classes) != self.num_classes:
             raise ValueError(f"{len(self.classes)} names for {self.num_classes} classes")
         return self
+
+    @field_validator("train_scale")
+    @classmethod
+    def _check_train_scale(cls, scales: tuple[int, int], info: Any) -> tuple[int, int]:  # noqa: ANN401 - pydantic's
+        low, high = scales
+        if low > high:
+            raise ValueError(f"{low} to {high}: the smaller one comes first")
+        if low < info.data.get("crop", 0):
+            raise ValueError(f"{low} to {high} is below the crop of {info.data['crop']}")
+        return scales
 
     @property
     def geometry(self) -> Geometry:

@@ -16,6 +16,7 @@ from verydeep.data.file_facts import FileFacts, read_header
 from verydeep.data.file_findings import file_findings
 from verydeep.data.findings import Finding, named, worst_first
 from verydeep.data.image_set import ImageSet, Progress, count_per_class, ignore_progress, read_ahead
+from verydeep.data.images import open_image
 from verydeep.data.listing import UNLABELLED, list_folder
 from verydeep.data.structure import class_set_findings, odd_names, structure_findings
 from verydeep.mistakes import MistakeError
@@ -146,7 +147,7 @@ def _headers(images: ImageSet) -> dict[str, FileFacts]:
 
     def read(index: int) -> FileFacts | None:
         try:
-            with Image.open(io.BytesIO(images.store.read(images.names[index]))) as image:
+            with open_image(io.BytesIO(images.store.read(images.names[index]))) as image:
                 return FileFacts(size=0, modified=0, **read_header(image))
         except Exception:  # damaged: the training looks at every file itself, and says so
             return None

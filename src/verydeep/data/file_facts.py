@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from verydeep.data.images import read_image
+from verydeep.data.images import open_image, read_image
 from verydeep.data.similarity import small_grey
 from verydeep.mistakes import MistakeError
 
@@ -67,7 +67,7 @@ def look_at(file: Path) -> FileFacts:
         "digest": hashlib.sha256(content).hexdigest(),
     }
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(io.BytesIO(content)) as image:
             facts |= read_header(image)
             return FileFacts(**facts, perceptual_hash=_perceptual_hash(small_grey(image)))
     except MemoryError:

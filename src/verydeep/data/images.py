@@ -15,6 +15,12 @@ from verydeep.mistakes import MistakeError
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 """Endings of the files that count as images, in lower case."""
 
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
+"""Formats that are read whatever a file is called, by Pillow's names; its JPEG reads MPO too.
+
+Without a list Pillow starts other programs for some, such as Ghostscript for EPS.
+"""
+
 MOST_PIXELS = 64_000_000
 """Pixels of a rescaled image at most: a test holds it in memory, in Pillow with four bytes for each."""
 
@@ -48,11 +54,16 @@ def read_file(file: Path) -> bytes:
         raise DamagedImageError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
+def open_image(file: Path | io.BytesIO) -> Image.Image:
+    """Opens an image in one of ``FORMATS``; its pixels are not decoded yet."""
+    return Image.open(file, formats=FORMATS)
+
+
 def read_image(file: str | Path) -> Image.Image:
     """Decodes an image file to RGB, upright.
 
     Args:
-        file: any format Pillow reads; of an animation the first frame.
+        file: one of ``FORMATS``; of an animation the first frame.
 
     Raises:
         MistakeError: there is no such file.
@@ -65,7 +76,7 @@ def decode_image(encoded: bytes, where: str) -> Image.Image:
     """Decodes the bytes of an image file to RGB, upright.
 
     Args:
-        encoded: any format Pillow reads; of an animation the first frame.
+        encoded: one of ``FORMATS``; of an animation the first frame.
         where: what a person calls the file.
 
     Raises:
@@ -79,7 +90,7 @@ def decode_pixels(encoded: bytes, where: str) -> UInt8[ndarray, "h w 3"]:
     """Decodes the bytes of an image file to RGB, upright: the pixels of ``decode_image``.
 
     Args:
-        encoded: any format Pillow reads; of an animation the first frame.
+        encoded: one of ``FORMATS``; of an animation the first frame.
         where: what a person calls the file.
 
     Raises:
@@ -90,7 +101,7 @@ def decode_pixels(encoded: bytes, where: str) -> UInt8[ndarray, "h w 3"]:
 
 def _decoded(encoded: bytes, where: str) -> Image.Image | UInt8[ndarray, "h w 3"]:
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with open_image(io.BytesIO(encoded)) as image:
             pixels = decode_plain(encoded, image)
             if pixels is not None:
                 return pixels
@@ -106,7 +117,7 @@ def _decoded(encoded: bytes, where: str) -> Image.Image | UInt8[ndarray, "h w 3"
         if not encoded:
             reason = "it is empty"
         elif isinstance(error, UnidentifiedImageError):
-            reason = "cannot identify its format"
+            reason = f"cannot identify its format: none of {', '.join(FORMATS)}"
         raise DamagedImageError(f"{where} cannot be read as an image: {reason}") from error
 
 

@@ -8,7 +8,7 @@ from numpy import ndarray
 from PIL import Image, ImageFilter, ImageOps
 from scipy.fft import irfft2, rfft2
 
-from verydeep.data.images import to_rgb
+from verydeep.data.images import open_image, to_rgb
 
 ZOOMS = (1.0, 0.95, 0.9)
 """Central parts of a picture that are compared with the whole of the other, as fractions of its sides."""
@@ -36,7 +36,7 @@ def read_details(file: Path, side: int) -> Float32[ndarray, "z s s"]:
         file: an image that can be decoded.
         side: of the thumbnails, pixels.
     """
-    with Image.open(file) as image:
+    with open_image(file) as image:
         grey = small_grey(image)
     details = []
     for zoom in ZOOMS:

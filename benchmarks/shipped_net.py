@@ -26,8 +26,9 @@ from verydeep.convnets.model_card import ModelCard
 from verydeep.convnets.model_file import load, read_card, save
 from verydeep.convnets.net import VeryDeep
 from verydeep.convnets.shipped import SHIPPED_FILE
-from verydeep.data.datasets import DataSet, hold_out, open_data
+from verydeep.data.dataset import DataSet, hold_out
 from verydeep.data.image_set import ImageSet
+from verydeep.data.open import open_data
 from verydeep.evaluation.evaluate import Result, evaluate
 from verydeep.training.recipes import Recipe, find_recipe
 

@@ -28,7 +28,7 @@ from verydeep.convnets.foreign.peers import compare
 from verydeep.convnets.foreign.readers import assemble, read_foreign
 from verydeep.convnets.foreign.targets import TARGETS, export
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.images import read_image
+from verydeep.images.decode import read_image
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 NETS = ("D", "E", "D-bn", "E-bn")

@@ -26,14 +26,14 @@ from verydeep.convnets.architecture import Geometry, layers
 from verydeep.convnets.foreign.readers import READERS
 from verydeep.convnets.foreign.targets import TARGETS
 from verydeep.convnets.weights import PUBLISHED
-from verydeep.data.catalogue import NAMED
-from verydeep.data.findings import KINDS
+from verydeep.data.doctor.findings import KINDS
+from verydeep.data.named import NAMED
 from verydeep.download import shown_size
 from verydeep.records import read_lines
 
 _MARKER = re.compile(r"^<!-- (table|help|results): (\S+) -->$", re.MULTILINE)
-_SOURCE = re.compile(r"`(?!tests/|benchmarks/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")
-_ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)?test_[a-z0-9_]+\.py|benchmarks/[a-z0-9_]+\.(?:py|sh))`")
+_SOURCE = re.compile(r"`(?!tests/|benchmarks/)((?:[a-z]+/)*[a-z0-9_]+\.py)`")
+_ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)*test_[a-z0-9_]+\.py|benchmarks/[a-z0-9_]+\.(?:py|sh))`")
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:

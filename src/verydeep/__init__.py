@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from verydeep.convnets.model_file import save as save
     from verydeep.convnets.net import VeryDeep as VeryDeep
     from verydeep.convnets.weights_cache import fetch_weights as fetch_weights
-    from verydeep.data.datasets import open_data as open_data
     from verydeep.data.named import fetch as fetch
+    from verydeep.data.open import open_data as open_data
     from verydeep.evaluation.evaluate import evaluate as evaluate
     from verydeep.evaluation.measure import posterior as posterior
     from verydeep.evaluation.protocols import PROTOCOLS as PROTOCOLS

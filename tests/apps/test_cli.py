@@ -18,7 +18,7 @@ from conftest import picture, scene
 from published import PUBLISHED, closed_address, serving, tiny
 from verydeep.convnets.model_file import load, save
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.catalogue import NAMED
+from verydeep.data.named import NAMED
 from verydeep.device import Choice
 
 NAMES = ("bright", "dark", "grey")

@@ -13,7 +13,8 @@ from conftest import picture
 from verydeep.apps.heatmap import MOST_PIXELS, HeatMap, colour_table, heat_map
 from verydeep.convnets.model_file import save
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.images import read_image, rescale, rescaled_size
+from verydeep.images.decode import read_image
+from verydeep.images.geometry import rescale, rescaled_size
 from verydeep.mistakes import MistakeError
 
 

@@ -6,7 +6,7 @@ from verydeep.apps.plan import plan
 from verydeep.apps.preparation import Execution
 from verydeep.apps.train_verb import Asked, make_plans
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.datasets import open_data
+from verydeep.data.open import open_data
 from verydeep.device import Choice
 
 EXECUTION = Execution(device="cpu", precision="fp32")

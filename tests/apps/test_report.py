@@ -19,7 +19,7 @@ from verydeep.apps.report import Report, page, write_report
 from verydeep.apps.worst import worst_mistakes
 from verydeep.convnets.model_file import save
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.datasets import open_data
+from verydeep.data.open import open_data
 from verydeep.evaluation.evaluate import evaluate
 from verydeep.evaluation.result import Member, Result
 from verydeep.training.convergence import Finding

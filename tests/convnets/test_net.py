@@ -6,11 +6,13 @@ import torchvision
 from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from conftest import centre_crop
 from verydeep.convnets.modules import FullyConnected
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.images import centre_crop, read_image, rescale
 from verydeep.device import Choice
 from verydeep.evaluation.posteriors import of_adaptive_scores
+from verydeep.images.decode import read_image
+from verydeep.images.geometry import rescale
 from verydeep.mistakes import MistakeError, WrongUseError
 
 TORCHVISION = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}

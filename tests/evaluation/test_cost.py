@@ -7,7 +7,7 @@ from conftest import scene
 from verydeep.convnets.architecture import layers
 from verydeep.convnets.net import VeryDeep
 from verydeep.convnets.work import feature_macs, head_macs, score_places
-from verydeep.data.datasets import open_data
+from verydeep.data.open import open_data
 from verydeep.device import Choice
 from verydeep.evaluation import measure
 from verydeep.evaluation.cost import macs_of_part, plan_cost, shown_macs

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import verydeep
 from conftest import StopAfter, gpu_device, picture
 from verydeep import VeryDeep
-from verydeep.data.datasets import open_data
+from verydeep.data.open import open_data
 from verydeep.device import Choice, choose
 from verydeep.training.fit import make_optimiser
 from verydeep.training.recipes import find_recipe

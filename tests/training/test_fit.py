@@ -14,7 +14,7 @@ from verydeep.apps.reporter import Silent
 from verydeep.apps.train import fit, resume, train
 from verydeep.convnets.model_file import load, read_card
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.datasets import open_data
+from verydeep.data.open import open_data
 from verydeep.device import Choice
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.training.fit import make_optimiser

@@ -16,8 +16,7 @@ from verydeep.collectives import processes
 from verydeep.convnets.model_card import DataCard, ModelCard, make_card, selected_on
 from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.augment import TrainingView, principal_shifts
-from verydeep.data.datasets import DataSet, describe
+from verydeep.data.dataset import DataSet, describe
 from verydeep.data.image_set import ImageSet
 from verydeep.data.pixels import PixelStatistics
 from verydeep.device import Choice
@@ -26,6 +25,7 @@ from verydeep.evaluation.evaluate import evaluate
 from verydeep.evaluation.measure import measure_posteriors
 from verydeep.evaluation.protocols import find_protocol
 from verydeep.evaluation.result import Result
+from verydeep.images.augment import TrainingView, principal_shifts
 from verydeep.mistakes import MistakeError
 from verydeep.training.fit import Training
 from verydeep.training.fit import fit as run_loop

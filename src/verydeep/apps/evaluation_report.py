@@ -8,7 +8,8 @@ from verydeep.apps.report import Report, write_report
 from verydeep.apps.worst import worst_mistakes
 from verydeep.convnets.model_card import ModelCard
 from verydeep.convnets.model_file import find_model_file, load, read_card
-from verydeep.data.datasets import describe, open_data
+from verydeep.data.dataset import describe
+from verydeep.data.open import open_data
 from verydeep.evaluation.result import Result
 from verydeep.mistakes import MistakeError
 from verydeep.records import environment, read_lines

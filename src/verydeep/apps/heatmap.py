@@ -15,8 +15,9 @@ from PIL import Image
 from verydeep.apps.predict import Prediction
 from verydeep.atomic import written_whole
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.images import read_image, rescale, rescaled_size
 from verydeep.evaluation.protocols import check_scales, default_test_scale
+from verydeep.images.decode import read_image
+from verydeep.images.geometry import rescale, rescaled_size
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.paper import TOTAL_STRIDE
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from verydeep.apps.predict import find_images
-from verydeep.data.images import read_image
+from verydeep.images.decode import read_image
 
 _NUM_PICTURES: Final = 4
 _MOST_IMAGES: Final = 16

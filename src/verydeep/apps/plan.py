@@ -15,11 +15,10 @@ from verydeep.apps.preparation import Execution, choose_for, default_folder, def
 from verydeep.apps.reporter import Reporter, Silent
 from verydeep.apps.train import make_net
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.all_images import train_on_all
-from verydeep.data.augment import TrainingView
-from verydeep.data.datasets import DataSet
+from verydeep.data.dataset import DataSet, train_on_all
 from verydeep.data.image_set import ImageSet, memory_for_images
 from verydeep.device import Choice, free_bytes
+from verydeep.images.augment import TrainingView
 from verydeep.training.recipes import Recipe, find_recipe
 
 _LOOKED_AT = 64

@@ -15,9 +15,9 @@ from PIL import Image
 from verydeep.atomic import written_whole
 from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.datasets import natural_key
-from verydeep.data.images import is_image_file
+from verydeep.data.folder import natural_key
 from verydeep.evaluation.evaluate import posterior
+from verydeep.images.decode import is_image_file
 from verydeep.mistakes import MistakeError, WrongUseError
 from verydeep.speed.accelerate import Computing, accelerate, fastest
 

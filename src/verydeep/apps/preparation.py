@@ -12,7 +12,7 @@ from verydeep.apps.reporter import Reporter
 from verydeep.collectives import processes
 from verydeep.convnets.model_file import MODEL_FILE, read_card
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.datasets import DataSet
+from verydeep.data.dataset import DataSet
 from verydeep.data.doctor import examine_quickly
 from verydeep.data.image_set import ImageSet, describe_skipped, memory_for_images
 from verydeep.device import Choice, check_precision, choose, find_device

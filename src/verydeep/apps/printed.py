@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from verydeep.apps.predict import Prediction
     from verydeep.apps.tested import Evaluation, Pair
     from verydeep.convnets.model_card import ModelCard
-    from verydeep.data.catalogue import NamedSet
     from verydeep.data.doctor import Diagnosis
-    from verydeep.data.shard_writer import Written
+    from verydeep.data.named import NamedSet
+    from verydeep.data.shards.writer import Written
     from verydeep.evaluation.result import Result
 
 

@@ -13,7 +13,8 @@ from verydeep.apps.table_results import RESULTS_FILE, Results, read_results
 from verydeep.apps.train import default_crop
 from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.datasets import DataSet, open_data
+from verydeep.data.dataset import DataSet
+from verydeep.data.open import open_data
 from verydeep.device import find_device
 from verydeep.evaluation.cost import macs_of_part, plan_cost
 from verydeep.evaluation.protocols import PROTOCOLS

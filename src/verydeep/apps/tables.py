@@ -20,7 +20,8 @@ from verydeep.apps.train import default_crop, train
 from verydeep.apps.whole import Whole
 from verydeep.convnets.architecture import layers
 from verydeep.convnets.model_file import MODEL_FILE, load
-from verydeep.data.datasets import DataSet, describe, open_data
+from verydeep.data.dataset import DataSet, describe
+from verydeep.data.open import open_data
 from verydeep.evaluation.evaluate import check_classes, evaluate
 from verydeep.evaluation.result import Member, Result, check_alike, fuse
 from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors, save_posteriors

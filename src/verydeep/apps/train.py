@@ -24,8 +24,8 @@ from verydeep.convnets.architecture import find_architecture
 from verydeep.convnets.grow import grow
 from verydeep.convnets.model_file import load
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.all_images import train_on_all
-from verydeep.data.datasets import DataSet, describe, open_data
+from verydeep.data.dataset import DataSet, describe, train_on_all
+from verydeep.data.open import open_data
 from verydeep.data.pixels import measure_pixels
 from verydeep.device import Choice, check_precision, find_device
 from verydeep.evaluation.evaluate import check_classes

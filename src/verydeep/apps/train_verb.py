@@ -13,7 +13,7 @@ from verydeep.apps.plan import Plan, plan
 from verydeep.apps.preparation import Execution
 from verydeep.apps.terminal import reporting
 from verydeep.apps.train import resume, train
-from verydeep.data.datasets import open_data
+from verydeep.data.open import open_data
 from verydeep.device import find_device
 from verydeep.mistakes import WrongUseError, check_outside
 from verydeep.training.chains import CHAINS, Step

@@ -17,11 +17,11 @@ from verydeep.bench.nets import as_torchvision_builds_it, make_net, normalised
 from verydeep.bench.photographs import find_photographs, middle, of_four_thirds, rescaled
 from verydeep.convnets.architecture import scaled_length
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.images import rescaled_size
 from verydeep.evaluation.cost import macs_of_part
 from verydeep.evaluation.measure import posterior
 from verydeep.evaluation.protocols import find_protocol
-from verydeep.evaluation.views import grid_offsets
+from verydeep.images.geometry import rescaled_size
+from verydeep.images.views import grid_offsets
 from verydeep.mistakes import WrongUseError
 from verydeep.speed.accelerate import Accelerated, accelerate
 

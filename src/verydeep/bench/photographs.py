@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from verydeep.convnets.architecture import scaled_length
-from verydeep.data.images import is_image_file, read_image, rescaled_size
+from verydeep.images.decode import is_image_file, read_image
+from verydeep.images.geometry import rescaled_size
 from verydeep.mistakes import MistakeError
 from verydeep.paper import TRAIN_SCALE
 

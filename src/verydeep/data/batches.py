@@ -12,8 +12,9 @@ from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from verydeep.data.augment import TrainingView
-from verydeep.data.image_set import ImageSet, read_ahead
+from verydeep.data.image_set import ImageSet
+from verydeep.data.sources import read_ahead
+from verydeep.images.augment import TrainingView
 from verydeep.mistakes import MistakeError
 from verydeep.processes import Processes
 

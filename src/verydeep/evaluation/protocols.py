@@ -8,7 +8,8 @@ from torch import Tensor
 
 from verydeep.convnets.architecture import scaled_length
 from verydeep.convnets.net import VeryDeep
-from verydeep.evaluation import posteriors, views
+from verydeep.evaluation import posteriors
+from verydeep.images import views
 from verydeep.mistakes import WrongUseError
 from verydeep.speed.accelerate import Computing
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.augment import TrainingView
 from verydeep.data.batches import training_batches
 from verydeep.data.image_set import ImageSet
 from verydeep.device import Choice
+from verydeep.images.augment import TrainingView
 from verydeep.training.recipes import Recipe
 from verydeep.training.run import Progress
 

@@ -17,10 +17,10 @@ from verydeep.collectives import any_process, processes, sum_over_processes
 from verydeep.convnets.dropout import image_keys
 from verydeep.convnets.model_card import ModelCard
 from verydeep.convnets.net import VeryDeep
-from verydeep.data.augment import TrainingView
 from verydeep.data.batches import training_batches
 from verydeep.data.image_set import ImageSet, count_per_class
 from verydeep.device import Choice
+from verydeep.images.augment import TrainingView
 from verydeep.mistakes import MistakeError
 from verydeep.records import now
 from verydeep.speed.training import REMEDY, can_train, place, release

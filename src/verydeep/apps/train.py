@@ -194,7 +194,7 @@ def fit(
     is interrupted (Ctrl-C) saves itself and can go on by ``resume``.
 
     Args:
-        net: is changed.
+        net: is changed, but for parameters that do not require gradients.
         data: a built-in name, a folder, or a data set.
         recipe: a recipe, its name, or a JSON file.
         out: the run folder; by default a new one under runs/.
@@ -251,6 +251,7 @@ def fit(
             "fingerprint": opened.fingerprint,
             "recipe": row.as_record(),
             "choice": choice.as_record(),
+            "frozen": [name for name, parameter in net.named_parameters() if not parameter.requires_grad],
             "origin": origin,
             "processes": members.size,
             "seed": seed,
@@ -322,6 +323,8 @@ def resume(
         if opened.fingerprint != settings["fingerprint"]:
             raise MistakeError(f"the data in {source} are not those the run began with: restore them, or train anew")
         net, momentum, progress, problem = run.restore()
+        for name in settings.get("frozen", ()):
+            net.get_parameter(name).requires_grad_(False)
         if problem:
             reporter.note(f"{problem}; going on from the checkpoint before it")
         opened = reopen_images(opened, settings["skipped"], reporter)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from verydeep.convnets.foreign.peers import compare
 from verydeep.convnets.foreign.readers import assemble, read_foreign
 from verydeep.convnets.foreign.targets import TARGETS, export
-from verydeep.data.images import read_image
+from verydeep.images.decode import read_image
 from verydeep.nets.net import VeryDeep
 from verydeep.testing.classifier import find_images
 

@@ -23,8 +23,8 @@ from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
 from verydeep.cli.main import app
 from verydeep.convnets.foreign.readers import READERS
 from verydeep.convnets.foreign.targets import TARGETS
-from verydeep.data.catalogue import NAMED
-from verydeep.data.findings import KINDS
+from verydeep.data.doctor.findings import KINDS
+from verydeep.data.named import NAMED
 from verydeep.download import format_bytes
 from verydeep.machine import read_lines
 from verydeep.nets.architecture import Geometry, layers
@@ -32,8 +32,8 @@ from verydeep.report.charts import chart
 from verydeep.weights.published import PUBLISHED
 
 _MARKER = re.compile(r"^<!-- (table|help|results): (\S+) -->$", re.MULTILINE)
-_SOURCE = re.compile(r"`(?!tests/|benchmarks/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")
-_ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)?test_[a-z0-9_]+\.py|benchmarks/[a-z0-9_]+\.(?:py|sh))`")
+_SOURCE = re.compile(r"`(?!tests/|benchmarks/)((?:[a-z]+/)*[a-z0-9_]+\.py)`")
+_ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)*test_[a-z0-9_]+\.py|benchmarks/[a-z0-9_]+\.(?:py|sh))`")
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:

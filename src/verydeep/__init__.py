@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from verydeep.machine import package_version
 
 if TYPE_CHECKING:
-    from verydeep.data.datasets import open_data as open_data
+    from verydeep.convnets.foreign.twin import to_torchvision as to_torchvision
     from verydeep.data.named import fetch as fetch
+    from verydeep.data.open import open_data as open_data
     from verydeep.errors import UserError as UserError
     from verydeep.evaluation.evaluate import evaluate as evaluate
     from verydeep.evaluation.measure import posterior as posterior
@@ -51,6 +52,7 @@ _HOMES = {
     "read_card": "nets.model_file",
     "resume": "runs.start",
     "save": "nets.model_file",
+    "to_torchvision": "convnets.foreign.twin",
     "train": "runs.start",
     "tune_allocator": "speed.allocator",
 }

@@ -176,6 +176,12 @@ def damage(kind, file, net):
         case "card that divides by zero":
             card = make_card(net).model_dump() | {"divisor": [0, 1, 1]}
             save_file(load_file(file), file, {"verydeep": json.dumps(card)})
+        case "card with a training scale below its crop":
+            card = make_card(net).model_dump() | {"train_scale": [net.geometry.crop - 1, 300]}
+            save_file(load_file(file), file, {"verydeep": json.dumps(card)})
+        case "card with the larger training scale first":
+            card = make_card(net).model_dump() | {"train_scale": [128, 64]}
+            save_file(load_file(file), file, {"verydeep": json.dumps(card)})
         case "weights that are whole numbers":
             tensors = load_file(file) | {"fc8.bias": torch.zeros(3, dtype=torch.int32)}
             save_file(tensors, file, {"verydeep": make_card(net).model_dump_json()})
@@ -224,6 +230,8 @@ def damage(kind, file, net):
         ("card of a net too large for any machine", r"card is not readable at num_classes"),
         ("card with a crop that does not fit", r"bad\.safetensors: .*crop 63 is not a multiple of 32"),
         ("card that divides by zero", r"card is not readable at divisor\.0"),
+        ("card with a training scale below its crop", r"not readable at train_scale: .* is below the crop of"),
+        ("card with the larger training scale first", r"not readable at train_scale: .*128 to 64: the smaller one"),
         ("weights that are whole numbers", r"fc8\.bias is of type I32: weights are F32, BF16 or F16"),
         ("text", "no model file"),
         ("another program's", "another program"),
@@ -255,6 +263,23 @@ def test_old_versions_stay_readable(version):
     with torch.inference_mode():
         scores = net(torch.full((1, 3, 32, 32), 128, dtype=torch.uint8))
     assert torch.allclose(scores, torch.tensor([[1.2642, 0.4789]]), atol=1e-3 if version == 1 else 1e-2)
+
+
+def test_a_file_of_version_01_with_timms_names_is_read(tmp_path):
+    """It was written by 0.1.0: A with batch norm, bf16, for a folder on the hub; written again, it has our names."""
+    card = read_card(FILES / "model-v2-timm-names.safetensors")
+    assert (card.names, card.precision, card.classes) == ("timm", "bf16", ("cat", "dog"))
+    old = load(FILES / "model-v2-timm-names.safetensors")
+    image = torch.full((1, 3, 32, 32), 128, dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.allclose(old(image), torch.tensor([[0.1291, -0.5177]]), atol=1e-2)
+    features = load(FILES / "model-v2-timm-names.safetensors", features_only=True)
+    assert all(torch.equal(tensor, old.state_dict()[name]) for name, tensor in features.state_dict().items())
+    save(old, tmp_path / "new.safetensors", card=card, precision="bf16")
+    assert read_card(tmp_path / "new.safetensors").names == "verydeep"
+    assert "conv1_1.weight" in load_file(tmp_path / "new.safetensors")
+    new = load(tmp_path / "new.safetensors").state_dict()
+    assert all(torch.equal(tensor, new[name]) for name, tensor in old.state_dict().items())
 
 
 def test_what_selected_the_weights_is_in_the_card(net, tmp_path):

@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -286,3 +287,68 @@ def test_a_file_that_is_no_library_is_not_used(monkeypatch, tmp_path):
     (tmp_path / "_kernel_plain.so").write_text("no library")
     with pytest.raises(NoKernelError, match="plain cannot be loaded"):
         Kernel("plain")
+
+
+GUARDED = """
+import torch
+from torch import nn
+from verydeep import VeryDeep, accelerate
+from verydeep.speed.library import find_kernel
+from verydeep.speed.memory import Buffer
+
+kernel = find_kernel()
+def pack(k, c, side=3, padded=True):
+    return kernel.pack(torch.zeros(k, c, side, side), torch.zeros(k).double(), torch.ones(k).double(), padded=padded)
+def convolve(map_, packed):
+    return kernel.convolve(map_, packed, pool=False, result=Buffer(), work=Buffer())
+def first(images, mean, packed):
+    return kernel.first(images, mean, torch.ones(3), packed, pool=False, result=Buffer(), work=Buffer())
+def fully_connected(rows, weight, bias):
+    return kernel.fully_connected(rows, weight, bias, rectify=False, result=Buffer(), work=Buffer())
+def replaced(name, channels):
+    net = VeryDeep("A", num_classes=7, crop=32, width=0.125).eval()
+    layer = net.get_submodule(name)
+    smaller = nn.Conv2d(layer.in_channels - channels, layer.out_channels, layer.kernel_size, padding=layer.padding)
+    setattr(net, name, smaller)
+    return accelerate(net)(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+wrong = [
+    lambda: kernel.pack(torch.zeros(4, 4, 3, 3).double(), torch.zeros(4).double(), torch.ones(4).double()),
+    lambda: kernel.pack(torch.zeros(4, 4, 3, 3), torch.zeros(4).double(), torch.ones(2).double()),
+    lambda: kernel.pack(torch.zeros(4, 4, 3, 3), torch.zeros(4).double(), torch.ones(4)),
+    lambda: pack(4, 4, side=2),
+    lambda: pack(8193, 1),
+    lambda: convolve(torch.zeros(1, 9, 9, 32), pack(16, 16)),
+    lambda: convolve(torch.zeros(1, 9, 9, 32), pack(16, 16, side=1)),
+    lambda: convolve(torch.zeros(1, 9, 9, 16).double(), pack(16, 16)),
+    lambda: convolve(torch.zeros(1, 16, 9, 9).permute(0, 2, 3, 1), pack(16, 16)),
+    lambda: first(torch.zeros(1, 4, 9, 9), torch.zeros(3), pack(16, 3, padded=False)),
+    lambda: first(torch.zeros(1, 3, 9, 9).half(), torch.zeros(3), pack(16, 3, padded=False)),
+    lambda: first(torch.zeros(1, 3, 9, 9), torch.zeros(2), pack(16, 3, padded=False)),
+    lambda: first(torch.zeros(1, 3, 9, 9), torch.zeros(3), pack(16, 16)),
+    lambda: kernel.normalise_and_pool(torch.zeros(1, 4, 4, 16).double(), 1.0, 1.0, Buffer()),
+    lambda: fully_connected(torch.zeros(2, 64), torch.zeros(10, 63), torch.zeros(10)),
+    lambda: fully_connected(torch.zeros(2, 64), torch.zeros(10, 64), torch.zeros(9)),
+    lambda: fully_connected(torch.zeros(64, 2).T, torch.zeros(10, 64), torch.zeros(10)),
+    *[lambda name=name: replaced(name, 16) for name in ("conv4_1", "fc6", "fc7", "fc8")],
+    lambda: first(torch.zeros(1, 3, 9, 1).expand(1, 3, 9, 2**32 + 9), torch.zeros(3), pack(16, 3, padded=False)),
+    lambda: convolve(torch.zeros(1, 9, 9, 16).expand(2**32 + 1, 9, 9, 16), pack(16, 16)),
+]
+for number, call in enumerate(wrong):
+    try:
+        call()
+    except ValueError as error:
+        print(error)
+    else:
+        raise SystemExit(f"number {number} was computed")
+print(convolve(torch.zeros(1, 9, 9, 16), pack(16, 16)).shape, len(wrong))
+"""
+
+
+def test_what_would_be_read_past_its_end_is_refused_without_asserts_too(kernel):
+    """In a process of its own: ``-O`` leaves every assert out, and the tests' own checks of types are not there."""
+    environment = os.environ | {library.VARIABLE: kernel.name}
+    ran = subprocess.run([sys.executable, "-O", "-c", GUARDED], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("the kernel takes") >= 12
+    assert ran.stdout.count("the kernel takes sides below 2,147,483,648") == 2
+    assert ran.stdout.endswith("torch.Size([1, 9, 9, 16]) 23\n")

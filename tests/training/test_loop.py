@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from conftest import StopAfter
-from verydeep.data.datasets import open_data
+from verydeep.data.open import open_data
 from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.model_file import load, read_card
@@ -96,6 +97,22 @@ def test_it_learns_and_writes_a_whole_run(photos, tmp_path):
         assert torch.allclose(load(trained.model)(images), trained.net(images), atol=1e-4)
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_image_too_long_is_known_before_the_training(split, make_folder, tmp_path):
+    for name in ("train", "val"):
+        make_folder(f"photos/{name}", {"dark": 8, "bright": 8})
+    long = tmp_path / "photos" / split / "dark" / "long.png"
+    Image.new("RGB", (9_000_000, 1)).save(long)
+    net, recipe = VeryDeep("A", num_classes=2, crop=32, width=0.125), find_recipe("quick", epochs=1, batch_size=16)
+    with pytest.raises(UserError, match=f"{long}: an image of 9000000x1 becomes .* --damaged skip"):
+        fit(net, tmp_path / "photos", recipe=recipe, out=tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+    reporter = Notes()
+    trained = fit(net, tmp_path / "photos", recipe=recipe, out=tmp_path / "run", skip_damaged=True, reporter=reporter)
+    assert trained.finished
+    assert any("left out 1 damaged image" in note for note in reporter.notes)
+
+
 def test_the_mean_and_deviation_of_the_training_images_live_in_the_net(photos, tmp_path):
     fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run")
     train = open_data(photos).train
@@ -122,6 +139,54 @@ def test_resuming_is_as_if_nothing_had_happened(updates, batch_norm, photos, tmp
         assert torch.equal(tensor, cut[name]), name
     assert untimed(tmp_path / "whole") == untimed(tmp_path / "cut")
     assert len(untimed(tmp_path / "cut")) == 3
+
+
+FROZEN = ("conv1_1", "bn1_1", "fc7")
+
+
+def frozen_net():
+    net = make_net()
+    for name in FROZEN:
+        net.get_submodule(name).requires_grad_(False)
+    net.get_parameter("conv2_1.weight").requires_grad_(False)
+    return net
+
+
+def test_what_is_frozen_stays_as_it_is_through_a_resume_too(photos, tmp_path, tell_every_step):
+    before = {name: tensor.clone() for name, tensor in make_net().state_dict().items()}
+    whole = frozen_net()
+    fit(whole, photos, recipe=RECIPE, out=tmp_path / "whole")
+    stopped = fit(frozen_net(), photos, recipe=RECIPE, out=tmp_path / "parts", reporter=StopAfter(7))
+    assert not stopped.finished
+    resumed = resume(tmp_path / "parts")
+    assert resumed.finished
+    kept = {name for name in before if name.startswith(FROZEN)} | {"conv2_1.weight", "divisor", "mean"}
+    for net in (whole, resumed.net):
+        after = net.state_dict()
+        moved = {name for name in before if not torch.equal(after[name], before[name])}
+        assert moved == before.keys() - kept | {"divisor", "mean"}
+    assert all(torch.equal(tensor, whole.state_dict()[name]) for name, tensor in resumed.net.state_dict().items())
+    learns = {name for name, parameter in whole.named_parameters() if parameter.requires_grad}
+    assert learns == {name for name, _ in whole.named_parameters()} - kept
+
+
+def test_a_recipe_freezes_more_for_its_training_only(photos, tmp_path):
+    net = frozen_net()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    fit(net, photos, recipe=find_recipe("quick", epochs=1, batch_size=16, trainable="fc"), out=tmp_path / "fc")
+    moved = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == {"divisor", "mean", "fc6.weight", "fc6.bias", "fc8.weight", "fc8.bias"}
+    frozen = {name for name, parameter in net.named_parameters() if not parameter.requires_grad}
+    assert frozen == {f"{name}.{kind}" for name in FROZEN for kind in ("weight", "bias")} | {"conv2_1.weight"}
+
+
+def test_nothing_left_to_train_is_refused(photos, tmp_path):
+    net = make_net()
+    for name in ("fc6", "fc7", "fc8"):
+        net.get_submodule(name).requires_grad_(False)
+    with pytest.raises(UserError, match=r"every layer that the recipe trains \(trainable fc\) is frozen"):
+        fit(net, photos, recipe=find_recipe("quick", trainable="fc"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_stopping_between_epochs(photos, tmp_path, tell_every_step):

@@ -9,7 +9,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from verydeep.bench.photographs import middle, rescaled
-from verydeep.data.images import rescaled_size
+from verydeep.images.decode import open_image
+from verydeep.images.geometry import rescaled_size
 
 Read = Callable[[Path], Tensor]
 """Gives the crop of a file, 3,c,c."""
@@ -24,7 +25,7 @@ def _tensor(image: Image.Image) -> Tensor:
 
 def upright(file: Path) -> Image.Image:
     """A photograph in RGB, as its EXIF orientation has it."""
-    with Image.open(file) as image:
+    with open_image(file) as image:
         return ImageOps.exif_transpose(image).convert("RGB")
 
 

@@ -15,9 +15,9 @@ from verydeep.evaluation.errors import interval95
 
 if TYPE_CHECKING:
     from verydeep.cli.tested import Evaluation, Pair
-    from verydeep.data.catalogue import NamedSet
     from verydeep.data.doctor import Diagnosis
-    from verydeep.data.shard_writer import Written
+    from verydeep.data.named import NamedSet
+    from verydeep.data.shards.writer import Written
     from verydeep.evaluation.result import Result
     from verydeep.nets.model_card import ModelCard
     from verydeep.runs.estimate import Plan
@@ -238,7 +238,7 @@ def print_inspection(record: dict[str, Any], title: str, card: "ModelCard | None
         print(line)
     if card is None:
         return
-    from verydeep.cli.card import card_facts
+    from verydeep.convnets.card import card_facts
 
     facts = Table(show_header=False, box=None, title="The model card", title_justify="left")
     facts.add_column(no_wrap=True)

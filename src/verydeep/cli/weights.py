@@ -149,9 +149,9 @@ def export(
 
 
 def _export_to_hub(model: str, out: Path, as_json: bool) -> None:
-    from verydeep.weights.hub_folder import write_model_folder
+    from verydeep.weights.writers.hub import write_hub_folder
 
-    folder = write_model_folder(model, out)
+    folder = write_hub_folder(model, out)
     files = [str(file) for file in sorted(folder.iterdir())]
     if as_json:
         print_json({"model": model, "to": "hub", "folder": str(folder), "files": files})

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from verydeep.class_names import read_class_names
 from verydeep.cli.pictures import drawn_pictures, photographs
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.peers import Agreement, compare
@@ -160,15 +161,13 @@ def read_classes(names: str) -> tuple[str, ...]:
     """Reads the names of the classes in the order of the scores.
 
     Args:
-        names: a text file with one name a line; or ``imagenet``, the 1000 names that torchvision gives.
+        names: a text file with one name a line; or ``imagenet``, its 1000 names.
 
     Raises:
         UserError: the file cannot be read, or a line is empty.
     """
     if names == "imagenet":
-        from torchvision.models._meta import _IMAGENET_CATEGORIES
-
-        return tuple(_IMAGENET_CATEGORIES)
+        return read_class_names("imagenet")
     try:
         lines = Path(names).read_text(encoding="utf-8-sig").rstrip().split("\n")
     except UnicodeDecodeError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from verydeep.machine import environment
 from verydeep.nets.architecture import Geometry, find_architecture
@@ -75,7 +75,7 @@ class ModelCard(BaseModel):
         crop: side of the training crop, pixels.
         width: factor on the channels.
         features_only: whether the fully connected layers are missing.
-        names: whose names the tensors have: verydeep's, or timm's in a file that timm reads too.
+        names: whose names the tensors have: verydeep's; timm's in folders that version 0.1 wrote for the hub.
         precision: in which the weights are stored: fp32, bf16 or fp16; biases, statistics, mean and divisor are fp32.
         classes: names of the classes in the order of the scores, where known.
         mirror: whether a mirrored image still shows its class.
@@ -134,6 +134,16 @@ class ModelCard(BaseModel):
         if self.classes is not None and len(self.classes) != self.num_classes:
             raise ValueError(f"{len(self.classes)} names for {self.num_classes} classes")
         return self
+
+    @field_validator("train_scale")
+    @classmethod
+    def _check_train_scale(cls, scales: tuple[int, int], info: Any) -> tuple[int, int]:  # noqa: ANN401 - pydantic's
+        low, high = scales
+        if low > high:
+            raise ValueError(f"{low} to {high}: the smaller one comes first")
+        if low < info.data.get("crop", 0):
+            raise ValueError(f"{low} to {high} is below the crop of {info.data['crop']}")
+        return scales
 
     @property
     def geometry(self) -> Geometry:

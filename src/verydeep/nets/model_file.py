@@ -1,9 +1,10 @@
 """The model file: one safetensors file that describes itself."""
 
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -13,11 +14,10 @@ from torch import Tensor
 
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write
-from verydeep.nets.architecture import find_architecture
+from verydeep.nets.architecture import find_architecture, layers
 from verydeep.nets.model_card import ModelCard, make_card
 from verydeep.nets.net import VeryDeep, empty_net
 from verydeep.nets.shipped import SHIPPED, shipped_file
-from verydeep.nets.stored_names import INPUT_NAMES, stored_names, stored_shape
 from verydeep.weights.published import find_published
 
 MODEL_FILE = "model.safetensors"
@@ -29,15 +29,14 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 PREVIOUS_CHECKPOINT_FILE = "checkpoint-previous.safetensors"
 """Name of the checkpoint before that one."""
 
-Names = Literal["verydeep", "timm"]
-"""Whose names the tensors of a model file have."""
-
 STORED: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions in which weights can be stored."""
 
 _DTYPES = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}
 _METADATA_KEY = "verydeep"
 _STATE_PREFIX = "training."
+_INPUT_NAMES = ("mean", "divisor")
+_TIMM_HEAD = {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"}
 
 
 def save(
@@ -46,7 +45,6 @@ def save(
     *,
     card: ModelCard | None = None,
     precision: str = "fp32",
-    names: Names = "verydeep",
     state: dict[str, Tensor] | None = None,
     progress: dict[str, Any] | None = None,
 ) -> None:
@@ -58,7 +56,6 @@ def save(
         card: what it says of itself, by default what the net knows.
         precision: of the weights: fp32, or bf16 or fp16 in half the bytes. Biases, statistics of batch norm, mean and
             divisor stay fp32.
-        names: whose names the tensors have; a file with timm's can be read by timm too.
         state: tensors of the training, for a checkpoint.
         progress: numbers of the training, for a checkpoint.
 
@@ -68,13 +65,9 @@ def save(
         UsageError: an unknown precision.
     """
     dtype = _find_precision(precision)
-    ours = net.state_dict()
-    tensors = {
-        stored: stored_shape(name, _stored(name, ours[name].detach(), dtype), names)
-        for name, stored in stored_names(net.geometry, ours, names).items()
-    }
+    tensors = {name: _stored(name, tensor.detach(), dtype) for name, tensor in net.state_dict().items()}
     tensors |= {_STATE_PREFIX + name: tensor.contiguous() for name, tensor in (state or {}).items()}
-    described = (card or make_card(net)).model_copy(update={"precision": precision, "names": names})
+    described = (card or make_card(net)).model_copy(update={"precision": precision, "names": "verydeep"})
     metadata = {"format": "pt", _METADATA_KEY: described.model_dump_json()}
     if progress is not None:
         metadata["progress"] = json.dumps(progress)
@@ -241,15 +234,21 @@ def load(model: str | Path, *, features_only: bool = False, precision: str = "fp
     net = empty_net(card.geometry, features_only=features_only or card.features_only)
     whole = net if net.features_only == card.features_only else empty_net(card.geometry, features_only=False)
     expected = net.state_dict()
-    known = stored_names(card.geometry, whole.state_dict(), card.names)
+    known = _names_in_file(card, whole.state_dict())
     stored = {name: known[name] for name in expected if name in known}
-    opened.check({stored[name]: stored_shape(name, expected[name], card.names) for name in stored}, set(known.values()))
+    opened.check(
+        {
+            theirs: expected[name].flatten(1) if theirs == "head.fc.weight" else expected[name]
+            for name, theirs in stored.items()
+        },
+        set(known.values()),
+    )
     weights = {"mean": torch.tensor(card.mean), "divisor": torch.tensor(card.divisor)}
     for name, theirs in stored.items():
         like, tensor = expected[name], opened.tensors.get_tensor(theirs)
-        casts = like.is_floating_point() and name not in INPUT_NAMES
+        casts = like.is_floating_point() and name not in _INPUT_NAMES
         weights[name] = tensor.reshape(like.shape).to(dtype if casts else like.dtype)
-    for name in INPUT_NAMES:
+    for name in _INPUT_NAMES:
         if weights[name].tolist() != torch.tensor(said := getattr(card, name)).tolist():
             raise UserError(
                 f"{opened.file}: its {name} is {weights[name].tolist()}, and its card says {list(said)}: one of them "
@@ -259,6 +258,15 @@ def load(model: str | Path, *, features_only: bool = False, precision: str = "fp
     net.classes, net.mirror, net.train_scale = card.classes, card.mirror, card.train_scale
     net.input_is_set = True
     return net.eval()
+
+
+def _names_in_file(card: ModelCard, ours: Iterable[str]) -> dict[str, str]:
+    """Our names to those in the file: version 0.1 wrote timm's into folders for the hub, which are read until 0.3."""
+    if card.names == "verydeep":
+        return {name: name for name in ours}
+    theirs = {layer.name: f"features.{number}" for number, layer in enumerate(layers(card.geometry))} | _TIMM_HEAD
+    split = {name: name.rpartition(".") for name in ours if name not in _INPUT_NAMES}
+    return {name: f"{theirs[layer]}.{part}" for name, (layer, _, part) in split.items()}
 
 
 def read_progress(file: Path) -> dict[str, Any]:

@@ -295,17 +295,10 @@ class VeryDeep(nn.Module):
         return {name: outputs[name] for name in names}
 
     def as_torchvision(self) -> nn.Module:
-        """Gives a VGG of torchvision with these weights, shared: ``features.*``, ``classifier.*`` and its input.
+        """Returns ``verydeep.to_torchvision`` of this net."""
+        from verydeep.convnets.foreign.twin import to_torchvision
 
-        Its input is RGB in 0..1 less (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225), whatever this net
-        subtracts. Like every VGG of torchvision it squeezes larger images into one place, and is not dense.
-
-        Raises:
-            UsageError: torchvision has no such net: A-LRN, C, B-5x5, other widths or crops.
-        """
-        from verydeep.convnets.foreign.twin import torchvision_twin
-
-        return torchvision_twin(self)
+        return to_torchvision(self)
 
     def set_input(self, mean: Iterable[float], divisor: Iterable[float] = (1, 1, 1)) -> None:
         """Sets what is subtracted from the pixels and what divides them, one number per channel, RGB in 0..255."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from verydeep.data.datasets import DataSet
+from verydeep.data.dataset import DataSet
 from verydeep.data.doctor import examine_quickly
 from verydeep.data.image_set import ImageSet, describe_skipped, memory_for_images
 from verydeep.device import Compute, check_precision, choose, find_device
@@ -71,10 +71,18 @@ def default_folder(net: VeryDeep, data: DataSet) -> Path:
     return Path("runs") / free_name(name, lambda name: (Path("runs") / name).exists())
 
 
-def check_images(data: DataSet, skip_damaged: bool, reporter: Reporter) -> tuple[DataSet, list[str]]:
+def check_images(
+    data: DataSet, skip_damaged: bool, reporter: Reporter, scale: int | None = None
+) -> tuple[DataSet, list[str]]:
     """Decodes every image once, the test images too, and holds those to train and validate on if memory allows.
 
     A damaged test image is better known before the training than after it.
+
+    Args:
+        data: the data set.
+        skip_damaged: leave damaged images out.
+        reporter: told what was left out.
+        scale: the largest S of the training, pixels, where there is one: no image may be too long for it.
     """
     checked: dict[str, ImageSet] = {}
     skipped: list[str] = []
@@ -82,7 +90,10 @@ def check_images(data: DataSet, skip_damaged: bool, reporter: Reporter) -> tuple
         if images is not None:
             memory = 0 if split == "test" else memory_for_images() // num_local_processes()
             checked[split], damaged = images.checked(
-                skip_damaged=skip_damaged, memory=memory, progress=reporter.progress
+                skip_damaged=skip_damaged,
+                memory=memory,
+                scale=None if split == "test" else scale,
+                progress=reporter.progress,
             )
             skipped += damaged
     if skipped:

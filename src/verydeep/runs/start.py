@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from verydeep.data.all_images import train_on_all
-from verydeep.data.datasets import DataSet, describe, open_data
+from verydeep.data.dataset import DataSet, describe, train_on_all
+from verydeep.data.open import open_data
 from verydeep.data.pixels import measure_pixels
 from verydeep.device import Compute, check_precision, find_device
 from verydeep.distributed import broadcast_from_rank0, process_group, processes
@@ -194,7 +194,7 @@ def fit(
     is interrupted (Ctrl-C) saves itself and can go on by ``resume``.
 
     Args:
-        net: is changed.
+        net: is changed, but for parameters that do not require gradients.
         data: a built-in name, a folder, or a data set.
         recipe: a recipe, its name, or a JSON file.
         out: the run folder; by default a new one under runs/.
@@ -235,7 +235,7 @@ def fit(
         reporter.note(describe(opened))
         if members.is_first:
             say_what_is_wrong(opened, reporter)
-        opened, skipped = check_images(opened, skip_damaged, reporter)
+        opened, skipped = check_images(opened, skip_damaged, reporter, net.train_scale[1])
         colours = broadcast_from_rank0(lambda: measure_pixels(opened.train).as_record())
         if not net.input_is_set:
             divisor = colours["deviation"] if row.input_divisor == "deviation" else np.ones(3)
@@ -251,6 +251,7 @@ def fit(
             "fingerprint": opened.fingerprint,
             "recipe": row.as_record(),
             "choice": choice.as_record(),
+            "frozen": [name for name, parameter in net.named_parameters() if not parameter.requires_grad],
             "origin": origin,
             "processes": members.size,
             "seed": seed,
@@ -322,6 +323,8 @@ def resume(
         if opened.fingerprint != settings["fingerprint"]:
             raise UserError(f"the data in {source} are not those the run began with: restore them, or train anew")
         net, momentum, progress, problem = run.restore()
+        for name in settings.get("frozen", ()):
+            net.get_parameter(name).requires_grad_(False)
         if problem:
             reporter.note(f"{problem}; going on from the checkpoint before it")
         opened = reopen_images(opened, settings["skipped"], reporter)

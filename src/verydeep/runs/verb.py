@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.cli.terminal import reporting
-from verydeep.data.datasets import open_data
+from verydeep.data.open import open_data
 from verydeep.device import find_device
 from verydeep.errors import UsageError, check_outside
 from verydeep.runs.chain import CHAIN_FILE, resume_chain, step_options, steps_for, train_chain

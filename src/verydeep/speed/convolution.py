@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from verydeep.errors import UsageError
-from verydeep.speed.library import Kernel, find_kernel, tiles
+from verydeep.speed.library import Kernel, check_kind, find_kernel, tiles
 from verydeep.speed.memory import Buffer
 
 _TURN, _WEIGHTS, _WORK = threading.Lock(), Buffer(), Buffer()
@@ -158,8 +158,8 @@ _convolve.register_autograd(_differentiate, setup_context=_keep)
 
 def _check(kernel: Kernel, map_: Tensor, weight: Tensor) -> None:
     """Checks what the kernel would read past the end of, or take for something else."""
-    _check_kind(map_, "map", torch.float32)
-    _check_kind(weight, "weight", torch.float32)
+    check_kind(map_, "map")
+    check_kind(weight, "weight")
     if map_.ndim != 4:
         raise UsageError(f"a map of shape {tuple(map_.shape)}: give n,c,y,x")
     if weight.ndim != 4 or weight.shape[1:] != (map_.shape[1], 3, 3):
@@ -171,15 +171,9 @@ def _check(kernel: Kernel, map_: Tensor, weight: Tensor) -> None:
 
 
 def _check_like(tensor: Tensor, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
-    _check_kind(tensor, name, dtype)
+    check_kind(tensor, name, dtype)
     if tensor.shape != shape:
         raise UsageError(f"{name} of shape {tuple(tensor.shape)}: give {','.join(map(str, shape))}")
-
-
-def _check_kind(tensor: Tensor, name: str, dtype: torch.dtype) -> None:
-    if tensor.device.type != "cpu" or tensor.dtype != dtype:
-        wanted, given = (str(kind).removeprefix("torch.") for kind in (dtype, tensor.dtype))
-        raise UsageError(f"{name} in {given} on {tensor.device.type}: the kernel takes {wanted} on cpu")
 
 
 def _results(map_: Tensor, weight: Tensor, pool: bool) -> tuple[Tensor, Tensor]:

@@ -77,12 +77,19 @@ class Packed:
     bias: Float[Tensor, "k"]
     is_winograd: bool
 
+    def check(self, channels: int, *, is_winograd: bool) -> None:
+        """Refuses what a convolution of a map of some channels would read past the end of."""
+        floats = channels * len(self.bias) * (36 if is_winograd else self.kernel**2)
+        if self.is_winograd != is_winograd or len(self.weights) != floats:
+            raise UsageError(f"weights of {len(self.weights):,} numbers: a map of {channels} channels takes {floats:,}")
+
 
 class Kernel:
     """One of the libraries, loaded.
 
     Maps are n,y,x,c with the channels rounded up to ``channels``; those that are not there are zero. Every method
-    computes with as many threads as torch does, and gives a view of the buffer it was given.
+    computes with as many threads as torch does, gives a view of the buffer it was given, and raises UsageError for
+    tensors of another kind or whose shapes do not fit: the native code would read past their end.
 
     Args:
         name: a key of ``KERNELS``.
@@ -141,7 +148,14 @@ class Kernel:
             factor: multiplies the weights of each output channel.
             padded: whether the channels of the input are rounded up, as those of maps are and of images are not.
         """
+        if weight.ndim != 4 or weight.shape[2] % 2 == 0:
+            raise UsageError(f"weight of shape {tuple(weight.shape)}: give k,c,s,s of an odd s")
         k, c, side, _ = weight.shape
+        if not 0 < min(k, c) <= max(k, c) <= self.most_channels:
+            raise UsageError(f"weight of {k} and {c} channels: the kernel takes 1 to {self.most_channels:,}")
+        _check(weight, "weight", (k, c, side, side))
+        _check(bias, "bias", (k,), torch.float64)
+        _check(factor, "factor", (k,), torch.float64)
         given, out = self.channels(c) if padded else c, self.channels(k)
         weight, factor = weight.detach().contiguous(), factor.contiguous()
         padded_bias = torch.zeros(out)
@@ -178,6 +192,10 @@ class Kernel:
             result: where the map goes.
             work: overwritten.
         """
+        _check(images, "images", (None, 3, None, None), torch.uint8 if images.dtype == torch.uint8 else torch.float32)
+        _check(mean, "mean", (3,), contiguous=True)
+        _check(divisor, "divisor", (3,), contiguous=True)
+        packed.check(3, is_winograd=False)
         (n, _, height, width), out, threads = images.shape, len(packed.bias), torch.get_num_threads()
         to = result.take(n, *_pooled(height, width, pool), out)
         space = work.take(self._call["direct_floats"](width, 3, out, packed.kernel, threads))
@@ -213,6 +231,8 @@ class Kernel:
             result: where the map goes.
             work: overwritten.
         """
+        _check(map_, "map", (None, None, None, None), contiguous=True)
+        packed.check(map_.shape[3], is_winograd=packed.is_winograd)
         (n, height, width, c), out, threads = map_.shape, len(packed.bias), torch.get_num_threads()
         to = result.take(n, *_pooled(height, width, pool), out)
         sizes = [n, height, width, c, out]
@@ -238,6 +258,7 @@ class Kernel:
 
         Paper: section 2.1.
         """
+        _check(map_, "map", (None, None, None, None), contiguous=True)
         n, height, width, channels = map_.shape
         to = result.take(n, height // 2, width // 2, channels)
         self._call["normalise_and_pool"](
@@ -265,6 +286,9 @@ class Kernel:
             result: where the rows go.
             work: overwritten.
         """
+        _check(rows, "rows", (None, None), contiguous=True)
+        _check(weight, "weight", (None, rows.shape[1]), contiguous=True)
+        _check(bias, "bias", (len(weight),), contiguous=True)
         (count, length), out, threads = rows.shape, len(weight), torch.get_num_threads()
         to = result.take(count, out)
         space = work.take(self._call["fully_connected_floats"](count, threads))
@@ -321,6 +345,34 @@ def _loaded(name: str) -> Kernel:
 def _fingerprint() -> str:
     files = [*sorted(_HERE.glob("*.cpp")), *sorted(_HERE.glob("*.h"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def check_kind(tensor: Tensor, name: str, dtype: torch.dtype = torch.float32) -> None:
+    """Refuses what the native code would take for something else, or count in 32 bits and could not."""
+    if tensor.device.type != "cpu" or tensor.dtype != dtype:
+        wanted, given = (str(kind).removeprefix("torch.") for kind in (dtype, tensor.dtype))
+        raise UsageError(f"{name} in {given} on {tensor.device.type}: the kernel takes {wanted} on cpu")
+    if max(tensor.shape, default=0) >= 2**31:
+        raise UsageError(f"{name} of shape {tuple(tensor.shape)}: the kernel takes sides below 2,147,483,648")
+
+
+def _check(
+    tensor: Tensor,
+    name: str,
+    shape: tuple[int | None, ...],
+    dtype: torch.dtype = torch.float32,
+    *,
+    contiguous: bool = False,
+) -> None:
+    """Refuses what the native code would read past the end of; None is any size."""
+    check_kind(tensor, name, dtype)
+    fits = tensor.ndim == len(shape) and all(
+        want in (None, side) for want, side in zip(shape, tensor.shape, strict=True)
+    )
+    if not fits or (contiguous and not tensor.is_contiguous()):
+        wanted = ",".join("any" if side is None else str(side) for side in shape)
+        kind = " contiguous" if contiguous else ""
+        raise UsageError(f"{name} of shape {tuple(tensor.shape)}: the kernel takes{kind} {wanted}")
 
 
 def tiles(n: int, height: int, width: int) -> int:

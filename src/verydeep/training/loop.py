@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from verydeep.data.augment import TrainingView
 from verydeep.data.batches import training_batches
 from verydeep.data.image_set import ImageSet, count_per_class
 from verydeep.device import Compute
 from verydeep.distributed import all_reduce_any, all_reduce_sum, processes
 from verydeep.errors import UserError
+from verydeep.images.augment import TrainingView
 from verydeep.machine import now
 from verydeep.nets.dropout import image_keys
 from verydeep.nets.model_card import ModelCard
@@ -100,11 +100,14 @@ def fit(training: Training, momentum: dict[str, Tensor] | None = None, progress:
     t, net = training, training.net
     if t.choice.kernel and not can_train():
         t.listener.note(f"this run began with verydeep's kernel, which is not there: PyTorch computes, {REMEDY}")
+    learning = [parameter for parameter in net.parameters() if parameter.requires_grad]
     place(net, t.choice)
     try:
         return _train(t, momentum, progress or Progress())
     finally:
         release(net)
+        for parameter in learning:  # what the recipe froze may learn in the next training
+            parameter.requires_grad_()
 
 
 def _train(t: Training, momentum: dict[str, Tensor] | None, progress: Progress) -> Progress:
@@ -171,14 +174,14 @@ def _train_epoch(t: Training, model: nn.Module, optimiser: torch.optim.SGD, prog
 
 
 def _set_training(net: VeryDeep, recipe: Recipe) -> None:
-    """Puts the layers that learn into training mode, the others into evaluation mode."""
+    """Puts the layers that learn into training mode, the others into evaluation mode; what is frozen stays frozen."""
     net.train()
     for name, module in net.named_children():
-        learns = recipe.trains(name)
-        if not learns:
+        own = list(module.parameters(recurse=False))
+        for parameter in own:
+            parameter.requires_grad_(parameter.requires_grad and recipe.trains(name))
+        if not recipe.trains(name) or (own and not any(parameter.requires_grad for parameter in own)):
             module.eval()
-        for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(learns)
 
 
 def _objective(t: Training) -> Objective:
@@ -260,11 +263,19 @@ def make_optimiser(net: VeryDeep, recipe: Recipe, momentum: dict[str, Tensor] | 
     """Makes the optimiser of a recipe.
 
     Choice: weights and biases of convolutions and fully connected layers decay, those of batch norm do not.
+
+    Raises:
+        UserError: every layer that the recipe trains is frozen.
     """
     names: dict[bool, list[str]] = {True: [], False: []}
     parameters = dict(net.named_parameters())
-    for name in filter(recipe.trains, parameters):
-        names[not name.startswith("bn")].append(name)
+    for name, parameter in parameters.items():
+        if parameter.requires_grad and recipe.trains(name):
+            names[not name.startswith("bn")].append(name)
+    if not any(names.values()):
+        raise UserError(
+            f"every layer that the recipe trains (trainable {recipe.trainable}) is frozen: set requires_grad_() of one"
+        )
     groups = [
         {"params": [parameters[name] for name in members], "weight_decay": recipe.weight_decay if decays else 0.0}
         for decays, members in names.items()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from verydeep.class_names import read_class_names
 from verydeep.convnets.foreign.readers import assemble, read_foreign
 from verydeep.download import check, digest_of, download
 from verydeep.errors import UserError
@@ -90,7 +91,8 @@ def _convert(row: PublishedWeights, foreign: Path, sha256: str, progress: Progre
     progress(what, 1, 2)
     net.train_scale = row.train_scale
     if net.classes is None and not net.features_only:
-        net.classes = _imagenet_classes(net.geometry.num_classes)
+        names = read_class_names("imagenet")  # the order of all these nets is that of the WordNet identifiers
+        net.classes = names if len(names) == net.geometry.num_classes else None
     card = make_card(
         net,
         licence=row.licence,
@@ -100,14 +102,6 @@ def _convert(row: PublishedWeights, foreign: Path, sha256: str, progress: Progre
     )
     save(net, row.file, card=card)
     progress(what, 2, 2)
-
-
-def _imagenet_classes(count: int) -> tuple[str, ...] | None:
-    """The thousand names in the order of their WordNet identifiers, which is that of all these nets."""
-    from torchvision.models import VGG16_Weights
-
-    names: list[str] = VGG16_Weights.IMAGENET1K_V1.meta["categories"]
-    return tuple(names) if len(names) == count else None
 
 
 @contextmanager

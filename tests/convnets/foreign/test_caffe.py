@@ -1,9 +1,7 @@
 """Caffe's files: made with protobuf from the published schema, compared with an independent forward pass."""
 
-from dataclasses import replace
 from functools import cache
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -148,68 +146,12 @@ def test_batch_norm_with_its_scale(epsilon, tmp_path, record_property):
     assert difference < 1e-5
 
 
-def prototxt(net, crop, *, v1):
-    """The definition of the net as the authors published theirs, in Caffe's text format."""
-    text = f'name: "VGG"\ninput: "data"\ninput_dim: 1\ninput_dim: 3\ninput_dim: {crop}\ninput_dim: {crop}\n'
-    numbers = {4: "CONVOLUTION", 14: "INNER_PRODUCT", 18: "RELU", 17: "POOLING", 6: "DROPOUT", 20: "SOFTMAX"}
-    bottom = "data"
-    for kind, name in net.layers():
-        top = bottom if kind in ("relu", "drop") else name
-        settings = ""
-        if name in net.weights:
-            out = len(net.weights[name][1])
-            also = " pad: 1 kernel_size: 3" if kind == "conv" else ""
-            message = "convolution_param" if kind == "conv" else "inner_product_param"
-            settings = f"{message} {{ num_output: {out}{also} }}"
-        if kind == "pool":
-            settings = "pooling_param { pool: MAX kernel_size: 2 stride: 2 }"
-        if kind == "bn":
-            settings = f"batch_norm_param {{ eps: {net.epsilon} }}"
-        word, type_ = ("layers", numbers[V1_TYPES[kind]]) if v1 else ("layer", f'"{TYPES[kind]}"')
-        text += f'{word} {{ bottom: "{bottom}" top: "{top}" name: "{name}" type: {type_} {settings} }}\n'
-        bottom = top
-        if kind == "bn":
-            scale = name.replace("bn", "scale")
-            text += f'layer {{ bottom: "{bottom}" top: "{scale}" name: "{scale}" type: "Scale" '
-            text += "scale_param { bias_term: true } }\n"
-            bottom = scale
-    return text
-
-
-@pytest.mark.parametrize("kind", ["layers", "layer", "layer with batch norm"])
-@pytest.mark.parametrize("architecture", ["D", "E"])
-def test_opencv_reads_the_same_net(architecture, kind, tmp_path, record_property):
-    """OpenCV has a reader of its own for these files, and its usual way of making their input."""
-    v1, crop = kind == "layers", 64
-    net = make_net(architecture, crop=crop, batch_norm="norm" in kind)
-    file, definition = tmp_path / "net.caffemodel", tmp_path / "net.prototxt"
-    file.write_bytes(caffemodel(net, v1=v1))
-    definition.write_text(prototxt(net, crop, v1=v1))
-    theirs = cv2.dnn.readNetFromCaffe(str(definition), str(file))
-    pixels = images(crop)
-    bgr = [np.ascontiguousarray(image.permute(1, 2, 0).numpy()[:, :, ::-1]) for image in pixels]
-    scores = []
-    for image in bgr:
-        theirs.setInput(cv2.dnn.blobFromImage(image, 1, (crop, crop), BGR_MEAN, swapRB=False))
-        scores.append(theirs.forward("fc8").copy())
-    difference = relative_difference(read(file), pixels, torch.from_numpy(np.concatenate(scores)).double())
-    record_property("relative_difference", f"{difference:.1e}")
-    assert difference < 1e-5
-
-
-@pytest.mark.parametrize(
-    "made", [{}, {"v1": False}, {"only_weights": True}, {"transform": ((90, 100, 110), 1 / 64)}], ids=str
-)
-def test_verified_by_opencv(made, tmp_path):
+def test_no_program_verifies_it(tmp_path):
     file = tmp_path / "net.caffemodel"
-    file.write_bytes(caffemodel(make_net("D", crop=64, batch_norm=made == {"v1": False}, epsilon=1e-3), **made))
+    file.write_bytes(caffemodel(make_net("D", crop=64)))
     found = read(file)
-    pictures = [picture(seed, 80, 90) for seed in range(3)]
-    agreement = compare(file, found, assemble(found), pictures)
-    assert agreement.package.startswith("opencv-python")
-    assert agreement.largest_difference < 1e-5
-    turned = replace(found, tensors=found.tensors | {"conv1_1.weight": found.tensors["conv1_1.weight"].flip(1)})
-    assert compare(file, found, assemble(turned), pictures).largest_difference > 1e-3
+    with pytest.raises(UserError, match="weights of Caffe cannot be verified: no program that runs them can be"):
+        compare(file, found, assemble(found), [picture(1, 80, 90)])
 
 
 @pytest.mark.parametrize("variant", [{"only_weights": True}, {"settings": False}, {"double": True}], ids=str)

@@ -5,13 +5,14 @@ import torch
 from torch import nn
 from torchvision.models import VGG
 
+import verydeep
 from conftest import scene
 from peer_nets import CHANNELS, HIDDEN, as_pixels, randomise
 from verydeep.convnets.foreign.names import TORCHVISION_MEAN, TORCHVISION_STD, pixels
 from verydeep.convnets.foreign.peers import largest_difference
 from verydeep.convnets.foreign.targets import TARGETS
 from verydeep.convnets.foreign.twin import AdaptedConvolution
-from verydeep.errors import UsageError
+from verydeep.errors import UsageError, UserError
 from verydeep.nets.net import VeryDeep
 
 
@@ -117,3 +118,10 @@ def test_what_torchvision_has_not_is_refused(options):
         net = VeryDeep(**{"architecture": "A"} | options, initialisation=None)
     with pytest.raises(UsageError, match="torchvision cannot hold this net"):
         net.as_torchvision()
+
+
+def test_without_torchvision_one_line_says_what_to_install(net, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torchvision.models.vgg", None)
+    for convert in (verydeep.to_torchvision, VeryDeep.as_torchvision):
+        with pytest.raises(UserError, match=r"not installed: pip install 'verydeep\[torchvision\]'"):
+            convert(net)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -22,7 +22,6 @@ from torch.nn.functional import max_pool2d
 from verydeep.convnets.foreign.found import ForeignWeights
 from verydeep.convnets.foreign.names import without_prefixes
 from verydeep.convnets.foreign.onnx_file import find_input
-from verydeep.convnets.foreign.prototxt import definition
 from verydeep.convnets.foreign.safetensors_file import recognises as is_safetensors
 from verydeep.convnets.foreign.torch_file import load_state
 from verydeep.errors import UserError
@@ -76,6 +75,7 @@ class Agreement:
 
 
 def _torchvision(file: Path, foreign: ForeignWeights, geometry: Geometry) -> Forward:
+    _import("torchvision")
     from torchvision.models.vgg import VGG, cfgs, make_layers
     from torchvision.transforms._presets import ImageClassification
 
@@ -195,39 +195,17 @@ def _onnx_runtime(file: Path, foreign: ForeignWeights, geometry: Geometry) -> Fo
     return run
 
 
-def _opencv(file: Path, foreign: ForeignWeights, geometry: Geometry) -> Forward:
-    """OpenCV 4, which has a reader of Caffe's files of its own."""
-    cv2 = _import("cv2", "opencv-python-headless<5")
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder) / "net.prototxt"
-        written.write_text(definition(file, geometry.crop), encoding="utf-8")
-        net = cv2.dnn.readNetFromCaffe(str(written), str(file))
-    bgr_mean, divisor = np.array(foreign.mean[::-1], np.float32), np.array(foreign.divisor[::-1], np.float32)
-
-    def run(images: Sequence[Image.Image]) -> Tensor:
-        scores = []
-        for image in images:
-            bgr = np.asarray(image, np.float32)[:, :, ::-1]
-            net.setInput(np.ascontiguousarray(((bgr - bgr_mean) / divisor).transpose(2, 0, 1)[None]))
-            scores.append(torch.from_numpy(net.forward().copy()))
-        return torch.cat(scores)
-
-    return run
-
-
 def _import_keras() -> Any:  # noqa: ANN401 - a module of another program
     # Keras asks for TensorFlow unless it is told otherwise, and torch is always here
     os.environ.setdefault("KERAS_BACKEND", "torch")
     return _import("keras")
 
 
-def _import(name: str, package: str | None = None) -> Any:  # noqa: ANN401 - a module of another program
+def _import(name: str) -> Any:  # noqa: ANN401 - a module of another program
     try:
         module: ModuleType = import_module(name)
     except ImportError as error:
-        raise UserError(
-            f"{name} is not installed, and only it can run its files: pip install '{package or name}'"
-        ) from error
+        raise UserError(f"{name} is not installed, and only it can run its files: pip install '{name}'") from error
     return module
 
 
@@ -236,7 +214,6 @@ PEERS: Final[dict[str, Peer]] = {
     "seed class": Peer(package="torchvision", make=_torchvision),
     "timm": Peer(package="timm", make=_timm),
     "Keras": Peer(package="keras", make=_keras),
-    "Caffe": Peer(package="opencv-python-headless", make=_opencv),
     "ONNX": Peer(package="onnxruntime", make=_onnx_runtime, ending=lambda file: _ENDINGS[find_input(file).ending]),
 }
 """By the kind of what was read."""
@@ -277,17 +254,10 @@ def compare(file: Path, foreign: ForeignWeights, net: VeryDeep, images: Sequence
             "cannot be compared"
         )
     return Agreement(
-        package=_name_with_version(peer.package),
+        package=f"{peer.package} {version(peer.package)}",
         num_images=len(images),
         largest_difference=largest_difference(ours, theirs),
     )
-
-
-def _name_with_version(package: str) -> str:
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:  # the same modules under another name, as OpenCV has several
-        return package
 
 
 def largest_difference(ours: Tensor, theirs: Tensor) -> float:

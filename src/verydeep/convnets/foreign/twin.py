@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from verydeep.convnets.foreign.names import TORCHVISION_MEAN, TORCHVISION_STD
 from verydeep.convnets.foreign.targets import TARGETS, has_torchvision_input, to_state_dict
+from verydeep.errors import UserError
 from verydeep.nets.net import VeryDeep
 
 
@@ -36,21 +37,27 @@ class AdaptedConvolution(nn.Conv2d):
         return super().forward(adapted.to(self.weight.dtype))
 
 
-def torchvision_twin(net: VeryDeep) -> nn.Module:
+def to_torchvision(net: VeryDeep) -> nn.Module:
     """Gives a VGG of torchvision with the weights of a net; they are shared, and no copies.
 
-    Its input is RGB in 0..1 less torchvision's mean, divided by its std. Where the net subtracts and divides by the
-    same numbers, the twin is torchvision's own class and nothing else; elsewhere its first convolution turns the one
-    convention into the other.
+    Its input is RGB in 0..1 less (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225), whatever the net subtracts.
+    Where that is the same, the twin is torchvision's own class and nothing else; elsewhere its first convolution turns
+    the one convention into the other. Like every VGG of torchvision it pools the last map of larger images to 7x7, so
+    it is not dense.
 
     Args:
         net: of A, B, D or E with the paper's width and crop 224.
 
     Raises:
+        UserError: torchvision is not installed.
         UsageError: torchvision has no such VGG.
     """
-    from torchvision.models.vgg import VGG, cfgs, make_layers
-
+    try:
+        from torchvision.models.vgg import VGG, cfgs, make_layers
+    except ImportError as error:
+        raise UserError(
+            "torchvision, whose class this is, is not installed: pip install 'verydeep[torchvision]'"
+        ) from error
     TARGETS["torchvision"].check(net)
     geometry = net.geometry
     with torch.device("meta"):

@@ -1,0 +1,1 @@
+"""Model files written for other programs."""

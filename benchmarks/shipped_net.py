@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.cli.terminal import reporting
-from verydeep.data.datasets import DataSet, hold_out, open_data
+from verydeep.data.dataset import DataSet, hold_out
 from verydeep.data.image_set import ImageSet
+from verydeep.data.open import open_data
 from verydeep.evaluation.evaluate import Result, evaluate
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.model_file import save

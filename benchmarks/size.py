@@ -1,6 +1,6 @@
 """Counts lines and files of the package by room beside what was planned, and the assertions of the tests.
 
-`make size`, or `python benchmarks/size.py [--json]`. A report and no gate: what is counted is what a reader has to hold.
+`make size`, or `python benchmarks/size.py [--json]`. A report and no gate: what is counted is what a reader must hold.
 """
 
 import ast

@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 import verydeep
 from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
 from verydeep.cli.main import app
-from verydeep.data.catalogue import NAMED
-from verydeep.data.findings import KINDS
+from verydeep.data.doctor.findings import KINDS
+from verydeep.data.named import NAMED
 from verydeep.files import format_bytes, read_lines
 from verydeep.nets.architecture import Geometry, layers
 from verydeep.report.charts import chart
@@ -31,8 +31,8 @@ from verydeep.weights.readers import READERS
 from verydeep.weights.writers import TARGETS
 
 _MARKER = re.compile(r"^<!-- (table|help|results): (\S+) -->$", re.MULTILINE)
-_SOURCE = re.compile(r"`(?!tests/|benchmarks/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")
-_ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)?test_[a-z0-9_]+\.py|benchmarks/(?:[a-z]+/)?[a-z0-9_]+\.(?:py|sh))`")
+_SOURCE = re.compile(r"`(?!tests/|benchmarks/)((?:[a-z]+/)*[a-z0-9_]+\.py)`")
+_ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)*test_[a-z0-9_]+\.py|benchmarks/(?:[a-z]+/)?[a-z0-9_]+\.(?:py|sh))`")
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:

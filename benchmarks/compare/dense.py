@@ -14,12 +14,12 @@ from benchmarks.compare.contender import Case, Contender, Options, Row, scores_e
 from benchmarks.compare.inference import version_of
 from benchmarks.compare.nets import as_torchvision_builds_it, make_net, normalised
 from benchmarks.compare.photographs import find_photographs, middle, of_four_thirds, rescaled
-from verydeep.data.images import rescaled_size
 from verydeep.errors import UsageError
 from verydeep.evaluation.cost import macs_of_part
 from verydeep.evaluation.measure import posterior
 from verydeep.evaluation.protocols import find_protocol
-from verydeep.evaluation.views import grid_offsets
+from verydeep.images.geometry import rescaled_size
+from verydeep.images.views import grid_offsets
 from verydeep.nets.architecture import scaled_length
 from verydeep.nets.net import VeryDeep
 from verydeep.paper import constants

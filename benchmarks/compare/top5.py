@@ -21,7 +21,7 @@ def main(model: str, precision: str, files: list[str]) -> None:
     import torch
 
     from verydeep.data.image_set import ImageSet
-    from verydeep.data.stores import FolderStore
+    from verydeep.data.sources import FolderSource
     from verydeep.device import Compute
     from verydeep.evaluation.measure import measure_posteriors
     from verydeep.evaluation.protocols import find_protocol
@@ -36,7 +36,7 @@ def main(model: str, precision: str, files: list[str]) -> None:
         classes=net.classes or (),
         names=files,
         labels=np.zeros(len(files), dtype=np.int64),
-        store=FolderStore(Path()),
+        source=FolderSource(Path()),
     )
     choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=torch.get_num_threads())
     scale = scaled_length(TRAIN_SCALE, net.geometry.crop)

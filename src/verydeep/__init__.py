@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from verydeep.machine import package_version
 
 if TYPE_CHECKING:
-    from verydeep.data.datasets import open_data as open_data
     from verydeep.data.named import fetch as fetch
+    from verydeep.data.open import open_data as open_data
     from verydeep.errors import UserError as UserError
     from verydeep.evaluation.evaluate import evaluate as evaluate
     from verydeep.evaluation.measure import posterior as posterior

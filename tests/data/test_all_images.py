@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from verydeep.data.all_images import train_on_all
-from verydeep.data.datasets import open_data
+from verydeep.data.dataset import train_on_all
+from verydeep.data.open import open_data
 from verydeep.errors import UserError
 
 

@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from conftest import scene
-from verydeep.data.datasets import open_data
+from verydeep.data.open import open_data
 from verydeep.device import Compute
 from verydeep.evaluation import measure
 from verydeep.evaluation.cost import macs_of_part, plan_cost, shown_macs

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import picture
-from verydeep.data.datasets import open_data
-from verydeep.data.images import centre_crop, rescale
-from verydeep.data.resample import find_library
+from conftest import centre_crop, picture
+from verydeep.data.open import open_data
 from verydeep.errors import UsageError, UserError
 from verydeep.evaluation.evaluate import evaluate
 from verydeep.evaluation.measure import measure_posteriors, posterior
 from verydeep.evaluation.protocols import PROTOCOLS
+from verydeep.images.geometry import rescale
+from verydeep.images.resample import find_library
 from verydeep.nets.model_card import make_card
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
@@ -158,14 +158,14 @@ def test_the_centre_of_a_long_image_is_that_of_its_whole(net, monkeypatch):
         long = picture(5, *size)
         expected = posterior(net, long, protocol="centre", test_scales=[64])
         with monkeypatch.context() as patch:
-            patch.setattr("verydeep.data.images.MOST_PIXELS", 100_000)
+            patch.setattr("verydeep.images.geometry.MOST_PIXELS", 100_000)
             found = posterior(net, long, protocol="centre", test_scales=[64])
         assert np.allclose(found, expected, atol=0.02)
 
 
 def test_results_from_a_model_file_say_their_split_and_selection(net, data, tmp_path):
     file = tmp_path / "net.safetensors"
-    root = str(data.train.store.root)
+    root = str(data.train.source.root)
     save(net, file, card=make_card(net, recipe={"schedule": "plateau", "keep": "last"}))
     record = evaluate(file, root).as_record()
     assert (record["split"], record["selected_on"], record["num_images"]) == ("test", "val", 8)
@@ -185,10 +185,10 @@ def test_a_damaged_image_is_fatal_or_left_out(net, data):
     bad = Path(data.split("test").where(2))
     bad.write_bytes(b"")
     with pytest.raises(UserError, match=rf"{bad.name} cannot be read.* --damaged skip"):
-        evaluate(net, str(data.train.store.root))
-    result = evaluate(net, str(data.train.store.root), skip_damaged=True)
+        evaluate(net, str(data.train.source.root))
+    result = evaluate(net, str(data.train.source.root), skip_damaged=True)
     assert len(result.labels) == len(result.posteriors) == 7
-    assert result.as_record()["skipped"] == [bad.relative_to(data.train.store.root).as_posix()]
+    assert result.as_record()["skipped"] == [bad.relative_to(data.train.source.root).as_posix()]
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ import torchvision
 from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from verydeep.data.images import centre_crop, read_image, rescale
+from conftest import centre_crop
 from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
 from verydeep.evaluation.posteriors import of_adaptive_scores
+from verydeep.images.decode import read_image
+from verydeep.images.geometry import rescale
 from verydeep.nets.layers import FullyConnected
 from verydeep.nets.net import VeryDeep
 

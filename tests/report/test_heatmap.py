@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from conftest import picture
-from verydeep.data.images import read_image, rescale, rescaled_size
 from verydeep.errors import UserError
+from verydeep.images.decode import read_image
+from verydeep.images.geometry import rescale, rescaled_size
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.report.heatmap import MOST_PIXELS, HeatMap, colour_table, heat_map

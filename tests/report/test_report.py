@@ -13,7 +13,7 @@ from sklearn.metrics import confusion_matrix, recall_score
 
 from browser import chromium, opened
 from conftest import scene
-from verydeep.data.datasets import open_data
+from verydeep.data.open import open_data
 from verydeep.evaluation.evaluate import evaluate
 from verydeep.evaluation.result import Member, Result
 from verydeep.nets.model_file import save

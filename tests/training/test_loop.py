@@ -9,10 +9,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from conftest import StopAfter
-from verydeep.data.datasets import open_data
+from verydeep.data.open import open_data
 from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
-from verydeep.nets.model_file import load, read_card
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.preparation import ComputeOptions
 from verydeep.runs.start import fit, resume, train
@@ -21,6 +20,7 @@ from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import find_recipe
 from verydeep.training.run_folder import Run
 from verydeep.training.update import update
+from verydeep.weights.resolve import load, read_card
 
 
 @pytest.fixture

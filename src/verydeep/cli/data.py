@@ -26,9 +26,9 @@ def fetch(
     """
     from verydeep.cli.printed import print_fetched, print_named_sets
     from verydeep.cli.terminal import reporting
-    from verydeep.data.catalogue import NAMED, known
-    from verydeep.data.datasets import describe
-    from verydeep.data.download import data_folder
+    from verydeep.data.archives import data_folder
+    from verydeep.data.dataset import describe
+    from verydeep.data.named import NAMED, known
     from verydeep.data.named import fetch as fetch_one
 
     rows = [known(name) for name in names] if names else list(NAMED.values())
@@ -59,7 +59,7 @@ def shards(
     from verydeep.cli.printed import print_shards
     from verydeep.cli.terminal import reporting
     from verydeep.data.image_set import describe_skipped
-    from verydeep.data.shard_writer import write_shards
+    from verydeep.data.shards.writer import write_shards
 
     with reporting() as reporter:
         written = write_shards(data, out, size=size, skip_damaged=skip_damaged, progress=reporter.progress)

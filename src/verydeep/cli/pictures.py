@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw
 
-from verydeep.data.images import read_image
+from verydeep.images.decode import read_image
 from verydeep.testing.classifier import find_images
 
 _NUM_PICTURES: Final = 4

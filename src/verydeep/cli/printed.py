@@ -15,9 +15,9 @@ from verydeep.files import format_bytes
 
 if TYPE_CHECKING:
     from verydeep.cli.tested import Evaluation, Pair
-    from verydeep.data.catalogue import NamedSet
     from verydeep.data.doctor import Diagnosis
-    from verydeep.data.shard_writer import Written
+    from verydeep.data.named import NamedSet
+    from verydeep.data.shards.writer import Written
     from verydeep.evaluation.result import Result
     from verydeep.nets.model_card import ModelCard
     from verydeep.runs.estimate import Plan

@@ -1,15 +1,15 @@
 """Nets, images and a protocol become error rates."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 
-from verydeep.data.datasets import DataSet, image_files, is_class_folder, open_data
-from verydeep.data.image_set import ImageSet, Progress, ignore_progress
-from verydeep.data.images import DAMAGED_REMEDY, DamagedImageError, is_image_file
+from verydeep.data.dataset import DataSet
+from verydeep.data.folder import class_folders, image_files
+from verydeep.data.image_set import ImageSet
+from verydeep.data.open import open_data
 from verydeep.device import Compute, find_device
 from verydeep.errors import UserError
 from verydeep.evaluation.measure import Note, measure_posteriors
@@ -18,7 +18,9 @@ from verydeep.evaluation.protocols import Protocol, check_scales, find_protocol
 from verydeep.evaluation.result import LabelledImages, Member, check_alike, fuse
 from verydeep.evaluation.result import Result as Result
 from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors
+from verydeep.images.decode import DAMAGED_REMEDY, DamagedImageError, is_image_file
 from verydeep.nets.net import VeryDeep
+from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.accelerate import fastest
 from verydeep.weights.resolve import load, read_card
 
@@ -152,11 +154,7 @@ def _check_labelled(path: Path) -> None:
     """Refuses images without labels before anything else is said of them."""
     if path.is_file() and is_image_file(path):
         raise UserError(f"{path} is an image: error rates need labelled images; verydeep predict names its classes")
-    if not path.is_dir():
-        return
-    with os.scandir(path) as entries:
-        has_classes = any(is_class_folder(entry) for entry in entries)
-    if not has_classes and image_files(path):
+    if path.is_dir() and not class_folders(path) and image_files(path):
         raise UserError(
             f"{path} holds images without labels: error rates need a folder for each class; for the classes of "
             "images without labels use verydeep predict"

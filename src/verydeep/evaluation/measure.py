@@ -14,14 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 from verydeep.data.batches import batches_by_shape
-from verydeep.data.image_set import ImageSet, Progress, ignore_progress
-from verydeep.data.images import to_rgb
-from verydeep.data.stores import FolderStore
+from verydeep.data.image_set import ImageSet
+from verydeep.data.sources import FolderSource
 from verydeep.device import Compute, synchronise
 from verydeep.distributed import all_reduce_sum, processes
 from verydeep.evaluation.cost import Cost, macs_of_part, plan_cost
 from verydeep.evaluation.protocols import Method, Protocol, check_scales, find_protocol
+from verydeep.images.decode import to_rgb
 from verydeep.nets.net import VeryDeep
+from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.accelerate import Accelerated, Computing
 
 BATCH_PIXELS = 16 * 224 * 224
@@ -208,7 +209,7 @@ def posterior(
         classes=net.classes or (),
         names=["image" if held else str(image)],
         labels=np.zeros(1, dtype=np.int64),
-        store=FolderStore(Path()),
+        source=FolderSource(Path()),
         decoded=held,
     )
     choice = Compute(

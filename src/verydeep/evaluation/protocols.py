@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from verydeep.errors import UsageError
-from verydeep.evaluation import posteriors, views
+from verydeep.evaluation import posteriors
+from verydeep.images import views
 from verydeep.nets.architecture import scaled_length
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.accelerate import Computing

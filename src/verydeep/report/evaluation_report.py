@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from verydeep.data.datasets import describe, open_data
+from verydeep.data.dataset import describe
+from verydeep.data.open import open_data
 from verydeep.errors import UserError
 from verydeep.evaluation.result import Result
 from verydeep.files import read_lines

@@ -12,10 +12,11 @@ from jaxtyping import Float
 from numpy import ndarray
 from PIL import Image
 
-from verydeep.data.images import read_image, rescale, rescaled_size
 from verydeep.errors import UsageError, UserError
 from verydeep.evaluation.protocols import check_scales, default_test_scale
 from verydeep.files import atomic_write
+from verydeep.images.decode import read_image
+from verydeep.images.geometry import rescale, rescaled_size
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.testing.classifier import Prediction

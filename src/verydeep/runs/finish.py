@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from verydeep.data.augment import TrainingView, principal_shifts
-from verydeep.data.datasets import DataSet, describe
+from verydeep.data.dataset import DataSet, describe
 from verydeep.data.image_set import ImageSet
 from verydeep.data.pixels import PixelStatistics
 from verydeep.device import Compute
@@ -20,6 +19,7 @@ from verydeep.evaluation.evaluate import evaluate
 from verydeep.evaluation.measure import measure_posteriors
 from verydeep.evaluation.protocols import find_protocol
 from verydeep.evaluation.result import Result
+from verydeep.images.augment import TrainingView, principal_shifts
 from verydeep.nets.model_card import DataCard, ModelCard, make_card, selected_on
 from verydeep.nets.net import VeryDeep
 from verydeep.report.report import REPORT_FILE, Report, write_report

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from verydeep.data.datasets import DataSet
+from verydeep.data.dataset import DataSet
 from verydeep.data.doctor import examine_quickly
 from verydeep.data.image_set import ImageSet, describe_skipped, memory_for_images
 from verydeep.device import Compute, check_precision, find_device

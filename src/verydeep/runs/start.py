@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from verydeep.data.all_images import train_on_all
-from verydeep.data.datasets import DataSet, describe, open_data
+from verydeep.data.dataset import DataSet, describe, train_on_all
+from verydeep.data.open import open_data
 from verydeep.data.pixels import measure_pixels
 from verydeep.device import Compute, check_precision, find_device
 from verydeep.distributed import broadcast_from_rank0, process_group, processes

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.cli.terminal import reporting
-from verydeep.data.datasets import open_data
+from verydeep.data.open import open_data
 from verydeep.device import find_device
 from verydeep.errors import UsageError
 from verydeep.files import check_outside

@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from verydeep.data.datasets import DataSet, describe, open_data
+from verydeep.data.dataset import DataSet, describe
+from verydeep.data.open import open_data
 from verydeep.evaluation.evaluate import check_classes, evaluate
 from verydeep.evaluation.result import Member, Result, check_alike, fuse
 from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors, save_posteriors

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from verydeep.data.datasets import DataSet, open_data
+from verydeep.data.dataset import DataSet
+from verydeep.data.open import open_data
 from verydeep.device import find_device
 from verydeep.evaluation.cost import macs_of_part, plan_cost
 from verydeep.evaluation.protocols import PROTOCOLS

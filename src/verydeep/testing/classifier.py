@@ -12,11 +12,11 @@ from jaxtyping import Float
 from numpy import ndarray
 from PIL import Image
 
-from verydeep.data.datasets import natural_key
-from verydeep.data.images import is_image_file
+from verydeep.data.folder import natural_key
 from verydeep.errors import UsageError, UserError
 from verydeep.evaluation.evaluate import posterior
 from verydeep.files import atomic_write
+from verydeep.images.decode import is_image_file
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.accelerate import Computing, accelerate, fastest
 from verydeep.weights.resolve import load

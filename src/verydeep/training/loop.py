@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from verydeep.data.augment import TrainingView
 from verydeep.data.batches import training_batches
 from verydeep.data.image_set import ImageSet, count_per_class
 from verydeep.device import Compute
 from verydeep.distributed import all_reduce_any, all_reduce_sum, processes
 from verydeep.errors import UserError
+from verydeep.images.augment import TrainingView
 from verydeep.machine import now
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.net import VeryDeep

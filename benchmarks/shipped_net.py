@@ -23,12 +23,13 @@ from verydeep.cli.terminal import reporting
 from verydeep.data.dataset import DataSet, hold_out
 from verydeep.data.image_set import ImageSet
 from verydeep.data.open import open_data
-from verydeep.evaluation.evaluate import Result, evaluate
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.finish import Trained
 from verydeep.runs.start import fit, resume
+from verydeep.testing.evaluate import evaluate
+from verydeep.testing.result import Result
 from verydeep.training.recipe import Recipe, find_recipe
 from verydeep.weights.published import SHIPPED_FILE
 from verydeep.weights.resolve import load, read_card

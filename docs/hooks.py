@@ -25,7 +25,7 @@ from verydeep.data.doctor.findings import KINDS
 from verydeep.data.named import NAMED
 from verydeep.files import format_bytes, read_lines
 from verydeep.nets.architecture import Geometry, layers
-from verydeep.report.charts import chart
+from verydeep.report.plots import curves
 from verydeep.weights.published import PUBLISHED
 from verydeep.weights.readers import READERS
 from verydeep.weights.writers import TARGETS
@@ -190,7 +190,7 @@ def _growing() -> str:
     """The curves of benchmarks/growing.py, and the error each net ended with: the mean over the seeds, and each."""
     lines = read_lines(Path(__file__).parents[1] / "results" / "growing.jsonl")
     runs = dict.fromkeys(line["run"] for line in lines)
-    curves = {
+    errors_of_runs = {
         run: [100 * line["val_top1_error"] for line in lines if line["run"] == run and line["seed"] == 0]
         for run in runs
     }
@@ -202,7 +202,7 @@ def _growing() -> str:
         epochs = max(line["epoch"] for line in ends.values())
         loss = sum(line["loss"] for line in ends.values()) / len(ends)
         rows.append([run, str(epochs), f"{loss:.3f}", f"{sum(errors) / len(errors):.2f}% ({each})"])
-    drawn = chart("Validation error, %, seed 0", "%", curves)
+    drawn = curves("Validation error, %, seed 0", "%", errors_of_runs)
     return _table(["net", "epochs", "training loss", "validation error (each seed)"], rows) + f"\n\n{drawn}\n"
 
 

@@ -17,7 +17,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")  # without it Keras asks for Ten
 
 # an int is a float, as PEP 484 has it
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-_CHECKED = ("nets", "images", "data", "weights", "speed", "evaluation")
+_CHECKED = ("nets", "images", "data", "weights", "speed", "testing", "report")
 install_import_hook([f"verydeep.{room}" for room in _CHECKED], _CHECKER)
 
 import numpy as np  # noqa: E402

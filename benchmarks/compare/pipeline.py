@@ -32,12 +32,12 @@ from benchmarks.compare.photographs import find_photographs
 from verydeep.data.batches import batches_by_shape, training_batches
 from verydeep.data.image_set import ImageSet
 from verydeep.data.sources import FolderSource
-from verydeep.evaluation.measure import BATCH_PIXELS
-from verydeep.evaluation.protocols import find_protocol
 from verydeep.images.augment import TrainingView
 from verydeep.images.geometry import rescaled_size
 from verydeep.nets.architecture import scaled_length
 from verydeep.paper import constants
+from verydeep.testing.measure import BATCH_PIXELS
+from verydeep.testing.protocols import find_protocol
 
 _ROUNDS = 7
 

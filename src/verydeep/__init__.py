@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from verydeep.data.named import fetch as fetch
     from verydeep.data.open import open_data as open_data
     from verydeep.errors import UserError as UserError
-    from verydeep.evaluation.evaluate import evaluate as evaluate
-    from verydeep.evaluation.measure import posterior as posterior
-    from verydeep.evaluation.protocols import PROTOCOLS as PROTOCOLS
     from verydeep.nets.architecture import ARCHITECTURES as ARCHITECTURES
     from verydeep.nets.model_file import save as save
     from verydeep.nets.net import VeryDeep as VeryDeep
@@ -25,6 +22,9 @@ if TYPE_CHECKING:
     from verydeep.speed.accelerate import accelerate as accelerate
     from verydeep.speed.allocator import tune_allocator as tune_allocator
     from verydeep.testing.classifier import Classifier as Classifier
+    from verydeep.testing.classifier import posterior as posterior
+    from verydeep.testing.evaluate import evaluate as evaluate
+    from verydeep.testing.protocols import PROTOCOLS as PROTOCOLS
     from verydeep.training.recipe import RECIPES as RECIPES
     from verydeep.weights.resolve import fetch_weights as fetch_weights
     from verydeep.weights.resolve import load as load
@@ -38,17 +38,17 @@ _HOMES = {
     "Classifier": "testing.classifier",
     "ComputeOptions": "runs.preparation",
     "UserError": "errors",
-    "PROTOCOLS": "evaluation.protocols",
+    "PROTOCOLS": "testing.protocols",
     "RECIPES": "training.recipe",
     "VeryDeep": "nets.net",
     "accelerate": "speed.accelerate",
-    "evaluate": "evaluation.evaluate",
+    "evaluate": "testing.evaluate",
     "fetch": "data.named",
     "fetch_weights": "weights.resolve",
     "fit": "runs.start",
     "load": "weights.resolve",
     "open_data": "data.datasets",
-    "posterior": "evaluation.measure",
+    "posterior": "testing.classifier",
     "read_card": "weights.resolve",
     "resume": "runs.start",
     "save": "nets.model_file",

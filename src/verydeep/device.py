@@ -80,6 +80,11 @@ def find_device(name: str | None = None) -> str:
     return name
 
 
+def fp32_choice(device: str) -> Compute:
+    """How nets are tested on a device: in float32."""
+    return Compute(device=device, precision="fp32", channels_last=True, threads=torch.get_num_threads())
+
+
 def check_precision(name: str | None) -> None:
     """Checks the name of a precision; None is allowed."""
     if name is not None and name not in PRECISIONS:

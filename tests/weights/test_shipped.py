@@ -7,9 +7,9 @@ import torch
 
 from conftest import scene, unpacked
 from verydeep.errors import UserError
-from verydeep.evaluation.evaluate import evaluate
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
+from verydeep.testing.evaluate import evaluate
 from verydeep.weights import published
 from verydeep.weights.resolve import load, read_card
 

@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw
 
+from verydeep.cli.predict_files import find_images
 from verydeep.images.decode import read_image
-from verydeep.testing.classifier import find_images
 
 _NUM_PICTURES: Final = 4
 _MOST_IMAGES: Final = 16

@@ -10,19 +10,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.evaluation.errors import interval95
 from verydeep.files import format_bytes
+from verydeep.testing.metrics import interval95
 
 if TYPE_CHECKING:
     from verydeep.cli.tested import Evaluation, Pair
     from verydeep.data.doctor import Diagnosis
     from verydeep.data.named import NamedSet
     from verydeep.data.shards.writer import Written
-    from verydeep.evaluation.result import Result
     from verydeep.nets.model_card import ModelCard
     from verydeep.runs.estimate import Plan
     from verydeep.runs.finish import Trained
     from verydeep.testing.classifier import Prediction
+    from verydeep.testing.result import Result
 
 
 _SPLITS = {"val": "validation", "test": "test", "train": "training"}
@@ -53,7 +53,7 @@ def print_trained(trained: "Trained", data: str | None) -> None:
         f"{trained.model}: top-1 error {percent(trained.top1_error)}{top5} on {images} after"
         f" {trained.epochs} epoch{'s' if trained.epochs > 1 else ''} ({trained.images_per_second:,.0f} images/s)"
     )
-    print(f"{trained.run / 'report.html'} shows the curves and the worst mistakes. Next:")
+    print(f"{trained.run / 'report.html'} shows the curves and the worst errors. Next:")
     run = shlex.quote(str(trained.run))
     print(f"  verydeep evaluate {run} {shlex.quote(data) if data else 'DATA'}")
     print(f"  verydeep predict {run} IMAGE...")
@@ -111,7 +111,6 @@ def print_evaluation(tested: "Evaluation", *, per_class: bool = False) -> None:
 
 def _add_result(table: Table, result: "Result", net: str) -> None:
     low, high = interval95(result.top1_error, len(result.labels))
-    seconds = result.cost.seconds_per_image if result.cost else None
     table.add_row(
         net,
         result.protocol,
@@ -121,7 +120,7 @@ def _add_result(table: Table, result: "Result", net: str) -> None:
         percent(result.top1_error),
         f"{100 * low:.2f} to {100 * high:.2f}%",
         percent(result.top5_error),
-        "-" if seconds is None else f"{seconds:.3g}",
+        f"{result.seconds / len(result.labels):.3g}",
     )
 
 

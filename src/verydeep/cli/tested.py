@@ -8,11 +8,10 @@ from typing import Any
 
 from verydeep.distributed import processes
 from verydeep.errors import UsageError
-from verydeep.evaluation.comparison import Comparison, compare, holm
-from verydeep.evaluation.errors import wrong
-from verydeep.evaluation.evaluate import evaluate_each
-from verydeep.evaluation.result import Result, check_alike, fuse
-from verydeep.evaluation.saved import check_writable, is_saved_posteriors, save_posteriors
+from verydeep.testing.evaluate import evaluate_each
+from verydeep.testing.metrics import wrong
+from verydeep.testing.result import Result, check_alike, check_writable, fuse, is_saved_posteriors, save_posteriors
+from verydeep.testing.statistics import Comparison, compare, holm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +93,7 @@ def measure_all(
     *,
     compare_pairs: bool = False,
     save: Path | None = None,
+    protocol: str = "single",
     **options: Any,  # noqa: ANN401 - those of evaluate_each
 ) -> Evaluation:
     """Evaluation models on data, fuses them, and saves the posteriors.
@@ -102,6 +102,7 @@ def measure_all(
         arguments: models and files of saved posteriors, then the data; files of saved posteriors need none.
         compare_pairs: compare every two of them.
         save: where the posteriors are written; of several models their mean.
+        protocol: how to test.
         options: as for ``evaluate_each``.
 
     Raises:
@@ -115,7 +116,7 @@ def measure_all(
         raise UsageError("a model is given twice: it would be tested twice, and count twice in the mean")
     if save is not None:
         check_writable(save)
-    results = evaluate_each(models, data, **options)
+    results = [result for (result,) in evaluate_each(models, data, [protocol], **options)]
     fused = fuse(results)
     if save is not None and processes().is_first:
         save_posteriors(fused, save)

@@ -52,7 +52,8 @@ def evaluate(
     ] = False,
     per_class: Annotated[bool, typer.Option("--per-class", help="Give the error of each class too.")] = False,
     report: Annotated[
-        Path | None, typer.Option(help="Write a page with the errors and the worst mistakes to this file (.html).")
+        Path | None,
+        typer.Option(help="Write a page with the errors and the worst of them in pictures to this file (.html)."),
     ] = None,
     device: DeviceOption = None,
     damaged: DamagedOption = "fail",
@@ -66,13 +67,13 @@ def evaluate(
     skip_damaged = skips_damaged(damaged)
     prepare_process()
 
+    from verydeep.cli.evaluation_report import write_evaluation_report
     from verydeep.cli.printed import print_evaluation
     from verydeep.cli.terminal import reporting
     from verydeep.cli.tested import measure_all
     from verydeep.data.image_set import describe_skipped
     from verydeep.device import find_device
     from verydeep.distributed import process_group
-    from verydeep.report.evaluation_report import write_evaluation_report
     from verydeep.weights.resolve import unfinished
 
     if report is not None:
@@ -105,7 +106,7 @@ def evaluate(
         write_evaluation_report(
             report, tested.fused, arguments[0], arguments[1], shlex.join(["verydeep", *sys.argv[1:]])
         )
-        print(f"{report} shows the errors and the worst mistakes", file=sys.stderr)
+        print(f"{report} shows the errors and the worst of them in pictures", file=sys.stderr)
     if as_json:
         print_json(tested.as_record(per_class=per_class))
     else:
@@ -209,8 +210,12 @@ def predict(
         Path | None, typer.Option(help="Write where each image shows its first class, as PNG files, to this folder.")
     ] = None,
     heatmap_scale: Annotated[
-        int | None, typer.Option(help="Test scale Q of the heat maps, pixels. [twice the net's]")
+        int | None, typer.Option(help="Test scale Q of the heat maps, pixels. [that of the prediction]")
     ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="How posteriors are computed: single, centre, multi-scale ... as for evaluate.")
+    ] = "single",
+    device: DeviceOption = None,
     precision: Annotated[
         str, typer.Option(help="fp32, bf16, or auto: the faster of the two, by a rule over the machine.")
     ] = "fp32",
@@ -223,10 +228,14 @@ def predict(
     if heatmap_scale is not None and heatmap is None:
         raise UsageError("--heatmap-scale is of heat maps: give --heatmap with a folder for them")
 
+    from dataclasses import replace
+
+    from verydeep.cli.heatmap_files import HeatMapFolder
+    from verydeep.cli.predict_files import find_images, write_csv
     from verydeep.cli.printed import print_predictions
     from verydeep.cli.terminal import reporting
-    from verydeep.report.heatmap import HeatMapFolder, single_place_note
-    from verydeep.testing.classifier import Classifier, find_images, write_csv
+    from verydeep.images.decode import read_image
+    from verydeep.testing.classifier import Classifier
     from verydeep.weights.resolve import unfinished
 
     files = find_images(images)
@@ -239,25 +248,31 @@ def predict(
     fetch_weights(model)
     if note := unfinished(model):
         print(note, file=sys.stderr)
-    classifier = Classifier(model, precision=precision)
-    maps = None if heatmap is None else HeatMapFolder(heatmap, files, classifier.net, heatmap_scale)
+    classifier = Classifier(model, protocol=protocol, device=device, precision=precision)
+    maps = None if heatmap is None else HeatMapFolder(heatmap, files, classifier, heatmap_scale)
     predictions, failed = [], 0
     with reporting() as reporter:
         for done, file in enumerate(files, start=1):
             try:
-                prediction = classifier.predict(file, top=top)
-                predictions.append(prediction if maps is None else maps.add_to(prediction, file))
+                image = read_image(file)
+                prediction = replace(classifier.predict(image, top=top), file=str(file))
+                if maps is not None:
+                    maps.write(prediction, image, file)
+                predictions.append(prediction)
             except UserError as error:
                 failed += 1
                 print(f"verydeep: {error}", file=sys.stderr)
             if len(files) > 1:
                 reporter.progress("predicting", done, len(files))
-        if note := single_place_note(predictions, classifier.net):
+        if maps is not None and (note := maps.note):
             reporter.note(note)
     if csv is not None and predictions:
         write_csv(predictions, csv)
     if as_json:
-        print_json({"images": [prediction.as_record() for prediction in predictions]})
+        records = [
+            prediction.as_record() | ({} if maps is None else maps.record(prediction)) for prediction in predictions
+        ]
+        print_json({"images": records})
     elif predictions:
         print_predictions(predictions)
     if failed:

@@ -8,22 +8,23 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from verydeep.cli.evaluation_report import errors_of, page_of_result
 from verydeep.data.dataset import DataSet, describe
 from verydeep.data.image_set import ImageSet
 from verydeep.data.pixels import PixelStatistics
 from verydeep.device import Compute
 from verydeep.distributed import processes
 from verydeep.errors import UserError
-from verydeep.evaluation.errors import top_error
-from verydeep.evaluation.evaluate import evaluate
-from verydeep.evaluation.measure import measure_posteriors
-from verydeep.evaluation.protocols import find_protocol
-from verydeep.evaluation.result import Result
 from verydeep.images.augment import TrainingView, principal_shifts
 from verydeep.nets.model_card import DataCard, ModelCard, make_card, selected_on
 from verydeep.nets.net import VeryDeep
-from verydeep.report.report import REPORT_FILE, Report, write_report
-from verydeep.report.worst import worst_mistakes
+from verydeep.report.pages import REPORT_FILE, write_page
+from verydeep.speed.backend import TorchBackend
+from verydeep.testing.evaluate import evaluate
+from verydeep.testing.measure import MeanPosterior, measure
+from verydeep.testing.metrics import top_error
+from verydeep.testing.protocols import at_scales, find_protocol
+from verydeep.testing.result import Result
 from verydeep.training.callbacks import Reporter
 from verydeep.training.loop import Training
 from verydeep.training.loop import fit as run_loop
@@ -161,11 +162,11 @@ def carry_on(
 def _report(run: Run, result: Result, data: DataSet, recipe: Recipe, net: VeryDeep, log: list[dict[str, Any]]) -> None:
     settings = run.settings
     computed = settings["choice"] | {"seed": settings["seed"]} | settings["environment"] | {"began": settings["began"]}
-    report = Report(
-        title=f"{net.geometry.title} on {data.name}",
-        result=result,
+    page = page_of_result(
+        f"{net.geometry.title} on {data.name}",
+        result,
+        errors_of(result, data.val, net),
         selected_on=selected_on(recipe.as_record()),
-        mistakes=worst_mistakes(result, data.val, net),
         log=log,
         commands=[settings["command"], shlex.join(["verydeep", "evaluate", str(run.folder), settings["data"]])],
         facts={
@@ -174,16 +175,17 @@ def _report(run: Run, result: Result, data: DataSet, recipe: Recipe, net: VeryDe
             "How it was computed": computed,
         },
     )
-    write_report(run.folder / REPORT_FILE, report)
+    write_page(run.folder / REPORT_FILE, page)
 
 
 def _validate(net: VeryDeep, images: ImageSet, choice: Compute) -> dict[str, Any]:
     """Measures the central crop, the cheapest protocol, in the precision of the training."""
-    protocol = find_protocol("centre")
-    posteriors = measure_posteriors(net, images, protocol, protocol.test_scales(net), choice).posteriors
+    test, kept = at_scales(find_protocol("centre"), net), MeanPosterior(len(images), net.geometry.num_classes)
+    (measured,) = measure(TorchBackend(net, choice), images, [test], lambda: kept, mirror=net.mirror)
+    posteriors = measured.kept
     return {
         "split": images.split,
-        "protocol": protocol.name,
+        "protocol": test.protocol.name,
         "num_images": len(images),
         "top1_error": top_error(posteriors, images.labels, 1),
         "top5_error": top_error(posteriors, images.labels, 5),

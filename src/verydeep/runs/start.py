@@ -12,7 +12,6 @@ from verydeep.data.pixels import measure_pixels
 from verydeep.device import Compute, check_precision, find_device
 from verydeep.distributed import broadcast_from_rank0, process_group, processes
 from verydeep.errors import UsageError, UserError
-from verydeep.evaluation.evaluate import check_classes
 from verydeep.machine import environment, now
 from verydeep.nets.architecture import find_architecture
 from verydeep.nets.grow import grow
@@ -30,6 +29,7 @@ from verydeep.runs.preparation import (
     say_what_is_wrong,
     suggest_fine_tuning,
 )
+from verydeep.testing.evaluate import check_classes
 from verydeep.training.callbacks import Reporter, Silent
 from verydeep.training.recipe import Recipe, find_recipe
 from verydeep.training.run_folder import SETTINGS_FILE, Run, check_asked_alike, check_free

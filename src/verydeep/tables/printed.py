@@ -6,14 +6,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from verydeep.cli.printed import print_table
-from verydeep.evaluation.measure import format_duration
-from verydeep.tables.claims import Tested
+from verydeep.tables.claims import ClaimResult
 from verydeep.tables.layout import LaidTable, lay_out, lay_out_claims
 from verydeep.tables.plan import TablesPlan
 from verydeep.tables.results import Results
 
 
-def print_tables(results: Results, claims: Sequence[Tested]) -> None:
+def print_tables(results: Results, claims: Sequence[ClaimResult]) -> None:
     """Prints every table there are rows for, and what they say of the paper's claims."""
     about = results.about
     print(f"{about['contents']}; errors in per cent of the {about['num_images']:,} {about['split']} images")
@@ -36,6 +35,13 @@ def print_tables_plan(plan: TablesPlan) -> None:
         f"{len(plan.pieces)} nets: {format_duration(plan.training_seconds)} of training and "
         f"{format_duration(plan.testing_seconds)} of testing, {format_duration(plan.seconds)} in all"
     )
+
+
+def format_duration(seconds: float) -> str:
+    """Writes a duration as a person would."""
+    if seconds < 120:
+        return f"{seconds:.0f} seconds" if seconds >= 2 else f"{seconds:.1f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
 def _time(seconds: float) -> str:

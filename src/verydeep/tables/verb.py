@@ -4,19 +4,19 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from verydeep.cli.evaluation_report import errors_of
 from verydeep.cli.json_answer import print_json
 from verydeep.cli.terminal import reporting
 from verydeep.errors import UserError
-from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors
-from verydeep.report.report import REPORT_FILE
-from verydeep.report.worst import worst_mistakes
-from verydeep.tables.claims import Tested
+from verydeep.report.pages import REPORT_FILE, Errors
+from verydeep.tables.claims import ClaimResult
 from verydeep.tables.grid import Asked
 from verydeep.tables.make import Tables
 from verydeep.tables.plan import plan_tables
 from verydeep.tables.printed import print_tables, print_tables_plan
-from verydeep.tables.report import Shown, write_tables_report
+from verydeep.tables.report import write_tables_report
 from verydeep.tables.results import Results, read_results
+from verydeep.testing.result import is_saved_posteriors, load_posteriors
 from verydeep.weights.resolve import load
 
 
@@ -48,7 +48,7 @@ def run(asked: Asked, *, as_json: bool) -> bool:
         file = write_tables_report(asked.out / REPORT_FILE, tables.results, claims, _shown(tables))
     _print(tables.results, claims, as_json=as_json)
     if not as_json:
-        print(f"{file} shows them with curves and mistakes; {tables.file} holds everything. To print them again:")
+        print(f"{file} shows them with curves and errors; {tables.file} holds everything. To print them again:")
         print(f"  verydeep tables --from {shlex.quote(str(tables.file))}")
     return True
 
@@ -70,7 +70,7 @@ def show(source: Path, out: Path | None, *, as_json: bool) -> None:
     _print(results, claims, as_json=as_json)
 
 
-def _print(results: Results, claims: Sequence[Tested], *, as_json: bool) -> None:
+def _print(results: Results, claims: Sequence[ClaimResult], *, as_json: bool) -> None:
     if not as_json:
         print_tables(results, claims)
         return
@@ -78,7 +78,7 @@ def _print(results: Results, claims: Sequence[Tested], *, as_json: bool) -> None
     print_json({**results.about, "rows": rows, "claims": [one.as_record() for one in claims]})
 
 
-def _shown(tables: Tables) -> Shown | None:
+def _shown(tables: Tables) -> Errors | None:
     """The last net of the paper's order with its first seed, dense at several scales: chosen by no error."""
     last = max(tables.planned, key=lambda training: (training.net.order, -training.seed))
     file = tables.posteriors_file(last, "multi-scale")
@@ -90,6 +90,4 @@ def _shown(tables: Tables) -> Shown | None:
         net = load(last.folder)
     except UserError:  # its run folder is gone; its posteriors are not
         net = None
-    return Shown(
-        title=f"{last.title}, by protocol multi-scale", result=result, mistakes=worst_mistakes(result, images, net)
-    )
+    return errors_of(result, images, net, f"{last.title}, by protocol multi-scale.")

@@ -16,11 +16,11 @@ from verydeep.data.shards.dataset import is_shards
 from verydeep.data.shards.writer import write_shards
 from verydeep.device import Compute
 from verydeep.errors import UserError
-from verydeep.evaluation.evaluate import evaluate
 from verydeep.images.augment import TrainingView
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.preparation import ComputeOptions
 from verydeep.runs.start import fit, resume
+from verydeep.testing.evaluate import evaluate
 from verydeep.training.recipe import find_recipe
 
 VIEW = TrainingView(crop=32, train_scale=(32, 40), mirror=True)

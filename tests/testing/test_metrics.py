@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import recall_score, top_k_accuracy_score
 
-from verydeep.evaluation.errors import class_errors, interval95, top_error
+from verydeep.testing.metrics import class_errors, interval95, top_error
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(6, 20), st.integers(1, 60), st.sampled_from([1, 5]))

@@ -1,17 +1,28 @@
-"""What testing gave: posteriors with all that says what they are of, and the figures that follow from them."""
+"""Results of tests: posteriors with all that says what they are of, the figures that follow, and their file.
 
+A file of saved posteriors is one safetensors file: ``posteriors`` (n,k float32) and ``labels`` (n int64). The names of
+the images, the classes, the net, the protocol and the data set are one JSON string in its metadata. Error rates, fusion
+and comparisons follow from such files alone.
+"""
+
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from verydeep.errors import UserError
-from verydeep.evaluation.cost import Cost
-from verydeep.evaluation.errors import class_errors, interval95, top_error
-from verydeep.evaluation.posteriors import mean_posteriors
+from verydeep.files import atomic_write, check_output_file
+from verydeep.testing.metrics import class_errors, interval95, top_error
+
+_METADATA_KEY = "verydeep_posteriors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +35,6 @@ class Member:
         protocol: name of the protocol.
         test_scales: test scales Q, pixels.
         selected_on: the split that the weights were selected on; None where none was, or a net without its file.
-        cost: of an image; None where it is not known.
     """
 
     model: str
@@ -32,7 +42,6 @@ class Member:
     protocol: str
     test_scales: tuple[int, ...]
     selected_on: str | None = None
-    cost: Cost | None = None
 
     @property
     def title(self) -> str:
@@ -74,13 +83,6 @@ class Result(LabelledImages):
     """What testing gave: posteriors of labelled images, and the error rates that follow.
 
     Attributes:
-        labels: index of the true class of each image, int64.
-        names: names of the images.
-        classes: names of the classes.
-        split: the split it was measured on.
-        data: name of the data set; empty where only its images were given.
-        fingerprint: hash of the data set's names, sizes and splits; empty where only its images were given.
-        skipped: names of damaged images left out.
         posteriors: n,k; of several members their mean.
         members: what was tested; several where they are fused.
         seconds: time taken.
@@ -120,20 +122,6 @@ class Result(LabelledImages):
         return self.split if self.split in splits else splits[0] if splits else None
 
     @property
-    def cost(self) -> Cost | None:
-        """The cost of an image, over all members; None where that of one is not known."""
-        costs = [member.cost for member in self.members]
-        known = [cost for cost in costs if cost is not None]
-        if len(known) < len(costs):
-            return None
-        seconds = [cost.seconds_per_image for cost in known if cost.seconds_per_image is not None]
-        return Cost(
-            forward_passes=sum(cost.forward_passes for cost in known),
-            macs=sum(cost.macs for cost in known),
-            seconds_per_image=sum(seconds) if len(seconds) == len(known) else None,
-        )
-
-    @property
     def top1_error(self) -> float:
         """Share of images whose most likely class is wrong."""
         error = top_error(self.posteriors, self.labels, 1)
@@ -156,7 +144,6 @@ class Result(LabelledImages):
 
     def as_record(self) -> dict[str, Any]:
         """The figures, for JSON."""
-        cost = self.cost.as_record() if self.cost else {"forward_passes": None, "macs": None, "seconds_per_image": None}
         models = [member.model for member in self.members]
         return {
             "model": models[0] if len(models) == 1 else models,
@@ -171,19 +158,12 @@ class Result(LabelledImages):
             "top5_error": self.top5_error,
             "interval95": list(interval95(self.top1_error, len(self.labels))),
             "seconds": self.seconds,
-            **cost,
             "skipped": list(self.skipped),
         }
 
 
 def fuse(results: Sequence[Result]) -> Result:
     """Fuses results on the same images: the mean of their posteriors.
-
-    Args:
-        results: at least one; a fused one among them counts as one.
-
-    Raises:
-        UserError: they are not of the same images in the same order, with the same classes.
 
     Paper: section 4.4.
     """
@@ -192,26 +172,17 @@ def fuse(results: Sequence[Result]) -> Result:
         check_alike(first, other)
     if not others:
         return first
-    return Result(
-        posteriors=mean_posteriors([result.posteriors for result in results]),
-        labels=first.labels,
-        names=first.names,
-        classes=first.classes,
+    mean = np.stack([result.posteriors for result in results]).mean(0, dtype=np.float64)
+    return replace(
+        first,
+        posteriors=mean.astype(np.float32),
         members=tuple(member for result in results for member in result.members),
-        split=first.split,
         seconds=sum(result.seconds for result in results),
-        data=first.data,
-        fingerprint=first.fingerprint,
-        skipped=first.skipped,
     )
 
 
 def check_alike(first: LabelledImages, other: LabelledImages) -> None:
-    """Checks that two results are of the same images in the same order, with the same classes.
-
-    Raises:
-        UserError: they are not; the message names what differs.
-    """
+    """Checks that two results are of the same images in the same order, with the same classes."""
     pair = f"{first.title} and {other.title}"
     remedy = "evaluate both on the same images"
     if first.classes != other.classes:
@@ -236,3 +207,94 @@ def _difference(first: Sequence[str], other: Sequence[str]) -> str:
         return f"{len(first):,} and {len(other):,}"
     ours, theirs = next(pair for pair in zip(first, other, strict=True) if pair[0] != pair[1])
     return f"{ours!r} where the other has {theirs!r}"
+
+
+class _Card(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    format_version: Literal[1] = 1
+    names: list[Any]  # a file's name need not be Unicode, which pydantic would refuse
+    classes: tuple[str, ...]
+    members: tuple[Member, ...]
+    split: str
+    data: str
+    fingerprint: str
+    seconds: float
+    skipped: list[Any]
+
+
+def is_saved_posteriors(file: str | Path) -> bool:
+    """Whether a file is one of saved posteriors; a file that cannot be read is none."""
+    path = Path(file)
+    try:
+        return path.is_file() and _METADATA_KEY in _read_metadata(path)
+    except (SafetensorError, OSError):
+        return False
+
+
+def _read_metadata(file: Path) -> dict[str, str]:
+    with safe_open(file, framework="np") as opened:
+        metadata: dict[str, str] | None = opened.metadata()
+    return metadata or {}
+
+
+def check_writable(file: Path) -> None:
+    """Checks, before a long test, that its posteriors can be written, and that they overwrite nothing else."""
+    check_output_file(file, "--save", "posteriors.safetensors", any_ending=True)
+    if file.exists() and not is_saved_posteriors(file):
+        raise UserError(f"--save {file} is there already and holds no posteriors: give another name")
+
+
+def save_posteriors(result: Result, file: str | Path) -> None:
+    """Writes the posteriors of a test, whole or not at all."""
+    card = {"format_version": 1, "members": [asdict(member) for member in result.members]} | {
+        name: getattr(result, name)
+        for name in ("names", "classes", "split", "data", "fingerprint", "seconds", "skipped")
+    }
+    tensors: dict[str, ndarray] = {
+        "posteriors": np.ascontiguousarray(result.posteriors, dtype=np.float32),
+        "labels": np.ascontiguousarray(result.labels, dtype=np.int64),
+    }
+    try:
+        with atomic_write(Path(file)) as temporary:
+            save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(card)})
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
+
+def load_posteriors(file: str | Path) -> Result:
+    """Reads saved posteriors."""
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"no such file: {path}")
+    try:
+        metadata = _read_metadata(path)
+        if _METADATA_KEY not in metadata:
+            raise UserError(f"{path} holds no posteriors: give a file that evaluate --save wrote")
+        card = _Card.model_validate(json.loads(metadata[_METADATA_KEY]))
+        with safe_open(path, framework="np") as opened:
+            posteriors, labels = opened.get_tensor("posteriors"), opened.get_tensor("labels")
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
+        raise UserError(f"{path}: what it says of itself is not readable at {field}: {problem['msg']}") from error
+    except (SafetensorError, OSError, json.JSONDecodeError, TypeError) as error:
+        raise UserError(f"{path} is damaged or cut short ({error}): evaluate again") from error
+    _check(path, card, posteriors, labels)
+    described = {name: value for name, value in card if name != "format_version"}
+    return Result(posteriors=posteriors, labels=labels, **described)
+
+
+def _check(path: Path, card: _Card, posteriors: ndarray, labels: ndarray) -> None:
+    shape = (len(card.names), len(card.classes))
+    reason = None
+    if posteriors.shape != shape or posteriors.dtype != np.float32:
+        reason = f"posteriors are {posteriors.dtype} of shape {posteriors.shape}, not float32 of {shape}"
+    elif labels.shape != shape[:1] or labels.dtype != np.int64:
+        reason = f"labels are {labels.dtype} of shape {labels.shape}, not int64 of {shape[:1]}"
+    elif not len(labels) or not card.members:
+        reason = "it holds nothing"
+    elif labels.min() < 0 or labels.max() >= shape[1]:
+        reason = f"a label is not in 0..{shape[1] - 1}"
+    if reason:
+        raise UserError(f"{path} is damaged: {reason}: evaluate again")

@@ -1,13 +1,16 @@
 """Tiles against the whole image, in float64; the score map against the net on single windows."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verydeep.evaluation.posteriors import dense_scores, features_with_ceiling, last_map
-from verydeep.evaluation.tiling import map_macs, margin, mean_scores, spans, tiles
+from verydeep.device import fp32_choice
 from verydeep.nets.net import VeryDeep
+from verydeep.paper.constants import TOTAL_STRIDE
+from verydeep.speed.backend import TorchBackend, _rounding_up
+from verydeep.testing.tiling import head_in_parts, margin, pool5_map, score_map, spans, tiles, widest_margin
 
 
 def make_net(architecture="A", crop=64, batch_norm=True):
@@ -25,14 +28,37 @@ def images_of(height, width, seed=0):
     return torch.randint(0, 256, (1, 3, height, width), generator=torch.Generator().manual_seed(seed)).double()
 
 
+def pixels_of(images):
+    return images.permute(0, 2, 3, 1).numpy().astype(np.uint8)
+
+
+class Exact:
+    """A backend in float64."""
+
+    layers, num_classes = ("pool5", "fc8"), 3
+
+    def __init__(self, net):
+        self.net, self.crop = net, net.geometry.crop
+
+    def maps(self, images, layer="fc8"):
+        compute = self.net.features if layer == "pool5" else self.net.score_map
+        with torch.inference_mode():
+            return compute(torch.from_numpy(images).permute(0, 3, 1, 2).double()).numpy()
+
+    def head(self, pool5_maps):
+        with torch.inference_mode():
+            return self.net.head(torch.from_numpy(pool5_maps)).numpy()
+
+
 @pytest.mark.parametrize(("architecture", "pixels"), [("A", 64), ("B", 64), ("D", 96), ("E", 128), ("B-5x5", 64)])
 def test_the_margin_is_what_a_place_sees_beyond_its_own_pixels(architecture, pixels):
     assert margin(VeryDeep(architecture, num_classes=2, initialisation=None).geometry) == pixels
+    assert pixels <= widest_margin() == 128
 
 
 @given(st.integers(32, 5000), st.sampled_from([64, 96, 128]), st.integers(32, 3000), st.booleans())
-def test_spans_cover_every_place_once_and_fit(side, margin, most, ceil):
-    found = spans(side, margin, most, ceil=ceil)
+def test_spans_cover_every_position_once_and_fit(side, margin, most, ceil):
+    found = spans(side, margin, most, rounds_up=ceil)
     places = -(-side // 32) if ceil else side // 32
     assert [place for span in found for place in range(span.first, span.last)] == list(range(places))
     for span in found:
@@ -56,16 +82,40 @@ def test_spans_cover_every_place_once_and_fit(side, margin, most, ceil):
 )
 def test_tiles_give_the_scores_of_the_whole_image(architecture, height, width, ceil):
     net, images = make_net(architecture, batch_norm=architecture == "D"), images_of(height, width)
-    rows, columns = tiles(net.geometry, height, width, ceil=ceil, most=320 * 320)
+    backend, pixels = Exact(_rounding_up(net) if ceil else net), pixels_of(images)
+    rows, columns = tiles(height, width, rounds_up=ceil, most=320 * 320)
     assert len(rows) * len(columns) > (1 if height * width > 320 * 320 else 0)
+    expected = backend.maps(pixels, "pool5")
+    found = pool5_map(backend, pixels, rounds_up=ceil, most=320 * 320)
+    assert found.shape == expected.shape
+    assert np.allclose(found, expected, rtol=1e-10, atol=1e-10)
+    scores = backend.head(expected)
+    tiled = score_map(backend, pixels, rounds_up=ceil, most=320 * 320)
+    assert tiled.shape == scores.shape
+    assert np.allclose(tiled, scores, rtol=1e-10, atol=1e-10)
+
+
+def test_a_backend_gives_the_maps_of_its_net_and_leaves_its_mode():
+    net, images = make_net().float().train(), images_of(96, 130)
+    backend = TorchBackend(net, fp32_choice("cpu"))
+    found = backend.maps(pixels_of(images))
+    assert net.training
+    assert found.dtype == np.float32
     with torch.inference_mode():
-        expected = features_with_ceiling(net, images) if ceil else net.features(images)
-        found = last_map(net, images, ceil=ceil, most=320 * 320)
-        assert found.shape == expected.shape
-        assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10)
-        scores = net.head(expected).mean((2, 3))
-        tiled = dense_scores(net, images, ceil=ceil, most=320 * 320)
-    assert torch.allclose(tiled, scores, rtol=1e-10, atol=1e-10)
+        expected = net.eval().score_map(images.float())
+        assert np.allclose(found, expected, atol=1e-5)
+        assert np.allclose(backend.head(backend.maps(pixels_of(images), "pool5")), expected, atol=1e-5)
+    assert (backend.crop, backend.num_classes, backend.layers) == (64, 3, ("pool5", "fc8"))
+
+
+def test_rounding_up_is_of_a_copy_that_shares_the_weights():
+    net = make_net().float()
+    twin = _rounding_up(net)
+    assert twin.get_parameter("conv1_1.weight") is net.get_parameter("conv1_1.weight")
+    images = images_of(65, 97).float()
+    with torch.inference_mode():
+        assert net.features(images).shape[2:] == (65 // TOTAL_STRIDE, 97 // TOTAL_STRIDE)
+        assert twin.features(images).shape[2:] == (3, 4)
 
 
 def test_too_small_a_margin_would_be_noticed():
@@ -79,11 +129,10 @@ def test_too_small_a_margin_would_be_noticed():
 
 
 @pytest.mark.parametrize("most", [1, 500, 3000, 10**9])
-def test_the_mean_over_places_can_be_taken_in_parts(most):
-    net = make_net()
-    map_ = torch.rand(2, 64, 7, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    with torch.inference_mode():
-        assert torch.allclose(mean_scores(net, map_, most), net.head(map_).mean((2, 3)), rtol=1e-12)
+def test_the_score_map_can_be_computed_in_parts(most):
+    backend = Exact(make_net())
+    map_ = torch.rand(2, 64, 7, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64).numpy()
+    assert np.allclose(head_in_parts(backend, map_, most), backend.head(map_), rtol=1e-12)
 
 
 def unpadded_scores(net, window):
@@ -111,10 +160,7 @@ def test_an_inner_place_of_the_score_map_is_the_net_on_its_window_where_nothing_
 
 
 def test_memory_stays_bounded_for_a_large_photograph():
-    geometry = VeryDeep("D", num_classes=2, initialisation=None).geometry
-    rows, columns = tiles(geometry, 4000, 6000)
-    for row in rows:
-        for column in columns:
-            assert (row.stop - row.start) * (column.stop - column.start) <= 2**21
-    overlap = map_macs(geometry, 4000, 6000) / map_macs(geometry, 4000, 6000, most=10**9)
-    assert 1 < overlap < 1.5
+    rows, columns = tiles(4000, 6000)
+    sizes = [(row.stop - row.start) * (column.stop - column.start) for row in rows for column in columns]
+    assert max(sizes) <= 2**21
+    assert 1 < sum(sizes) / (4000 * 6000) < 1.5

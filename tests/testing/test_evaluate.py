@@ -9,9 +9,6 @@ import torch
 from conftest import centre_crop, picture
 from verydeep.data.open import open_data
 from verydeep.errors import UsageError, UserError
-from verydeep.evaluation.evaluate import evaluate
-from verydeep.evaluation.measure import measure_posteriors, posterior
-from verydeep.evaluation.protocols import PROTOCOLS
 from verydeep.images.geometry import rescale
 from verydeep.images.resample import find_library
 from verydeep.nets.model_card import make_card
@@ -19,6 +16,10 @@ from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.accelerate import Accelerated, accelerate, fastest
 from verydeep.speed.library import NoKernelError, find_kernel
+from verydeep.testing import evaluate as evaluate_module
+from verydeep.testing.classifier import posterior
+from verydeep.testing.evaluate import evaluate, evaluate_each
+from verydeep.testing.protocols import PROTOCOLS
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def test_the_centre_of_a_long_image_is_that_of_its_whole(net, monkeypatch):
         long = picture(5, *size)
         expected = posterior(net, long, protocol="centre", test_scales=[64])
         with monkeypatch.context() as patch:
-            patch.setattr("verydeep.images.geometry.MOST_PIXELS", 100_000)
+            patch.setattr("verydeep.data.images.MOST_PIXELS", 100_000)
             found = posterior(net, long, protocol="centre", test_scales=[64])
         assert np.allclose(found, expected, atol=0.02)
 
@@ -228,19 +229,19 @@ needs_kernel = pytest.mark.skipif(not has_kernel(), reason="the kernel was not b
 @needs_kernel
 @pytest.mark.parametrize("protocol", list(PROTOCOLS))
 def test_the_kernel_gives_the_posteriors_of_the_net(monkeypatch, net, data, protocol):
-    computed = []
+    backends, real = [], evaluate_module.measure
 
-    def measure(computing, *others):
-        computed.append(computing)
-        return measure_posteriors(computing, *others)
+    def measure(backend, *others, **options):
+        backends.append(backend)
+        return real(backend, *others, **options)
 
-    monkeypatch.setattr("verydeep.evaluation.evaluate.measure_posteriors", measure)
+    monkeypatch.setattr(evaluate_module, "measure", measure)
     fast = evaluate(net, data, protocol=protocol).posteriors
     monkeypatch.setenv("VERYDEEP_KERNEL", "none")
     plain = evaluate(net.train(), data, protocol=protocol).posteriors
     assert net.training
-    assert isinstance(computed[0], Accelerated)
-    assert computed[1] is net
+    assert isinstance(backends[0]._net, Accelerated) == (protocol != "caffe")
+    assert isinstance(backends[1]._net, VeryDeep)
     np.testing.assert_allclose(fast, plain, atol=1e-6)
 
 
@@ -260,5 +261,48 @@ def test_a_net_that_the_kernel_cannot_take_is_tested_all_the_same(net):
 
 def test_mirror_images_share_a_batch_only_where_there_is_room(monkeypatch, net, data):
     together = evaluate(net, data, protocol="single").posteriors
-    monkeypatch.setattr("verydeep.evaluation.measure.BATCH_PIXELS", 64 * 64)
+    monkeypatch.setattr("verydeep.testing.measure.BATCH_PIXELS", 64 * 64)
     np.testing.assert_allclose(evaluate(net, data, protocol="single").posteriors, together, atol=1e-6)
+
+
+def test_several_protocols_in_one_pass_are_each_alone_and_compute_each_map_once(monkeypatch, net, data):
+    images, decoded, computed = data.split("test"), [], []
+    real_pixels, real_score_map = type(images).pixels, VeryDeep.score_map
+
+    def pixels(self, index):
+        decoded.append(self.names[index])
+        return real_pixels(self, index)
+
+    def score_map(self, images):
+        computed.extend([tuple(images.shape[2:])] * len(images))
+        return real_score_map(self, images)
+
+    alone = [evaluate(net, images, protocol=name).posteriors for name in PROTOCOLS]
+    monkeypatch.setenv("VERYDEEP_KERNEL", "none")
+    monkeypatch.setattr(type(images), "pixels", pixels)
+    (together,) = evaluate_each([net], images, list(PROTOCOLS))
+    assert [result.protocol for result in together] == list(PROTOCOLS)
+    for one, result in zip(alone, together, strict=True):
+        np.testing.assert_allclose(result.posteriors, one, atol=1e-6)
+    assert sorted(decoded) == sorted([*images.names] * 2)  # once for all, and once for caffe, whose net is another
+    monkeypatch.setattr(VeryDeep, "score_map", score_map)
+    dense = ["single", "multi-scale", "multi-crop", "dense+multi-crop"]
+    net.train_scale = (64, 64)  # the scale of single is one of those of multi-scale
+    evaluate_each([net], images, dense)
+    assert len(computed) == 2 * len(images) * 3 * (1 + 25)
+
+
+def test_seconds_are_those_of_the_protocol_alone(net, data):
+    ((centre, crops),) = evaluate_each([net], data.split("test"), ["centre", "multi-crop"])
+    assert 0 < centre.seconds < crops.seconds
+
+
+def test_a_single_position_is_remarked_on(net, data):
+    told = []
+    evaluate(net, data.val, test_scales=[32], note=told.append)
+    (remark,) = told
+    assert "single position" in remark
+    assert "--test-scales of 64 or more" in remark
+    for protocol, scales in (("single", [64]), ("centre", [32])):
+        evaluate(net, data.val, protocol=protocol, test_scales=scales, note=told.append)
+    assert told == [remark]

@@ -1,31 +1,41 @@
-"""Nets, images and a protocol become error rates."""
+"""Nets, images and protocols become error rates."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import torch
+from numpy import ndarray
 
 from verydeep.data.dataset import DataSet
 from verydeep.data.folder import class_folders, image_files
 from verydeep.data.image_set import ImageSet
 from verydeep.data.open import open_data
-from verydeep.device import Compute, find_device
+from verydeep.device import Compute, find_device, fp32_choice
 from verydeep.errors import UserError
-from verydeep.evaluation.measure import Note, measure_posteriors
-from verydeep.evaluation.measure import posterior as posterior
-from verydeep.evaluation.protocols import Protocol, check_scales, find_protocol
-from verydeep.evaluation.result import LabelledImages, Member, check_alike, fuse
-from verydeep.evaluation.result import Result as Result
-from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors
 from verydeep.images.decode import DAMAGED_REMEDY, DamagedImageError, is_image_file
 from verydeep.nets.net import VeryDeep
+from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.progress import Progress, ignore_progress
-from verydeep.speed.accelerate import fastest
+from verydeep.speed.backend import make_backend
+from verydeep.testing.measure import MeanPosterior, Measured, measure
+from verydeep.testing.protocols import Protocol, ProtocolAt, at_scales, find_protocol
+from verydeep.testing.result import (
+    LabelledImages,
+    Member,
+    Result,
+    check_alike,
+    fuse,
+    is_saved_posteriors,
+    load_posteriors,
+)
 from verydeep.weights.resolve import load, read_card
 
 Model = VeryDeep | str | Path
 """A net, a model file, a run folder or a file of saved posteriors."""
+
+Note = Callable[[str], None]
+"""Called with a line worth reading."""
 
 
 def evaluate(
@@ -52,7 +62,7 @@ def evaluate(
         device: cpu, cuda or mps; by default the fastest there is.
         skip_damaged: leave damaged images out and name them, instead of failing.
         progress: told how far it is.
-        note: told what it will cost, before it begins.
+        note: told what a reader of the errors should know.
 
     Raises:
         UserError: a model, the data or an image cannot be used; the classes are not the net's; or saved posteriors
@@ -62,67 +72,65 @@ def evaluate(
     Paper: section 3.2, section 4.
     """
     models = [model] if isinstance(model, VeryDeep | str | Path) else list(model)
-    return fuse(
-        evaluate_each(
-            models,
-            data,
-            protocol=protocol,
-            test_scales=test_scales,
-            split=split,
-            device=device,
-            skip_damaged=skip_damaged,
-            progress=progress,
-            note=note,
-        )
+    results = evaluate_each(
+        models,
+        data,
+        [protocol],
+        test_scales=test_scales,
+        split=split,
+        device=device,
+        skip_damaged=skip_damaged,
+        progress=progress,
+        note=note,
     )
+    return fuse([result for (result,) in results])
 
 
 def evaluate_each(
     models: Sequence[Model],
-    data: str | Path | DataSet | ImageSet | None = None,
+    data: str | Path | DataSet | ImageSet | None,
+    protocols: Sequence[str],
     *,
-    protocol: str = "single",
     test_scales: Sequence[int] | None = None,
     split: str | None = None,
     device: str | None = None,
     skip_damaged: bool = False,
     progress: Progress = ignore_progress,
     note: Note | None = None,
-) -> list[Result]:
-    """Measures the error rates of several nets on the same images; as ``evaluate``, not fused.
+) -> list[list[Result]]:
+    """Measures the error rates of several nets on the same images, otherwise as ``evaluate``.
 
-    Raises:
-        UserError: as ``evaluate``.
-        UsageError: as ``evaluate``.
+    A net is tested by all protocols in one pass over the images. A file of saved posteriors has its own protocol.
+
+    Returns:
+        For each model its results by the protocols.
     """
-    find_protocol(protocol)
+    rows = [find_protocol(name) for name in protocols]
     saved = {
-        number: load_posteriors(one)
+        number: [load_posteriors(one)]
         for number, one in enumerate(models)
         if not isinstance(one, VeryDeep) and is_saved_posteriors(one)
     }
     if data is None and len(saved) < len(models):
         raise UserError("which data? Only files of saved posteriors need none")
-    opened = None if data is None else _open(data, split, skip_damaged, progress)
-    if opened is None:
+    if data is None:
         return list(saved.values())
-    for result in saved.values():
-        check_alike(result, opened.described)
-    ready = {  # every mistake is told before the first net is tested
-        number: _prepare(one, opened.images, protocol, test_scales)
-        for number, one in enumerate(models)
-        if number not in saved
+    images, described = _open(data, split, skip_damaged, progress)
+    for (result,) in saved.values():
+        check_alike(result, described)
+    nets = {  # every error is raised before the first net is tested
+        number: _Tested.of(one, images, rows, test_scales) for number, one in enumerate(models) if number not in saved
     }
-    choice = Compute(device=find_device(device), precision="fp32", channels_last=True, threads=torch.get_num_threads())
+    choice = fp32_choice(find_device(device))
     return [
-        saved[number] if number in saved else ready[number].test(opened, choice, progress, note)
+        saved[number] if number in saved else nets[number].results(images, described, choice, progress, note)
         for number in range(len(models))
     ]
 
 
 def _open(
     data: str | Path | DataSet | ImageSet, split: str | None, skip_damaged: bool, progress: Progress
-) -> "_Opened":
+) -> tuple[ImageSet, LabelledImages]:
     name = fingerprint = ""
     if isinstance(data, ImageSet):
         images = data
@@ -141,13 +149,7 @@ def _open(
         fingerprint=fingerprint,
         skipped=skipped,
     )
-    return _Opened(images, described)
-
-
-@dataclass(frozen=True)
-class _Opened:
-    images: ImageSet
-    described: LabelledImages
+    return images, described
 
 
 def _check_labelled(path: Path) -> None:
@@ -162,54 +164,61 @@ def _check_labelled(path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Ready:
-    """A net that can be tested."""
+class _Tested:
+    """A net and how it is tested."""
 
     net: VeryDeep
     name: str
     selected_on: str | None
-    protocol: Protocol
-    scales: tuple[int, ...]
+    tests: tuple[ProtocolAt, ...]
 
-    def test(self, opened: _Opened, choice: Compute, progress: Progress, note: Note | None) -> Result:
-        computing = fastest(self.net) if choice.device == "cpu" else self.net
-        try:
-            measured = measure_posteriors(computing, opened.images, self.protocol, self.scales, choice, progress, note)
-        except DamagedImageError as error:
-            raise DamagedImageError(f"{error}; {DAMAGED_REMEDY}") from error
+    @staticmethod
+    def of(
+        model: Model, images: ImageSet, protocols: Sequence[Protocol], test_scales: Sequence[int] | None
+    ) -> "_Tested":
+        if isinstance(model, VeryDeep):
+            net, name, selected = model, "", None
+        else:
+            net, name, selected = load(model), str(model), read_card(model).selected_on
+        check_classes(net, images)
+        return _Tested(net, name, selected, tuple(at_scales(row, net, test_scales) for row in protocols))
+
+    def results(
+        self, images: ImageSet, described: LabelledImages, choice: Compute, progress: Progress, note: Note | None
+    ) -> list[Result]:
+        found: dict[ProtocolAt, Result] = {}
+        for rounds_up in (False, True):
+            tests = [test for test in self.tests if test.protocol.rounds_up == rounds_up]
+            if not tests:
+                continue
+            backend = make_backend(self.net, choice, rounds_up=rounds_up)
+            reduction = functools.partial(MeanPosterior, len(images), backend.num_classes)
+            try:
+                measured = measure(backend, images, tests, reduction, mirror=self.net.mirror, progress=progress)
+            except DamagedImageError as error:
+                raise DamagedImageError(f"{error}; {DAMAGED_REMEDY}") from error
+            found |= {test: self._result(test, one, described) for test, one in zip(tests, measured, strict=True)}
+            if note is not None and any(one.is_one_position for one in measured):
+                note(
+                    "every score map has a single position at these sizes, so that dense testing sees no more than the "
+                    f"centre of an image: give --test-scales of {backend.crop + TOTAL_STRIDE} or more"
+                )
+        return [found[test] for test in self.tests]
+
+    def _result(self, test: ProtocolAt, measured: Measured[ndarray], described: LabelledImages) -> Result:
         member = Member(
             model=self.name,
             architecture=self.net.geometry.architecture.name,
-            protocol=self.protocol.name,
-            test_scales=self.scales,
+            protocol=test.protocol.name,
+            test_scales=test.scales,
             selected_on=self.selected_on,
-            cost=measured.cost,
         )
-        return Result(
-            **{part.name: getattr(opened.described, part.name) for part in fields(opened.described)},
-            posteriors=measured.posteriors,
-            members=(member,),
-            seconds=measured.seconds,
-        )
-
-
-def _prepare(model: Model, images: ImageSet, protocol: str, test_scales: Sequence[int] | None) -> _Ready:
-    row = find_protocol(protocol)
-    if isinstance(model, VeryDeep):
-        net, name, selected = model, "", None
-    else:
-        net, name, selected = load(model), str(model), read_card(model).selected_on
-    check_classes(net, images)
-    scales = row.test_scales(net) if test_scales is None else check_scales(net, test_scales)
-    return _Ready(net, name, selected, row, scales)
+        of_images = {part.name: getattr(described, part.name) for part in fields(described)}
+        return Result(**of_images, posteriors=measured.kept, members=(member,), seconds=measured.seconds)
 
 
 def check_classes(net: VeryDeep, images: ImageSet) -> None:
-    """Checks that the scores of a net mean the classes of the images.
-
-    Raises:
-        UserError: they do not; the message names a class that differs. Or the net gives no scores.
-    """
+    """Checks that the scores of a net mean the classes of the images."""
     net.require_scores()
     if net.geometry.num_classes != len(images.classes):
         raise UserError(

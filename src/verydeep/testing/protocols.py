@@ -3,15 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, UInt8
+from numpy import ndarray
 
 from verydeep.errors import UsageError
-from verydeep.evaluation import posteriors
 from verydeep.images import views
 from verydeep.nets.architecture import scaled_length
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.accelerate import Computing
+from verydeep.speed.backend import Backend
+from verydeep.testing.tiling import adaptive_score_map, score_map, score_map_rounded_up
 
 _SCALE_STEP = 32
 """Distance of the test scales of a net trained at one S, pixels at crop 224 (section 4.2)."""
@@ -24,21 +24,23 @@ class Method:
     Attributes:
         view: gives the parts.
         parts: how many there are, mirrored ones not counted.
-        posteriors: class posteriors of parts of one shape.
-        ceil: whether pooling rounds sizes up.
-        is_dense: whether a part may have more than one place in the score map.
+        score_map: computes the class score maps of parts of one shape.
+        rounds_up: whether the backend is to be made of a net whose pooling rounds sizes up.
+        is_dense: whether a part may have more than one position in the score map.
     """
 
     view: views.View
     parts: int
-    posteriors: Callable[[Computing, Tensor], Float[Tensor, "n k"]]
-    ceil: bool = False
+    score_map: Callable[[Backend, UInt8[ndarray, "n h w 3"]], Float[ndarray, "n k i j"]] = score_map
+    rounds_up: bool = False
     is_dense: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """A way of testing: the mean over methods of the means over test scales, parts and their mirror images.
+
+    Choice: the mean over positions is taken of the scores, and then the soft-max; all other means are of posteriors.
 
     Attributes:
         name: of the protocol.
@@ -54,6 +56,16 @@ class Protocol:
     several_scales: bool = False
     mirrored: bool = True
 
+    @property
+    def rounds_up(self) -> bool:
+        """Whether it needs a net whose pooling rounds sizes up."""
+        return any(method.rounds_up for method in self.methods)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether score maps may have several positions in all its methods."""
+        return all(method.is_dense for method in self.methods)
+
     def test_scales(self, net: VeryDeep) -> tuple[int, ...]:
         """The test scales Q for a net, where none are given."""
         return default_test_scales(net) if self.several_scales else (default_test_scale(net),)
@@ -64,24 +76,24 @@ class Protocol:
         return (1 + mirrored) * len(scales) * sum(method.parts for method in self.methods)
 
 
-_DENSE = Method(view=views.whole, parts=1, posteriors=posteriors.of_scores, is_dense=True)
-_GRID = Method(view=views.grid, parts=views.GRID_SIDE**2, posteriors=posteriors.of_scores)
+_DENSE = Method(view=views.whole, parts=1, is_dense=True)
+_GRID = Method(view=views.grid, parts=views.GRID_SIDE**2)
 
 _ROWS = (
     Protocol(
         name="centre",
         remark="the central crop of the image rescaled to Q",
-        methods=(Method(view=views.centre, parts=1, posteriors=posteriors.of_scores),),
+        methods=(Method(view=views.centre, parts=1),),
         mirrored=False,
     ),
     Protocol(
         name="ten-crop",
         remark="the crops at the corners and the centre of the image rescaled to Q, and their mirror images",
-        methods=(Method(view=views.corners_and_centre, parts=5, posteriors=posteriors.of_scores),),
+        methods=(Method(view=views.corners_and_centre, parts=5),),
     ),
     Protocol(
         name="single",
-        remark="dense: the whole image rescaled to Q and its mirror image, scores averaged over places (section 3.2)",
+        remark="dense: the whole image rescaled to Q, and its mirror image, the mean over positions (section 3.2)",
         methods=(_DENSE,),
     ),
     Protocol(
@@ -105,14 +117,12 @@ _ROWS = (
     Protocol(
         name="caffe",
         remark="dense, with pooling that rounds sizes up as in the authors' Caffe, and nothing trimmed",
-        methods=(
-            Method(view=views.untrimmed, parts=1, posteriors=posteriors.of_ceiling_scores, ceil=True, is_dense=True),
-        ),
+        methods=(Method(view=views.untrimmed, parts=1, score_map=score_map_rounded_up, rounds_up=True, is_dense=True),),
     ),
     Protocol(
         name="adaptive",
         remark="the whole image rescaled to Q, its last map pooled to fc6's size, as torchvision's VGG does",
-        methods=(Method(view=views.untrimmed, parts=1, posteriors=posteriors.of_adaptive_scores),),
+        methods=(Method(view=views.untrimmed, parts=1, score_map=adaptive_score_map),),
         mirrored=False,
     ),
 )
@@ -122,11 +132,7 @@ PROTOCOLS: dict[str, Protocol] = {row.name: row for row in _ROWS}
 
 
 def find_protocol(name: str) -> Protocol:
-    """Finds a protocol by name.
-
-    Raises:
-        UsageError: there is none of this name.
-    """
+    """Finds a protocol by name."""
     if name not in PROTOCOLS:
         raise UsageError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
@@ -155,11 +161,7 @@ def default_test_scales(net: VeryDeep) -> tuple[int, ...]:
 
 
 def check_scales(net: VeryDeep, scales: Sequence[int]) -> tuple[int, ...]:
-    """Checks that test scales leave room for the crop, and that none would count twice.
-
-    Raises:
-        UsageError: they do not, or there are none.
-    """
+    """Checks that test scales leave room for the crop, and that none would count twice."""
     crop = net.geometry.crop
     if not scales:
         raise UsageError("no test scales: give one or more, such as 256,384,512")
@@ -169,3 +171,17 @@ def check_scales(net: VeryDeep, scales: Sequence[int]) -> tuple[int, ...]:
         if list(scales).count(scale) > 1:
             raise UsageError(f"test scale {scale} is given twice: give each once, they count alike")
     return tuple(scales)
+
+
+@dataclass(frozen=True)
+class ProtocolAt:
+    """A protocol at test scales Q, pixels."""
+
+    protocol: Protocol
+    scales: tuple[int, ...]
+
+
+def at_scales(protocol: Protocol, net: VeryDeep, test_scales: Sequence[int] | None = None) -> ProtocolAt:
+    """Gives a protocol its test scales for a net: those given, else what it says for the net's training scale."""
+    scales = protocol.test_scales(net) if test_scales is None else check_scales(net, test_scales)
+    return ProtocolAt(protocol, scales)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from verydeep.evaluation.protocols import PROTOCOLS, default_test_scale, default_test_scales
 from verydeep.nets.net import VeryDeep
+from verydeep.testing.protocols import PROTOCOLS, default_test_scale, default_test_scales
 
 
 def net_of(crop, train_scale):

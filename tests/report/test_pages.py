@@ -13,15 +13,14 @@ from sklearn.metrics import confusion_matrix, recall_score
 
 from browser import chromium, opened
 from conftest import scene
+from verydeep.cli.evaluation_report import errors_of, page_of_result
 from verydeep.data.open import open_data
-from verydeep.evaluation.evaluate import evaluate
-from verydeep.evaluation.result import Member, Result
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
-from verydeep.report.charts import chart, confusion
-from verydeep.report.class_errors import class_errors, confusion_counts
-from verydeep.report.report import Report, page, write_report
-from verydeep.report.worst import worst_mistakes
+from verydeep.report.pages import page_text, write_page
+from verydeep.testing.evaluate import evaluate
+from verydeep.testing.metrics import confusion_counts, errors_by_class
+from verydeep.testing.result import Member, Result
 from verydeep.training.health import Finding
 
 HOSTILE = "<script>alert('red')</script> & co"
@@ -43,6 +42,32 @@ def made_up(num_images, num_classes):
         split="test",
         seconds=1.0,
     )
+
+
+class NoImages:
+    """Images of which nothing can be seen."""
+
+    def __init__(self, result):
+        self.result = result
+
+    def __len__(self):
+        return len(self.result.labels)
+
+    def read(self, index):
+        return Image.new("RGB", (40, 30))
+
+
+def page(result, title="t", selected_on=None, images=None, net=None, log=(), commands=(), facts=None):
+    errors = errors_of(result, images or NoImages(result), net)
+    return page_of_result(title, result, errors, selected_on=selected_on, log=log, commands=commands, facts=facts or {})
+
+
+def text_of(result, **options):
+    return page_text(page(result, **options))
+
+
+def worst_of(result, images, net=None):
+    return errors_of(result, images, net).worst
 
 
 def log(epochs, **findings):
@@ -77,15 +102,15 @@ def model(tmp_path, photos):
 def test_errors_by_class_and_confusion_equal_scikit_learns():
     result = made_up(400, 7)
     said = result.posteriors.argmax(1)
-    counts = confusion_counts(result, range(7))
+    counts = confusion_counts(result.posteriors, result.labels, range(7))
     np.testing.assert_array_equal(counts[:, :-1], confusion_matrix(result.labels, said))
     assert not counts[:, -1].any()
-    few = confusion_counts(result, [5, 2])
+    few = confusion_counts(result.posteriors, result.labels, [5, 2])
     whole = confusion_matrix(result.labels, said)
     np.testing.assert_array_equal(few[:, :2], whole[np.ix_([5, 2], [5, 2])])
     np.testing.assert_array_equal(few.sum(1), whole[[5, 2]].sum(1))
     recalls = recall_score(result.labels, said, average=None)
-    errors = class_errors(result)
+    errors = errors_by_class(result.posteriors, result.labels, result.classes)
     assert [each.error for each in errors] == sorted((each.error for each in errors), reverse=True)
     for each in errors:
         assert each.error == pytest.approx(1 - recalls[each.index])
@@ -100,41 +125,41 @@ def test_a_class_without_images_or_mistakes():
     result.posteriors[:] = 0.01
     result.labels[:] = [0, 0, 2]
     result.posteriors[range(3), [0, 0, 3]] = 0.9
-    worst, best = class_errors(result)
+    worst, best = errors_by_class(result.posteriors, result.labels, result.classes)
     assert (worst.name, worst.taken_for, worst.times, worst.error) == ("class 2", "class 3", 1, 1.0)
     assert (best.name, best.taken_for, best.times, best.error) == ("class 0", None, 0, 0.0)
-    assert "class 1" not in page(Report(title="t", result=result, selected_on=None))
+    assert "class 1" not in text_of(result)
 
 
-def test_the_worst_mistakes_are_those_of_most_confidence(photos, model):
+def test_the_worst_errors_are_those_of_most_confidence(photos, model):
     images = open_data(photos).split("test")
     result = evaluate(model, images)
     wrong = np.flatnonzero(result.posteriors.argmax(1) != result.labels)
     assert len(wrong)
-    mistakes = worst_mistakes(result, images, None, most=3)
-    confidences = sorted(result.posteriors[wrong].max(1), reverse=True)[:3]
-    assert [each.posterior for each in mistakes] == pytest.approx([float(confidence) for confidence in confidences])
-    for each in mistakes:
+    found = worst_of(result, images)
+    confidences = sorted(result.posteriors[wrong].max(1), reverse=True)[:12]
+    assert [each.posterior for each in found] == pytest.approx([float(confidence) for confidence in confidences])
+    for each in found:
         index = result.names.index(each.name)
         assert result.classes[result.labels[index]] == each.true != each.taken_for
         with Image.open(io.BytesIO(base64.b64decode(each.picture.partition(",")[2]))) as picture:
             assert picture.format == "JPEG"
             whole = images.read(index)
             assert picture.width / picture.height == pytest.approx(whole.width / whole.height, rel=0.02)
-    assert len(worst_mistakes(result, images, None)) == min(12, len(wrong))
+    assert len(found) == min(12, len(wrong))
 
 
-def test_a_net_without_mistakes_shows_none(photos, model):
+def test_a_net_without_errors_shows_none(photos, model):
     images = open_data(photos).split("test")
     result = evaluate(model, images)
     result.labels[:] = result.posteriors.argmax(1)
-    assert worst_mistakes(result, images, None) == []
-    assert "worst mistakes" not in page(Report(title="t", result=result, selected_on=None))
+    assert worst_of(result, images) == []
+    assert "worst errors" not in text_of(result, images=images)
 
 
 def test_a_thousand_classes_stay_a_page():
     result = made_up(3000, 1000)
-    text = page(Report(title="many", result=result, selected_on=None))
+    text = text_of(result, title="many")
     assert len(text) < 400_000
     assert "The worst 30 of 9" in text  # some of the 1000 have no image
     assert text.count("<tr><td>") == 30
@@ -144,42 +169,21 @@ def test_a_thousand_classes_stay_a_page():
 
 def test_findings_are_told_once_and_escaped():
     stuck = Finding("stuck", "the loss has been <2.303>", "too deep", "take batch norm (--batch-norm)")
-    text = page(Report(title="t", result=made_up(9, 3), selected_on="val", log=log(6, e2=stuck, e4=stuck, e6=stuck)))
+    text = text_of(made_up(9, 3), selected_on="val", log=log(6, e2=stuck, e4=stuck, e6=stuck))
     assert text.count("The loss has been &lt;2.303&gt;.") == 1
     assert "3 times, epochs 2 to 6" in text
-    healthy = Report(title="t", result=made_up(9, 3), selected_on=None, log=log(2))
-    assert "What the training ran into" not in page(healthy)
+    assert "What the training ran into" not in text_of(made_up(9, 3), log=log(2))
 
 
 def test_what_the_figures_were_selected_on_is_said():
     result = made_up(9, 3)
-    assert "Measured on test images, which the net did not learn from. The weights were selected on val" in page(
-        Report(title="t", result=result, selected_on="val")
+    assert "Measured on test images, which the net did not learn from. The weights were selected on val" in text_of(
+        result, selected_on="val"
     )
+    assert "selected" not in text_of(result)
     object.__setattr__(result, "split", "val")
-    assert "expect a higher error" in page(Report(title="t", result=result, selected_on="val"))
-    assert "Nothing was selected on them" in page(Report(title="t", result=result, selected_on=None))
-
-
-def test_a_chart_has_round_ticks_and_every_finite_value():
-    drawn = chart("error", "%", {"one": [80.0, 40.0, float("nan"), 10.0], "two": [1.0]})
-    assert re.findall(r">(\d+)%<", drawn) == ["0", "20", "40", "60", "80"]
-    assert drawn.count("<circle") == 4
-    assert "nan" not in drawn
-    lines = [line.split() for line in re.findall(r'points="([^"]+)"', drawn)]
-    heights = [float(point.split(",")[1]) for point in lines[0]]
-    assert heights == sorted(heights)  # a smaller error lies lower
-    top, _, bottom = heights
-    assert (heights[1] - top) / (bottom - top) == pytest.approx((80 - 40) / (80 - 10), abs=0.01)
-    for values in ([0.0], [float("nan")], [1e-9], [3e7, 2.0], [1.0]):
-        assert "<svg" in chart("t", "", {"x": values})
-
-
-def test_a_cell_of_the_confusion_matrix_says_what_it_is():
-    drawn = confusion(["a<b", "c"], ["a<b", "c"], np.array([[3, 1], [0, 2]]))
-    assert "a&lt;b taken for c: 1 of 4 (25%)" in drawn
-    assert "a<b" not in drawn
-    assert drawn.count("<rect") == 4
+    assert "expect a higher error" in text_of(result, selected_on="val")
+    assert "Nothing was selected on them" in text_of(result)
 
 
 @pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
@@ -187,22 +191,23 @@ def test_a_cell_of_the_confusion_matrix_says_what_it_is():
 def test_the_page_opens_in_a_browser_without_a_network(photos, model, tmp_path, width):
     images = open_data(photos).split("test")
     result = evaluate(model, images)
-    mistakes = worst_mistakes(result, images, VeryDeep("A", num_classes=2, crop=32, width=0.125))
-    report = Report(
+    made = page(
+        result,
         title=f"A on {HOSTILE}",
-        result=result,
         selected_on="val",
-        mistakes=mistakes,
+        images=images,
+        net=VeryDeep("A", num_classes=2, crop=32, width=0.125),
         log=log(5, e3=Finding("stuck", HOSTILE, "it means", "it helps")),
         commands=[f"verydeep train '{HOSTILE}'"],
         facts={"The data": {"contents": HOSTILE, "width": 0.5, "scales": [256, 512], "mirror": True, "none": None}},
     )
-    file = write_report(tmp_path / "report.html", report)
+    file = write_page(tmp_path / "report.html", made)
+    number = int((result.posteriors.argmax(1) != result.labels).sum())
     dark = opened(file, viewport={"width": width, "height": 800}, color_scheme="dark")
     messages, requests, widths, seen = opened(file, viewport={"width": width, "height": 800}, color_scheme="light")
     assert messages == dark[0] == []
     assert [url for url in requests if not url.startswith("data:")] == [file.absolute().as_uri()]
-    assert len(widths) == 2 * len(mistakes) > 0
+    assert len(widths) == 2 * min(12, number) > 0
     assert min(widths) > 50
     assert seen["title"] == f"A on {HOSTILE}"
     assert seen["scripts"] == 0

@@ -159,7 +159,7 @@ def test_the_centre_of_a_long_image_is_that_of_its_whole(net, monkeypatch):
         long = picture(5, *size)
         expected = posterior(net, long, protocol="centre", test_scales=[64])
         with monkeypatch.context() as patch:
-            patch.setattr("verydeep.data.images.MOST_PIXELS", 100_000)
+            patch.setattr("verydeep.images.geometry.MOST_PIXELS", 100_000)
             found = posterior(net, long, protocol="centre", test_scales=[64])
         assert np.allclose(found, expected, atol=0.02)
 

@@ -51,7 +51,7 @@ def out(photos, tmp_path):
 def nothing_held(monkeypatch, tmp_path):
     """Every use of an image reads it again; two trainings compute alike; lists of shards are kept here alone."""
     choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
-    monkeypatch.setattr("verydeep.runs.preparation.choose", lambda make_step, **asked: (choice, {}))
+    monkeypatch.setattr("verydeep.runs.preparation.choose_training", lambda *_, **asked: choice)
     monkeypatch.setattr("verydeep.runs.preparation.memory_for_images", lambda: 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 

@@ -37,9 +37,9 @@ _HOMES = {
     "ARCHITECTURES": "nets.architecture",
     "Classifier": "testing.classifier",
     "ComputeOptions": "runs.preparation",
-    "UserError": "errors",
     "PROTOCOLS": "testing.protocols",
     "RECIPES": "training.recipe",
+    "UserError": "errors",
     "VeryDeep": "nets.net",
     "accelerate": "speed.accelerate",
     "evaluate": "testing.evaluate",
@@ -57,7 +57,7 @@ _HOMES = {
     "tune_allocator": "speed.allocator",
 }
 
-_OLD_NAMES = {"ComputeOptions": "ComputeOptions", "UserError": "UserError"}
+_OLD_NAMES = {"Execution": "ComputeOptions", "MistakeError": "UserError"}
 """Names of version 0.1, kept until 0.3."""
 
 __all__ = list(_HOMES)

@@ -52,7 +52,7 @@ def read_changes(settings: Sequence[str]) -> dict[str, Any]:
 
 def fetch_weights(*models: str | None) -> None:
     """Fetches those of the models that are published names and not here yet, and shows how far that is."""
-    from verydeep.cli.weights_list import fetch_shown, is_to_fetch
+    from verydeep.cli.weights_printed import fetch_shown, is_to_fetch
 
     for model in filter(None, models):
         if is_to_fetch(model):

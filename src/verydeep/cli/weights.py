@@ -23,7 +23,7 @@ def list_(as_json: JsonOption = False) -> None:
 
     Example: verydeep weights list
     """
-    from verydeep.cli.weights_list import print_weights, weights_record
+    from verydeep.cli.weights_printed import print_weights, weights_record
     from verydeep.weights.published import PUBLISHED, weights_folder
 
     if as_json:
@@ -45,7 +45,7 @@ def fetch(
 
     Example: verydeep weights fetch imagenet-D
     """
-    from verydeep.cli.weights_list import fetch_shown
+    from verydeep.cli.weights_printed import fetch_shown
     from verydeep.weights.published import known_weights
 
     rows = [known_weights(name) for name in names]
@@ -89,9 +89,9 @@ def import_(
     """
     from verydeep.cli.terminal import reporting
     from verydeep.cli.weights_printed import print_imported
-    from verydeep.cli.weights_verb import Asked, import_weights
+    from verydeep.cli.weights_verb import ImportOptions, import_weights
 
-    asked = Asked(
+    options = ImportOptions(
         file=file,
         out=out,
         classes=classes,
@@ -106,7 +106,7 @@ def import_(
         images=images,
     )
     with reporting() as reporter:
-        imported = import_weights(asked, reporter.progress)
+        imported = import_weights(options, reporter.progress)
     if as_json:
         print_json(imported.as_record())
     else:
@@ -131,7 +131,7 @@ def export(
 
     Example: verydeep weights export vgg16.safetensors --to torchvision --out vgg16.pth
     """
-    from verydeep.cli.weights_list import fetch_shown, is_to_fetch
+    from verydeep.cli.weights_printed import fetch_shown, is_to_fetch
 
     if is_to_fetch(model):
         fetch_shown(model)

@@ -26,23 +26,8 @@ Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What ``weights import`` was asked for.
-
-    Attributes:
-        file: the third-party file.
-        out: the model file to be written.
-        classes: a text file with the names of the classes, one a line, or ``imagenet``.
-        licence: of the weights.
-        source: where they come from.
-        crop: side of the crop the net was trained on, where the file cannot tell.
-        mean: what is subtracted from the pixels, where it is not its program's usual mean.
-        divisor: what divides them, likewise.
-        bgr: whether the first convolution was trained on blue, green, red, where its program's usual order is RGB.
-        precision: in which the weights are stored.
-        verify: whether to compare with the other program.
-        images: a folder of photographs for that; by default a few drawn pictures.
-    """
+class ImportOptions:
+    """Options of ``weights import``; its help says what each is."""
 
     file: Path
     out: Path
@@ -58,11 +43,7 @@ class Asked:
     images: Path | None = None
 
     def check(self) -> None:
-        """Finds wrong use before anything is read.
-
-        Raises:
-            UsageError: options that do not go together.
-        """
+        """Raises UsageError, before anything is read, for options that do not go together."""
         if self.out.suffix != ".safetensors":
             raise UsageError(f"--out {self.out}: a model file ends in .safetensors")
         _check_other_file(self.file, self.out)
@@ -76,17 +57,9 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What became of a third-party file.
+    """What became of a third-party file: what was read, the net it made, and how far both programs agree."""
 
-    Attributes:
-        asked: what was asked for.
-        weights: what was read.
-        net: the net it made.
-        sha256: of the third-party file.
-        agreement: with the other program, where that was asked for.
-    """
-
-    asked: Asked
+    options: ImportOptions
     weights: ImportedWeights
     net: VeryDeep
     sha256: str
@@ -101,10 +74,10 @@ class Imported:
         """For JSON."""
         geometry = self.net.geometry
         return {
-            "file": str(self.asked.file),
+            "file": str(self.options.file),
             "kind": self.weights.kind,
             "sha256": self.sha256,
-            "model": str(self.asked.out),
+            "model": str(self.options.out),
             "architecture": geometry.architecture.name,
             "batch_norm": geometry.batch_norm,
             "crop": geometry.crop,
@@ -119,28 +92,29 @@ class Imported:
         }
 
 
-def import_weights(asked: Asked, progress: Progress = ignore_progress) -> Imported:
+def import_weights(options: ImportOptions, progress: Progress = ignore_progress) -> Imported:
     """Reads a third-party file, checks it, compares it where asked to, and writes a model file.
 
     Raises:
         UserError: the file cannot be read, is no net of Table 1, or disagrees with its own program.
         UsageError: options that do not go together.
     """
-    asked.check()
-    weights = read_weights(asked.file)
-    if asked.mean or asked.divisor or asked.bgr:
-        weights = weights.with_input(mean=asked.mean, divisor=asked.divisor, bgr=asked.bgr)
+    options.check()
+    weights = read_weights(options.file)
+    if options.mean or options.divisor or options.bgr:
+        weights = weights.with_input(mean=options.mean, divisor=options.divisor, bgr=options.bgr)
+    classes = None if options.classes is None else read_classes(options.classes)
     try:
-        net = assemble(weights, crop=asked.crop, classes=None if asked.classes is None else read_classes(asked.classes))
+        net = assemble(weights, crop=options.crop, classes=classes)
     except UsageError:
         raise
     except UserError as error:
-        raise UserError(f"{asked.file}: {error}") from error
-    agreement = _verify(asked, weights, net) if asked.verify else None
-    digest = digest_of(asked.file, "sha256", f"hashing {asked.file.name}", progress)
-    source = f"{asked.source or asked.file.name} ({weights.kind}, sha256 {digest})"
-    save(net, asked.out, card=make_card(net, licence=asked.licence, source=source), precision=asked.precision)
-    return Imported(asked=asked, weights=weights, net=net, sha256=digest, agreement=agreement)
+        raise UserError(f"{options.file}: {error}") from error
+    agreement = _verify(options, weights, net) if options.verify else None
+    digest = digest_of(options.file, "sha256", f"hashing {options.file.name}", progress)
+    source = f"{options.source or options.file.name} ({weights.kind}, sha256 {digest})"
+    save(net, options.out, card=make_card(net, licence=options.licence, source=source), precision=options.precision)
+    return Imported(options=options, weights=weights, net=net, sha256=digest, agreement=agreement)
 
 
 def _check_other_file(source: Path, out: Path) -> None:
@@ -148,13 +122,14 @@ def _check_other_file(source: Path, out: Path) -> None:
         raise UsageError(f"--out {out} is the file that is read: give another name, or it would be lost")
 
 
-def _verify(asked: Asked, weights: ImportedWeights, net: VeryDeep) -> Agreement:
-    images = drawn_pictures() if asked.images is None else photographs(asked.images)
-    agreement = compare(asked.file, weights, net, images)
+def _verify(options: ImportOptions, weights: ImportedWeights, net: VeryDeep) -> Agreement:
+    images = drawn_pictures() if options.images is None else photographs(options.images)
+    agreement = compare(options.file, weights, net, images)
     if not agreement.largest_difference <= MOST_DIFFERENCE:
         raise UserError(
-            f"{asked.file}: the scores differ from those of {agreement.package} by {agreement.largest_difference:.3g} "
-            f"of the largest, and rounding gives {MOST_DIFFERENCE:g} at most: nothing was written"
+            f"{options.file}: the scores differ from those of {agreement.package} by "
+            f"{agreement.largest_difference:.3g} of the largest, and rounding gives {MOST_DIFFERENCE:g} at most: "
+            "nothing was written"
         )
     return agreement
 
@@ -184,15 +159,7 @@ def read_classes(names: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written for another program.
-
-    Attributes:
-        model: the model as it was named.
-        target: the program.
-        file: what was written.
-        preprocessing: what that program has to do to an image.
-        calls: how the net is made and the file loaded there.
-    """
+    """What was written for another program, what that has to do to an image, and how it loads the file."""
 
     model: str
     target: str

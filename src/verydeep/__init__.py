@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from verydeep.nets.model_file import read_card as read_card
     from verydeep.nets.model_file import save as save
     from verydeep.nets.net import VeryDeep as VeryDeep
-    from verydeep.runs.preparation import ComputeOptions as ComputeOptions
+    from verydeep.runs.options import ComputeOptions as ComputeOptions
+    from verydeep.runs.options import TrainOptions as TrainOptions
+    from verydeep.runs.resume import resume as resume
     from verydeep.runs.start import fit as fit
-    from verydeep.runs.start import resume as resume
     from verydeep.runs.start import train as train
     from verydeep.speed.accelerate import accelerate as accelerate
     from verydeep.speed.allocator import tune_allocator as tune_allocator
@@ -35,7 +36,8 @@ __version__ = package_version()
 _HOMES = {
     "ARCHITECTURES": "nets.architecture",
     "Classifier": "testing.classifier",
-    "ComputeOptions": "runs.preparation",
+    "ComputeOptions": "runs.options",
+    "TrainOptions": "runs.options",
     "UserError": "errors",
     "PROTOCOLS": "evaluation.protocols",
     "RECIPES": "training.recipe",
@@ -49,7 +51,7 @@ _HOMES = {
     "open_data": "data.datasets",
     "posterior": "evaluation.measure",
     "read_card": "nets.model_file",
-    "resume": "runs.start",
+    "resume": "runs.resume",
     "save": "nets.model_file",
     "train": "runs.start",
     "tune_allocator": "speed.allocator",

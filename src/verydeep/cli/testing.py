@@ -162,7 +162,7 @@ def tables(
     skip_damaged = skips_damaged(damaged)
     prepare_process()
 
-    from verydeep.runs.preparation import ComputeOptions
+    from verydeep.runs.options import ComputeOptions
     from verydeep.tables.grid import Asked, named_list, scale_bounds
     from verydeep.tables.verb import plan_and_print, run, show
 

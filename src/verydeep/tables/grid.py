@@ -10,7 +10,7 @@ from verydeep.nets.architecture import Geometry, find_architecture, scaled_lengt
 from verydeep.nets.model_file import read_card
 from verydeep.paper.tables import FIXED_256, TABLE_3, TABLE_6, Scales
 from verydeep.report.report import REPORT_FILE
-from verydeep.runs.preparation import ComputeOptions
+from verydeep.runs.options import ComputeOptions
 from verydeep.tables.rows import TableNet
 from verydeep.training.recipe import Recipe, find_recipe
 

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from verydeep.nets.architecture import ARCHITECTURES as ARCHITECTURES
     from verydeep.nets.model_file import save as save
     from verydeep.nets.net import VeryDeep as VeryDeep
-    from verydeep.runs.preparation import ComputeOptions as ComputeOptions
+    from verydeep.runs.options import ComputeOptions as ComputeOptions
+    from verydeep.runs.options import TrainOptions as TrainOptions
+    from verydeep.runs.resume import resume as resume
     from verydeep.runs.start import fit as fit
-    from verydeep.runs.start import resume as resume
     from verydeep.runs.start import train as train
     from verydeep.speed.accelerate import accelerate as accelerate
     from verydeep.speed.allocator import tune_allocator as tune_allocator
@@ -36,7 +37,7 @@ __version__ = package_version()
 _HOMES = {
     "ARCHITECTURES": "nets.architecture",
     "Classifier": "testing.classifier",
-    "ComputeOptions": "runs.preparation",
+    "ComputeOptions": "runs.options",
     "PROTOCOLS": "testing.protocols",
     "RECIPES": "training.recipe",
     "UserError": "errors",
@@ -48,16 +49,17 @@ _HOMES = {
     "fit": "runs.start",
     "load": "weights.resolve",
     "open_data": "data.datasets",
+    "TrainOptions": "runs.options",
     "posterior": "testing.classifier",
     "read_card": "weights.resolve",
-    "resume": "runs.start",
+    "resume": "runs.resume",
     "save": "nets.model_file",
     "to_torchvision": "weights.writers.torch",
     "train": "runs.start",
     "tune_allocator": "speed.allocator",
 }
 
-_OLD_NAMES = {"Execution": "ComputeOptions", "MistakeError": "UserError"}
+_OLD_NAMES = {"ComputeOptions": "ComputeOptions", "UserError": "UserError"}
 """Names of version 0.1, kept until 0.3."""
 
 __all__ = list(_HOMES)

@@ -13,11 +13,11 @@ from sklearn.metrics import confusion_matrix, recall_score
 
 from browser import chromium, opened
 from conftest import scene
-from verydeep.cli.evaluation_report import errors_of, page_of_result
 from verydeep.data.open import open_data
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.report.pages import page_text, write_page
+from verydeep.runs.evaluation_report import errors_of, page_of_result
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.metrics import confusion_counts, errors_by_class
 from verydeep.testing.result import Member, Result

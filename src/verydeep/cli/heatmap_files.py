@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from verydeep.cli.evaluation_report import heat_map
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write
 from verydeep.paper.constants import TOTAL_STRIDE
+from verydeep.runs.evaluation_report import heat_map
 from verydeep.testing.classifier import Classifier, Prediction, score_map_at
 from verydeep.testing.protocols import check_scales
 

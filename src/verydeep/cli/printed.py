@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from verydeep.data.shards.writer import Written
     from verydeep.nets.model_card import ModelCard
     from verydeep.runs.estimate import Plan
-    from verydeep.runs.finish import Trained
+    from verydeep.runs.resume import TrainedRun
     from verydeep.testing.classifier import Prediction
     from verydeep.testing.result import Result
 
@@ -39,13 +39,13 @@ def percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.2f}%"
 
 
-def print_stopped(trained: "Trained") -> None:
+def print_stopped(trained: "TrainedRun") -> None:
     """Says, on standard error, how a training that was stopped goes on."""
     print(f"stopped in epoch {trained.epochs + 1}; everything is saved. Go on with:", file=sys.stderr)
     print(f"  verydeep train --resume --out {shlex.quote(str(trained.run))}", file=sys.stderr)
 
 
-def print_trained(trained: "Trained", data: str | None) -> None:
+def print_trained(trained: "TrainedRun", data: str | None) -> None:
     """Prints the errors of a finished training and what comes next."""
     top5 = "" if trained.top5_error is None else f", top-5 error {percent(trained.top5_error)}"
     images = f"{trained.num_images:,} {_SPLITS[trained.split]} images"

@@ -3,21 +3,17 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from verydeep.training.callbacks import Reporter, Silent
-
-if TYPE_CHECKING:
-    from verydeep.training.run_folder import Progress as TrainingProgress
+from verydeep.training.state import Callback, TrainState
 
 _SECONDS_BETWEEN_LINES = 15.0
 
 
-class Terminal:
+class Terminal(Callback):
     """Reports to standard error."""
 
     def __init__(self) -> None:
@@ -32,10 +28,10 @@ class Terminal:
         """Says something worth keeping."""
         self.console.print(escape(text), highlight=False)
 
-    def expect(self, epochs: int) -> None:
-        """A training of so many epochs begins: the bar spans it."""
+    def before_training(self, state: TrainState) -> None:
+        """A training begins: the bar spans its epochs."""
         self.close()
-        self.epochs = epochs
+        self.epochs = state.recipe.epochs
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Shows how far a step is that is no training."""
@@ -47,22 +43,24 @@ class Terminal:
             self._told = time.monotonic()
             self.note(f"{what}: {done:,} of {total:,}")
 
-    def step(self, progress: "TrainingProgress", iterations: int, images_per_second: float) -> None:
+    def after_update(self, state: TrainState) -> None:
         """Shows an update of the weights."""
-        what = f"epoch {progress.epoch + 1}" + (f"/{self.epochs}" if self.epochs else "")
-        loss, error = progress.loss / progress.seen, progress.wrong / progress.seen
-        figures = f"loss {loss:.3f}  training error {100 * error:5.2f}%  {images_per_second:,.0f} images/s"
+        at, updates = state.position, state.num_updates
+        what = f"epoch {at.epoch + 1}" + (f"/{self.epochs}" if self.epochs else "")
+        loss, error, rate = at.loss / at.seen, at.score / at.seen, at.seen / at.seconds
+        figures = f"loss {loss:.3f}  training error {100 * error:5.2f}%  {rate:,.0f} images/s"
         if self.console.is_terminal:
             # the bar spans the whole training, so that its remaining time is that of the training
-            whole = iterations * (self.epochs or progress.epoch + 1)
-            self._show(what, progress.epoch * iterations + progress.iteration, whole, figures)
+            whole = updates * (self.epochs or at.epoch + 1)
+            self._show(what, at.epoch * updates + at.iteration, whole, figures)
         elif time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
-            self.note(f"{what}: update {progress.iteration}/{iterations}, {' '.join(figures.split())}")
+            self.note(f"{what}: update {at.iteration}/{updates}, {' '.join(figures.split())}")
 
-    def epoch(self, record: dict[str, Any]) -> None:
-        """Says how an epoch went."""
+    def after_epoch(self, state: TrainState) -> None:
+        """Prints the figures of an epoch."""
         self._told = time.monotonic()
+        record = state.record
         whole = f"/{self.epochs}" if self.epochs else ""
         measured = (
             "validation error" if record.get("split", "val") == "val" else "error of training images, central crop"
@@ -98,12 +96,12 @@ class Terminal:
 
 
 @contextmanager
-def reporting() -> Iterator[Reporter]:
+def reporting() -> Iterator[Callback]:
     """Gives what tells a person how it goes: the first process speaks for all."""
     from verydeep.distributed import launched
 
     if not launched().is_first:
-        yield Silent()
+        yield Callback()
         return
     terminal = Terminal()
     try:

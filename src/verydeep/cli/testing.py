@@ -67,13 +67,13 @@ def evaluate(
     skip_damaged = skips_damaged(damaged)
     prepare_process()
 
-    from verydeep.cli.evaluation_report import write_evaluation_report
     from verydeep.cli.printed import print_evaluation
     from verydeep.cli.terminal import reporting
     from verydeep.cli.tested import measure_all
     from verydeep.data.image_set import describe_skipped
     from verydeep.device import find_device
     from verydeep.distributed import process_group
+    from verydeep.runs.evaluation_report import write_evaluation_report
     from verydeep.weights.resolve import unfinished
 
     if report is not None:
@@ -163,7 +163,7 @@ def tables(
     skip_damaged = skips_damaged(damaged)
     prepare_process()
 
-    from verydeep.runs.preparation import ComputeOptions
+    from verydeep.runs.options import ComputeOptions
     from verydeep.tables.grid import Asked, named_list, scale_bounds
     from verydeep.tables.verb import plan_and_print, run, show
 

@@ -22,6 +22,7 @@ from verydeep.cli.options import (
     read_scales,
     skips_damaged,
 )
+from verydeep.runs.options import TrainOptions
 
 
 def train(
@@ -87,44 +88,51 @@ def train(
 
     Example: verydeep train digits --recipe quick --batch-norm --out runs/digits
     """
-    recipe_options = {"epochs": epochs, "batch_size": batch_size, "initialisation": initialise, "keep": keep}
-    changes = read_changes(set_ or []) | {name: value for name, value in recipe_options.items() if value is not None}
-    if train_scale is not None:
-        scales = read_scales(train_scale, "--train-scale")
-        changes["train_scale"] = scales[0] if len(scales) == 1 else scales
-    skip_damaged = skips_damaged(damaged)
+    scales = None if train_scale is None else read_scales(train_scale, "--train-scale")
+    options = TrainOptions(
+        architecture=architecture,
+        batch_norm=batch_norm,
+        recipe=recipe,
+        changes=read_changes(set_ or []),
+        crop=crop,
+        width=width,
+        train_scale=scales[0] if scales and len(scales) == 1 else scales,
+        epochs=epochs,
+        batch_size=batch_size,
+        init_from=init_from,
+        initialise=initialise,
+        keep=keep,
+        out=out,
+        resume=resume,
+        device=device,
+        precision=precision,
+        workers=workers,
+        devices=devices,
+        micro_batch=micro_batch,
+        gradient_checkpointing=gradient_checkpointing,
+        checkpoint_minutes=checkpoint_minutes,
+        plan=plan,
+        seed=seed,
+        no_validation=no_validation,
+        damaged="skip" if skips_damaged(damaged) else "fail",
+    )
     prepare_process()
+    given = options_given(context, besides=("data", "out", "resume", "as_json", "devices"))
+    options.check(data, given)
+    fetch_weights(init_from)
 
     from verydeep.cli.printed import print_plan, print_stopped, print_trained
-    from verydeep.runs.preparation import ComputeOptions
-    from verydeep.runs.verb import Asked, make_plans, run, start_processes
+    from verydeep.cli.terminal import reporting
+    from verydeep.data.open import open_data
+    from verydeep.device import find_device
+    from verydeep.distributed import launched
+    from verydeep.runs.chain import run_options
+    from verydeep.runs.estimate import plan_steps
+    from verydeep.runs.launch import launch
 
-    net = {"architecture": architecture, "batch_norm": batch_norm, "crop": crop, "width": width, "seed": seed}
-    if no_validation:
-        net["hold_out"] = False
-    asked = Asked(
-        data=data,
-        out=out,
-        recipe=recipe,
-        changes=changes,
-        resume=resume,
-        others=options_given(context, besides=("data", "out", "resume", "as_json", "devices")),
-        net=net | {"init_from": init_from},
-        execution=ComputeOptions(
-            device=device,
-            precision=precision,
-            workers=workers,
-            micro_batch=micro_batch,
-            gradient_checkpointing=gradient_checkpointing,
-            checkpoint_seconds=60 * checkpoint_minutes,
-        ),
-        skip_damaged=skip_damaged,
-        command=shlex.join(["verydeep", *sys.argv[1:]]),
-    )
-    asked.check()
-    fetch_weights(init_from)
-    if plan:
-        plans = make_plans(asked, devices)
+    if plan and data is not None:
+        with reporting() as reporter:
+            plans = plan_steps(data, options, reporter=reporter)
         if as_json:
             records = {title: made.as_record() for title, made in plans.items()}
             print_json(records[recipe] if len(records) == 1 else {"steps": records})
@@ -133,10 +141,12 @@ def train(
                 print_plan(title, made)
         return
     if devices != 1:
-        raise typer.Exit(start_processes(asked, devices))
-    trained = run(asked)
-    from verydeep.distributed import launched
-
+        if data is not None:
+            open_data(data)  # an error is reported once, by this process
+        raise typer.Exit(launch(devices, sys.argv[1:], find_device(device)))
+    with reporting() as reporter:
+        command = shlex.join(["verydeep", *sys.argv[1:]])
+        trained = run_options(data, options, given=bool(given), reporter=reporter, command=command)
     if not launched().is_first:
         return
     if as_json:

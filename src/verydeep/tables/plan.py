@@ -13,13 +13,14 @@ from verydeep.data.open import open_data
 from verydeep.device import find_device, fp32_choice
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.estimate import plan
+from verydeep.runs.options import read_keywords
 from verydeep.runs.start import default_crop
 from verydeep.speed.backend import make_backend
 from verydeep.tables.grid import Asked, Training, measured_protocols
 from verydeep.tables.results import RESULTS_FILE, Results, read_results
 from verydeep.testing.measure import ViewPlan
 from verydeep.testing.protocols import PROTOCOLS, ProtocolAt, at_scales
-from verydeep.training.callbacks import Reporter, Silent
+from verydeep.training.state import Callback
 from verydeep.weights.resolve import load
 
 _TIMED_PIXELS = 8 * 224 * 224
@@ -77,14 +78,14 @@ class TablesPlan:
         }
 
 
-def plan_tables(asked: Asked, reporter: Reporter | None = None) -> TablesPlan:
+def plan_tables(asked: Asked, reporter: Callback | None = None) -> TablesPlan:
     """Measures each architecture for a moment and adds up; nothing is written.
 
     Raises:
         UserError: the data, a model or the results in the folder cannot be used.
         UsageError: an option that cannot be right.
     """
-    reporter = reporter or Silent()
+    reporter = reporter or Callback()
     asked.find_recipe()
     opened = open_data(asked.data, reporter.progress)
     nets = asked.nets(asked.crop or default_crop(opened))
@@ -112,20 +113,19 @@ def plan_tables(asked: Asked, reporter: Reporter | None = None) -> TablesPlan:
     return TablesPlan(pieces=tuple(pieces))
 
 
-def _training_seconds(asked: Asked, training: Training, opened: DataSet, reporter: Reporter) -> float:
+def _training_seconds(asked: Asked, training: Training, opened: DataSet, reporter: Callback) -> float:
     net = training.net
-    return plan(
-        opened,
-        out=asked.out,
-        architecture=net.architecture,
-        batch_norm=net.batch_norm,
-        crop=net.crop,
-        width=asked.width,
-        recipe=asked.recipe,
-        changes=(asked.changes or {}) | {"train_scale": asked.find_recipe(net).train_scale},
-        execution=asked.execution,
-        reporter=reporter,
-    ).seconds
+    options = {
+        "out": asked.out,
+        "architecture": net.architecture,
+        "batch_norm": net.batch_norm,
+        "crop": net.crop,
+        "width": asked.width,
+        "recipe": asked.recipe,
+        "changes": (asked.changes or {}) | {"train_scale": asked.find_recipe(net).train_scale},
+        "execution": asked.execution,
+    }
+    return plan(opened, read_keywords(options), reporter=reporter).seconds
 
 
 def _testing_seconds(asked: Asked, training: Training, opened: DataSet, protocols: list[str]) -> float:

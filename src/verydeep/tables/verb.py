@@ -4,11 +4,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from verydeep.cli.evaluation_report import errors_of
 from verydeep.cli.json_answer import print_json
 from verydeep.cli.terminal import reporting
 from verydeep.errors import UserError
 from verydeep.report.pages import REPORT_FILE, Errors
+from verydeep.runs.evaluation_report import errors_of
 from verydeep.tables.claims import ClaimResult
 from verydeep.tables.grid import Asked
 from verydeep.tables.make import Tables

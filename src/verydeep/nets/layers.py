@@ -151,9 +151,9 @@ class Dropout(nn.Module):
 
 
 def kept_units(seed: tuple[int, int, int], layer: int, total: int, units: int, p: float) -> Bool[Tensor, "n u"]:
-    """Draws the units that dropout keeps; each layer has its own masks, and so has each kind of device."""
+    """Draws the units that dropout keeps, on the CPU: the same for every device. Each layer has masks of its own."""
     state = np.random.SeedSequence([*seed, layer]).generate_state(1, np.uint64)
-    """Draws the units that dropout keeps, on the CPU, so that every device has the same; each layer has its own masks."""
+    generator = torch.Generator().manual_seed(int(state[0]))
     bits = torch.empty(total, -(-units // 4), dtype=torch.int64)
     bits.random_(-(2**63), None, generator=generator)
     quarters = bits.view(torch.int16)[:, :units]  # four numbers from each draw: a quarter of its cost

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from verydeep.cli.terminal import reporting
+from verydeep.cli.output import reporting
 from verydeep.data.datasets import DataSet, hold_out, open_data
 from verydeep.data.image_set import ImageSet
 from verydeep.evaluation.evaluate import Result, evaluate

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verydeep.cli.terminal import reporting
 from verydeep.data.datasets import open_data
 from verydeep.device import find_device
 from verydeep.errors import UsageError
@@ -17,6 +16,7 @@ from verydeep.runs.finish import Trained
 from verydeep.runs.launch import launch
 from verydeep.runs.preparation import ComputeOptions
 from verydeep.runs.start import resume, train
+from verydeep.training.callbacks import Reporter
 from verydeep.training.chains import CHAINS, Step
 from verydeep.training.recipe import RECIPES, find_recipe
 from verydeep.training.run_folder import SETTINGS_FILE
@@ -85,16 +85,15 @@ class Asked:
         return (self.out / SETTINGS_FILE).exists() or find_chain(self.out) is not None
 
 
-def make_plans(asked: Asked, devices: int) -> dict[str, Plan]:
+def make_plans(asked: Asked, devices: int, reporter: Reporter) -> dict[str, Plan]:
     """Says what each training would take, by its recipe, and its architecture where the chain fixes it."""
     if asked.data is None:
         raise UsageError("--plan: give the data and the options of the training that is to begin")
     options = asked.net | {"changes": asked.changes, "execution": asked.execution, "devices": devices}
-    with reporting() as reporter:
-        return {
-            step.title: plan(asked.data, out=asked.out, reporter=reporter, **step_options(step, options))
-            for step in asked.steps
-        }
+    return {
+        step.title: plan(asked.data, out=asked.out, reporter=reporter, **step_options(step, options))
+        for step in asked.steps
+    }
 
 
 def start_processes(asked: Asked, devices: int) -> int:
@@ -110,24 +109,21 @@ def start_processes(asked: Asked, devices: int) -> int:
     return launch(devices, kept, find_device(asked.execution.device))
 
 
-def run(asked: Asked) -> Trained:
+def run(asked: Asked, reporter: Reporter) -> Trained:
     """Trains, goes on with a training, or follows a chain."""
-    with reporting() as reporter:
-        if asked.data is None or asked.goes_on:
-            assert asked.out is not None
-            if not (asked.out / SETTINGS_FILE).exists() and find_chain(asked.out) is not None:
-                return resume_chain(asked.out, reporter=reporter)
-            return resume(asked.out, data=asked.data, reporter=reporter)
-        options: dict[str, Any] = asked.net | {
-            "changes": asked.changes,
-            "execution": asked.execution,
-            "skip_damaged": asked.skip_damaged,
-            "command": asked.command,
-        }
-        if asked.recipe not in CHAINS:
-            return train(
-                asked.data, out=asked.out, recipe=asked.recipe, go_on=asked.resume, reporter=reporter, **options
-            )
-        if asked.out is None:
-            raise UsageError(f"--recipe {asked.recipe} needs --out: the folder of its {len(asked.steps)} trainings")
-        return train_chain(asked.recipe, asked.data, out=asked.out, go_on=asked.resume, reporter=reporter, **options)
+    if asked.data is None or asked.goes_on:
+        assert asked.out is not None
+        if not (asked.out / SETTINGS_FILE).exists() and find_chain(asked.out) is not None:
+            return resume_chain(asked.out, reporter=reporter)
+        return resume(asked.out, data=asked.data, reporter=reporter)
+    options: dict[str, Any] = asked.net | {
+        "changes": asked.changes,
+        "execution": asked.execution,
+        "skip_damaged": asked.skip_damaged,
+        "command": asked.command,
+    }
+    if asked.recipe not in CHAINS:
+        return train(asked.data, out=asked.out, recipe=asked.recipe, go_on=asked.resume, reporter=reporter, **options)
+    if asked.out is None:
+        raise UsageError(f"--recipe {asked.recipe} needs --out: the folder of its {len(asked.steps)} trainings")
+    return train_chain(asked.recipe, asked.data, out=asked.out, go_on=asked.resume, reporter=reporter, **options)

@@ -29,7 +29,7 @@ def measure(case: str) -> None:
 
     from verydeep.device import Compute
     from verydeep.nets.net import VeryDeep
-    from verydeep.runs.memory import fixed_bytes, saved_bytes
+    from verydeep.runs.compute import fixed_bytes, saved_bytes
     from verydeep.training.loop import make_optimiser
     from verydeep.training.recipe import find_recipe
     from verydeep.training.update import update

@@ -27,8 +27,8 @@ from verydeep.nets.model_card import ModelCard
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.nets.shipped import SHIPPED_FILE
-from verydeep.runs.finish import Trained
-from verydeep.runs.start import fit, resume
+from verydeep.runs.resume import TrainedRun, resume
+from verydeep.runs.start import fit
 from verydeep.training.recipe import Recipe, find_recipe
 from verydeep.weights.resolve import load, read_card
 
@@ -66,7 +66,7 @@ def make_net(options: argparse.Namespace, data: DataSet, recipe: Recipe) -> Very
     )
 
 
-def trained(options: argparse.Namespace, data: DataSet, recipe: Recipe, *, keep_validation: bool) -> Trained:
+def trained(options: argparse.Namespace, data: DataSet, recipe: Recipe, *, keep_validation: bool) -> TrainedRun:
     """Trains, goes on with a training, or finds it done."""
     folder: Path = options.out / ("held-out" if keep_validation else "all")
     if keep_validation:

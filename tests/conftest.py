@@ -28,7 +28,7 @@ import torch  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
 
 from verydeep.cli import main as cli  # noqa: E402
-from verydeep.training.callbacks import Silent  # noqa: E402
+from verydeep.training.state import Callback, TrainState  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -46,13 +46,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("this machine has no CUDA device")
 
 
-class StopAfter(Silent):
+class StopAfter(Callback):
     """Presses Ctrl-C after some updates."""
 
     def __init__(self, updates: int) -> None:
         self.left = updates
 
-    def step(self, progress: object, iterations: int, images_per_second: float) -> None:
+    def after_update(self, state: TrainState) -> None:
         self.left -= 1
         if self.left == 0:
             signal.raise_signal(signal.SIGINT)

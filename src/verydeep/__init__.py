@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from verydeep.nets.architecture import ARCHITECTURES as ARCHITECTURES
     from verydeep.nets.model_file import save as save
     from verydeep.nets.net import VeryDeep as VeryDeep
-    from verydeep.runs.preparation import ComputeOptions as ComputeOptions
+    from verydeep.runs.options import ComputeOptions as ComputeOptions
+    from verydeep.runs.options import TrainOptions as TrainOptions
+    from verydeep.runs.resume import resume as resume
     from verydeep.runs.start import fit as fit
-    from verydeep.runs.start import resume as resume
     from verydeep.runs.start import train as train
     from verydeep.speed.accelerate import accelerate as accelerate
     from verydeep.speed.allocator import tune_allocator as tune_allocator
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "ARCHITECTURES": "nets.architecture",
     "Classifier": "testing.classifier",
-    "ComputeOptions": "runs.preparation",
+    "ComputeOptions": "runs.options",
+    "TrainOptions": "runs.options",
     "UserError": "errors",
     "PROTOCOLS": "evaluation.protocols",
     "RECIPES": "training.recipe",
@@ -47,7 +49,7 @@ _HOMES = {
     "open_data": "data.datasets",
     "posterior": "evaluation.measure",
     "read_card": "weights.resolve",
-    "resume": "runs.start",
+    "resume": "runs.resume",
     "save": "nets.model_file",
     "to_torchvision": "weights.writers.torch",
     "train": "runs.start",

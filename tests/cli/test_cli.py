@@ -32,7 +32,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch, process_as_it_is):
     monkeypatch.setenv("VERYDEEP_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("no_proxy", "*")
     choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
-    monkeypatch.setattr("verydeep.runs.preparation.choose_training", lambda *_, **asked: choice)
+    monkeypatch.setattr("verydeep.runs.compute.choose_training", lambda *_, **asked: choice)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 

@@ -19,8 +19,9 @@ from verydeep.device import Compute
 from verydeep.errors import UserError
 from verydeep.evaluation.evaluate import evaluate
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.preparation import ComputeOptions
-from verydeep.runs.start import fit, resume
+from verydeep.runs.options import ComputeOptions
+from verydeep.runs.resume import resume
+from verydeep.runs.start import fit
 from verydeep.training.recipe import find_recipe
 
 VIEW = TrainingView(crop=32, train_scale=(32, 40), mirror=True)
@@ -51,8 +52,9 @@ def out(photos, tmp_path):
 def nothing_held(monkeypatch, tmp_path):
     """Every use of an image reads it again; two trainings compute alike; lists of shards are kept here alone."""
     choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
-    monkeypatch.setattr("verydeep.runs.preparation.choose", lambda make_step, **asked: (choice, {}))
-    monkeypatch.setattr("verydeep.runs.preparation.memory_for_images", lambda: 0)
+    monkeypatch.setattr("verydeep.runs.compute.choose_training", lambda *_, **asked: choice)
+    for module in ("start", "resume"):
+        monkeypatch.setattr(f"verydeep.runs.{module}.memory_for_images", lambda: 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 

@@ -162,7 +162,7 @@ def photos(make_folder):
 
 
 def test_resuming_is_as_if_nothing_had_happened(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("verydeep.runs.preparation.choose_training", lambda *_, **asked: choice())
+    monkeypatch.setattr("verydeep.runs.compute.choose_training", lambda *_, **asked: choice())
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one process that makes crops
     clock = iter(range(10**9))
     monkeypatch.setattr("verydeep.training.loop.time.perf_counter", lambda: float(next(clock)))

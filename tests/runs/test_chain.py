@@ -8,10 +8,9 @@ from safetensors.torch import load_file
 
 from verydeep.errors import UsageError, UserError
 from verydeep.runs.chain import resume_chain, train_chain
-from verydeep.runs.finish import carry_on
-from verydeep.runs.preparation import ComputeOptions
-from verydeep.training.chains import CHAINS
-from verydeep.weights.resolve import read_card
+from verydeep.runs.options import ComputeOptions, read_keywords
+from verydeep.runs.resume import run_to_end
+from verydeep.training.recipe import CHAINS
 
 ASKED = {
     "crop": 32,
@@ -21,6 +20,10 @@ ASKED = {
 }
 
 
+def train(chain, data, **options):
+    return train_chain(data, read_keywords(options | {"recipe": chain}))
+
+
 @pytest.fixture
 def photos(make_folder):
     return str(make_folder("photos", {"dark": 12, "grey": 12, "bright": 12}))
@@ -28,7 +31,7 @@ def photos(make_folder):
 
 def test_the_paper_from_a_to_jitter(photos, tmp_path):
     out = tmp_path / "chain"
-    trained = train_chain("paper-chain-from-a", photos, out=out, architecture="B", **ASKED)
+    trained = train("paper-chain-from-a", photos, out=out, architecture="B", **ASKED)
     folders = sorted(folder.name for folder in out.iterdir() if folder.is_dir())
     assert folders == ["1-paper-A", "2-paper", "3-paper-384", "4-paper-jitter"]
     assert trained.run == out / "4-paper-jitter"
@@ -42,11 +45,11 @@ def test_the_paper_from_a_to_jitter(photos, tmp_path):
 
 def test_nothing_is_grown_into_a_itself_and_only_fc_layers_learn_where_asked(photos, tmp_path):
     out = tmp_path / "chain"
-    train_chain("paper-chain-fc", photos, out=out, architecture="A", **ASKED)
+    train("paper-chain-fc", photos, out=out, architecture="A", **ASKED)
     before, after = (load_file(out / f"{step}/model.safetensors") for step in ("2-paper-384", "3-paper-jitter-fc"))
     changed = {name.partition(".")[0] for name in before if not (before[name] == after[name]).all()}
     assert changed == {"fc6", "fc7", "fc8"}
-    train_chain("paper-chain-from-a", photos, out=tmp_path / "a", architecture="vgg11", **ASKED)
+    train("paper-chain-from-a", photos, out=tmp_path / "a", architecture="vgg11", **ASKED)
     assert len(list((tmp_path / "a").glob("*/run.json"))) == 3
 
 
@@ -58,15 +61,16 @@ def test_going_on_does_what_is_left(photos, tmp_path, monkeypatch):
         begun.append(run.folder.name)
         if begun == ["1-paper", "2-paper-384"]:
             raise KeyboardInterrupt
-        return carry_on(run, *arguments, **options)
+        return run_to_end(run, *arguments, **options)
 
-    monkeypatch.setattr("verydeep.runs.start.carry_on", stop_at_the_second)
+    for module in ("start", "resume"):
+        monkeypatch.setattr(f"verydeep.runs.{module}.run_to_end", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        train_chain("paper-chain", photos, out=out, architecture="A", **ASKED)
+        train("paper-chain", photos, out=out, architecture="A", **ASKED)
     with pytest.raises(UsageError, match="holds a chain already"):
-        train_chain("paper-chain", photos, out=out, architecture="A", **ASKED)
+        train("paper-chain", photos, out=out, architecture="A", **ASKED)
     with pytest.raises(UsageError, match="began with architecture A, not B"):
-        train_chain("paper-chain", photos, out=out, architecture="B", go_on=True, **ASKED)
+        train("paper-chain", photos, out=out, architecture="B", go_on=True, **ASKED)
     assert resume_chain(out).finished
     assert begun == ["1-paper", "2-paper-384", "2-paper-384", "3-paper-jitter"]
     assert {file.name for file in out.iterdir()} == {"1-paper", "2-paper-384", "3-paper-jitter"}
@@ -76,11 +80,14 @@ def test_going_on_does_what_is_left(photos, tmp_path, monkeypatch):
 
 def test_a_chain_that_the_first_version_began_goes_on(photos, tmp_path, monkeypatch):
     out = tmp_path / "chain"
-    train_chain("paper-chain", photos, out=out, architecture="A", **ASKED)
+    train("paper-chain", photos, out=out, architecture="A", **ASKED)
     for step in ("2-paper-384", "3-paper-jitter"):
         shutil.rmtree(out / step)
     settings = json.loads((out / "1-paper/run.json").read_text())
-    (out / "chain.json").write_text(json.dumps(settings.pop("chain")))
+    del settings["chain"]
+    execution = {"device": "cpu", "precision": "fp32", "workers": None, "checkpoint_seconds": 600.0}
+    asked = ASKED | {"chain": "paper-chain", "data": photos, "architecture": "A", "seed": 0, "execution": execution}
+    (out / "chain.json").write_text(json.dumps(asked | {"batch_norm": False, "init_from": None, "skip_damaged": False}))
     (out / "1-paper/run.json").write_text(json.dumps(settings))
     assert resume_chain(out).run == out / "3-paper-jitter"
 
@@ -89,13 +96,13 @@ def test_what_a_step_left_that_never_began_is_no_hindrance(photos, tmp_path):
     out = tmp_path / "chain"
     (out / "1-paper").mkdir(parents=True)
     (out / "1-paper/checkpoint.safetensors").write_bytes(b"cut")
-    assert train_chain("paper-chain", photos, out=out, architecture="A", **ASKED).finished
+    assert train("paper-chain", photos, out=out, architecture="A", **ASKED).finished
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.tex").write_text("x")
     with pytest.raises(UsageError, match="is not empty"):
-        train_chain("paper-chain", photos, out=other, architecture="A", **ASKED)
+        train("paper-chain", photos, out=other, architecture="A", **ASKED)
 
 
 def test_every_chain_ends_with_the_net_asked_for():
-    assert all(chain.steps[-1].architecture is None for chain in CHAINS.values())
+    assert all(steps[-1].architecture is None for steps in CHAINS.values())

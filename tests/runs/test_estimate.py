@@ -4,11 +4,14 @@ import pytest
 
 from verydeep.data.datasets import open_data
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.estimate import plan
-from verydeep.runs.preparation import ComputeOptions
-from verydeep.runs.verb import Asked, make_plans
+from verydeep.runs.estimate import plan, plan_steps
+from verydeep.runs.options import ComputeOptions, read_keywords
 
 EXECUTION = ComputeOptions(device="cpu", precision="fp32")
+
+
+def planned(data, **options):
+    return plan(data, read_keywords(options))
 
 
 @pytest.fixture
@@ -17,7 +20,7 @@ def photos(make_folder):
 
 
 def test_what_is_counted(photos, tmp_path):
-    made = plan(photos, crop=32, width=0.125, recipe="paper", execution=EXECUTION, out=tmp_path / "run")
+    made = planned(photos, crop=32, width=0.125, recipe="paper", execution=EXECUTION, out=tmp_path / "run")
     train = open_data(photos).train
     net = VeryDeep("A", num_classes=3, crop=32, width=0.125)
     assert (made.num_images, made.epochs, made.batch_size) == (len(train), 74, 256)
@@ -35,7 +38,7 @@ def test_what_is_counted(photos, tmp_path):
 def test_activations_grow_with_the_images_computed_at_a_time(photos):
     def activations(**options):
         execution = ComputeOptions(device="cpu", precision="fp32", **options)
-        return plan(photos, crop=32, width=0.125, execution=execution).activation_bytes
+        return planned(photos, crop=32, width=0.125, execution=execution).activation_bytes
 
     whole = activations()
     assert activations(micro_batch=19) == pytest.approx(19 / len(open_data(photos).train) * whole, rel=0.01)
@@ -43,20 +46,16 @@ def test_activations_grow_with_the_images_computed_at_a_time(photos):
 
 
 def test_a_chain_is_planned_step_by_step_as_it_will_be_trained(photos):
-    asked = Asked(
-        data=str(photos),
-        out=None,
-        recipe="paper-chain-from-a",
-        changes={"epochs": 2},
-        resume=False,
-        others=(),
-        net={"architecture": "B", "batch_norm": False, "crop": 32, "width": 0.125, "seed": 0, "init_from": None},
-        execution=EXECUTION,
-        skip_damaged=False,
-        command="",
-    )
-    asked.check()
-    plans = make_plans(asked, 1)
+    options = {
+        "recipe": "paper-chain-from-a",
+        "changes": {"epochs": 2},
+        "architecture": "B",
+        "crop": 32,
+        "width": 0.125,
+    }
+    asked = read_keywords(options | {"execution": EXECUTION})
+    asked.check(str(photos))
+    plans = plan_steps(str(photos), asked)
     assert list(plans) == ["paper-A", "paper", "paper-384", "paper-jitter"]
     assert [made.net.split()[0] for made in plans.values()] == ["A", "B", "B", "B"]
     assert {made.epochs for made in plans.values()} == {2}
@@ -65,12 +64,12 @@ def test_a_chain_is_planned_step_by_step_as_it_will_be_trained(photos):
 def test_what_will_not_fit(photos, monkeypatch):
     monkeypatch.setattr("verydeep.runs.estimate.free_bytes", lambda device: 12 * 2**20)
     monkeypatch.setattr("verydeep.runs.estimate._free_disk", lambda folder: 2**20)
-    memory, disk = plan(photos, crop=32, width=0.125, execution=EXECUTION).warnings
+    memory, disk = planned(photos, crop=32, width=0.125, execution=EXECUTION).warnings
     assert "memory will not do" in memory
     assert "--micro-batch" in memory
     assert "--gradient-checkpointing" in memory
     assert "--out" in disk
     ahead = ComputeOptions(device="cpu", precision="fp32", gradient_checkpointing=True)
-    again = plan(photos, crop=64, width=0.125, execution=ahead).warnings[0]
+    again = planned(photos, crop=64, width=0.125, execution=ahead).warnings[0]
     assert "--gradient-checkpointing" not in again
     assert "a smaller --crop than 64" in again

@@ -9,14 +9,15 @@ import torch
 from verydeep.device import Compute
 from verydeep.nets.layers import Convolution
 from verydeep.nets.net import VeryDeep, in_turn
-from verydeep.runs.preparation import ComputeOptions
-from verydeep.runs.start import resume, train
+from verydeep.runs.options import ComputeOptions
+from verydeep.runs.resume import resume
+from verydeep.runs.start import train
 from verydeep.speed import convolution
 from verydeep.speed.library import NoKernelError, find_kernel
 from verydeep.speed.training import Stage, by_kernel, place, release
-from verydeep.training.callbacks import Silent
 from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import find_recipe
+from verydeep.training.state import Callback
 from verydeep.training.update import update
 
 LABELS = torch.arange(6) % 3
@@ -147,7 +148,7 @@ def test_two_trainings_give_the_same_bits():
 
 
 def test_a_run_says_records_and_goes_on_with_its_choice(monkeypatch, tmp_path, calls):
-    class Notes(Silent):
+    class Notes(Callback):
         def __init__(self) -> None:
             self.said: list[str] = []
 

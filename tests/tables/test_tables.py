@@ -11,7 +11,7 @@ from verydeep.errors import UsageError, UserError
 from verydeep.evaluation.evaluate import evaluate
 from verydeep.evaluation.saved import load_posteriors
 from verydeep.paper.tables import FIXED_256, FIXED_384, JITTERED
-from verydeep.runs.preparation import ComputeOptions
+from verydeep.runs.options import ComputeOptions
 from verydeep.tables.grid import Asked, fusions, scale_bounds, short_names, trainings
 from verydeep.tables.layout import lay_out, lay_out_claims
 from verydeep.tables.make import Tables
@@ -167,7 +167,7 @@ def test_nothing_is_done_twice_and_more_seeds_go_on(done, monkeypatch):
 
 
 def test_what_was_done_before_somebody_stopped_it_is_kept(asked, monkeypatch):
-    from verydeep.runs.finish import Trained
+    from verydeep.runs.resume import TrainedRun
     from verydeep.tables import make as module
 
     real = module.train
@@ -175,7 +175,7 @@ def test_what_was_done_before_somebody_stopped_it_is_kept(asked, monkeypatch):
     def stopped(*arguments, **options):
         trained = real(*arguments, **options)
         if options["out"].name.startswith("B"):
-            return Trained(**{**vars(trained), "finished": False})
+            return TrainedRun(**{**vars(trained), "finished": False})
         return trained
 
     monkeypatch.setattr(module, "train", stopped)

@@ -48,7 +48,7 @@ def make_pictures(folder: Path) -> None:
 def train(data: Path, out: Path) -> int:
     """Begins the training, or goes on with it: what ``train DATA --out RUN --resume`` does."""
     from verydeep.errors import UserError
-    from verydeep.runs.preparation import ComputeOptions
+    from verydeep.runs.options import ComputeOptions
     from verydeep.runs.start import train as start
 
     execution = ComputeOptions(device="cpu", precision="fp32", checkpoint_seconds=1e-9)

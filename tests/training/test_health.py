@@ -9,16 +9,16 @@ import torch
 from verydeep.device import Compute
 from verydeep.errors import UserError
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.preparation import ComputeOptions
+from verydeep.runs.options import ComputeOptions
 from verydeep.runs.start import fit
-from verydeep.training.callbacks import Silent
 from verydeep.training.health import first_not_finite, silent_units, stuck_at_chance
 from verydeep.training.recipe import find_recipe
+from verydeep.training.state import Callback
 
 CHOICE = Compute(device="cpu", precision="fp32", channels_last=False, threads=1)
 
 
-class Notes(Silent):
+class Notes(Callback):
     def __init__(self):
         self.notes = []
 

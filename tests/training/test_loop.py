@@ -13,12 +13,13 @@ from verydeep.data.datasets import open_data
 from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.preparation import ComputeOptions
-from verydeep.runs.start import fit, resume, train
-from verydeep.training.callbacks import Silent
+from verydeep.runs.options import ComputeOptions
+from verydeep.runs.resume import resume
+from verydeep.runs.start import fit, train
 from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import find_recipe
 from verydeep.training.run_folder import Run
+from verydeep.training.state import Callback
 from verydeep.training.update import update
 from verydeep.weights.resolve import load, read_card
 
@@ -41,10 +42,10 @@ RECIPE = find_recipe("quick", epochs=3, batch_size=16, learning_rate=0.05, warmu
 def fixed_choice(monkeypatch):
     """In float32, whatever the machine would take."""
     choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
-    monkeypatch.setattr("verydeep.runs.preparation.choose_training", lambda *_, **asked: choice)
+    monkeypatch.setattr("verydeep.runs.compute.choose_training", lambda *_, **asked: choice)
 
 
-class Notes(Silent):
+class Notes(Callback):
     """Keeps what is said."""
 
     def __init__(self):
@@ -139,18 +140,6 @@ def test_resuming_is_as_if_nothing_had_happened(updates, batch_norm, photos, tmp
         assert torch.equal(tensor, cut[name]), name
     assert untimed(tmp_path / "whole") == untimed(tmp_path / "cut")
     assert len(untimed(tmp_path / "cut")) == 3
-
-
-@pytest.mark.parametrize(("version", "times"), [("0.1.0", 1), ("0.2.0", 0)])
-def test_a_run_of_the_first_version_is_told_once_of_other_masks(version, times, photos, tmp_path):
-    out = tmp_path / "run"
-    fit(make_net(), photos, recipe=RECIPE, out=out, reporter=StopAfter(1))
-    settings = json.loads((out / "run.json").read_text())
-    settings["environment"]["verydeep"] = version
-    (out / "run.json").write_text(json.dumps(settings))
-    notes = Notes()
-    assert resume(out, reporter=notes).finished
-    assert sum("dropout draws other masks" in note for note in notes.notes) == times
 
 
 FROZEN = ("conv1_1", "bn1_1", "fc7")
@@ -256,9 +245,9 @@ def test_checkpoints_by_time_within_an_epoch(photos, tmp_path, tell_every_step, 
     saved = []
     whole = Run.save_checkpoint
 
-    def save(run, net, card, momentum, progress):
-        saved.append((progress.epoch, progress.iteration))
-        whole(run, net, card, momentum, progress)
+    def save(run, net, card, momentum, position):
+        saved.append((position.epoch, position.iteration))
+        whole(run, net, card, momentum, position)
 
     monkeypatch.setattr(Run, "save_checkpoint", save)
     execution = ComputeOptions(checkpoint_seconds=1.5)
@@ -288,7 +277,7 @@ def test_a_large_set_is_not_read_again_when_a_run_goes_on(photos, tmp_path, tell
     stopped = {"recipe": RECIPE, "skip_damaged": True}
     fit(make_net(), photos, out=tmp_path / "whole", **stopped)
     fit(make_net(), photos, out=tmp_path / "cut", reporter=StopAfter(2), **stopped)
-    monkeypatch.setattr("verydeep.runs.preparation.memory_for_images", lambda: 0)
+    monkeypatch.setattr("verydeep.runs.resume.memory_for_images", lambda: 0)
     monkeypatch.setattr("verydeep.data.image_set.ImageSet.checked", None)
     assert resume(tmp_path / "cut").finished
     whole, cut = load_file(tmp_path / "whole/model.safetensors"), load_file(tmp_path / "cut/model.safetensors")

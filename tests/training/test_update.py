@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from verydeep.device import Compute
 from verydeep.nets.net import VeryDeep
 from verydeep.training.loop import make_optimiser
+from verydeep.training.objective import Classification
 from verydeep.training.recipe import find_recipe
-from verydeep.training.update import NotFiniteError, Objective, update
+from verydeep.training.update import NotFiniteError, update
 
 RECIPE = find_recipe("paper", learning_rate=0.01)
 IMAGES = torch.randint(0, 256, (7, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -75,9 +76,9 @@ def test_the_weight_of_a_class_is_on_its_loss():
     scores = torch.randn(7, 3)
     weights = torch.tensor([0.5, 1.0, 2.0])
     expected = F.cross_entropy(scores, LABELS, reduction="none") * weights[LABELS]
-    assert torch.allclose(Objective(class_weights=weights)(scores, LABELS), expected)
+    assert torch.allclose(Classification(class_weights=weights).loss(scores, LABELS), expected)
     plain, _, _ = updated(make_net())
-    weighted, _, _ = updated(make_net(), objective=Objective(class_weights=weights))
+    weighted, _, _ = updated(make_net(), objective=Classification(class_weights=weights))
     assert not torch.equal(plain["fc8.bias"], weighted["fc8.bias"])
 
 

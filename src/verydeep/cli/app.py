@@ -1,11 +1,13 @@
 """The verbs as cyclopts calls them, and the parser's errors in our words."""
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
+from typing import Final, Literal, get_args, get_origin
+
+from cyclopts import App, CoercionError, CycloptsError, MissingArgumentError, Parameter, Token, UnusedCliTokensError
 
 from verydeep.cli.options import HelpPage, refuse_fractions
 from verydeep.errors import UsageError
 
-_SHOWN_ARGUMENTS = {
+_SHOWN_ARGUMENTS: Final = {
     "train": "[DATA]",
     "evaluate": "MODEL... [DATA]",
     "tables": "[DATA]",
@@ -61,6 +63,8 @@ def run_verb(arguments: list[str]) -> int:
 
 def _message(error: CycloptsError) -> str:
     match error:
+        case CoercionError(target_type=kind, token=Token() as token) if get_origin(kind) is Literal:
+            return f"{token.keyword} {token.value}: give {' or '.join(get_args(kind))}"
         case UnusedCliTokensError(unused_tokens=[first, *_] as unused):
             message = f"{first} is one argument too many"
             if any(token.endswith(".tar") for token in unused):

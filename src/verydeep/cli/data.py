@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.cli.options import Damaged, Data, Json, skips_damaged
+from verydeep.cli.options import Damaged, Data, Json
 from verydeep.cli.output import print_json, print_table, reporting
 from verydeep.files import format_bytes
 
@@ -90,13 +90,12 @@ def shards(
 
     Example: verydeep shards digits shards/digits
     """
-    skip_damaged = skips_damaged(options.damaged)
-
     from verydeep.data.image_set import describe_skipped
     from verydeep.data.shard_writer import write_shards
 
     with reporting() as reporter:
-        written = write_shards(data, out, size=options.size, skip_damaged=skip_damaged, progress=reporter.progress)
+        skip = options.damaged == "skip"
+        written = write_shards(data, out, size=options.size, skip_damaged=skip, progress=reporter.progress)
         if written.skipped:
             reporter.note(describe_skipped(written.skipped))
     if json:

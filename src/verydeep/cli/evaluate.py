@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.cli.options import DATA_HELP, Damaged, Device, Json, Split, prepare_process, read_scales, skips_damaged
+from verydeep.cli.options import DATA_HELP, Damaged, Device, Json, Split, prepare_process, read_scales
 from verydeep.cli.output import fetch_models, is_first_process, percent, print_json, print_table, reporting
 from verydeep.errors import UsageError
 from verydeep.files import check_output_file
@@ -63,7 +63,6 @@ def evaluate(
     Example: verydeep evaluate runs/digits digits --protocol single
     """
     scales = None if options.test_scales is None else read_scales(options.test_scales, "--test-scales")
-    skip_damaged = skips_damaged(options.damaged)
     prepare_process()
 
     from verydeep.data.image_set import describe_skipped
@@ -97,7 +96,7 @@ def evaluate(
             test_scales=scales,
             split=options.split,
             device=options.device,
-            skip_damaged=skip_damaged,
+            skip_damaged=options.damaged == "skip",
             progress=reporter.progress,
             note=reporter.note,
         )

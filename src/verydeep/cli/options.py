@@ -4,7 +4,7 @@ import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, ArgumentCollection, CoercionError, Parameter
 
@@ -24,18 +24,13 @@ Json = Annotated[
     bool, Parameter(name="--json", help="Print one JSON object on standard output and nothing else there.")
 ]
 Device = Annotated[str | None, Parameter(help="cpu, cuda or mps; by default the fastest there is.")]
-Damaged = Annotated[str, Parameter(help="What to do with damaged images: fail, or skip and count them.")]
+Damaged = Annotated[
+    Literal["fail", "skip"], Parameter(help="What to do with damaged images: fail, or skip and count them.")
+]
 Set = Annotated[
     tuple[str, ...], Parameter(metavar="KEY=VALUE", help="Change a field of the recipe: key=value; repeatable.")
 ]
 Split = Annotated[str | None, Parameter(help="train, val or test. [test where there is one, else val]")]
-
-
-def skips_damaged(damaged: str) -> bool:
-    """Reads --damaged."""
-    if damaged not in ("fail", "skip"):
-        raise UsageError(f"--damaged {damaged}: give fail or skip")
-    return damaged == "skip"
 
 
 def read_scales(text: str, option: str) -> tuple[int, ...]:

@@ -1,25 +1,19 @@
-"""What all verbs print with: tables and JSON on standard output; notes and the progress bar on standard error."""
+"""What all verbs print with: tables and JSON on standard output, notes and progress on standard error."""
 
 import json
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from verydeep.files import format_bytes
-from verydeep.training.callbacks import Reporter, Silent
 
 if TYPE_CHECKING:
-    from verydeep.training.run_folder import Progress as TrainingProgress
-
-_SECONDS_BETWEEN_LINES = 15.0
+    from verydeep.training.state import Callback
 
 
 def print_json(record: dict[str, Any]) -> None:
@@ -46,16 +40,19 @@ def is_first_process() -> bool:
 
 
 @contextmanager
-def reporting() -> Iterator[Reporter]:
+def reporting() -> Iterator["Callback"]:
     """Gives what reports progress on standard error; the first of several processes reports for all."""
+    from verydeep.cli.progress import ProgressBar  # which imports torch
+    from verydeep.training.state import Callback
+
     if not is_first_process():
-        yield Silent()
+        yield Callback()
         return
-    terminal = Terminal()
+    bar = ProgressBar()
     try:
-        yield terminal
+        yield bar
     finally:
-        terminal.close()
+        bar.close()
 
 
 def fetch_models(*models: str | None) -> None:
@@ -89,82 +86,3 @@ def fetch_published(name: str, accept_hash: str | None = None) -> None:
             )
         file = fetch_weights(row.name, accept_hash=accept_hash, progress=reporter.progress)
         reporter.note(f"{row.name} is in {file}")
-
-
-class Terminal:
-    """Reports progress on standard error: a bar on a terminal, plain lines elsewhere."""
-
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, soft_wrap=True)
-        self.epochs: int | None = None
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._last_line = time.monotonic()
-
-    def note(self, text: str) -> None:
-        """Prints a line that stays."""
-        self.console.print(escape(text), highlight=False)
-
-    def expect(self, epochs: int) -> None:
-        """Begins a training of so many epochs: the bar spans it."""
-        self.close()
-        self.epochs = epochs
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Shows how far a step is that is no training."""
-        if self.console.is_terminal:
-            self._show(what, done, total, "")
-            if done == total:
-                self.close()
-        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
-            self.note(f"{what}: {done:,} of {total:,}")
-
-    def step(self, progress: "TrainingProgress", iterations: int, images_per_second: float) -> None:
-        """Shows an update of the weights."""
-        what = f"epoch {progress.epoch + 1}" + (f"/{self.epochs}" if self.epochs else "")
-        loss, error = progress.loss / progress.seen, progress.wrong / progress.seen
-        figures = f"loss {loss:.3f}  training error {100 * error:5.2f}%  {images_per_second:,.0f} images/s"
-        if self.console.is_terminal:
-            # the bar spans the whole training, so that its remaining time is that of the training
-            total = iterations * (self.epochs or progress.epoch + 1)
-            self._show(what, progress.epoch * iterations + progress.iteration, total, figures)
-        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
-            self.note(f"{what}: update {progress.iteration}/{iterations}, {' '.join(figures.split())}")
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        """Prints the line of an epoch."""
-        self._last_line = time.monotonic()
-        of_epochs = f"/{self.epochs}" if self.epochs else ""
-        measured = (
-            "validation error" if record.get("split", "val") == "val" else "error of training images, central crop"
-        )
-        self.note(
-            f"epoch {record['epoch']}{of_epochs}: loss {record['loss']:.3f}, "
-            f"training error {100 * record['train_error']:.2f}%, "
-            f"{measured} {100 * record['val_top1_error']:.2f}%, "
-            f"rate {record['learning_rate']:.2g}, {record['images_per_second']:,.0f} images/s"
-        )
-
-    def _show(self, what: str, done: int, total: int, figures: str) -> None:
-        if self._bar is None or self._task is None:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.percentage:>3.0f}%"),
-                TextColumn("{task.fields[figures]}"),
-                TimeRemainingColumn(),
-                TextColumn("left"),
-                console=self.console,
-                transient=True,
-            )
-            self._task = self._bar.add_task(what, total=total, figures=figures)
-            self._bar.start()
-        self._bar.update(self._task, description=what, completed=done, total=total, figures=figures)
-
-    def close(self) -> None:
-        """Removes the bar."""
-        if self._bar is not None:
-            self._bar.stop()
-        self._bar = self._task = None

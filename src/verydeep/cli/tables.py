@@ -22,7 +22,6 @@ from verydeep.cli.options import (
     prepare_process,
     read_changes,
     read_scales,
-    skips_damaged,
 )
 from verydeep.cli.output import fetch_models, print_json, print_table, reporting
 from verydeep.errors import UsageError
@@ -85,10 +84,9 @@ def tables(data: Data | None = None, /, *, options: TablesOptions = TablesOption
     """
     changes = read_changes(options.set) | ({"epochs": options.epochs} if options.epochs is not None else {})
     scales = [read_scales(text, "--train-scale") for text in options.train_scale]
-    skip_damaged = skips_damaged(options.damaged)
     prepare_process()
 
-    from verydeep.runs.preparation import ComputeOptions
+    from verydeep.runs.options import ComputeOptions
     from verydeep.tables.grid import Asked, named_list, scale_bounds
     from verydeep.tables.plan import plan_tables
     from verydeep.tables.verb import make_tables, reprint_tables
@@ -117,7 +115,7 @@ def tables(data: Data | None = None, /, *, options: TablesOptions = TablesOption
         changes=changes,
         split=options.split,
         execution=ComputeOptions(device=options.device, precision=options.precision),
-        skip_damaged=skip_damaged,
+        skip_damaged=options.damaged == "skip",
         command=shlex.join(["verydeep", *sys.argv[1:]]),
     )
     check_outside(asked.out, "--out", data)

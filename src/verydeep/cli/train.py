@@ -2,9 +2,8 @@
 
 import shlex
 import sys
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.table import Table
@@ -17,72 +16,16 @@ from verydeep.cli.options import (
     prepare_process,
     read_changes,
     read_scales,
-    skips_damaged,
 )
 from verydeep.cli.output import fetch_models, is_first_process, percent, print_json, print_table, reporting
 from verydeep.errors import UsageError
+from verydeep.runs.options import TrainOptions
 
 if TYPE_CHECKING:
     from verydeep.runs.estimate import Plan
-    from verydeep.runs.finish import Trained
+    from verydeep.runs.resume import TrainedRun
 
 _SPLITS = {"val": "validation", "test": "test", "train": "training"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """The options of ``train``."""
-
-    architecture: str = "A"
-    "A, A-LRN, B, C, D, E or B-5x5; vgg16 and the like too."
-    batch_norm: bool = False
-    "A batch norm after every convolution."
-    recipe: str = "small-images"
-    "paper, paper-chain, small-images, quick, fine-tune ... or a JSON file."
-    changes: dict[str, Any] = field(default_factory=dict)
-    "Change a field of the recipe: key=value."
-    crop: int | None = None
-    "Side of the training crop, a multiple of 32. [32 for digits and cifar, else 224]"
-    width: float = 1.0
-    "Factor on the channels of every layer."
-    train_scale: int | tuple[int, ...] | None = None
-    "S, or Smin,Smax for scale jitter. [256 x crop / 224]"
-    epochs: int | None = None
-    "Passes over the training images. [the recipe's]"
-    batch_size: int | None = None
-    "Images per update. [the recipe's]"
-    init_from: str | None = None
-    "Take weights from a model file, run folder or published name."
-    initialise: str | None = None
-    "gaussian, gaussian-variance, glorot or kaiming. [the recipe's]"
-    keep: str | None = None
-    "last, or best by validation. [the recipe's]"
-    out: Path | None = None
-    "The run folder. [a new one under runs/]"
-    resume: bool = False
-    "Go on with the run in --out; needs nothing else. With DATA: begin it if there is none."
-    device: str | None = None
-    "cpu, cuda or mps; by default the fastest there is."
-    precision: str | None = None
-    "fp32 or bf16. [the faster]"
-    workers: int | None = None
-    "Processes that make crops. [0 on a CPU, one a core for a GPU]"
-    devices: int = 1
-    "Train in this many processes, one a GPU or share of the cores."
-    micro_batch: int | None = None
-    "Compute this many images at a time: less memory. [the whole batch]"
-    gradient_checkpointing: bool = False
-    "Compute activations twice: less memory, a third more time."
-    checkpoint_minutes: float = 10
-    "Time between checkpoints within an epoch."
-    plan: bool = False
-    "Only say what it would take: time, memory, disk; measured for a moment."
-    seed: int = 0
-    "Of the weights, the order, the crops and the dropout."
-    no_validation: bool = False
-    "Train on the validation images too, once the recipe is settled."
-    damaged: str = "fail"
-    "What to do with damaged images: fail, or skip and count them."
 
 
 def train(
@@ -102,67 +45,36 @@ def train(
     options = replace(
         options, changes=read_changes(set), train_scale=scales[0] if scales and len(scales) == 1 else scales
     )
-    recipe_options = {
-        "epochs": options.epochs,
-        "batch_size": options.batch_size,
-        "initialisation": options.initialise,
-        "keep": options.keep,
-    }
-    changes = dict(options.changes) | {name: value for name, value in recipe_options.items() if value is not None}
-    if options.train_scale is not None:
-        changes["train_scale"] = options.train_scale
-    skip_damaged = skips_damaged(options.damaged)
     if not 0 <= options.seed < 2**64:
         raise UsageError(f"--seed {options.seed}: give a number from 0 to {2**64 - 1}")
     prepare_process()
+    given = options_given(options, besides=("out", "resume", "devices"))
+    options.check(data, given)
+    fetch_models(None if options.init_from is None else str(options.init_from))
 
-    from verydeep.runs.preparation import ComputeOptions
-    from verydeep.runs.verb import Asked, make_plans, run, start_processes
+    from verydeep.data.datasets import open_data
+    from verydeep.device import find_device
+    from verydeep.runs.chain import run_options
+    from verydeep.runs.estimate import plan_steps
+    from verydeep.runs.launch import launch
 
-    net = {
-        "architecture": options.architecture,
-        "batch_norm": options.batch_norm,
-        "crop": options.crop,
-        "width": options.width,
-        "seed": options.seed,
-    }
-    if options.no_validation:
-        net["hold_out"] = False
-    asked = Asked(
-        data=data,
-        out=options.out,
-        recipe=options.recipe,
-        changes=changes,
-        resume=options.resume,
-        others=options_given(options, besides=("out", "resume", "devices")),
-        net=net | {"init_from": options.init_from},
-        execution=ComputeOptions(
-            device=options.device,
-            precision=options.precision,
-            workers=options.workers,
-            micro_batch=options.micro_batch,
-            gradient_checkpointing=options.gradient_checkpointing,
-            checkpoint_seconds=60 * options.checkpoint_minutes,
-        ),
-        skip_damaged=skip_damaged,
-        command=shlex.join(["verydeep", *sys.argv[1:]]),
-    )
-    asked.check()
-    fetch_models(options.init_from)
-    if options.plan:
+    if options.plan and data is not None:
         with reporting() as reporter:
-            plans = make_plans(asked, options.devices, reporter)
+            plans = plan_steps(data, options, reporter=reporter)
         if json:
-            records = {title: made.as_record() for title, made in plans.items()}
+            records = {title: plan.as_record() for title, plan in plans.items()}
             print_json(records[options.recipe] if len(records) == 1 else {"steps": records})
         else:
-            for title, made in plans.items():
-                _print_plan(title, made)
+            for title, plan in plans.items():
+                _print_plan(title, plan)
         return 0
     if options.devices != 1:
-        return start_processes(asked, options.devices)
+        if data is not None:
+            open_data(data)  # an error is reported once, by this process
+        return launch(options.devices, sys.argv[1:], find_device(options.device))
+    command = shlex.join(["verydeep", *sys.argv[1:]])
     with reporting() as reporter:
-        trained = run(asked, reporter)
+        trained = run_options(data, options, given=bool(given), reporter=reporter, command=command)
     if not is_first_process():
         return 0
     if json:
@@ -176,7 +88,7 @@ def train(
     return 0
 
 
-def _print(trained: "Trained", data: str | None) -> None:
+def _print(trained: "TrainedRun", data: str | None) -> None:
     """Prints the errors of a finished training and what comes next."""
     top5 = "" if trained.top5_error is None else f", top-5 error {percent(trained.top5_error)}"
     images = f"{trained.num_images:,} {_SPLITS[trained.split]} images"

@@ -6,6 +6,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 
+import torch
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -18,7 +19,7 @@ def launch(num_processes: int, arguments: Sequence[str], device: str) -> int:
 
     Args:
         num_processes: processes to start.
-        arguments: of the command, without the option that asks for several.
+        arguments: of the command; the option that asks for several is left out.
         device: kind of device that each of them gets one of.
 
     Returns:
@@ -30,8 +31,6 @@ def launch(num_processes: int, arguments: Sequence[str], device: str) -> int:
     if num_processes < 1:
         raise UsageError(f"--devices {num_processes}: give 1 or more")
     if device == "cuda":
-        import torch
-
         if num_processes > torch.cuda.device_count():
             raise UsageError(f"--devices {num_processes}: this machine has {torch.cuda.device_count()} GPUs")
     else:
@@ -49,10 +48,20 @@ def launch(num_processes: int, arguments: Sequence[str], device: str) -> int:
         monitor_interval=0.2,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "verydeep", *arguments)
+        elastic_launch(config, sys.executable)("-m", "verydeep", *_without_devices(arguments))
     except ChildFailedError as error:
         status = max(failure.exitcode for failure in error.failures.values())
         return status if status > 0 else 1
     except SignalException:
         return 1
     return 0
+
+
+def _without_devices(arguments: Sequence[str]) -> list[str]:
+    given, kept = iter(arguments), []
+    for argument in given:
+        if argument == "--devices":
+            next(given)
+        elif not argument.startswith("--devices="):
+            kept.append(argument)
+    return kept

@@ -1,5 +1,6 @@
-"""What ``verydeep train`` and ``verydeep.fit`` do before the loop: make a net and a run, or find them again."""
+"""What starts a training: a net for the data, images checked, a run folder made."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,175 +9,57 @@ import torch
 
 from verydeep.data.all_images import train_on_all
 from verydeep.data.datasets import DataSet, describe, open_data
+from verydeep.data.doctor import examine_quickly
+from verydeep.data.image_set import ImageSet, describe_skipped, memory_for_images
 from verydeep.data.pixels import measure_pixels
-from verydeep.device import Compute, check_precision, find_device
-from verydeep.distributed import broadcast_from_rank0, process_group, processes
+from verydeep.device import Compute, find_device
+from verydeep.distributed import broadcast_from_rank0, num_local_processes, process_group, processes
 from verydeep.errors import UsageError, UserError
 from verydeep.evaluation.evaluate import check_classes
+from verydeep.files import free_name
 from verydeep.machine import environment, now
 from verydeep.nets.architecture import find_architecture
 from verydeep.nets.grow import grow
+from verydeep.nets.model_file import MODEL_FILE
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import CROP
-from verydeep.runs.finish import Trained, carry_on, make_run_card
-from verydeep.runs.memory import fit_into_memory
-from verydeep.runs.preparation import (
-    ComputeOptions,
-    check_images,
-    choose_for,
-    default_folder,
-    default_workers,
-    reopen_images,
-    say_what_is_wrong,
-    suggest_fine_tuning,
-)
-from verydeep.training.callbacks import Reporter, Silent
+from verydeep.runs.compute import choose_compute, default_workers, describe_processes, fit_into_memory
+from verydeep.runs.options import TrainOptions, read_keywords
+from verydeep.runs.resume import TrainedRun, make_run_card, resume, run_to_end
 from verydeep.training.recipe import Recipe, find_recipe
-from verydeep.training.run_folder import SETTINGS_FILE, Run, check_asked_alike, check_free
-from verydeep.weights.resolve import load
+from verydeep.training.run_folder import SETTINGS_FILE, Run, check_free, check_same_options
+from verydeep.training.state import Callback
+from verydeep.weights.resolve import load, read_card
 
-_OTHER_MASKS = "0.1.0"
-"""The version that drew the masks of dropout otherwise."""
+_FEW_IMAGES = 10_000
+"""So many at most suggest to begin from a trained net."""
 
 
 def train(
     data: str | Path | DataSet,
     *,
-    out: str | Path | None = None,
-    architecture: str = "A",
-    batch_norm: bool = False,
-    crop: int | None = None,
-    width: float = 1.0,
-    init_from: str | Path | None = None,
-    recipe: str = "small-images",
-    changes: dict[str, Any] | None = None,
-    seed: int = 0,
-    execution: ComputeOptions | None = None,
-    hold_out: bool = True,
-    skip_damaged: bool = False,
-    go_on: bool = False,
-    reporter: Reporter | None = None,
-    command: str | None = None,
+    reporter: Callback | None = None,
     data_source: str | None = None,
-    chain: dict[str, Any] | None = None,
-) -> Trained:
+    command: str | None = None,
+    **options: Any,  # noqa: ANN401 - the fields of TrainOptions
+) -> TrainedRun:
     """Makes a net for a data set and trains it.
 
     Args:
         data: a built-in name or a folder; or a data set that is open.
-        out: the run folder; by default a new one under runs/.
-        architecture: a name of a column of Table 1.
-        batch_norm: a batch norm after every convolution.
-        crop: side of the training crop, pixels; by default 32 for the built-in data, else 224.
-        width: factor on the channels.
-        init_from: a model to take weights from.
-        recipe: name of a recipe, or a JSON file.
-        changes: new values of fields of the recipe.
-        seed: of the weights, the order, the crops and the dropout.
-        execution: device, precision and the like; by default the fastest there is.
-        hold_out: keep the validation images for validation; without it they are trained on too.
-        skip_damaged: leave damaged images out and name them, instead of failing.
-        go_on: go on with the run in ``out`` where there is one already that was asked for alike.
-        reporter: is told how it goes.
-        command: that gives the run again, for its report.
+        reporter: reports the progress.
         data_source: where the data came from, if ``data`` is a data set.
-        chain: what the chain that this is a step of was asked for, for ``run.json``.
+        command: that gives the run again, for its report.
+        options: fields of ``TrainOptions``, such as ``architecture``, ``recipe``, ``changes``, ``out`` or ``seed``.
 
     Returns:
         The trained net, its run folder and its errors on the validation images.
 
     Raises:
         UserError: the data, the model or the run folder cannot be used.
-        UsageError: an option that cannot be right, or a run in ``out`` that was asked for otherwise.
+        UsageError: an option that cannot be right, or a run in ``out`` that began with other options.
     """
-    reporter, execution = reporter or Silent(), execution or ComputeOptions()
-    row = find_recipe(recipe, **(changes or {}))
-    with process_group(find_device(execution.device)):
-        if processes().size > 1 and out is None:
-            raise UsageError("several processes need --out: the run folder that all of them can see")
-        net, opened, source = make_net(
-            data,
-            architecture,
-            batch_norm=batch_norm,
-            crop=crop,
-            width=width,
-            init_from=init_from,
-            recipe=row,
-            seed=seed,
-            reporter=reporter,
-        )
-        if go_on and out and (Path(out) / SETTINGS_FILE).exists():
-            began = Run.open(Path(out)).settings
-            check_asked_alike(
-                f"the run in {out}",
-                {"net": began.get("net"), "seed": began["seed"], "hold_out": began.get("hold_out", True)}
-                | began["recipe"],
-                {"net": net.geometry.title, "seed": seed, "hold_out": hold_out} | row.as_record(),
-            )
-            return resume(out, data=opened, data_source=data_source or str(data), reporter=reporter)
-        origin = None
-        if source:
-            grown = grow(net, source)
-            reporter.note(f"from {init_from}: {grown}")
-            origin = {"model": str(init_from), "copied": list(grown.copied), "new": list(grown.new)}
-        else:
-            suggest_fine_tuning(net, opened, reporter)
-        return fit(
-            net,
-            opened,
-            recipe=row,
-            out=out,
-            seed=seed,
-            execution=execution,
-            hold_out=hold_out,
-            skip_damaged=skip_damaged,
-            reporter=reporter,
-            data_source=data_source or str(data),
-            origin=origin,
-            command=command,
-            chain=chain,
-        )
-
-
-def make_net(
-    data: str | Path | DataSet,
-    architecture: str,
-    *,
-    batch_norm: bool,
-    crop: int | None,
-    width: float,
-    init_from: str | Path | None,
-    recipe: Recipe,
-    seed: int,
-    reporter: Reporter,
-) -> tuple[VeryDeep, DataSet, VeryDeep | None]:
-    """Makes the net for a data set, its weights random; the arguments are those of ``train``.
-
-    Returns:
-        The net, the data, and the net that weights are to be taken from, if any.
-    """
-    find_architecture(architecture)
-    source = load(init_from) if init_from else None
-    opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
-    if crop is None:
-        crop = source.geometry.crop if source else default_crop(opened)
-    net = VeryDeep(
-        architecture,
-        num_classes=len(opened.classes),
-        batch_norm=batch_norm,
-        initialisation=recipe.initialisation,
-        crop=crop,
-        width=width,
-        dropout=recipe.dropout,
-        generator=torch.Generator().manual_seed(seed),
-    )
-    net.classes = opened.classes
-    return net, opened, source
-
-
-def default_crop(data: DataSet) -> int:
-    """The crop for a data set where none is given: 32 for the sets of small images, else the paper's."""
-    return 32 if data.train.decoded else CROP
+    return start(data, read_keywords(options), reporter=reporter, data_source=data_source, command=command)
 
 
 def fit(
@@ -184,37 +67,25 @@ def fit(
     data: str | Path | DataSet,
     *,
     recipe: str | Recipe = "small-images",
-    out: str | Path | None = None,
-    seed: int = 0,
-    execution: ComputeOptions | None = None,
-    hold_out: bool = True,
-    skip_damaged: bool = False,
-    reporter: Reporter | None = None,
+    reporter: Callback | None = None,
     data_source: str | None = None,
-    origin: dict[str, Any] | None = None,
     command: str | None = None,
-    chain: dict[str, Any] | None = None,
-) -> Trained:
+    **options: Any,  # noqa: ANN401 - the fields of TrainOptions
+) -> TrainedRun:
     """Trains a net on a data set into a run folder.
 
     The mean of the training pixels becomes part of the net, unless it has one that belongs to its weights. A run that
-    is interrupted (Ctrl-C) saves itself and can go on by ``resume``.
+    is interrupted (Ctrl-C) saves itself; ``resume`` trains it to its end.
 
     Args:
         net: is changed, but for parameters that do not require gradients.
         data: a built-in name, a folder, or a data set.
         recipe: a recipe, its name, or a JSON file.
-        out: the run folder; by default a new one under runs/.
-        seed: of the order, the crops and the dropout.
-        execution: device, precision and the like; by default the fastest there is.
-        hold_out: keep the validation images for validation; without it they are trained on too, and the errors at the
-            end are of images that were trained on.
-        skip_damaged: leave damaged images out and name them, instead of failing.
-        reporter: is told how it goes.
+        reporter: reports the progress.
         data_source: where the data came from, if ``data`` is a data set.
-        origin: where the first weights come from, tensor by tensor, for ``run.json``.
         command: that gives the run again, for its report.
-        chain: what the chain that this is a step of was asked for, for ``run.json``.
+        options: fields of ``TrainOptions``, such as ``out``, ``seed``, ``device`` or ``no_validation``; those that
+            make a net have no meaning here.
 
     Returns:
         The trained net, its run folder and its errors on the validation images.
@@ -223,124 +94,208 @@ def fit(
         UserError: the data or the run folder cannot be used, or do not fit the net.
         UsageError: an option that cannot be right.
     """
-    reporter, execution = reporter or Silent(), execution or ComputeOptions()
-    row = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
-    execution.check()
-    if not hold_out and row.selects_on_validation():
-        raise UsageError(
-            f"--no-validation: the recipe {row.name} chooses by the validation error (schedule {row.schedule}, keep "
-            f"{row.keep}): give one with the schedule cosine or constant that keeps the last weights"
-        )
-    with process_group(find_device(execution.device)) as members:
+    given = read_keywords(options)
+    row = recipe if isinstance(recipe, Recipe) else find_recipe(recipe, **given.recipe_changes)
+    given, reporter = replace(given, recipe=row.name), reporter or Callback()
+    given.check_compute()
+    _check_selection(row, given)
+    with process_group(find_device(given.device)):
         opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
-        if not hold_out:
-            opened = train_on_all(opened)
-        net.train_scale = row.scales(net.geometry.crop)
-        net.mirror = row.mirror and opened.mirror
-        net.classes = net.classes or opened.classes
-        check_classes(net, opened.train)
-        folder = Path(broadcast_from_rank0(lambda: {"out": str(_free_folder(out, net, opened))})["out"])
-        reporter.note(describe(opened))
-        if members.is_first:
-            say_what_is_wrong(opened, reporter)
-        opened, skipped = check_images(opened, skip_damaged, reporter, net.train_scale[1])
-        colours = broadcast_from_rank0(lambda: measure_pixels(opened.train).as_record())
-        if not net.input_is_set:
-            divisor = colours["deviation"] if row.input_divisor == "deviation" else np.ones(3)
-            net.set_input(colours["mean"], divisor)
-        choice = Compute(**broadcast_from_rank0(lambda: _choose(net, row, execution, reporter).as_record()))
-        if members.size > 1:
-            reporter.note(_describe_processes(net, row, choice))
-        settings = {
-            "command": command
-            or f"verydeep.fit(net, {data_source or str(data)!r}, out={str(folder)!r}, ...)  # Python",
-            "net": net.geometry.title,
-            "data": data_source or str(data),
-            "fingerprint": opened.fingerprint,
-            "recipe": row.as_record(),
-            "choice": choice.as_record(),
-            "frozen": [name for name, parameter in net.named_parameters() if not parameter.requires_grad],
-            "origin": origin,
-            "processes": members.size,
-            "seed": seed,
-            "workers": default_workers(execution.workers, choice),
-            "checkpoint_seconds": execution.checkpoint_seconds,
-            "hold_out": hold_out,
-            "skip_damaged": skip_damaged,
-            "skipped": skipped,
-            "colours": colours,
-            "environment": environment(),
-            "began": now(),
-        } | ({} if chain is None else {"chain": chain})
-        run = Run.create(folder, settings, net, make_run_card(net, opened, row))
-        return carry_on(run, net, opened, row, choice, reporter)
+        facts = {"command": command, "data": data_source or str(data), "origin": None}
+        return _begin(net, opened, row, given, facts, reporter)
 
 
-def _choose(net: VeryDeep, recipe: Recipe, execution: ComputeOptions, reporter: Reporter) -> Compute:
-    return fit_into_memory(net, recipe, choose_for(net, recipe, execution, reporter), reporter.note)
+def start(
+    data: str | Path | DataSet,
+    options: TrainOptions,
+    *,
+    reporter: Callback | None = None,
+    data_source: str | None = None,
+    command: str | None = None,
+    chain: dict[str, Any] | None = None,
+) -> TrainedRun:
+    """Trains as ``train`` does; ``chain`` has the options of the chain that this is a step of, for run.json."""
+    reporter, row = reporter or Callback(), options.find_recipe()
+    source = data_source or str(data)
+    options.check_compute()
+    with process_group(find_device(options.device)) as members:
+        if members.size > 1 and options.out is None:
+            raise UsageError("several processes need --out: the run folder that all of them can see")
+        net, opened, begun_from = make_net(data, options, reporter)
+        if options.resume and options.out and (options.out / SETTINGS_FILE).exists():
+            _check_alike(options, row, net)
+            return resume(options.out, data=opened, data_source=source, reporter=reporter)
+        _check_selection(row, options)
+        facts: dict[str, Any] = {"command": command, "data": source, "origin": None}
+        if chain is not None:
+            facts["chain"] = chain
+        if begun_from:
+            grown = grow(net, begun_from)
+            reporter.note(f"from {options.init_from}: {grown}")
+            origin = {"model": str(options.init_from), "copied": list(grown.copied), "new": list(grown.new)}
+            facts["origin"] = origin
+        else:
+            _suggest_fine_tuning(net, opened, reporter)
+        return _begin(net, opened, row, options, facts, reporter)
 
 
-def _free_folder(out: str | Path | None, net: VeryDeep, data: DataSet) -> Path:
-    folder = Path(out) if out else default_folder(net, data)
+def _check_alike(options: TrainOptions, recipe: Recipe, net: VeryDeep) -> None:
+    assert options.out is not None
+    began = Run.open(options.out).settings
+    check_same_options(
+        f"the run in {options.out}",
+        {"net": began.get("net"), "seed": began["seed"], "hold_out": began.get("hold_out", True)} | began["recipe"],
+        {"net": net.geometry.title, "seed": options.seed, "hold_out": not options.no_validation} | recipe.as_record(),
+    )
+
+
+def _check_selection(recipe: Recipe, options: TrainOptions) -> None:
+    if options.no_validation and recipe.selects_on_validation():
+        raise UsageError(
+            f"--no-validation: the recipe {recipe.name} chooses by the validation error (schedule {recipe.schedule}, "
+            f"keep {recipe.keep}): give one with the schedule cosine or constant that keeps the last weights"
+        )
+
+
+def make_net(
+    data: str | Path | DataSet, options: TrainOptions, reporter: Callback
+) -> tuple[VeryDeep, DataSet, VeryDeep | None]:
+    """Makes the net for a data set, its weights random.
+
+    Returns:
+        The net, the data, and the net that weights are to be taken from, if any.
+    """
+    find_architecture(options.architecture)
+    recipe = options.find_recipe()
+    begun_from = load(options.init_from) if options.init_from else None
+    opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
+    crop = options.crop
+    if crop is None:
+        crop = begun_from.geometry.crop if begun_from else default_crop(opened)
+    net = VeryDeep(
+        options.architecture,
+        num_classes=len(opened.classes),
+        batch_norm=options.batch_norm,
+        initialisation=recipe.initialisation,
+        crop=crop,
+        width=options.width,
+        dropout=recipe.dropout,
+        generator=torch.Generator().manual_seed(options.seed),
+    )
+    net.classes = opened.classes
+    return net, opened, begun_from
+
+
+def default_crop(data: DataSet) -> int:
+    """The crop for a data set where none is given: 32 for the sets of small images, else the paper's."""
+    return 32 if data.train.decoded else CROP
+
+
+def _begin(
+    net: VeryDeep, data: DataSet, recipe: Recipe, options: TrainOptions, facts: dict[str, Any], reporter: Callback
+) -> TrainedRun:
+    """Makes the run folder of a net and trains it; ``facts`` stand in its run.json."""
+    if options.no_validation:
+        data = train_on_all(data)
+    net.train_scale = recipe.scales(net.geometry.crop)
+    net.mirror = recipe.mirror and data.mirror
+    net.classes = net.classes or data.classes
+    check_classes(net, data.train)
+    folder = Path(broadcast_from_rank0(lambda: {"out": str(_free_folder(options.out, net, data))})["out"])
+    reporter.note(describe(data))
+    if processes().is_first:
+        for finding in examine_quickly(data):
+            if finding.severity != "note" or finding.kind == "imbalance":
+                reporter.note(f"data: {finding.message}; {finding.remedy}")
+    data, skipped = check_images(data, options.skip_damaged, reporter, net.train_scale[1])
+    colours = broadcast_from_rank0(lambda: measure_pixels(data.train).as_record())
+    if not net.input_is_set:
+        net.set_input(colours["mean"], colours["deviation"] if recipe.input_divisor == "deviation" else np.ones(3))
+
+    def chosen() -> dict[str, Any]:
+        whole = choose_compute(net, recipe, options, reporter.note)
+        return fit_into_memory(net, recipe, whole, reporter.note).as_record()
+
+    compute = Compute(**broadcast_from_rank0(chosen))
+    if processes().size > 1:
+        reporter.note(describe_processes(net, recipe, compute))
+    settings = facts | {
+        "command": facts["command"] or f"verydeep.fit(net, {facts['data']!r}, out={str(folder)!r}, ...)  # Python",
+        "options": options.as_record(),
+        "net": net.geometry.title,
+        "fingerprint": data.fingerprint,
+        "recipe": recipe.as_record(),
+        "choice": compute.as_record(),
+        "frozen": [name for name, parameter in net.named_parameters() if not parameter.requires_grad],
+        "processes": processes().size,
+        "seed": options.seed,
+        "workers": default_workers(options.workers, compute),
+        "checkpoint_seconds": options.checkpoint_seconds,
+        "hold_out": not options.no_validation,
+        "skipped": skipped,
+        "colours": colours,
+        "environment": environment(),
+        "began": now(),
+    }
+    run = Run.create(folder, settings, net, make_run_card(net, data, recipe))
+    return run_to_end(run, net, data, reporter)
+
+
+def default_folder(net: VeryDeep, data: DataSet) -> Path:
+    """A run folder under runs/ that nothing lies in yet."""
+    name = f"{data.name}-{net.geometry.architecture.name}" + ("-bn" if net.geometry.batch_norm else "")
+    return Path("runs") / free_name(name, lambda name: (Path("runs") / name).exists())
+
+
+def _free_folder(out: Path | None, net: VeryDeep, data: DataSet) -> Path:
+    folder = out or default_folder(net, data)
     check_free(folder)
     return folder
 
 
-def _describe_processes(net: VeryDeep, recipe: Recipe, choice: Compute) -> str:
-    members = processes()
-    each = -(-recipe.batch_size // members.size)
-    said = f"{members}, each with {each} of the {recipe.batch_size} images of a batch; gradients are averaged"
-    if net.geometry.batch_norm:
-        said += "; batch norm's statistics are " + (
-            "those of the whole batch" if choice.device == "cuda" else "each process's own"
-        )
-    return said
+def check_images(
+    data: DataSet, skip_damaged: bool, reporter: Callback, scale: int | None = None
+) -> tuple[DataSet, list[str]]:
+    """Decodes every image once, the test images too, and holds those to train and validate on if memory allows.
 
-
-def resume(
-    out: str | Path,
-    *,
-    data: str | Path | DataSet | None = None,
-    reporter: Reporter | None = None,
-    data_source: str | None = None,
-) -> Trained:
-    """Goes on with a run that was interrupted, as if nothing had happened.
+    A damaged test image is better known before the training than after it.
 
     Args:
-        out: the run folder.
-        data: where its data lie now, if they were moved; or these data.
-        reporter: is told how it goes.
-        data_source: where the data came from, if ``data`` is a data set.
-
-    Raises:
-        UserError: the folder holds no run, or its data have changed.
+        data: the data set.
+        skip_damaged: leave damaged images out.
+        reporter: reports what was left out.
+        scale: the largest S of the training, pixels, where there is one: no image may be too long for it.
     """
-    reporter = reporter or Silent()
-    run = Run.open(Path(out))
-    settings = run.settings
-    choice = Compute(**settings["choice"])
-    find_device(choice.device)
-    check_precision(choice.precision)
-    opened = data if isinstance(data, DataSet) else None
-    source = data_source or str(settings["data"] if data is None or opened else data)
-    with process_group(choice.device) as members:
-        opened = opened or open_data(source, reporter.progress)
-        if not settings.get("hold_out", True):
-            opened = train_on_all(opened)
-        if opened.fingerprint != settings["fingerprint"]:
-            raise UserError(f"the data in {source} are not those the run began with: restore them, or train anew")
-        net, momentum, progress, problem = run.restore()
-        for name in settings.get("frozen", ()):
-            net.get_parameter(name).requires_grad_(False)
-        if problem:
-            reporter.note(f"{problem}; going on from the checkpoint before it")
-        opened = reopen_images(opened, settings["skipped"], reporter)
-        reporter.note(f"going on with {run.folder} after epoch {progress.epoch}, update {progress.iteration}")
-        if members.size != settings.get("processes", 1):
-            reporter.note(
-                f"the run began with {settings.get('processes', 1)} processes and goes on with {members.size}"
+    checked: dict[str, ImageSet] = {}
+    skipped: list[str] = []
+    for split, images in (("train", data.train), ("val", data.val), ("test", data.test)):
+        if images is not None:
+            memory = 0 if split == "test" else memory_for_images() // num_local_processes()
+            checked[split], damaged = images.checked(
+                skip_damaged=skip_damaged,
+                memory=memory,
+                scale=None if split == "test" else scale,
+                progress=reporter.progress,
             )
-        recipe = Recipe(**settings["recipe"])
-        if settings["environment"]["verydeep"] == _OTHER_MASKS and recipe.dropout:
-            reporter.note(f"the run began with verydeep {_OTHER_MASKS}: from here on its dropout draws other masks")
-        return carry_on(run, net, opened, recipe, choice, reporter, momentum=momentum, progress=progress)
+            skipped += damaged
+    if skipped:
+        reporter.note(describe_skipped(skipped))
+    return replace(data, train=checked["train"], val=checked["val"], test=checked.get("test")), skipped
+
+
+def _suggest_fine_tuning(net: VeryDeep, data: DataSet, reporter: Callback) -> None:
+    """Names a trained net of the same shape where there is one and the images are few."""
+    if len(data.train) > _FEW_IMAGES:
+        return
+    for file in sorted(Path("runs").glob(f"*/{MODEL_FILE}")):
+        try:
+            card = read_card(file)
+        except UserError:
+            continue
+        same = card.architecture == net.geometry.architecture.name and card.batch_norm == net.geometry.batch_norm
+        other = card.data is not None and card.data.fingerprint != data.fingerprint
+        if same and other and card.width == net.geometry.width:
+            reporter.note(
+                f"hint: {file.parent} is a trained net of this kind: --init-from {file.parent} --recipe fine-tune"
+            )
+            return

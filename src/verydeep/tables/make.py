@@ -13,8 +13,7 @@ from verydeep.files import read_lines
 from verydeep.machine import environment, now
 from verydeep.nets.architecture import layers
 from verydeep.nets.model_file import MODEL_FILE
-from verydeep.runs.preparation import check_images
-from verydeep.runs.start import default_crop, train
+from verydeep.runs.start import check_images, default_crop, train
 from verydeep.tables.grid import (
     BOTH,
     FUSED,
@@ -26,8 +25,8 @@ from verydeep.tables.grid import (
 from verydeep.tables.results import RESULTS_FILE, Results, read_results, write_results
 from verydeep.tables.rows import TableNet, row_of
 from verydeep.tables.whole import Whole
-from verydeep.training.callbacks import Reporter, Silent
-from verydeep.training.run_folder import LOG_FILE, Run, check_asked_alike
+from verydeep.training.run_folder import LOG_FILE, Run, check_same_options
+from verydeep.training.state import Callback
 from verydeep.weights.resolve import load
 
 _TRAINING_PASSES = 3
@@ -52,8 +51,8 @@ class Tables:
         UsageError: an option that cannot be right, or results in the folder that were asked for otherwise.
     """
 
-    def __init__(self, asked: Asked, reporter: Reporter | None = None) -> None:
-        reporter = reporter or Silent()
+    def __init__(self, asked: Asked, reporter: Callback | None = None) -> None:
+        reporter = reporter or Callback()
         asked.find_recipe()
         opened = open_data(asked.data, reporter.progress)
         self.asked, self.reporter = asked, reporter
@@ -91,7 +90,7 @@ class Tables:
         if not self.file.exists():
             return Results(about=about)
         before = read_results(self.file)
-        check_asked_alike(f"the results in {self.file}", before.about, alike)
+        check_same_options(f"the results in {self.file}", before.about, alike)
         kept = {name: before.about[name] for name in ("began", "seconds", "remarks")}
         return replace(before, about=about | kept)
 
@@ -145,7 +144,7 @@ class Tables:
         recipe = asked.find_recipe(net)
         if training.is_trained:
             began = Run.open(folder).settings
-            check_asked_alike(
+            check_same_options(
                 f"the run in {folder}",
                 {"fingerprint": began["fingerprint"], "net": began["net"], "seed": began["seed"]} | began["recipe"],
                 {

@@ -12,12 +12,12 @@ from verydeep.evaluation.cost import macs_of_part, plan_cost
 from verydeep.evaluation.protocols import PROTOCOLS
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.estimate import plan
+from verydeep.runs.options import read_keywords
 from verydeep.runs.start import default_crop
 from verydeep.speed.accelerate import fastest
 from verydeep.tables.grid import Asked, Training, measured_protocols
 from verydeep.tables.results import RESULTS_FILE, Results, read_results
-from verydeep.training.callbacks import Reporter, Silent
-from verydeep.weights.resolve import load
+from verydeep.training.state import Callback
 
 _TIMED_PIXELS = 8 * 224 * 224
 
@@ -72,14 +72,14 @@ class TablesPlan:
         }
 
 
-def plan_tables(asked: Asked, reporter: Reporter | None = None) -> TablesPlan:
+def plan_tables(asked: Asked, reporter: Callback | None = None) -> TablesPlan:
     """Measures each architecture for a moment and adds up; nothing is written.
 
     Raises:
         UserError: the data, a model or the results in the folder cannot be used.
         UsageError: an option that cannot be right.
     """
-    reporter = reporter or Silent()
+    reporter = reporter or Callback()
     asked.find_recipe()
     opened = open_data(asked.data, reporter.progress)
     nets = asked.nets(asked.crop or default_crop(opened))
@@ -107,20 +107,19 @@ def plan_tables(asked: Asked, reporter: Reporter | None = None) -> TablesPlan:
     return TablesPlan(pieces=tuple(pieces))
 
 
-def _training_seconds(asked: Asked, training: Training, opened: DataSet, reporter: Reporter) -> float:
+def _training_seconds(asked: Asked, training: Training, opened: DataSet, reporter: Callback) -> float:
     net = training.net
-    return plan(
-        opened,
-        out=asked.out,
-        architecture=net.architecture,
-        batch_norm=net.batch_norm,
-        crop=net.crop,
-        width=asked.width,
-        recipe=asked.recipe,
-        changes=(asked.changes or {}) | {"train_scale": asked.find_recipe(net).train_scale},
-        execution=asked.execution,
-        reporter=reporter,
-    ).seconds
+    options = {
+        "out": asked.out,
+        "architecture": net.architecture,
+        "batch_norm": net.batch_norm,
+        "crop": net.crop,
+        "width": asked.width,
+        "recipe": asked.recipe,
+        "changes": (asked.changes or {}) | {"train_scale": asked.find_recipe(net).train_scale},
+        "execution": asked.execution,
+    }
+    return plan(opened, read_keywords(options), reporter=reporter).seconds
 
 
 def _testing_seconds(asked: Asked, training: Training, opened: DataSet, protocols: list[str]) -> float:

@@ -13,7 +13,7 @@ from verydeep.tables.grid import Asked
 from verydeep.tables.make import Tables
 from verydeep.tables.report import Shown, write_tables_report
 from verydeep.tables.results import Results, read_results
-from verydeep.training.callbacks import Reporter
+from verydeep.training.state import Callback
 from verydeep.weights.resolve import load
 
 
@@ -34,7 +34,7 @@ class MadeTables:
     page: Path
 
 
-def make_tables(asked: Asked, reporter: Reporter) -> MadeTables | None:
+def make_tables(asked: Asked, reporter: Callback) -> MadeTables | None:
     """Trains and tests what is missing, and writes the report; None where somebody stopped it."""
     tables = Tables(asked, reporter)
     if not tables.train_and_test():

@@ -2,17 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
-from verydeep.training.callbacks import Reporter
-
-if TYPE_CHECKING:
-    from verydeep.training.run_folder import Progress
+from verydeep.training.state import Callback, TrainState
 
 _STEPS = 100
 
 
-class Whole:
+class Whole(Callback):
     """A reporter that shows how far a number of pieces of work is as a whole.
 
     Args:
@@ -20,7 +16,7 @@ class Whole:
         works: the pieces by name, with the work of each in any one unit.
     """
 
-    def __init__(self, below: Reporter, works: Mapping[str, float]) -> None:
+    def __init__(self, below: Callback, works: Mapping[str, float]) -> None:
         self._below, self._works = below, works
         self._total = sum(works.values()) or 1.0
         self._done = 0.0
@@ -41,22 +37,19 @@ class Whole:
             self._told.add(text)
             self._below.note(f"{self._name}: {text}" if self._name else text)
 
-    def expect(self, epochs: int) -> None:
-        """The training of the present piece has so many epochs."""
-        self._epochs = epochs
+    def before_training(self, state: TrainState) -> None:
+        """The training of the present piece begins."""
+        self._epochs = state.recipe.epochs
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Shows a step of the present piece; only a test gets it further."""
         self._show(what, done / max(1, total) if self._epochs is None and what.startswith("testing") else 0.0)
 
-    def step(self, progress: "Progress", iterations: int, images_per_second: float) -> None:
+    def after_update(self, state: TrainState) -> None:
         """Shows an update of the weights."""
-        epochs = self._epochs or progress.epoch + 1
-        figures = f"epoch {progress.epoch + 1}/{epochs}, training error {100 * progress.wrong / progress.seen:.1f}%"
-        self._show(figures, (progress.epoch + progress.iteration / iterations) / epochs)
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        """Shows nothing: the curves are in the log of the run."""
+        at, epochs = state.position, state.recipe.epochs
+        figures = f"epoch {at.epoch + 1}/{epochs}, training error {100 * at.score / at.seen:.1f}%"
+        self._show(figures, (at.epoch + at.iteration / state.num_updates) / epochs)
 
     def _show(self, what: str, fraction: float) -> None:
         self._fraction = max(self._fraction, fraction)

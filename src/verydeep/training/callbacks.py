@@ -1,44 +1,171 @@
-"""Who is told how a training goes."""
+"""The callbacks of a training: validation with the plateau rule, health, log and checkpoints, stop on Ctrl-C."""
 
-from typing import TYPE_CHECKING, Any, Protocol
+import math
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from types import FrameType
+from typing import Any
 
-if TYPE_CHECKING:
-    from verydeep.training.run_folder import Progress
+from torch import Tensor, nn
 
-
-class Reporter(Protocol):
-    """Shows a person how it goes."""
-
-    def note(self, text: str) -> None:
-        """Says something worth keeping."""
-
-    def expect(self, epochs: int) -> None:
-        """A training of so many epochs begins."""
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Shows how far a step before the training is."""
-
-    def step(self, progress: "Progress", iterations: int, images_per_second: float) -> None:
-        """After a weight update, a few times a second at most."""
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        """After an epoch, with its line of the log."""
+from verydeep.data.augment import TrainingView
+from verydeep.data.image_set import ImageSet
+from verydeep.distributed import all_reduce_sum, launched, processes
+from verydeep.machine import now
+from verydeep.nets.model_card import ModelCard
+from verydeep.nets.net import VeryDeep
+from verydeep.training.health import findings_after_epoch
+from verydeep.training.run_folder import Run
+from verydeep.training.state import Callback, TrainState
+from verydeep.training.update import NotFiniteError
 
 
-class Silent:
-    """A reporter that shows nothing."""
+class Validation(Callback):
+    """Measures the net after each epoch, writes the line of the log and applies the plateau rule.
 
-    def note(self, text: str) -> None:
-        """Says nothing."""
+    Args:
+        measure: gives the errors of a net; at least ``top1_error``.
+    """
 
-    def expect(self, epochs: int) -> None:
-        """Shows nothing."""
+    def __init__(self, measure: Callable[[VeryDeep], dict[str, Any]]) -> None:
+        self._measure = measure
 
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Shows nothing."""
+    def after_epoch(self, state: TrainState) -> None:
+        """Measures, after the running statistics of batch norm have become those of all processes."""
+        average_statistics(state.net)
+        state.errors = self._measure(state.net)
+        error, position, recipe = state.errors["top1_error"], state.position, state.recipe
+        state.record = {
+            "epoch": position.epoch + 1,
+            "learning_rate": state.optimiser.param_groups[0]["lr"],
+            "loss": position.loss / position.seen,
+            "train_error": position.score / position.seen,
+            "split": state.errors.get("split", "val"),
+            "val_top1_error": error,
+            "val_top5_error": state.errors.get("top5_error"),
+            "images_per_second": position.seen / position.seconds,
+            "seconds": position.seconds,
+            "time": now(),
+        }
+        plateau = position.plateau
+        if recipe.schedule == "plateau":
+            plateau = plateau.after(error, patience=recipe.patience, most_drops=recipe.drops)
+        state.is_best = error < position.best_error
+        state.position = replace(position, plateau=plateau, best_error=min(error, position.best_error))
 
-    def step(self, progress: "Progress", iterations: int, images_per_second: float) -> None:
-        """Shows nothing."""
 
-    def epoch(self, record: dict[str, Any]) -> None:
-        """Shows nothing."""
+def average_statistics(net: VeryDeep) -> None:
+    """Gives every process the same running statistics of batch norm: their mean over the processes."""
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for statistic in (module.running_mean, module.running_var):
+                assert statistic is not None
+                all_reduce_sum(statistic).div_(processes().size)
+
+
+class HealthCheck(Callback):
+    """Ends a training whose loss is not finite, and reports what is wrong with it after an epoch.
+
+    Args:
+        run: with the log so far.
+        images: the training images.
+        view: makes the training crops.
+        report: called with each finding as a line.
+    """
+
+    def __init__(self, run: Run, images: ImageSet, view: TrainingView, report: Callable[[str], None]) -> None:
+        self._run, self._images, self._view, self._report = run, images, view, report
+
+    def after_update(self, state: TrainState) -> None:
+        """Checks the sum of the losses, which a GPU's updates do not wait for."""
+        if not math.isfinite(state.position.loss):
+            assert state.images is not None
+            raise NotFiniteError(state.position.loss, state.images)
+
+    def after_epoch(self, state: TrainState) -> None:
+        """Adds findings to the line of the log."""
+        log = [*self._run.log_records()[: state.position.log_lines], state.record]
+        findings = findings_after_epoch(state, self._images, self._view, log)
+        state.record["findings"] = [finding.as_record() for finding in findings]
+        for finding in findings:
+            self._report(str(finding))
+
+
+class Checkpoints(Callback):
+    """Keeps the log, the checkpoints and the model file of a run folder.
+
+    Args:
+        run: the folder.
+        card: gives the model card after some epochs, with errors.
+        seconds: time between checkpoints within an epoch.
+    """
+
+    def __init__(self, run: Run, card: Callable[[int, dict[str, Any] | None], ModelCard], seconds: float) -> None:
+        self._run, self._card, self._seconds = run, card, seconds
+        self._saved = 0.0
+
+    def before_training(self, state: TrainState) -> None:
+        """Starts the clock."""
+        self._saved = time.perf_counter()
+
+    def after_update(self, state: TrainState) -> None:
+        """Saves a checkpoint when it is time, or when the training stops here."""
+        if state.in_epoch and (state.stopping or time.perf_counter() - self._saved > self._seconds):
+            self._save(state, self._card(state.position.epoch, None))
+
+    def after_epoch(self, state: TrainState) -> None:
+        """Writes the line of the log, the model file where it is time, and a checkpoint."""
+        position = state.position.next_epoch()
+        card = self._card(position.epoch, state.errors)
+        self._run.log(state.record)
+        ended = position.plateau.ended or position.epoch == state.recipe.epochs
+        if state.is_best if state.recipe.keep == "best" else ended:
+            self._run.save_model(state.net, card)
+        self._save(replace(state, position=position), card)
+
+    def _save(self, state: TrainState, card: ModelCard) -> None:
+        self._run.save_checkpoint(state.net, card, _velocities(state), state.position)
+        self._saved = time.perf_counter()
+
+
+def _velocities(state: TrainState) -> dict[str, Tensor]:
+    found = {
+        name: state.optimiser.state[parameter].get("momentum_buffer")
+        for name, parameter in state.net.named_parameters()
+    }
+    return {name: velocity for name, velocity in found.items() if velocity is not None}
+
+
+class StopOnSignals(Callback):
+    """Stops the training on the first Ctrl-C (or SIGTERM) while it is entered; the second one acts as usual.
+
+    One of several processes only stops, however often it is asked: its launcher passes on what the terminal has sent it
+    already, and kills what does not end.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def wants_stop(self) -> bool:
+        """Whether a signal has come."""
+        return self._asked
+
+    def __enter__(self) -> "StopOnSignals":
+        try:
+            for name in (signal.SIGINT, signal.SIGTERM):
+                self._before[name] = signal.signal(name, self._ask)
+        except ValueError:  # only the main thread may: elsewhere nobody can press Ctrl-C
+            self._before.clear()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self._before.items():
+            signal.signal(name, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+        if launched().size == 1:
+            self.__exit__()

@@ -1,7 +1,6 @@
-"""The convergence doctor: sees that a training goes wrong, says what it means for these nets, and what helps.
+"""The health of a training: notices that it goes wrong, says what that means for these nets, and what helps.
 
-What it says after an epoch follows from the log and the net alone, so that a training that was interrupted says the
-same.
+Findings after an epoch follow from the log and the net alone, so that a training that was interrupted has the same.
 """
 
 import math
@@ -20,7 +19,7 @@ from verydeep.data.image_set import ImageSet
 from verydeep.device import Compute
 from verydeep.nets.net import VeryDeep
 from verydeep.training.recipe import Recipe
-from verydeep.training.run_folder import Progress
+from verydeep.training.state import TrainState
 
 _FEWEST_UPDATES = 100
 """Updates before a net may be called stuck: every net begins at ln K."""
@@ -37,19 +36,12 @@ _MOST_MOVED, _LEAST_MOVED = 0.1, 1e-6
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong with a training.
+    """Something that is wrong with a training."""
 
-    Attributes:
-        kind: ``stuck``, ``silent-units``, ``rate-high`` or ``rate-low``.
-        saw: what was measured.
-        means: what it says of such a net.
-        helps: what to do, with the option.
-    """
-
-    kind: str
-    saw: str
-    means: str
-    helps: str
+    kind: str  # stuck, silent-units, rate-high or rate-low
+    saw: str  # what was measured
+    means: str  # its meaning for such a net
+    helps: str  # the remedy, with its option
 
     def as_record(self) -> dict[str, str]:
         """The fields, for JSON."""
@@ -61,31 +53,15 @@ class Finding:
 
 
 def findings_after_epoch(
-    net: VeryDeep,
-    images: ImageSet,
-    view: TrainingView,
-    choice: Compute,
-    optimiser: torch.optim.Optimizer,
-    recipe: Recipe,
-    log: Sequence[dict[str, Any]],
+    state: TrainState, images: ImageSet, view: TrainingView, log: Sequence[dict[str, Any]]
 ) -> list[Finding]:
-    """Looks at a training after an epoch.
-
-    Args:
-        net: as it is now.
-        images: the training images.
-        view: makes the training crops.
-        choice: how the net is computed.
-        optimiser: with the velocities of the last update.
-        recipe: how the net is trained.
-        log: a record of each epoch so far.
-    """
-    updates = math.ceil(len(images) / recipe.batch_size)
-    stuck, rate = stuck_at_chance(net, recipe, log, updates), rate_far_off(net, recipe, optimiser)
+    """Examines a training after an epoch; ``log`` has a record of each epoch so far."""
+    net, recipe = state.net, state.recipe
+    stuck, rate = stuck_at_chance(net, recipe, log, state.num_updates), rate_far_off(net, recipe, state.optimiser)
     # a net that says the same of every image has silent units too, which would be no second finding
     silent = None
     if not _at_chance(net, log[-1]):
-        silent = silent_units(net, _some_crops(images, view, len(log)), choice)
+        silent = silent_units(net, _some_crops(images, view, len(log)), state.compute)
     return [finding for finding in (stuck, rate, silent) if finding is not None]
 
 
@@ -96,14 +72,7 @@ def _at_chance(net: VeryDeep, line: dict[str, Any]) -> bool:
 
 
 def stuck_at_chance(net: VeryDeep, recipe: Recipe, log: Sequence[dict[str, Any]], updates: int) -> Finding | None:
-    """Notices a loss that has been ln K for as long as the recipe is patient, and for a hundred updates at least.
-
-    Args:
-        net: says how many classes there are, and how deep it is.
-        recipe: how it is trained.
-        log: a record of each epoch so far.
-        updates: of an epoch.
-    """
+    """Notices a loss that has been ln K for as long as the recipe is patient, and for a hundred updates at least."""
     patience = max(1, min(recipe.patience, recipe.epochs // 2), math.ceil(_FEWEST_UPDATES / updates))
     if len(log) % patience or not all(_at_chance(net, line) for line in log[-patience:]):
         return None
@@ -139,7 +108,7 @@ def _why_stuck(net: VeryDeep, recipe: Recipe) -> tuple[str, str]:
 
 
 def rate_far_off(net: VeryDeep, recipe: Recipe, optimiser: torch.optim.Optimizer) -> Finding | None:
-    """Notices a rate at which the weights jump about, or hardly move.
+    """Notices a rate at which the weights move too much or hardly at all.
 
     The movement of a layer is the rate times the norm of its velocity over the norm of its weights, at the recipe's
     highest rate, so that the end of a schedule is not mistaken for a low rate.
@@ -162,19 +131,13 @@ def rate_far_off(net: VeryDeep, recipe: Recipe, optimiser: torch.optim.Optimizer
     return None
 
 
-def silent_units(net: VeryDeep, images: Tensor, choice: Compute) -> Finding | None:
-    """Notices a layer most of whose units never fire.
-
-    Args:
-        net: is put into evaluation mode, and back.
-        images: n,3,h,w uint8 to look at.
-        choice: how the net is computed.
-    """
+def silent_units(net: VeryDeep, images: Tensor, compute: Compute) -> Finding | None:
+    """Notices a layer most of whose units never fire on images, n,3,h,w uint8."""
     shares: dict[str, float] = {}
     modes = {module: module.training for module in net.modules()}
     net.eval()
-    with torch.inference_mode(), choice.autocast():
-        (images,) = choice.move(images)
+    with torch.inference_mode(), compute.autocast():
+        (images,) = compute.move(images)
         names = [name for name, module in net.named_children() if isinstance(module, nn.ReLU)]
         for name, fired in net.activations(images, names).items():
             shares[name] = float((fired.amax((0, 2, 3)) <= 0).float().mean())
@@ -197,31 +160,23 @@ def _some_crops(images: ImageSet, view: TrainingView, epoch: int) -> Tensor:
     return next(iter(batches))[0]
 
 
-def explain_not_finite(net: VeryDeep, images: Tensor, choice: Compute, recipe: Recipe, progress: Progress) -> str:
-    """Says where a loss that is NaN or infinite comes from, and what helps.
-
-    Args:
-        net: with the weights that gave the loss, or those after it.
-        images: n,3,h,w uint8 that gave it.
-        choice: how the net is computed.
-        recipe: how the net is trained.
-        progress: how far it has come.
-    """
-    layer = first_not_finite(net, images, choice)
+def explain_not_finite(state: TrainState, images: Tensor) -> str:
+    """Says where a loss that is NaN or infinite comes from, and what helps; ``images`` are those that gave it."""
+    net, rate, position = state.net, state.recipe.learning_rate, state.position
+    layer = first_not_finite(net, images, state.compute)
     where = f", first in {layer}" if layer else ""
     return (
-        f"the loss is not finite any more (NaN or infinity{where}) in epoch {progress.epoch + 1}, "
-        f"update {progress.iteration + 1}: train with a lower rate than {recipe.learning_rate:g} "
-        f"(--set learning_rate={recipe.learning_rate / 10:g})"
-        + ("" if net.geometry.batch_norm else ", or with --batch-norm")
+        f"the loss is not finite any more (NaN or infinity{where}) in epoch {position.epoch + 1}, "
+        f"update {position.iteration + 1}: train with a lower rate than {rate:g} "
+        f"(--set learning_rate={rate / 10:g})" + ("" if net.geometry.batch_norm else ", or with --batch-norm")
     )
 
 
-def first_not_finite(net: VeryDeep, images: Tensor, choice: Compute) -> str | None:
+def first_not_finite(net: VeryDeep, images: Tensor, compute: Compute) -> str | None:
     """Finds the first layer whose weights or outputs are NaN or infinite; None where none is."""
     names = [name for name, _ in net.named_children()]
-    with torch.inference_mode(), choice.autocast():
-        (images,) = choice.move(images)
+    with torch.inference_mode(), compute.autocast():
+        (images,) = compute.move(images)
         outputs = net.activations(images, names)
     for name in names:
         tensors = [*net.get_submodule(name).parameters(recurse=False), outputs[name]]

@@ -3,177 +3,142 @@
 Paper: section 3.1.
 """
 
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final, Protocol
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from verydeep.data.augment import TrainingView
-from verydeep.data.batches import training_batches
-from verydeep.data.image_set import ImageSet, count_per_class
+from verydeep.data.batches import Batch
 from verydeep.device import Compute
 from verydeep.distributed import all_reduce_any, all_reduce_sum, processes
 from verydeep.errors import UserError
-from verydeep.machine import now
-from verydeep.nets.model_card import ModelCard
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.library import has_kernel
-from verydeep.speed.training import REMEDY, place, release
-from verydeep.training.health import explain_not_finite, findings_after_epoch
+from verydeep.speed.training import place
+from verydeep.training.objective import Objective
 from verydeep.training.recipe import Recipe, scheduled_rate
-from verydeep.training.run_folder import Progress, Run
-from verydeep.training.update import NotFiniteError, Objective, share_gradients, update
+from verydeep.training.state import Callback, Position, TrainState
+from verydeep.training.update import share_gradients, update
+
+SECONDS_BETWEEN_REPORTS: Final = 0.25
+MOST_UPDATES_BETWEEN_REPORTS: Final = 20
+"""In several processes, where a report is a collective and none of them may look at its clock alone."""
 
 
-class Listener(Protocol):
-    """Is told how a training goes."""
+class Batches(Protocol):
+    """Gives this process's batches of an epoch: images, targets, and which sample each is."""
 
-    def note(self, text: str) -> None:
-        """Says something worth keeping."""
-
-    def step(self, progress: Progress, iterations: int, images_per_second: float) -> None:
-        """After a weight update, a few times a second at most."""
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        """After an epoch, with its line of the log."""
+    def __call__(self, *, epoch: int, first: int) -> Iterator[Batch]:
+        """Leaves out the first batches, to resume in the middle of an epoch."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """Everything one training needs.
-
-    Attributes:
-        net: is trained.
-        images: the training images.
-        view: makes the training crops.
-        recipe: how to train.
-        choice: device, precision and layout.
-        seed: of the order, the crops and the dropout.
-        workers: processes that make crops.
-        checkpoint_seconds: time between checkpoints within an epoch.
-        run: the run folder.
-        validate: measures the net; gives at least ``top1_error``.
-        card: writes the model card after some epochs, with errors.
-        listener: is told how it goes.
-        stop: asked after every update whether to stop.
-    """
-
-    net: VeryDeep
-    images: ImageSet
-    view: TrainingView
-    recipe: Recipe
-    choice: Compute
-    seed: int
-    workers: int
-    checkpoint_seconds: float
-    run: Run
-    validate: Callable[[VeryDeep], dict[str, Any]]
-    card: Callable[[int, dict[str, Any] | None], ModelCard]
-    listener: Listener
-    stop: Callable[[], bool] = lambda: False
-
-    @property
-    def iterations(self) -> int:
-        """Updates of an epoch."""
-        return math.ceil(len(self.images) / self.recipe.batch_size)
-
-
-def fit(training: Training, momentum: dict[str, Tensor] | None = None, progress: Progress | None = None) -> Progress:
-    """Trains a net, from the beginning or from a checkpoint, to the end or until it is told to stop.
-
-    Args:
-        training: what to train, on what and how.
-        momentum: velocities to go on with, by the name of their parameter.
-        progress: where to go on.
-
-    Returns:
-        How far it came; with fewer epochs than the recipe's it was stopped or the plateau rule ended it.
+def train(state: TrainState, batches: Batches, objective: Objective, callbacks: Sequence[Callback]) -> None:
+    """Runs stochastic gradient descent with momentum until the recipe ends or a callback stops it.
 
     Raises:
-        UserError: the loss is not finite any more, or the run folder cannot be written.
+        NotFiniteError: the loss is not finite any more.
+        UserError: from a callback; or every layer that the recipe trains is frozen.
+
+    Paper: section 3.1.
     """
-    t, net = training, training.net
-    if t.choice.kernel and not has_kernel():
-        t.listener.note(f"this run began with verydeep's kernel, which is not there: PyTorch computes, {REMEDY}")
-    learning = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    place(net, t.choice)
+    learning = [parameter for parameter in state.net.parameters() if parameter.requires_grad]
     try:
-        return _train(t, momentum, progress or Progress())
+        set_training_mode(state.net, state.recipe)
+        model = share_gradients(state.net, state.compute)
+        for callback in callbacks:
+            callback.before_training(state)
+        while not state.finished and not state.stopping:
+            set_training_mode(state.net, state.recipe)
+            sums = RunningSums(state)
+            epoch = state.position.epoch
+            for images, targets, _ in batches(epoch=epoch, first=state.position.iteration):
+                set_learning_rate(state)
+                state.images = images
+                done = state.position.iteration
+                total = min(state.recipe.batch_size, state.num_images - done * state.recipe.batch_size)
+                seed = (state.seed, epoch, done)
+                sums.add(
+                    update(model, state.optimiser, images, targets, state.compute, objective, seed=seed, total=total)
+                )
+                state.position = replace(state.position, iteration=done + 1, seen=state.position.seen + total)
+                if sums.report(state, any(callback.wants_stop() for callback in callbacks)):
+                    for callback in callbacks:
+                        callback.after_update(state)
+                    if state.stopping and state.in_epoch:
+                        return
+            for callback in callbacks:
+                callback.after_epoch(state)
+            state.position = state.position.next_epoch()
+            (state.stopping,) = all_reduce_any(any(callback.wants_stop() for callback in callbacks))
     finally:
-        release(net)
         for parameter in learning:  # what the recipe froze may learn in the next training
             parameter.requires_grad_()
 
 
-def _train(t: Training, momentum: dict[str, Tensor] | None, progress: Progress) -> Progress:
-    recipe, net = t.recipe, t.net
+class RunningSums:
+    """Losses and scores of an epoch, added up on the device, and over the processes when they are reported.
+
+    A single process reports after a quarter of a second. Several agree in each report, by the clock of the first, on
+    the update of the next one: it is the only collective of the loop.
+    """
+
+    def __init__(self, state: TrainState) -> None:
+        before = state.position
+        begun = (before.loss, before.score) if processes().is_first else (0.0, 0.0)
+        device = "cpu" if state.compute.device == "mps" else state.compute.device  # which has no float64
+        self._sums = torch.tensor(begun, dtype=torch.float64, device=device)
+        self._seconds_before, self._first = before.seconds, before.iteration
+        self._began, self._reported, self._next = time.perf_counter(), 0.0, before.iteration + 1
+
+    def add(self, sums: tuple[Tensor, Tensor]) -> None:
+        """Adds what an update gave."""
+        self._sums += torch.stack(sums).to(self._sums)
+
+    def report(self, state: TrainState, stop: bool) -> bool:
+        """Brings the sums of the state up to date where that is due, and whether any process wants to stop."""
+        elapsed, iteration = time.perf_counter() - self._began, state.position.iteration
+        several = processes().size > 1
+        due = iteration >= self._next if several else stop or elapsed - self._reported > SECONDS_BETWEEN_REPORTS
+        if not due and state.in_epoch:
+            return False
+        self._reported = elapsed
+        updates = SECONDS_BETWEEN_REPORTS * (iteration - self._first) / elapsed
+        wait = max(1, min(round(updates), MOST_UPDATES_BETWEEN_REPORTS)) if processes().is_first else 0
+        totals = all_reduce_sum(torch.cat([self._sums.cpu(), torch.tensor([float(stop), float(wait)])])).tolist()
+        self._next = iteration + int(totals[3])
+        seconds = self._seconds_before + elapsed
+        state.position = replace(state.position, loss=totals[0], score=totals[1], seconds=seconds)
+        state.stopping = totals[2] > 0
+        return True
+
+
+def make_state(
+    net: VeryDeep,
+    recipe: Recipe,
+    compute: Compute,
+    *,
+    seed: int,
+    num_images: int,
+    momentum: dict[str, Tensor] | None = None,
+    position: Position | None = None,
+) -> TrainState:
+    """Places a net where it is trained and makes its optimiser, with the velocities of a checkpoint."""
+    place(net, compute)
     net.set_dropout(recipe.dropout)
-    optimiser = make_optimiser(net, recipe, momentum)
-    _set_training(net, recipe)
-    model = share_gradients(net, t.choice)
-    while progress.epoch < recipe.epochs and not progress.plateau.ended:
-        progress = _train_epoch(t, model, optimiser, progress)
-        if progress.iteration < t.iterations:
-            _save_checkpoint(t, optimiser, progress)
-            return progress
-        progress = _end_epoch(t, optimiser, progress)
-        if all_reduce_any(t.stop())[0]:
-            break
-    return progress
-
-
-def _train_epoch(t: Training, model: nn.Module, optimiser: torch.optim.SGD, progress: Progress) -> Progress:
-    """Goes through the rest of an epoch, or until it is told to stop."""
-    batches = training_batches(
-        t.images,
-        t.view,
-        batch_size=t.recipe.batch_size,
-        seed=t.seed,
-        epoch=progress.epoch,
-        first=progress.iteration,
-        workers=t.workers,
-        balanced=t.recipe.balance == "sampling",
-        members=processes(),
+    return TrainState(
+        net=net,
+        recipe=recipe,
+        compute=compute,
+        seed=seed,
+        num_images=num_images,
+        optimiser=make_optimiser(net, recipe, momentum),
+        position=position or Position(),
     )
-    _set_training(t.net, t.recipe)
-    objective = _objective(t)
-    before, start, told, saved = progress, time.perf_counter(), 0.0, 0.0
-    begun = (progress.loss, progress.wrong) if processes().is_first else (0.0, 0)
-    on = "cpu" if t.choice.device == "mps" else t.choice.device  # which has no float64
-    losses, wrong = torch.tensor(begun, dtype=torch.float64, device=on)
-    for images, labels, _ in batches:
-        _set_rate(t, optimiser, progress)
-        total = min(t.recipe.batch_size, len(t.images) - progress.iteration * t.recipe.batch_size)
-        seed = (t.seed, progress.epoch, progress.iteration)
-        try:
-            loss, mistakes = update(model, optimiser, images, labels, t.choice, objective, seed=seed, total=total)
-        except NotFiniteError as error:
-            raise UserError(explain_not_finite(t.net, error.images, t.choice, t.recipe, progress)) from error
-        losses, wrong = losses + loss.to(losses), wrong + mistakes.to(wrong)
-        progress = replace(progress, iteration=progress.iteration + 1, seen=progress.seen + total)
-        elapsed = time.perf_counter() - start
-        stop, due = all_reduce_any(t.stop(), elapsed - told > 0.25)
-        if due or stop or progress.iteration == t.iterations:
-            told = elapsed
-            so_far = all_reduce_sum(torch.stack([losses, wrong]).cpu())
-            progress = replace(progress, loss=so_far[0].item(), wrong=int(so_far[1]), seconds=before.seconds + elapsed)
-            t.listener.step(progress, t.iterations, (progress.seen - before.seen) / elapsed)
-            if not math.isfinite(progress.loss):
-                raise UserError(explain_not_finite(t.net, images, t.choice, t.recipe, progress))
-        if stop:
-            break
-        if told == elapsed and elapsed - saved > t.checkpoint_seconds and progress.iteration < t.iterations:
-            _save_checkpoint(t, optimiser, progress)
-            saved = time.perf_counter() - start
-    return progress
 
 
-def _set_training(net: VeryDeep, recipe: Recipe) -> None:
+def set_training_mode(net: VeryDeep, recipe: Recipe) -> None:
     """Puts the layers that learn into training mode, the others into evaluation mode; what is frozen stays frozen."""
     net.train()
     for name, module in net.named_children():
@@ -184,79 +149,12 @@ def _set_training(net: VeryDeep, recipe: Recipe) -> None:
             module.eval()
 
 
-def _objective(t: Training) -> Objective:
-    """The loss of the recipe.
-
-    Choice: with ``balance`` by loss an image weighs one over the size of its class, 1 on average over the images.
-    """
-    weights = None
-    if t.recipe.balance == "loss":
-        counts = np.maximum(count_per_class(t.images), 1)
-        weights = torch.tensor(len(t.images) / (np.count_nonzero(count_per_class(t.images)) * counts)).float()
-    return Objective(label_smoothing=t.recipe.label_smoothing, class_weights=weights)
-
-
-def _set_rate(t: Training, optimiser: torch.optim.SGD, progress: Progress) -> None:
-    done = progress.epoch + (progress.iteration + 0.5) / t.iterations
-    for group in optimiser.param_groups:
-        group["lr"] = scheduled_rate(t.recipe, done) * 0.1**progress.plateau.drops
-
-
-def _save_checkpoint(
-    t: Training, optimiser: torch.optim.SGD, progress: Progress, card: ModelCard | None = None
-) -> None:
-    t.run.save_checkpoint(t.net, card or t.card(progress.epoch, None), _momentum(t.net, optimiser), progress)
-
-
-def _end_epoch(t: Training, optimiser: torch.optim.SGD, progress: Progress) -> Progress:
-    """Validates, applies the plateau rule, logs and saves."""
-    _average_statistics(t.net)
-    errors = t.validate(t.net)
-    error = errors["top1_error"]
-    plateau = progress.plateau
-    if t.recipe.schedule == "plateau":
-        plateau = plateau.after(error, patience=t.recipe.patience, most_drops=t.recipe.drops)
-    record = {
-        "epoch": progress.epoch + 1,
-        "learning_rate": optimiser.param_groups[0]["lr"],
-        "loss": progress.loss / progress.seen,
-        "train_error": progress.wrong / progress.seen,
-        "split": errors.get("split", "val"),
-        "val_top1_error": error,
-        "val_top5_error": errors.get("top5_error"),
-        "images_per_second": progress.seen / progress.seconds,
-        "seconds": progress.seconds,
-        "time": now(),
-    }
-    log = [*t.run.log_records()[: progress.log_lines], record]
-    findings = findings_after_epoch(t.net, t.images, t.view, t.choice, optimiser, t.recipe, log)
-    record["findings"] = [finding.as_record() for finding in findings]
-    better = error < progress.best_error
-    progress = Progress(
-        epoch=progress.epoch + 1,
-        plateau=plateau,
-        best_error=min(error, progress.best_error),
-        log_lines=progress.log_lines + 1,
-    )
-    card = t.card(progress.epoch, errors)
-    t.run.log(record)
-    ended = plateau.ended or progress.epoch == t.recipe.epochs
-    if better if t.recipe.keep == "best" else ended:
-        t.run.save_model(t.net, card)
-    _save_checkpoint(t, optimiser, progress, card)
-    t.listener.epoch(record)
-    for finding in findings:
-        t.listener.note(str(finding))
-    return progress
-
-
-def _average_statistics(net: VeryDeep) -> None:
-    """Gives every process the same running statistics of batch norm: their mean over the processes."""
-    for module in net.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            for statistic in (module.running_mean, module.running_var):
-                assert statistic is not None
-                all_reduce_sum(statistic).div_(processes().size)
+def set_learning_rate(state: TrainState) -> None:
+    """Sets the rate of the next update: the schedule's, with the drops of the plateau rule."""
+    position = state.position
+    epochs_done = position.epoch + (position.iteration + 0.5) / state.num_updates
+    for group in state.optimiser.param_groups:
+        group["lr"] = scheduled_rate(state.recipe, epochs_done) * 0.1**position.plateau.drops
 
 
 def make_optimiser(net: VeryDeep, recipe: Recipe, momentum: dict[str, Tensor] | None = None) -> torch.optim.SGD:
@@ -288,8 +186,3 @@ def make_optimiser(net: VeryDeep, recipe: Recipe, momentum: dict[str, Tensor] | 
         like = parameters[name]
         optimiser.state[like]["momentum_buffer"] = torch.empty_like(like).copy_(velocity)
     return optimiser
-
-
-def _momentum(net: VeryDeep, optimiser: torch.optim.SGD) -> dict[str, Tensor]:
-    state = {name: optimiser.state[parameter].get("momentum_buffer") for name, parameter in net.named_parameters()}
-    return {name: velocity for name, velocity in state.items() if velocity is not None}

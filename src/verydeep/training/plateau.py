@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Plateau:
-    """What the plateau rule remembers between evaluations.
+    """State of the plateau rule between evaluations.
 
     Choice: "stops improving" means not better than the best for ``patience`` evaluations; the training ends when that
     happens once more after the last drop, or at the epoch limit.
@@ -25,13 +25,7 @@ class Plateau:
     ended: bool = False
 
     def after(self, error: float, *, patience: int, most_drops: int) -> "Plateau":
-        """The state after an evaluation.
-
-        Args:
-            error: validation error, a fraction.
-            patience: evaluations to wait.
-            most_drops: divisions before the end.
-        """
+        """The state after an evaluation with an error, a fraction."""
         if error < self.best:
             return Plateau(error, 0, self.drops)
         if self.waited + 1 < patience:

@@ -173,6 +173,41 @@ _ROWS = (
 RECIPES: dict[str, Recipe] = {row.name: row for row in _ROWS}
 """The recipes by name."""
 
+
+@dataclass(frozen=True)
+class Step:
+    """One training of a chain: its recipe, its architecture where the chain fixes it, and fields of the recipe."""
+
+    recipe: str
+    architecture: str | None = None
+    changes: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """Such as ``paper-A``."""
+        return f"{self.recipe}-{self.architecture}" if self.architecture else self.recipe
+
+
+_NOISE = {"initialisation": "gaussian"}
+
+CHAINS: dict[str, tuple[Step, ...]] = {
+    # S = 256 from Glorot's random weights, S = 384 from it, S in [256, 512] from that
+    "paper-chain": (Step("paper"), Step("paper-384"), Step("paper-jitter")),
+    # The same, but in the last step only the fully connected layers learn
+    "paper-chain-fc": (Step("paper"), Step("paper-384"), Step("paper-jitter-fc")),
+    # A from Gaussian noise, the deeper net grown from it, then the two larger scales
+    "paper-chain-from-a": (
+        Step("paper", "A", _NOISE),
+        Step("paper", None, _NOISE),
+        Step("paper-384"),
+        Step("paper-jitter"),
+    ),
+}
+"""Trainings that follow each other, each from the weights of the one before it.
+
+Paper: section 3.1; the last step with the fully connected layers only: section 4.4.
+"""
+
 _READER = TypeAdapter(Recipe)
 
 
@@ -202,11 +237,11 @@ def find_recipe(name: str, **changes: Any) -> Recipe:  # noqa: ANN401 - the fiel
     try:
         return _READER.validate_python(fields)
     except ValidationError as error:
-        raise UsageError(f"recipe {base}: {_told(error)}") from error
+        raise UsageError(f"recipe {base}: {_describe(error)}") from error
 
 
-def _told(error: ValidationError) -> str:
-    """What is wrong with the fields: all that are missing, or the first value that cannot be."""
+def _describe(error: ValidationError) -> str:
+    """All fields that are missing, or else the first value that is wrong."""
     problems = error.errors()
     missing = [str(problem["loc"][0]) for problem in problems if problem["type"] == "missing"]
     if missing:
@@ -231,12 +266,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def scheduled_rate(recipe: Recipe, epochs_done: float) -> float:
-    """The learning rate at a moment of the training, before any drop of the plateau rule.
-
-    Args:
-        recipe: the recipe.
-        epochs_done: epochs done so far, with the fraction of the present one.
-    """
+    """The learning rate after some epochs and a fraction, before any drop of the plateau rule."""
     if epochs_done < recipe.warmup:
         return recipe.learning_rate * epochs_done / recipe.warmup
     if recipe.schedule != "cosine":

@@ -1,4 +1,4 @@
-"""The run folder: what was asked for, the log, the checkpoints, the model file.
+"""The run folder: the options, the log, the checkpoints, the model file.
 
 Only the first of several processes writes. A folder with a ``run.json`` always holds a checkpoint too: the first is
 written before it.
@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,48 +28,11 @@ from verydeep.nets.model_file import (
     save,
 )
 from verydeep.nets.net import VeryDeep
-from verydeep.training.plateau import Plateau
-from verydeep.weights.resolve import read_card
+from verydeep.training.state import Position
 
 SETTINGS_FILE, LOG_FILE = "run.json", "log.jsonl"
 _NEXT_CHECKPOINT_FILE = "checkpoint-next.safetensors"
 _FILES = (CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE, _NEXT_CHECKPOINT_FILE, LOG_FILE, SETTINGS_FILE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a training has come.
-
-    Attributes:
-        epoch: epochs completed.
-        iteration: weight updates of the present epoch.
-        loss: sum of the losses of the present epoch's images.
-        wrong: present epoch's training images classified wrongly when they were used.
-        seen: present epoch's training images used.
-        seconds: time spent on the present epoch's updates.
-        plateau: state of the plateau rule.
-        best_error: lowest validation error so far, a fraction.
-        log_lines: lines of the log that belong to this state.
-    """
-
-    epoch: int = 0
-    iteration: int = 0
-    loss: float = 0.0
-    wrong: int = 0
-    seen: int = 0
-    seconds: float = 0.0
-    plateau: Plateau = field(default_factory=Plateau)
-    best_error: float = float("inf")
-    log_lines: int = 0
-
-    @staticmethod
-    def from_record(record: dict[str, Any]) -> "Progress":
-        """Reads what as_record wrote."""
-        return Progress(**record | {"plateau": Plateau(**record["plateau"])})
-
-    def as_record(self) -> dict[str, Any]:
-        """The fields, for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -78,7 +41,7 @@ class Run:
 
     Attributes:
         folder: where it lies.
-        settings: everything the training needs to go on.
+        settings: everything that the training needs to be resumed.
     """
 
     folder: Path
@@ -86,13 +49,7 @@ class Run:
 
     @staticmethod
     def create(folder: Path, settings: dict[str, Any], net: VeryDeep, card: ModelCard) -> "Run":
-        """Makes a run folder with its first checkpoint: from then on the training can go on whatever happens.
-
-        Args:
-            folder: where.
-            settings: everything the training needs to go on.
-            net: as it is before the first update.
-            card: its model card.
+        """Makes a run folder with its first checkpoint: from then on the training can be resumed whatever happens.
 
         Raises:
             UserError: the folder cannot be written.
@@ -105,7 +62,7 @@ class Run:
                 with _named(folder):
                     folder.mkdir(parents=True, exist_ok=True)
                 run._clear()
-                run.save_checkpoint(net, card, {}, Progress())
+                run.save_checkpoint(net, card, {}, Position())
                 with _named(folder / SETTINGS_FILE), atomic_write(folder / SETTINGS_FILE) as temporary:
                     temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
             except BaseException:
@@ -117,7 +74,7 @@ class Run:
 
     @staticmethod
     def open(folder: Path) -> "Run":
-        """Opens a run folder to go on with it.
+        """Opens a run folder.
 
         Raises:
             UserError: it is none.
@@ -137,7 +94,7 @@ class Run:
 
     @property
     def checkpoint_file(self) -> Path:
-        """The newest state to go on from."""
+        """The newest state to resume from."""
         return self.folder / CHECKPOINT_FILE
 
     @property
@@ -156,8 +113,8 @@ class Run:
         """Removes the folder of a training that failed before it had anything to keep."""
         if not processes().is_first or self.model_file.exists():
             return
-        progress = Progress.from_record(read_progress(self.checkpoint_file))
-        if progress.epoch == progress.iteration == 0:
+        position = Position.from_record(read_progress(self.checkpoint_file))
+        if position.epoch == position.iteration == 0:
             self._clear()
             self.folder.rmdir()
 
@@ -177,8 +134,8 @@ class Run:
         if processes().is_first:
             save(net, self.model_file, card=card)
 
-    def save_checkpoint(self, net: VeryDeep, card: ModelCard, momentum: dict[str, Tensor], progress: Progress) -> None:
-        """Writes the state to go on from; the one before it is kept, and both stay whole while this one is written.
+    def save_checkpoint(self, net: VeryDeep, card: ModelCard, momentum: dict[str, Tensor], position: Position) -> None:
+        """Writes the state to resume from; the one before it is kept, and both stay whole while this one is written.
 
         Raises:
             UserError: it cannot be written; what there was stays.
@@ -187,7 +144,7 @@ class Run:
             return
         written = self.folder / _NEXT_CHECKPOINT_FILE
         try:
-            save(net, written, card=card, state=momentum, progress=progress.as_record())
+            save(net, written, card=card, state=momentum, progress=position.as_record())
         except UserError as error:
             raise UserError(f"{error}; free some space, then go on with --resume --out {self.folder}") from error
         with _named(self.checkpoint_file):
@@ -195,12 +152,12 @@ class Run:
                 self.checkpoint_file.replace(self.previous_checkpoint_file)
             written.replace(self.checkpoint_file)
 
-    def restore(self) -> tuple[VeryDeep, dict[str, Tensor], Progress, str | None]:
-        """Reads the state to go on from, and cuts the log back to it.
+    def restore(self) -> tuple[VeryDeep, dict[str, Tensor], Position, str | None]:
+        """Reads the state to resume from, and cuts the log back to it.
 
         Returns:
-            The net, its velocities, how far it had come, and what is wrong with the newest checkpoint if the one before
-            it was taken.
+            The net, its velocities, its position, and what is wrong with the newest checkpoint if the one before it was
+            taken.
 
         Raises:
             UserError: no checkpoint can be read, or it belongs to another recipe.
@@ -220,12 +177,12 @@ class Run:
                 f"the recipe in {self.folder / SETTINGS_FILE} is not the one that {file.name} was trained by: "
                 "restore it, or train anew"
             )
-        progress = Progress.from_record(record)
+        position = Position.from_record(record)
         if processes().is_first:
             with _named(self.folder):
                 remove_leftovers(self.folder)
-                self._cut_log(progress.log_lines)
-        return net, momentum, progress, problem
+                self._cut_log(position.log_lines)
+        return net, momentum, position, problem
 
     def _cut_log(self, num_lines: int) -> None:
         lines = self.log_records()[:num_lines]
@@ -242,18 +199,18 @@ def _named(file: Path) -> Iterator[None]:
         raise UserError(f"{file} cannot be written: {format_error(error)}") from error
 
 
-def check_asked_alike(where: str, began: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Checks that what goes on was asked for as it is asked for now.
+def check_same_options(where: str, began: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Checks that the options of what is resumed are those that it began with.
 
     Args:
         where: such as ``the run in runs/hands``.
         began: what it began with, as JSON gives it.
-        asked: what is asked for now, to be compared key by key.
+        options: the options given now, compared key by key.
 
     Raises:
         UsageError: they differ; the message names the first key that does.
     """
-    for key, value in json.loads(json.dumps(asked)).items():
+    for key, value in json.loads(json.dumps(options)).items():
         if began.get(key) != value:
             raise UsageError(
                 f"{where} began with {key} {began.get(key)}, not {value}: give what it began with, or another --out"

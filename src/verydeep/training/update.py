@@ -1,11 +1,9 @@
 """One update of the weights: the loss of a batch, over its parts and over the processes."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import UInt8
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -14,13 +12,14 @@ from verydeep.distributed import local_rank, processes
 from verydeep.errors import UserError
 from verydeep.nets.layers import BatchRows
 from verydeep.nets.net import VeryDeep
+from verydeep.training.objective import Classification, Objective
 
 
 class NotFiniteError(UserError):
     """A loss that is NaN or infinite.
 
     Attributes:
-        images: n,3,h,w uint8, on the device: the weights are still those that gave the loss.
+        images: n,3,h,w uint8, on the device.
     """
 
     def __init__(self, loss: float, images: Tensor) -> None:
@@ -28,41 +27,19 @@ class NotFiniteError(UserError):
         self.images = images
 
 
-@dataclass(frozen=True)
-class Objective:
-    """The loss of an image: multinomial logistic regression.
-
-    Attributes:
-        label_smoothing: probability mass spread evenly over the classes.
-        class_weights: factor on the loss of an image of each class; None for 1.
-
-    Paper: section 3.1.
-    """
-
-    label_smoothing: float = 0.0
-    class_weights: Float[Tensor, "k"] | None = None
-
-    def __call__(self, scores: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> Float[Tensor, "n"]:
-        """Computes the loss of each image."""
-        weights = None if self.class_weights is None else self.class_weights.to(scores.device)
-        return F.cross_entropy(
-            scores.float(), labels, weight=weights, label_smoothing=self.label_smoothing, reduction="none"
-        )
-
-
-def share_gradients(net: VeryDeep, choice: Compute) -> nn.Module:
+def share_gradients(net: VeryDeep, compute: Compute) -> nn.Module:
     """Wraps a net so that its gradients are averaged over the processes; a single process gets the net itself.
 
     Batch norm's statistics are those of all processes on GPUs, and of each process elsewhere.
     """
     if processes().size == 1:
         return net
-    if choice.device == "cuda":
+    if compute.device == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(net)
     # the buffers are alike at the beginning, and batch norm's are averaged after each epoch
     buffers = [name for name, _ in net.named_buffers()]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(net, buffers)
-    devices = [local_rank()] if choice.device == "cuda" else None
+    devices = [local_rank()] if compute.device == "cuda" else None
     return DistributedDataParallel(net, device_ids=devices, gradient_as_bucket_view=True)
 
 
@@ -70,8 +47,8 @@ def update(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     images: UInt8[Tensor, "n 3 h w"],
-    labels: Int64[Tensor, "n"],
-    choice: Compute,
+    targets: Tensor,
+    compute: Compute,
     objective: Objective | None = None,
     *,
     seed: tuple[int, int, int] | None = None,
@@ -86,48 +63,47 @@ def update(
         model: a net in training mode, as ``share_gradients`` gave it.
         optimiser: of its parameters.
         images: this process's.
-        labels: their classes.
-        choice: device, precision, and images computed at a time.
-        objective: the loss.
+        targets: for classes, their indices.
+        compute: device, precision, and images computed at a time.
+        objective: classification where none is given.
         seed: of the training, the epoch, and the iteration within it, which fix the masks of dropout; None draws them
             from torch's own generator.
         total: images of the batch over all processes; by default those given.
 
     Returns:
-        The sum of the losses of the images given, and how many of them were classified wrongly, before the update. Both
-        are 0 where the batch has no image for this process and it was given one in its place.
+        The sums of the losses and of the scores of the images given, before the update. Both are 0 where the batch has
+        no image for this process and it was given one in its place.
 
     Raises:
-        NotFiniteError: the loss is NaN or infinite, and the device is the processor; the weights are as they were.
+        NotFiniteError: the loss is NaN or infinite, and the device is the CPU; the weights are as they were.
 
     Paper: section 3.1, section 3.3.
     """
     net = model.module if isinstance(model, DistributedDataParallel) else model
     assert isinstance(net, VeryDeep)
-    objective, members = objective or Objective(), processes()
+    objective, members = objective or Classification(), processes()
     total = total or len(images)
     counts = 1.0 if members.rank < total else 0.0
-    images, labels = choice.move(images, labels)
-    loss_sum = torch.zeros((), device=images.device)
-    wrong = torch.zeros((), dtype=torch.int64, device=images.device)
+    images, targets = compute.move(images, targets)
+    loss_sum, score_sum = torch.zeros(2, device=images.device)
     optimiser.zero_grad()
-    size = choice.micro_batch or len(images)
+    size = compute.micro_batch or len(images)
     rows = members.share(total) or range(1)  # a process without a share has the first image
     for start in range(0, len(images), size):
         part = slice(start, start + size)
         net.tie_dropout(None if seed is None else BatchRows(seed, total, rows[part]))
         with _gradients_kept(model, last=start + size >= len(images)):
-            with choice.autocast():
-                scores = model(images[part])
-            loss = objective(scores, labels[part]).sum()
-            if choice.device == "cpu" and not bool(torch.isfinite(loss)):
+            with compute.autocast():
+                outputs = model(images[part])
+            loss = objective.loss(outputs, targets[part]).sum()
+            if compute.device == "cpu" and not bool(torch.isfinite(loss)):
                 raise NotFiniteError(loss.item(), images[part])
             (loss * (counts * members.size / total)).backward()
         loss_sum += counts * loss.detach()
-        wrong += int(counts) * (scores.detach().argmax(1) != labels[part]).sum()
+        score_sum += counts * objective.score(outputs.detach(), targets[part]).sum()
     optimiser.step()
     net.tie_dropout(None)
-    return loss_sum, wrong
+    return loss_sum, score_sum
 
 
 def _gradients_kept(model: nn.Module, *, last: bool) -> AbstractContextManager[object]:

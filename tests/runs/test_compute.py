@@ -8,7 +8,7 @@ import torch
 from verydeep.device import Compute
 from verydeep.errors import UserError
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.memory import fit_into_memory, fitting_micro_batch, fixed_bytes, saved_bytes
+from verydeep.runs.compute import fit_into_memory, fitting_micro_batch, fixed_bytes, saved_bytes
 from verydeep.training.recipe import find_recipe
 
 CHOICE = Compute(device="cpu", precision="fp32", channels_last=False, threads=1)
@@ -45,12 +45,12 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts(monkeypatch):
     assert fit_into_memory(net, RECIPE, CHOICE, said.append) == CHOICE
     assert not said
     free = fixed_bytes(net, CHOICE) + 20 * saved_bytes(net, CHOICE)
-    monkeypatch.setattr("verydeep.runs.memory.free_bytes", lambda device: free)
+    monkeypatch.setattr("verydeep.runs.compute.free_bytes", lambda device: free)
     assert fit_into_memory(net, RECIPE, CHOICE, said.append) == dataclasses.replace(CHOICE, micro_batch=16)
     assert "16 at a time" in said[0]
     assert "batch norm takes its statistics over these" in said[0]
     asked = dataclasses.replace(CHOICE, micro_batch=64)
     assert fit_into_memory(net, RECIPE, asked, said.append) == asked
-    monkeypatch.setattr("verydeep.runs.memory.free_bytes", lambda device: 1000)
+    monkeypatch.setattr("verydeep.runs.compute.free_bytes", lambda device: 1000)
     with pytest.raises(UserError, match="do not do for one image"):
         fit_into_memory(net, RECIPE, CHOICE, said.append)

@@ -1,6 +1,7 @@
-"""The memory of a training: what it needs, and what to do where there is less."""
+"""How a training is computed on this machine: device, processes, and a batch in parts where memory is short."""
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -8,10 +9,12 @@ import torch
 from torch import Tensor
 
 from verydeep.device import Compute, free_bytes
-from verydeep.distributed import processes
+from verydeep.distributed import num_local_processes, processes
 from verydeep.errors import UserError
 from verydeep.nets.architecture import layers
 from verydeep.nets.net import VeryDeep
+from verydeep.runs.options import TrainOptions
+from verydeep.speed.choosing import choose_training
 from verydeep.speed.training import place
 from verydeep.training.recipe import Recipe
 
@@ -19,13 +22,48 @@ _IN_FLIGHT = 5
 """Buffers of the size of the largest activation that the passes take for gradients and workspace: measured."""
 
 
-def fixed_bytes(net: VeryDeep, choice: Compute) -> int:
+def choose_compute(net: VeryDeep, recipe: Recipe, options: TrainOptions, note: Callable[[str], None]) -> Compute:
+    """Chooses how a net is trained on this machine, and reports it."""
+    share = -(-recipe.batch_size // processes().size)
+    compute = choose_training(
+        net.geometry,
+        device=options.device,
+        precision=options.precision,
+        threads=max(1, torch.get_num_threads() // num_local_processes()),
+        micro_batch=options.micro_batch if options.micro_batch and options.micro_batch < share else None,
+        gradient_checkpointing=options.gradient_checkpointing,
+    )
+    note(f"{net.geometry.title} on {compute}")
+    return compute
+
+
+def default_workers(workers: int | None, compute: Compute) -> int:
+    """Processes that make crops: none on the CPU, where they would take its cores, else one a core."""
+    if workers is not None:
+        return workers
+    local = num_local_processes()
+    return 0 if compute.device == "cpu" else min(os.cpu_count() or 1, 16 * local) // local
+
+
+def describe_processes(net: VeryDeep, recipe: Recipe, compute: Compute) -> str:
+    """One line on how several processes share a batch."""
+    members = processes()
+    each = -(-recipe.batch_size // members.size)
+    text = f"{members}, each with {each} of the {recipe.batch_size} images of a batch; gradients are averaged"
+    if net.geometry.batch_norm:
+        text += "; batch norm's statistics are " + (
+            "those of the whole batch" if compute.device == "cuda" else "each process's own"
+        )
+    return text
+
+
+def fixed_bytes(net: VeryDeep, compute: Compute) -> int:
     """Memory of weights, gradients and momentum, and of the weights' copies in bf16."""
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    return (4 * 3 + (2 if choice.precision == "bf16" else 0)) * parameters
+    return (4 * 3 + (2 if compute.precision == "bf16" else 0)) * parameters
 
 
-def saved_bytes(net: VeryDeep, choice: Compute) -> int:
+def saved_bytes(net: VeryDeep, compute: Compute) -> int:
     """Measures the memory of what the backward pass needs of one image.
 
     With gradient checkpointing that is the input of each block, and at any time the inside of one block.
@@ -40,12 +78,12 @@ def saved_bytes(net: VeryDeep, choice: Compute) -> int:
             alive.append(tensor)
         return tensor
 
-    place(net, choice)
+    place(net, compute)
     net.train()
     alive: list[Tensor] = []
     inputs, insides, largest = [], [], 0
-    (images,) = choice.move(torch.zeros(count, 3, net.geometry.crop, net.geometry.crop, dtype=torch.uint8))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), choice.autocast():
+    (images,) = compute.move(torch.zeros(count, 3, net.geometry.crop, net.geometry.crop, dtype=torch.uint8))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), compute.autocast():
         x = net.normalise(images)
         parts: tuple[Callable[[Tensor], Tensor], ...] = (*net.blocks(), net.head)
         for block in parts:
@@ -54,7 +92,7 @@ def saved_bytes(net: VeryDeep, choice: Compute) -> int:
             x = block(x)
             insides.append(sum(kept.values()))
             largest = max(largest, *kept.values())
-    total = sum(inputs) + max(insides) if choice.gradient_checkpointing else sum(insides)
+    total = sum(inputs) + max(insides) if compute.gradient_checkpointing else sum(insides)
     return (total + _IN_FLIGHT * largest) // count
 
 
@@ -64,29 +102,20 @@ def fitting_micro_batch(fixed: int, per_image: int, free: int) -> int:
     return int(2 ** int(math.log2(fitting))) if fitting else 0
 
 
-def fit_into_memory(net: VeryDeep, recipe: Recipe, choice: Compute, say: Callable[[str], None]) -> Compute:
-    """Computes a batch in parts where the memory does not do for the whole.
-
-    Args:
-        net: the net.
-        recipe: says how large a batch is.
-        choice: how the net is computed, without parts.
-        say: is told if parts are chosen.
-
-    Returns:
-        The choice, with a micro-batch where it is needed.
+def fit_into_memory(net: VeryDeep, recipe: Recipe, compute: Compute, note: Callable[[str], None]) -> Compute:
+    """Adds a micro-batch where the memory does not do for a whole batch.
 
     Raises:
         UserError: not even one image fits.
     """
     share = -(-recipe.batch_size // processes().size)
-    free = free_bytes(choice.device)
+    free = free_bytes(compute.device)
     roughly = 4 * sum(row.channels * row.side**2 for row in layers(net.geometry))
-    if choice.micro_batch or share * roughly < free / 4:
-        return choice
-    fixed, per_image = fixed_bytes(net, choice), saved_bytes(net, choice)
+    if compute.micro_batch or share * roughly < free / 4:
+        return compute
+    fixed, per_image = fixed_bytes(net, compute), saved_bytes(net, compute)
     if fixed + share * per_image <= free:
-        return choice
+        return compute
     smaller = fitting_micro_batch(fixed, per_image, free)
     if not smaller:
         raise UserError(
@@ -95,8 +124,8 @@ def fit_into_memory(net: VeryDeep, recipe: Recipe, choice: Compute, say: Callabl
         )
     statistics = ", batch norm takes its statistics over these" if net.geometry.batch_norm else ""
     needed = (fixed + share * per_image) / 2**30
-    say(
+    note(
         f"{share} images at a time take about {needed:.1f} GiB, {free / 2**30:.1f} are free: "
         f"{smaller} at a time, their gradients add up{statistics}"
     )
-    return replace(choice, micro_batch=smaller)
+    return replace(compute, micro_batch=smaller)

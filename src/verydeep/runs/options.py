@@ -1,0 +1,212 @@
+"""The options of a training, declared once; importing this needs no torch."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from verydeep.errors import UsageError
+from verydeep.files import check_outside
+
+if TYPE_CHECKING:
+    from verydeep.training.recipe import Recipe
+
+COMPUTE_FIELDS = ("device", "precision", "workers", "micro_batch", "gradient_checkpointing", "checkpoint_minutes")
+"""Options that change nothing that is learnt, but for rounding."""
+
+_ACTIONS = ("out", "resume", "plan", "devices")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options of a training: filled by the command line or by `verydeep.train`, stored in run.json.
+
+    The text under a field is its help on the command line.
+    """
+
+    architecture: str = "A"
+    "A, A-LRN, B, C, D, E or B-5x5; vgg16 and the like too."
+    batch_norm: bool = False
+    "A batch norm after every convolution."
+    recipe: str = "small-images"
+    "paper, paper-chain, small-images, quick, fine-tune ... or a JSON file."
+    changes: dict[str, Any] = field(default_factory=dict)
+    "Change a field of the recipe: key=value."
+    crop: int | None = None
+    "Side of the training crop, a multiple of 32. [32 for digits and cifar, else 224]"
+    width: float = 1.0
+    "Factor on the channels of every layer."
+    train_scale: int | tuple[int, ...] | None = None
+    "S, or Smin,Smax for scale jitter. [256 x crop / 224]"
+    epochs: int | None = None
+    "Passes over the training images. [the recipe's]"
+    batch_size: int | None = None
+    "Images per update. [the recipe's]"
+    init_from: str | Path | None = None
+    "Take weights from a model file, run folder or published name."
+    initialise: str | None = None
+    "gaussian, gaussian-variance, glorot or kaiming. [the recipe's]"
+    keep: str | None = None
+    "last, or best by validation. [the recipe's]"
+    out: Path | None = None
+    "The run folder. [a new one under runs/]"
+    resume: bool = False
+    "Go on with the run in --out; needs nothing else. With DATA: begin it if there is none."
+    device: str | None = None
+    "cpu, cuda or mps; by default the fastest there is."
+    precision: str | None = None
+    "fp32 or bf16. [the faster]"
+    workers: int | None = None
+    "Processes that make crops. [0 on a processor, one a core for a GPU]"
+    devices: int = 1
+    "Train in this many processes, one a GPU or share of the cores."
+    micro_batch: int | None = None
+    "Compute this many images at a time: less memory. [the whole batch]"
+    gradient_checkpointing: bool = False
+    "Compute activations twice: less memory, a third more time."
+    checkpoint_minutes: float = 10
+    "Time between checkpoints within an epoch."
+    plan: bool = False
+    "Only say what it would take: time, memory, disk; measured for a moment."
+    seed: int = 0
+    "Of the weights, the order, the crops and the dropout."
+    no_validation: bool = False
+    "Train on the validation images too, once the recipe is settled."
+    damaged: Literal["fail", "skip"] = "fail"
+    "What to do with damaged images: fail, or skip and count them."
+
+    @property
+    def recipe_changes(self) -> dict[str, Any]:
+        """New values of fields of the recipe."""
+        named = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "initialisation": self.initialise,
+            "keep": self.keep,
+            "train_scale": self.train_scale,
+        }
+        return self.changes | {name: value for name, value in named.items() if value is not None}
+
+    def find_recipe(self) -> "Recipe":
+        """The recipe with its changes."""
+        from verydeep.training.recipe import find_recipe  # torch, which --help does without
+
+        return find_recipe(self.recipe, **self.recipe_changes)
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Time between checkpoints within an epoch."""
+        return 60 * self.checkpoint_minutes
+
+    @property
+    def skip_damaged(self) -> bool:
+        """Whether damaged images are left out and counted."""
+        return self.damaged == "skip"
+
+    def as_record(self) -> dict[str, Any]:
+        """The options of the training itself, for JSON: where its run lies is none of them."""
+        record = {name: value for name, value in asdict(self).items() if name not in _ACTIONS}
+        return record | {"init_from": None if self.init_from is None else str(self.init_from)}
+
+    @staticmethod
+    def from_record(record: dict[str, Any]) -> "TrainOptions":
+        """Reads what as_record wrote, or what 0.1.0 wrote of a chain."""
+        known = {entry.name for entry in fields(TrainOptions)} | _OLD_NAMES.keys()
+        return read_keywords({name: value for name, value in record.items() if name in known})
+
+    def check(self, data: str | None, given: Sequence[str] = ()) -> None:
+        """Checks all that can be checked before anything is read.
+
+        Args:
+            data: what to train on; None with ``--resume`` alone.
+            given: the options that stand on the command line and say what to train.
+
+        Raises:
+            UsageError: options that contradict each other, or a value that cannot be right.
+        """
+        self.check_compute()
+        if self.resume and self.out is None:
+            raise UsageError("--resume: give the run folder with --out")
+        if not self.resume and data is None:
+            raise UsageError("which data? Give a folder, or a name such as digits, or --resume with --out")
+        if data is None and given:
+            raise UsageError(f"{given[0]} cannot change what a run began with: leave it out, or train anew")
+        if data is None and self.plan:
+            raise UsageError("--plan: give the data and the options of the training that is to begin")
+        check_outside(self.out or Path("runs"), "--out", data)
+        self.check_recipe()
+
+    def check_compute(self) -> None:
+        """Checks device, precision and the numbers beside them."""
+        from verydeep.device import check_precision, find_device  # torch, which --help does without
+
+        find_device(self.device)
+        check_precision(self.precision)
+        if self.workers is not None and self.workers < 0:
+            raise UsageError(f"{self.workers} workers: give 0 or more")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise UsageError(f"a micro-batch of {self.micro_batch} images: give 1 or more")
+        if not self.checkpoint_minutes > 0:
+            raise UsageError("the time between checkpoints must be above 0")
+
+    def check_recipe(self) -> None:
+        """Checks the recipe, or all of a chain, and the changes."""
+        from verydeep.training.recipe import CHAINS, RECIPES, Step, find_recipe
+
+        if self.recipe not in CHAINS and self.recipe not in RECIPES and not self.recipe.endswith(".json"):
+            names = f"{', '.join(RECIPES)}; or a chain of them: {', '.join(CHAINS)}; or a .json file"
+            raise UsageError(f"unknown recipe {self.recipe!r}: choose one of {names}")
+        for step in CHAINS.get(self.recipe, (Step(self.recipe),)):
+            find_recipe(step.recipe, **step.changes | self.recipe_changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions:
+    """How a training is computed, as 0.1.0 took it: the fields of `TrainOptions` of these names do as well.
+
+    Attributes:
+        device: cpu, cuda or mps; None for the fastest there is.
+        precision: fp32 or bf16; None for the faster.
+        workers: processes that make crops; None for none on the CPU and one per core for a GPU.
+        micro_batch: images computed at a time; None for all of a batch.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
+        checkpoint_seconds: time between checkpoints within an epoch.
+    """
+
+    device: str | None = None
+    precision: str | None = None
+    workers: int | None = None
+    micro_batch: int | None = None
+    gradient_checkpointing: bool = False
+    checkpoint_seconds: float = 600.0
+
+
+_OLD_NAMES: dict[str, Any] = {
+    "hold_out": lambda value: {"no_validation": not value},
+    "skip_damaged": lambda value: {"damaged": "skip" if value else "fail"},
+    "go_on": lambda value: {"resume": value},
+    "checkpoint_seconds": lambda value: {"checkpoint_minutes": value / 60},
+    "execution": lambda value: (
+        {} if value is None else _renamed(value if isinstance(value, dict) else dict(vars(value)))
+    ),
+}
+"""Keywords of 0.1.0, and what they are now."""
+
+
+def _renamed(keywords: dict[str, Any]) -> dict[str, Any]:
+    renamed: dict[str, Any] = {}
+    for name, value in keywords.items():
+        renamed |= _OLD_NAMES[name](value) if name in _OLD_NAMES else {name: value}
+    return renamed
+
+
+def read_keywords(keywords: dict[str, Any]) -> TrainOptions:
+    """Reads keywords of Python, or JSON: fields of TrainOptions, or their names in 0.1.0."""
+    given = _renamed(keywords)
+    for name in ("changes", "out", "train_scale"):
+        value = given.get(name)
+        if name == "changes":
+            given[name] = dict(value or {})
+        elif value is not None:
+            given[name] = Path(value) if name == "out" else tuple(value) if isinstance(value, list) else value
+    return TrainOptions(**given)

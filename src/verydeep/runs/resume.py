@@ -1,0 +1,264 @@
+"""A run found again and trained to its end."""
+
+import shlex
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from verydeep.data.all_images import train_on_all
+from verydeep.data.augment import TrainingView, principal_shifts
+from verydeep.data.batches import training_batches
+from verydeep.data.datasets import DataSet, describe, open_data
+from verydeep.data.image_set import ImageSet, memory_for_images
+from verydeep.device import Compute, check_precision, find_device
+from verydeep.distributed import num_local_processes, process_group, processes
+from verydeep.errors import UserError
+from verydeep.evaluation.errors import top_error
+from verydeep.evaluation.evaluate import evaluate
+from verydeep.evaluation.measure import measure_posteriors
+from verydeep.evaluation.protocols import find_protocol
+from verydeep.evaluation.result import Result
+from verydeep.nets.model_card import DataCard, ModelCard, make_card, selected_on
+from verydeep.nets.net import VeryDeep
+from verydeep.report.report import REPORT_FILE, Report, write_report
+from verydeep.report.worst import worst_mistakes
+from verydeep.speed.library import has_kernel
+from verydeep.speed.training import REMEDY, release
+from verydeep.training.callbacks import Checkpoints, HealthCheck, StopOnSignals, Validation
+from verydeep.training.health import explain_not_finite
+from verydeep.training.loop import make_state, train
+from verydeep.training.objective import classification_for
+from verydeep.training.recipe import Recipe
+from verydeep.training.run_folder import Run
+from verydeep.training.state import Callback, Position, TrainState
+from verydeep.training.update import NotFiniteError
+from verydeep.weights.resolve import load
+
+_OTHER_MASKS = "0.1.0"
+"""The version that drew the masks of dropout otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """The net, the run folder and the errors of a training.
+
+    Attributes:
+        run: the run folder.
+        model: the model file, or the checkpoint of a training that was stopped.
+        epochs: epochs done.
+        finished: whether it came to its end.
+        split: the split of the errors.
+        top1_error: a fraction, by protocol ``single``; None when it was stopped.
+        top5_error: a fraction; None with fewer than five classes.
+        num_images: images the errors were measured on.
+        images_per_second: mean rate of the weight updates.
+        net: the trained net.
+    """
+
+    run: Path
+    model: Path
+    epochs: int
+    finished: bool
+    split: str
+    top1_error: float | None
+    top5_error: float | None
+    num_images: int
+    images_per_second: float
+    net: VeryDeep
+
+    def as_record(self) -> dict[str, Any]:
+        """The figures, for JSON."""
+        names = ("epochs", "finished", "split", "top1_error", "top5_error", "num_images", "images_per_second")
+        return {"run": str(self.run), "model": str(self.model)} | {name: getattr(self, name) for name in names}
+
+
+def resume(
+    out: str | Path,
+    *,
+    data: str | Path | DataSet | None = None,
+    reporter: Callback | None = None,
+    data_source: str | None = None,
+) -> TrainedRun:
+    """Resumes a run that was interrupted, as if nothing had happened.
+
+    Args:
+        out: the run folder.
+        data: where its data lie now, if they were moved; or these data.
+        reporter: reports the progress.
+        data_source: where the data came from, if ``data`` is a data set.
+
+    Raises:
+        UserError: the folder holds no run, or its data have changed.
+    """
+    reporter, run = reporter or Callback(), Run.open(Path(out))
+    settings = run.settings
+    find_device(settings["choice"]["device"])
+    check_precision(settings["choice"]["precision"])
+    opened = data if isinstance(data, DataSet) else None
+    source = data_source or str(settings["data"] if data is None or opened else data)
+    with process_group(settings["choice"]["device"]) as members:
+        opened = opened or open_data(source, reporter.progress)
+        if not settings.get("hold_out", True):
+            opened = train_on_all(opened)
+        if opened.fingerprint != settings["fingerprint"]:
+            raise UserError(f"the data in {source} are not those the run began with: restore them, or train anew")
+        net, momentum, position, problem = run.restore()
+        for name in settings.get("frozen", ()):
+            net.get_parameter(name).requires_grad_(False)
+        if problem:
+            reporter.note(f"{problem}; going on from the checkpoint before it")
+        opened = _reopen_images(opened, settings["skipped"], reporter)
+        reporter.note(f"going on with {run.folder} after epoch {position.epoch}, update {position.iteration}")
+        began = settings.get("processes", 1)
+        if members.size != began:
+            reporter.note(f"the run began with {began} processes and goes on with {members.size}")
+        recipe = Recipe(**settings["recipe"])
+        if settings["environment"]["verydeep"] == _OTHER_MASKS and recipe.dropout:
+            reporter.note(f"the run began with verydeep {_OTHER_MASKS}: from here on its dropout draws other masks")
+        return run_to_end(run, net, opened, reporter, momentum=momentum, position=position)
+
+
+def _reopen_images(data: DataSet, damaged: list[str], reporter: Callback) -> DataSet:
+    """Prepares the images of a run that goes on: they were checked when it began, so only what memory holds is read."""
+    train, val = data.train.without(damaged), data.val.without(damaged)
+    if train.decoded_bytes() + val.decoded_bytes() <= memory_for_images() // num_local_processes():
+        train, val = (images.checked(memory=2**62, progress=reporter.progress)[0] for images in (train, val))
+    return replace(data, train=train, val=val, test=data.test.without(damaged) if data.test else None)
+
+
+def run_to_end(
+    run: Run,
+    net: VeryDeep,
+    data: DataSet,
+    reporter: Callback,
+    *,
+    momentum: dict[str, Tensor] | None = None,
+    position: Position | None = None,
+) -> TrainedRun:
+    """Runs the loop of a run folder from its position to the end, and measures the errors there.
+
+    Raises:
+        UserError: the loss is not finite any more, or the run folder cannot be written.
+    """
+    settings, recipe, compute = run.settings, Recipe(**run.settings["recipe"]), Compute(**run.settings["choice"])
+    if compute.kernel and not has_kernel():
+        reporter.note(f"this run began with verydeep's kernel, which is not there: PyTorch computes, {REMEDY}")
+    with StopOnSignals() as stop, compute.thread_count():
+        try:
+            state = make_state(
+                net,
+                recipe,
+                compute,
+                seed=settings["seed"],
+                num_images=len(data.train),
+                momentum=momentum,
+                position=position,
+            )
+            _run_loop(run, state, data, reporter, stop)
+        except UserError:
+            run.discard_if_new()
+            raise
+        finally:
+            release(net)
+        net = load(run.model_file) if state.finished and recipe.keep == "best" else net.eval()
+        result = evaluate(net, data.val, device=compute.device, progress=reporter.progress) if state.finished else None
+    log = run.log_records()
+    rates = [line["images_per_second"] for line in log]
+    if result is not None and processes().is_first:
+        _write_report(run, result, data, recipe, net, log)
+    return TrainedRun(
+        run=run.folder,
+        model=run.model_file if run.model_file.exists() else run.checkpoint_file,
+        epochs=state.position.epoch,
+        finished=state.finished,
+        split=data.val.split,
+        top1_error=result.top1_error if result else None,
+        top5_error=result.top5_error if result else None,
+        num_images=len(data.val),
+        images_per_second=len(rates) / sum(1 / rate for rate in rates) if rates else 0.0,
+        net=net,
+    )
+
+
+def _run_loop(run: Run, state: TrainState, data: DataSet, reporter: Callback, stop: StopOnSignals) -> None:
+    net, recipe, settings = state.net, state.recipe, run.settings
+    covariance = np.array(settings["colours"]["covariance"])
+    view = TrainingView(
+        crop=net.geometry.crop,
+        train_scale=net.train_scale,
+        mirror=net.mirror,
+        colour_shift=principal_shifts(covariance) if recipe.colour_shift else None,
+    )
+    batches = partial(
+        training_batches,
+        data.train,
+        view,
+        batch_size=recipe.batch_size,
+        seed=state.seed,
+        workers=settings["workers"],
+        balanced=recipe.balance == "sampling",
+        members=processes(),
+    )
+    callbacks = [
+        stop,
+        Validation(lambda net: _validate(net, data.val, state.compute)),
+        reporter,
+        HealthCheck(run, data.train, view, reporter.note),
+        Checkpoints(
+            run,
+            lambda epochs, errors: make_run_card(net, data, recipe, epochs, errors),
+            settings.get("checkpoint_seconds", 600.0),
+        ),
+    ]
+    try:
+        train(state, batches, classification_for(recipe, data.train), callbacks)
+    except NotFiniteError as error:
+        raise UserError(explain_not_finite(state, error.images)) from error
+
+
+def make_run_card(
+    net: VeryDeep, data: DataSet, recipe: Recipe, epochs: int = 0, errors: dict[str, Any] | None = None
+) -> ModelCard:
+    """Writes the model card of a net in training."""
+    about = DataCard(
+        name=data.name, fingerprint=data.fingerprint, num_train=len(data.train), validation=data.validation
+    )
+    return make_card(net, recipe=recipe.as_record(), data=about, epochs=epochs, errors=errors)
+
+
+def _validate(net: VeryDeep, images: ImageSet, compute: Compute) -> dict[str, Any]:
+    """Measures the central crop, the cheapest protocol, in the precision of the training."""
+    protocol = find_protocol("centre")
+    posteriors = measure_posteriors(net, images, protocol, protocol.test_scales(net), compute).posteriors
+    return {
+        "split": images.split,
+        "protocol": protocol.name,
+        "num_images": len(images),
+        "top1_error": top_error(posteriors, images.labels, 1),
+        "top5_error": top_error(posteriors, images.labels, 5),
+    }
+
+
+def _write_report(
+    run: Run, result: Result, data: DataSet, recipe: Recipe, net: VeryDeep, log: list[dict[str, Any]]
+) -> None:
+    settings = run.settings
+    computed = settings["choice"] | {"seed": settings["seed"]} | settings["environment"] | {"began": settings["began"]}
+    report = Report(
+        title=f"{net.geometry.title} on {data.name}",
+        result=result,
+        selected_on=selected_on(recipe.as_record()),
+        mistakes=worst_mistakes(result, data.val, net),
+        log=log,
+        commands=[settings["command"], shlex.join(["verydeep", "evaluate", str(run.folder), settings["data"]])],
+        facts={
+            "The data": {"contents": describe(data), "validation": data.validation, "fingerprint": data.fingerprint},
+            "The recipe": settings["recipe"],
+            "How it was computed": computed,
+        },
+    )
+    write_report(run.folder / REPORT_FILE, report)

@@ -1,0 +1,93 @@
+"""The options of a training: one declaration for the command line, Python, run.json and chains."""
+
+import ast
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+import verydeep
+from verydeep.errors import UsageError
+from verydeep.runs import options as module
+from verydeep.runs.options import COMPUTE_FIELDS, ComputeOptions, TrainOptions, read_keywords
+
+
+def test_every_option_has_its_help_under_it():
+    (body,) = (
+        node.body
+        for node in ast.parse(Path(module.__file__).read_text()).body
+        if isinstance(node, ast.ClassDef) and node.name == "TrainOptions"
+    )
+    helped = [
+        before.target.id
+        for before, after in itertools.pairwise(body)
+        if isinstance(before, ast.AnnAssign)
+        and isinstance(before.target, ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+    ]
+    assert helped == [field.name for field in dataclasses.fields(TrainOptions)]
+    assert set(COMPUTE_FIELDS) < set(helped)
+
+
+def test_the_keywords_of_the_first_version_mean_what_they_did():
+    execution = verydeep.Execution(device="cpu", precision="fp32", checkpoint_seconds=90.0, micro_batch=3)
+    old = read_keywords({"execution": execution, "hold_out": False, "skip_damaged": True, "go_on": True, "out": "x"})
+    assert old == TrainOptions(
+        device="cpu", precision="fp32", checkpoint_minutes=1.5, micro_batch=3, no_validation=True, damaged="skip",
+        resume=True, out=Path("x"),
+    )  # fmt: skip
+    assert old.checkpoint_seconds == 90
+    assert read_keywords({"execution": None, "changes": None, "hold_out": True}) == TrainOptions()
+    with pytest.raises(TypeError, match="speed"):
+        read_keywords({"speed": 9})
+
+
+def test_an_option_of_its_own_wins_over_a_change_of_the_recipe():
+    options = TrainOptions(recipe="quick", changes={"epochs": 9, "dropout": 0}, epochs=3, train_scale=(32, 40))
+    recipe = options.find_recipe()
+    assert (recipe.epochs, recipe.dropout, recipe.train_scale, recipe.batch_size) == (3, 0, (32, 40), 64)
+
+
+def test_a_record_gives_the_same_options_again():
+    options = TrainOptions(architecture="B", changes={"dropout": 0}, train_scale=(32, 40), init_from=Path("runs/a"))
+    record = json.loads(json.dumps(options.as_record()))
+    assert TrainOptions.from_record(record) == dataclasses.replace(options, init_from=str(Path("runs/a")))
+    assert "out" not in record
+    assert TrainOptions.from_record(record | {"an option of later": 1}).architecture == "B"
+
+
+@pytest.mark.parametrize(
+    ("options", "data", "given", "message"),
+    [
+        ({"resume": True}, None, (), "give the run folder with --out"),
+        ({}, None, (), "which data"),
+        ({"resume": True, "out": Path("x")}, None, ("--epochs",), "--epochs cannot change"),
+        ({"resume": True, "out": Path("x"), "plan": True}, None, (), "--plan: give the data"),
+        ({"recipe": "slow"}, "digits", (), "unknown recipe 'slow'.*paper-chain"),
+        ({"recipe": "paper-chain", "epochs": 0}, "digits", (), "epochs 0"),
+        ({"workers": -1}, "digits", (), "-1 workers"),
+        ({"micro_batch": 0}, "digits", (), "a micro-batch of 0"),
+        ({"checkpoint_minutes": float("nan")}, "digits", (), "must be above 0"),
+        ({"precision": "fp8"}, "digits", (), "unknown precision"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_before_anything_is_read(options, data, given, message):
+    with pytest.raises(UsageError, match=message):
+        TrainOptions(**options).check(data, given)
+
+
+def test_the_run_has_the_options_it_began_with(make_folder, tmp_path):
+    photos = make_folder("photos", {"dark": 6, "bright": 6})
+    compute = ComputeOptions(device="cpu", precision="fp32")
+    trained = verydeep.train(
+        photos, recipe="quick", crop=32, width=0.05, epochs=1, out=tmp_path / "run", execution=compute
+    )
+    settings = json.loads((tmp_path / "run/run.json").read_text())
+    assert trained.finished
+    assert TrainOptions.from_record(settings["options"]) == TrainOptions(
+        recipe="quick", crop=32, width=0.05, epochs=1, device="cpu", precision="fp32"
+    )
+    assert settings["recipe"]["epochs"] == 1

@@ -18,6 +18,7 @@ from verydeep.speed.accelerate import fastest
 from verydeep.tables.grid import Asked, Training, measured_protocols
 from verydeep.tables.results import RESULTS_FILE, Results, read_results
 from verydeep.training.state import Callback
+from verydeep.weights.resolve import load
 
 _TIMED_PIXELS = 8 * 224 * 224
 

@@ -29,6 +29,7 @@ from verydeep.nets.model_file import (
 )
 from verydeep.nets.net import VeryDeep
 from verydeep.training.state import Position
+from verydeep.weights.resolve import read_card
 
 SETTINGS_FILE, LOG_FILE = "run.json", "log.jsonl"
 _NEXT_CHECKPOINT_FILE = "checkpoint-next.safetensors"

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from verydeep.cli.terminal import reporting
+from verydeep.cli.output import reporting
 from verydeep.data.dataset import DataSet, hold_out
 from verydeep.data.image_set import ImageSet
 from verydeep.data.open import open_data

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from verydeep.cli.predict_files import find_images
+from verydeep.data.folder import find_images
 from verydeep.images.decode import read_image
 from verydeep.nets.net import VeryDeep
 from verydeep.weights.imported import assemble

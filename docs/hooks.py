@@ -5,6 +5,7 @@
 page names is checked.
 """
 
+import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,11 +17,11 @@ from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 from paper_pages import PAPER_TABLES
 from result_pages import result_tables
-from typer.testing import CliRunner
+from rich.console import Console
 
 import verydeep
 from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
-from verydeep.cli.main import app
+from verydeep.cli.app import app
 from verydeep.data.doctor.findings import KINDS
 from verydeep.data.named import NAMED
 from verydeep.files import format_bytes, read_lines
@@ -222,7 +223,6 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def _help(verb: str) -> str:
-    result = CliRunner().invoke(app, [*verb.split("-"), "--help"], prog_name="verydeep")
-    if result.exit_code:
-        raise PluginError(f"verydeep {verb} --help fails: {result.output}")
-    return f"```text\n{result.output.strip()}\n```"
+    page = io.StringIO()
+    app.help_print(verb.split("-"), console=Console(file=page, width=80))
+    return f"```text\n{page.getvalue().strip()}\n```"

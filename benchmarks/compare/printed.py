@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.compare.contender import Bench, Row, Summary, allocator_in_words
-from verydeep.cli.printed import print_table
+from verydeep.cli.output import print_table
 from verydeep.machine import environment
 
 

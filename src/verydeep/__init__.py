@@ -6,9 +6,8 @@ The names below are imported when they are first used, so that ``import verydeep
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from verydeep.machine import package_version
-
 if TYPE_CHECKING:
+    __version__: str
     from verydeep.data.named import fetch as fetch
     from verydeep.data.open import open_data as open_data
     from verydeep.errors import UserError as UserError
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from verydeep.weights.resolve import load as load
     from verydeep.weights.resolve import read_card as read_card
     from verydeep.weights.writers.torch import to_torchvision as to_torchvision
-
-__version__ = package_version()
 
 _HOMES = {
     "ARCHITECTURES": "nets.architecture",
@@ -59,7 +56,7 @@ _HOMES = {
     "tune_allocator": "speed.allocator",
 }
 
-_OLD_NAMES = {"ComputeOptions": "ComputeOptions", "UserError": "UserError"}
+_OLD_NAMES = {"Execution": "ComputeOptions", "MistakeError": "UserError"}
 """Names of version 0.1, kept until 0.3."""
 
 __all__ = list(_HOMES)
@@ -67,9 +64,13 @@ __all__ = list(_HOMES)
 
 def __getattr__(name: str) -> object:
     name = _OLD_NAMES.get(name, name)
-    if name not in _HOMES:
+    value: object
+    if name == "__version__":  # the package index takes as long as the rest of `verydeep --help`
+        value = import_module("verydeep.machine").package_version()
+    elif name in _HOMES:
+        value = getattr(import_module(f"verydeep.{_HOMES[name]}"), name)
+    else:
         raise AttributeError(f"module 'verydeep' has no attribute {name!r}")
-    value = getattr(import_module(f"verydeep.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

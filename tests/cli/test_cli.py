@@ -480,9 +480,9 @@ def wrong(kind, root, make_folder, model):
         case "pattern without quotes":
             return 2, ["train", "x-000.tar", "x-001.tar"], "put a pattern of shards in quotes"
         case "unknown verb":
-            return 2, ["tarin"], "No such command"
+            return 2, ["tarin"], "Unknown command .tarin.. Did you mean .train.. .see verydeep --help."
         case "unknown option":
-            return 2, ["train", good, "--epoch", 3], "--epoch"
+            return 2, ["train", good, "--epoch", 3], "--epoch. Did you mean --epochs"
     raise AssertionError(kind)
 
 

@@ -1,65 +1,46 @@
-"""The command line: a contract. Each verb parses its options, calls one function and prints what it gives.
+"""The command line: a contract. Each verb fills its options, calls one function and prints what that returns.
 
-torch is imported inside the verbs that need it, so that ``--help`` answers at once.
+What a verb needs is imported when it is called, so that ``--help`` answers at once.
 """
 
 import atexit
 import gc
 import io
 import os
+import shutil
 import sys
-from typing import Annotated, Any, Final
+import textwrap
+from typing import Final, TextIO
 
-import typer
-from typer.main import get_command
-
-from verydeep.cli.data import doctor, fetch, shards
-from verydeep.cli.inspect import inspect
-from verydeep.cli.testing import evaluate, predict, tables
-from verydeep.cli.train import train
-from verydeep.cli.weights import weights_app
 from verydeep.errors import UserError, printable
 
-app = typer.Typer(
-    rich_markup_mode=None,
-    add_completion=False,
-    no_args_is_help=True,
-    help="Very deep convolutional networks (VGG): train, evaluate and use the nets of the paper on your own images.",
-    epilog="Begin with: verydeep train digits --recipe quick --batch-norm",
-)
+VERBS: Final = {
+    "train": "Train a net into a run folder.",
+    "evaluate": "Measure the error rates of a net on a data set, or of several nets whose posteriors are averaged.",
+    "tables": "Train what is missing and print the paper's Tables 3 to 6 for a data set, beside the paper's numbers.",
+    "predict": "Say what images show, the most likely classes first.",
+    "fetch": "Download public data sets by name, check and unpack them, so that they can stand where a folder does.",
+    "shards": "Write WebDataset shards with an index; train and evaluate take them as DATA, from disk or http(s).",
+    "doctor": "Say what is wrong with a data set, before it costs a night; exit with 1 if something is fatal.",
+    "inspect": "Print layers, shapes, parameters, MACs, receptive field and memory of a net, and a model file's card.",
+    "weights": "List, fetch, import and export weights of other programs.",
+}
+"""What each verb does: the first paragraph of its own help."""
 
-app.add_typer(weights_app, name="weights")
-
-# what the parser raises for any wrong use; typer exports only this one subclass of it
-_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
-
-
-_CTRL_C: Final = 130
-"""What typer gives for it, after having caught it."""
+_ABOUT = "Very deep convolutional networks (VGG): train, evaluate and use the nets of the paper on your own images."
 
 
 def main() -> None:
-    """Runs the command line; a user's mistake becomes one line on standard error."""
+    """Runs the command line; a user's error becomes one line on standard error."""
     _spare_the_collector()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
-    command = get_command(app)
     try:
-        status = command(prog_name="verydeep", standalone_mode=False)
+        _end(_run(sys.argv[1:]))
     except UserError as error:
         if error.is_reported:
             sys.exit(error.exit_status)
         _fail(f"{_which_process()}{error}", error.exit_status)
-    except _USAGE_ERROR as error:
-        context = getattr(error, "ctx", None)
-        if context and type(error).__name__ == "NoArgsIsHelpError":  # typer exports it no more than the others
-            print(context.get_help(), file=sys.stderr)
-            sys.exit(2)
-        verb = context.command_path if context else "verydeep"
-        message = error.format_message().rstrip(".")
-        if "extra argument" in message and ".tar" in message:
-            message += ": put a pattern of shards in quotes"
-        _fail(f"{message} (see {verb} --help)", 2)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -73,11 +54,37 @@ def main() -> None:
 
         reason = str(error).splitlines()[0]
         _fail(f"process {launched().rank} lost the others ({reason}): go on with --resume when they are back", 1)
-    except (KeyboardInterrupt, typer.Abort):
-        status = _CTRL_C
-    if status == _CTRL_C:
+    except KeyboardInterrupt:
         _fail("interrupted", 1)
-    _end(status if isinstance(status, int) else 0)
+
+
+def _run(arguments: list[str]) -> int:
+    """Runs a verb and returns its exit status."""
+    match arguments:
+        case []:
+            _print_verbs(sys.stderr)
+            return 2
+        case ["--help"]:
+            _print_verbs(sys.stdout)
+            return 0
+        case ["--version"]:
+            from verydeep import __version__
+
+            print(f"verydeep {__version__}")
+            return 0
+    from verydeep.cli.app import run_verb
+
+    return run_verb(arguments)
+
+
+def _print_verbs(file: TextIO) -> None:
+    width = shutil.get_terminal_size().columns
+    about = textwrap.fill(_ABOUT, width, initial_indent="  ", subsequent_indent="  ")
+    print(f"Usage: verydeep VERB [OPTIONS] [ARGUMENTS]\n\n{about}\n", file=file)
+    print("  Example: verydeep train digits --recipe quick --batch-norm\n\nVerbs:", file=file)
+    for name, text in VERBS.items():
+        print(textwrap.fill(text, width, initial_indent=f"  {name:8}  ", subsequent_indent=" " * 12), file=file)
+    print("\nOptions:\n  --help     Of a verb too: verydeep VERB --help.\n  --version  Print the version.", file=file)
 
 
 def _spare_the_collector() -> None:
@@ -120,24 +127,3 @@ def _is_one_of_several() -> bool:
 def _fail(message: str, status: int) -> None:
     print(f"verydeep: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(status)
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        from verydeep import __version__
-
-        print(f"verydeep {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _before(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
-    ] = False,
-) -> None:
-    """Takes the options that stand before a verb."""
-
-
-for verb in (train, evaluate, tables, predict, fetch, shards, doctor, inspect):
-    app.command()(verb)

@@ -1,39 +1,44 @@
-"""Options that several verbs have, and what their texts mean."""
+"""Options that several verbs have, what their texts mean, and the page that ``--help`` prints."""
 
 import json
+import textwrap
 from collections.abc import Sequence
-from typing import Annotated, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from cyclopts import App, ArgumentCollection, CoercionError, Parameter
 
 from verydeep.errors import UsageError
 
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or mps; by default the fastest there is.")]
+if TYPE_CHECKING:
+    from cyclopts.help import HelpPanel
+    from rich.console import Console, ConsoleOptions
+
 DATA_HELP = (
     "A name (see verydeep fetch); a folder: class folders, or train/ val/ test/; or shards: 'x-{000..009}.tar', a "
     "folder or a URL."
 )
-DamagedOption = Annotated[str, typer.Option(help="What to do with damaged images: fail, or skip and count them.")]
-
-
-def skips_damaged(damaged: str) -> bool:
-    """Reads --damaged."""
-    if damaged not in ("fail", "skip"):
-        raise UsageError(f"--damaged {damaged}: give fail or skip")
-    return damaged == "skip"
-
-
-def read_numbers(text: str, option: str, remedy: str) -> tuple[int, ...]:
-    """Reads integers between commas; the remedy says what to give, with an example."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"{option} {text}: give {remedy}") from error
+Model = Annotated[str, Parameter(name="MODEL", help="A model file, a run folder or a published name.")]
+Data = Annotated[str, Parameter(name="DATA", help=DATA_HELP)]
+Json = Annotated[
+    bool, Parameter(name="--json", help="Print one JSON object on standard output and nothing else there.")
+]
+Device = Annotated[str | None, Parameter(help="cpu, cuda or mps; by default the fastest there is.")]
+Damaged = Annotated[
+    Literal["fail", "skip"], Parameter(help="What to do with damaged images: fail, or skip and count them.")
+]
+Set = Annotated[
+    tuple[str, ...], Parameter(metavar="KEY=VALUE", help="Change a field of the recipe: key=value; repeatable.")
+]
+Split = Annotated[str | None, Parameter(help="train, val or test. [test where there is one, else val]")]
 
 
 def read_scales(text: str, option: str) -> tuple[int, ...]:
-    """Reads scales of images."""
-    return read_numbers(text, option, "pixels, such as 256 or 256,512")
+    """Reads scales of images, pixels."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: give pixels, such as 256 or 256,512") from error
 
 
 def read_changes(settings: Sequence[str]) -> dict[str, Any]:
@@ -50,13 +55,14 @@ def read_changes(settings: Sequence[str]) -> dict[str, Any]:
     return changes
 
 
-def fetch_weights(*models: str | None) -> None:
-    """Fetches those of the models that are published names and not here yet, and shows how far that is."""
-    from verydeep.cli.weights_printed import fetch_shown, is_to_fetch
-
-    for model in filter(None, models):
-        if is_to_fetch(model):
-            fetch_shown(model)
+def options_given(options: Any, *, besides: Sequence[str] = ()) -> list[str]:  # noqa: ANN401 - any dataclass
+    """Returns the options whose values are not the defaults, but for some fields of the dataclass."""
+    defaults = type(options)()
+    return [
+        "--set" if field.name == "changes" else "--" + field.name.rstrip("_").replace("_", "-")
+        for field in fields(options)
+        if field.name not in besides and getattr(options, field.name) != getattr(defaults, field.name)
+    ]
 
 
 def prepare_process() -> None:
@@ -67,17 +73,55 @@ def prepare_process() -> None:
     use_huge_pages()
 
 
-def options_given(context: typer.Context, *, besides: Sequence[str]) -> list[str]:
-    """Gives the options that stand on the command line.
+def refuse_fractions(app: App, verb: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuses 1.5 where an integer is asked for: cyclopts would round it."""
+    for argument in arguments:
+        if argument.hint in (int, int | None):
+            for token in argument.tokens:
+                if "." in token.value:
+                    raise CoercionError(token=token, argument=argument, target_type=int)
 
-    Args:
-        context: of the verb.
-        besides: names of parameters that do not count.
-    """
-    return [
-        parameter.opts[-1]
-        for parameter in context.command.params
-        if parameter.name not in besides
-        and (source := context.get_parameter_source(parameter.name or ""))
-        and source.name == "COMMANDLINE"
-    ]
+
+class HelpPage:
+    """Prints help as plain text in two columns, on a terminal as in a file."""
+
+    def render_usage(self, console: "Console", options: "ConsoleOptions", usage: object) -> None:
+        """Prints how the verb is called."""
+        _print(console, [str(usage).strip(), ""])
+
+    def render_description(self, console: "Console", options: "ConsoleOptions", description: Any) -> None:  # noqa: ANN401
+        """Prints what the verb does; the example stays on one line, to be copied."""
+        for paragraph in str(description.primary_renderable).strip().split("\n\n"):
+            text = " ".join(paragraph.split())
+            whole = [f"  {text}"] if text.startswith("Example: ") else _wrapped(text, "  ", "  ", console.width)
+            _print(console, [*whole, ""])
+
+    def __call__(self, console: "Console", options: "ConsoleOptions", panel: "HelpPanel") -> None:
+        """Prints one group: verbs, arguments or options."""
+        rows = [(" ".join(entry.display_labels_with_metavar).removesuffix("..."), entry) for entry in panel.entries]
+        if not rows:
+            return
+        column = min(max(len(label) for label, _ in rows), _WIDEST_LABEL) + 4
+        _print(console, [f"{panel.title}:"])
+        for label, entry in rows:
+            default = f" [default: {entry.default}]" if entry.default is not None else ""
+            text = f"{entry.description.primary_renderable}{default}"
+            start = f"  {label}".ljust(column)
+            if len(start) > column:
+                _print(console, [start])
+                start = " " * column
+            _print(console, _wrapped(text, start, " " * column, console.width))
+        _print(console, [""])
+
+
+_WIDEST_LABEL = 26
+
+
+def _wrapped(text: str, first: str, others: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=others, break_on_hyphens=False, break_long_words=False
+    )
+
+
+def _print(console: "Console", lines: Sequence[str]) -> None:
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)

@@ -1,173 +1,214 @@
-"""The command line of weights from elsewhere and for elsewhere: listed, fetched, imported and exported.
+"""``weights``: list, fetch, import and export weights of other programs."""
 
-torch is imported inside the verbs that need it, as in the command line itself.
-"""
-
-import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from cyclopts import App, Parameter
+from rich.table import Table
 
-from verydeep.cli.json_answer import JsonOption, print_json
+from verydeep.cli.options import Json, Model
+from verydeep.cli.output import fetch_models, fetch_published, percent, print_json, print_table, reporting
 from verydeep.errors import UsageError
+from verydeep.files import format_bytes
+from verydeep.weights.options import ImportOptions
 
-weights_app = typer.Typer(
-    no_args_is_help=True, help="Weights from elsewhere and for elsewhere: list, fetch, import, export."
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from verydeep.weights.convert import Exported, Imported
+    from verydeep.weights.published import PublishedWeights
+
+_MOST_PHOTOGRAPHS = 16
+
+weights = App(
+    name="weights",
+    help="List, fetch, import and export weights of other programs.",
+    usage="Usage: verydeep weights VERB [OPTIONS] [ARGUMENTS]",
+    help_flags="--help",
+    version_flags=(),
 )
 
 
-@weights_app.command("list")
-def list_(as_json: JsonOption = False) -> None:
+def _verb(name: str, arguments: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return weights.command(name=name, usage=f"Usage: verydeep weights {name} [OPTIONS] {arguments}".rstrip())
+
+
+@_verb("list", "")
+def list_(*, json: Json = False) -> None:
     """List the weights that can be had by name: source, licence, published errors, size and hash.
 
     Example: verydeep weights list
     """
-    from verydeep.cli.weights_printed import print_weights, weights_record
-    from verydeep.weights.published import PUBLISHED, weights_folder
+    from verydeep.weights.published import PUBLISHED, SHIPPED, SHIPPED_FILE, weights_folder
 
-    if as_json:
-        print_json(weights_record())
-    else:
-        print_weights(list(PUBLISHED.values()), weights_folder())
+    if json:
+        shipped = {"name": SHIPPED, "file": str(SHIPPED_FILE), "here": SHIPPED_FILE.is_file()}
+        rows = [row.as_record() for row in PUBLISHED.values()]
+        print_json({"folder": str(weights_folder()), "weights": rows, "shipped": shipped})
+        return
+    _print_published(list(PUBLISHED.values()))
+    print(
+        "Errors are on the validation images of ILSVRC-2012, as published. A name stands where a MODEL does, and is "
+        f"fetched on first use into {weights_folder()} (VERYDEEP_CACHE sets another cache, VERYDEEP_OFFLINE=1 forbids "
+        "it)."
+    )
+    missing = "" if SHIPPED_FILE.is_file() else ", though not with this copy of it"
+    print(f"{SHIPPED} comes with the package{missing}.")
 
 
-@weights_app.command()
-def fetch(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Published names (see verydeep weights list).")],
+def _print_published(rows: Sequence["PublishedWeights"]) -> None:
+    table = Table("name", "net", "top-1", "top-5 error", "file", "hash", "here")
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        measured = f"; errors: {row.errors.measured}" if row.errors else ""
+        note = f"{row.publisher}. Hash: {row.digest_source}{measured}. Licence: {row.licence}."
+        if note not in notes:
+            table.add_section()
+        notes.setdefault(note, []).append(row.name)
+        table.add_row(
+            row.name,
+            row.architecture
+            + (" with batch norm" if row.batch_norm else "")
+            + (", convolutions only" if row.features_only else ""),
+            percent(row.errors.top1_error if row.errors else None),
+            percent(row.errors.top5_error if row.errors else None),
+            format_bytes(row.size),
+            f"{row.digest.algorithm} {row.digest.digits[:8]}" if row.digest else "none",
+            "yes" if row.is_here else "",
+        )
+    print_table(table)
+    for note, names in notes.items():
+        print(f"{names[0]}{' ... ' + names[-1] if len(names) > 1 else ''}: {note}")
+
+
+@_verb("fetch", "NAME...")
+def fetch_(
+    *names: Annotated[str, Parameter(name="NAME", required=True, help="Published names (see verydeep weights list).")],
     accept_hash: Annotated[
-        str | None,
-        typer.Option(help="The sha256 of the publisher's file, for weights that nobody publishes a hash of."),
+        str | None, Parameter(help="The sha256 of the publisher's file, for weights that nobody publishes a hash of.")
     ] = None,
-    as_json: JsonOption = False,
+    json: Json = False,
 ) -> None:
     """Fetch published weights, check them and make model files of them, before they are needed.
 
     Example: verydeep weights fetch imagenet-D
     """
-    from verydeep.cli.weights_printed import fetch_shown
     from verydeep.weights.published import known_weights
 
     rows = [known_weights(name) for name in names]
     if accept_hash is not None and len(rows) != 1:
         raise UsageError("--accept-hash is of one file: give one name")
     for row in rows:
-        fetch_shown(row.name, accept_hash)
-    if as_json:
+        fetch_published(row.name, accept_hash)
+    if json:
         print_json({"weights": [row.as_record() for row in rows]})
 
 
-@weights_app.command("import")
+@_verb("import", "FILE --out OUT")
 def import_(
-    file: Annotated[Path, typer.Argument(help="A file of torchvision, timm, Keras and others, known by its content.")],
-    out: Annotated[Path, typer.Option(help="The model file to write (.safetensors).")],
-    classes: Annotated[
-        str | None, typer.Option(help="A text file with the names of the classes, one a line; or imagenet.")
-    ] = None,
-    licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the model card.")] = None,
-    source: Annotated[str | None, typer.Option(help="Where they come from, for the model card.")] = None,
-    crop: Annotated[
-        int | None, typer.Option(help="Side of the crop the net was trained on, such as 32. [what fc6 says]")
-    ] = None,
-    mean: Annotated[
-        str | None, typer.Option(help="R,G,B in 0..255 that was subtracted, where it is not its program's usual.")
-    ] = None,
-    divisor: Annotated[str | None, typer.Option(help="R,G,B that divided afterwards, likewise.")] = None,
-    bgr: Annotated[
-        bool, typer.Option("--bgr", help="The net was trained on blue, green, red where its program has RGB.")
-    ] = False,
-    precision: Annotated[str, typer.Option(help="In which weights are stored: fp32, bf16 or fp16.")] = "fp32",
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Run the file in its own program too, and compare the scores.")
-    ] = False,
-    images: Annotated[Path | None, typer.Option(help="Photographs to compare on. [a few drawn pictures]")] = None,
-    as_json: JsonOption = False,
+    file: Annotated[
+        Path, Parameter(name="FILE", help="A file of torchvision, timm, Keras and others, known by its content.")
+    ],
+    /,
+    *,
+    options: Annotated[ImportOptions, Parameter(name="*")],
+    json: Json = False,
 ) -> None:
     """Make a model file of weights of another program; nothing in the file is run.
 
-    Example: verydeep weights import vgg16.pth --out vgg16.safetensors --classes imagenet --verify
+    Example: verydeep weights import vgg16.pth --out vgg16.safetensors --verify
     """
-    from verydeep.cli.terminal import reporting
-    from verydeep.cli.weights_printed import print_imported
-    from verydeep.cli.weights_verb import ImportOptions, import_weights
+    options.check()
 
-    options = ImportOptions(
-        file=file,
-        out=out,
-        classes=classes,
-        licence=licence,
-        source=source,
-        crop=crop,
-        mean=_read_triple(mean, "--mean"),
-        divisor=_read_triple(divisor, "--divisor"),
-        bgr=bgr,
-        precision=precision,
-        verify=verify,
-        images=images,
-    )
+    from verydeep.weights.convert import import_weights
+
+    pictures = [] if options.images is None else photographs(options.images)
     with reporting() as reporter:
-        imported = import_weights(options, reporter.progress)
-    if as_json:
+        imported = import_weights(file, options, pictures=pictures, progress=reporter.progress)
+    if json:
         print_json(imported.as_record())
     else:
-        print_imported(imported)
+        _print_imported(imported)
 
 
-@weights_app.command()
-def export(
-    model: Annotated[str, typer.Argument(help="A model file, a run folder or a published name.")],
-    to: Annotated[str, typer.Option(help="torchvision, timm or keras; or hub: a folder for the Hugging Face hub.")],
+def photographs(folder: Path) -> list["Image.Image"]:
+    """Reads the first photographs of a folder.
+
+    Raises:
+        UserError: there are none, or one cannot be read.
+    """
+    from verydeep.data.folder import find_images
+    from verydeep.images.decode import read_image
+
+    return [read_image(file) for file in find_images([str(folder)])[:_MOST_PHOTOGRAPHS]]
+
+
+def _print_imported(imported: "Imported") -> None:
+    net, geometry = imported.net, imported.net.geometry
+    scores = "convolutions only" if net.features_only else f"{geometry.num_classes:,} classes"
+    print(
+        f"{imported.file}: {imported.weights.kind}, {geometry.title}, {scores}, {imported.num_parameters:,} parameters"
+    )
+    mean, divisor = (", ".join(f"{number:.6g}" for number in part.tolist()) for part in (net.mean, net.divisor))
+    print(f"input: {imported.weights.convention}; here RGB in 0..255, less ({mean}), divided by ({divisor})")
+    if agreement := imported.agreement:
+        print(
+            f"verified: {agreement.package} with its own preprocessing gives the same scores on "
+            f"{agreement.num_images} images, largest relative difference {agreement.largest_difference:.1e}"
+        )
+    print(f"{imported.out} is written. Next:")
+    print(f"  verydeep inspect {imported.out}" if net.features_only else f"  verydeep predict {imported.out} IMAGE...")
+
+
+@_verb("export", "MODEL --to TO --out OUT")
+def export_(
+    model: Model,
+    /,
+    *,
+    to: Annotated[str, Parameter(help="torchvision, timm or keras; or hub: a folder for the Hugging Face hub.")],
     out: Annotated[
         Path,
-        typer.Option(
+        Parameter(
             help="The file to write: .pth, .safetensors, or .weights.h5 (.h5 for old Keras); for hub a new folder."
         ),
     ],
-    as_json: JsonOption = False,
+    json: Json = False,
 ) -> None:
     """Write weights for another program, and say what it has to do to an image before them.
 
     With --to hub a folder with README.md, config.json and the weights, which huggingface_hub uploads as it is.
 
-    Example: verydeep weights export vgg16.safetensors --to torchvision --out vgg16.pth
+    Example: verydeep weights export imagenet-D --to torchvision --out vgg16.pth
     """
-    from verydeep.cli.weights_printed import fetch_shown, is_to_fetch
-
-    if is_to_fetch(model):
-        fetch_shown(model)
+    fetch_models(model)
     if to == "hub":
-        _export_to_hub(model, out, as_json)
+        _export_to_hub(model, out, json)
         return
-    from verydeep.cli.weights_printed import print_exported
-    from verydeep.cli.weights_verb import export_weights
+    from verydeep.weights.convert import export_weights
 
     exported = export_weights(model, to, out)
-    if as_json:
+    if json:
         print_json(exported.as_record())
     else:
-        print_exported(exported)
+        _print_exported(exported)
 
 
-def _export_to_hub(model: str, out: Path, as_json: bool) -> None:
+def _print_exported(exported: "Exported") -> None:
+    print(f"{exported.file} is written for {exported.target}. Load it there with:")
+    for call in exported.calls:
+        print(f"  {call}")
+    print(f"input there: {exported.preprocessing}")
+
+
+def _export_to_hub(model: str, out: Path, json: bool) -> None:
     from verydeep.weights.writers.hub import write_hub_folder
 
     folder = write_hub_folder(model, out)
     files = [str(file) for file in sorted(folder.iterdir())]
-    if as_json:
+    if json:
         print_json({"model": model, "to": "hub", "folder": str(folder), "files": files})
         return
     print(f"{', '.join(files)} are written. Next:")
     upload = f"upload_folder(repo_id='OWNER/NAME', folder_path='{folder}')"
     print(f'  python -c "import huggingface_hub as hub; hub.{upload}"')
-
-
-def _read_triple(text: str | None, option: str) -> tuple[float, float, float] | None:
-    if text is None:
-        return None
-    try:
-        red, green, blue = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"{option} {text}: give three numbers, such as 123.68,116.779,103.939") from error
-    if not all(math.isfinite(number) for number in (red, green, blue)):
-        raise UsageError(f"{option} {text}: give three finite numbers")
-    return red, green, blue

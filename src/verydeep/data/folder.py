@@ -1,8 +1,9 @@
 """A folder of images: listed leniently, opened strictly as a data set."""
 
+import glob
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -207,3 +208,29 @@ def _class_files(folders: Sequence[Path]) -> dict[str, list[Path]]:
 def _loose_files(folder: Path) -> list[Path]:
     files = [Path(entry.path) for entry in os.scandir(folder) if not entry.is_dir()]
     return sorted(filter(_is_picture, files), key=lambda file: natural_key(file.name))
+
+
+def find_images(arguments: Iterable[str]) -> list[Path]:
+    """Finds the image files that files, folders and patterns name.
+
+    Raises:
+        UserError: one of them names no image.
+    """
+    found: list[Path] = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            inside = sorted(
+                (file for file in path.rglob("*") if is_image_file(file)), key=lambda f: natural_key(str(f))
+            )
+            if not inside:
+                raise UserError(f"no images in {path}")
+            found += inside
+        elif path.exists() or not glob.has_magic(argument):
+            found.append(path)
+        else:
+            matches = sorted(glob.glob(argument, recursive=True), key=natural_key)  # noqa: PTH207 - also absolute patterns
+            if not matches:
+                raise UserError(f"no files match {argument!r}")
+            found += [Path(match) for match in matches]
+    return found

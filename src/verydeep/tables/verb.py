@@ -1,60 +1,55 @@
-"""What ``verydeep tables`` does with its options: plan, run, or show results that are there."""
+"""The tables from beginning to end: made or read, tested on the paper's claims, and written as a page."""
 
-import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from verydeep.cli.json_answer import print_json
-from verydeep.cli.terminal import reporting
 from verydeep.errors import UserError
 from verydeep.report.pages import REPORT_FILE, Errors
 from verydeep.runs.evaluation_report import errors_of
 from verydeep.tables.claims import ClaimResult
 from verydeep.tables.grid import Asked
 from verydeep.tables.make import Tables
-from verydeep.tables.plan import plan_tables
-from verydeep.tables.printed import print_tables, print_tables_plan
 from verydeep.tables.report import write_tables_report
 from verydeep.tables.results import Results, read_results
 from verydeep.testing.result import is_saved_posteriors, load_posteriors
+from verydeep.training.state import Callback
 from verydeep.weights.resolve import load
 
 
-def plan_and_print(asked: Asked, *, as_json: bool) -> None:
-    """Says what the tables would take."""
-    with reporting() as reporter:
-        planned = plan_tables(asked, reporter)
-    if as_json:
-        print_json(planned.as_record())
-    else:
-        print_tables_plan(planned)
+@dataclass(frozen=True, kw_only=True)
+class MadeTables:
+    """Tables that are made.
 
-
-def run(asked: Asked, *, as_json: bool) -> bool:
-    """Makes the tables, prints them and writes their report.
-
-    Returns:
-        Whether all is done: not so where somebody stopped it.
+    Attributes:
+        results: their rows.
+        claims: what they say of the paper's claims.
+        file: that holds the results.
+        page: that shows them.
     """
-    with reporting() as reporter:
-        tables = Tables(asked, reporter)
-        if not tables.train_and_test():
-            reporter.note("stopped; everything is saved. The same command goes on:")
-            reporter.note(f"  {asked.command}")
-            return False
-        tables.fuse_all()
-        reporter.note("comparing and drawing")
-        claims = tables.results.claims()
-        file = write_tables_report(asked.out / REPORT_FILE, tables.results, claims, _shown(tables))
-    _print(tables.results, claims, as_json=as_json)
-    if not as_json:
-        print(f"{file} shows them with curves and errors; {tables.file} holds everything. To print them again:")
-        print(f"  verydeep tables --from {shlex.quote(str(tables.file))}")
-    return True
+
+    results: Results
+    claims: Sequence[ClaimResult]
+    file: Path
+    page: Path
 
 
-def show(source: Path, out: Path | None, *, as_json: bool) -> None:
-    """Prints results that are there, and writes their report into a folder where one is given.
+def make_tables(asked: Asked, reporter: Callback) -> MadeTables | None:
+    """Trains and tests what is missing, and writes the report; None where somebody stopped it."""
+    tables = Tables(asked, reporter)
+    if not tables.train_and_test():
+        reporter.note("stopped; everything is saved. The same command goes on:")
+        reporter.note(f"  {asked.command}")
+        return None
+    tables.fuse_all()
+    reporter.note("comparing and drawing")
+    claims = tables.results.claims()
+    page = write_tables_report(asked.out / REPORT_FILE, tables.results, claims, _shown(tables))
+    return MadeTables(results=tables.results, claims=claims, file=tables.file, page=page)
+
+
+def reprint_tables(source: Path, out: Path | None) -> tuple[Results, Sequence[ClaimResult]]:
+    """Reads results that are there, and writes their report into a folder where one is given.
 
     Raises:
         UserError: there are none, or the folder cannot be written.
@@ -67,15 +62,7 @@ def show(source: Path, out: Path | None, *, as_json: bool) -> None:
             write_tables_report(out / REPORT_FILE, results, claims)
         except OSError as error:
             raise UserError(f"--out {out} cannot be written: {error.strerror or error}") from error
-    _print(results, claims, as_json=as_json)
-
-
-def _print(results: Results, claims: Sequence[ClaimResult], *, as_json: bool) -> None:
-    if not as_json:
-        print_tables(results, claims)
-        return
-    rows = [{key: value for key, value in row.as_record().items() if key != "wrong"} for row in results.rows]
-    print_json({**results.about, "rows": rows, "claims": [one.as_record() for one in claims]})
+    return results, claims
 
 
 def _shown(tables: Tables) -> Errors | None:

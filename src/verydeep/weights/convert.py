@@ -1,11 +1,13 @@
 """Weights of other programs made into model files, and model files into weights of other programs."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from PIL import Image
+
 from verydeep.class_names import read_class_names
-from verydeep.cli.pictures import drawn_pictures, photographs
 from verydeep.download import digest_of
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.model_card import make_card
@@ -13,6 +15,8 @@ from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.progress import Progress, ignore_progress
 from verydeep.weights.imported import ImportedWeights, assemble
+from verydeep.weights.options import ImportOptions, read_colour
+from verydeep.weights.pictures import drawn_pictures
 from verydeep.weights.readers import read_weights
 from verydeep.weights.resolve import find_model_file, load
 from verydeep.weights.verify import Agreement, compare
@@ -22,44 +26,22 @@ from verydeep.weights.writers.target import Preprocessing
 MOST_DIFFERENCE: Final = 1e-3
 """Largest relative difference of scores that is rounding: float32 gives 1e-5 or less, TF32 and half precision more."""
 
-Triple = tuple[float, float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportOptions:
-    """Options of ``weights import``; its help says what each is."""
-
-    file: Path
-    out: Path
-    classes: str | None = None
-    licence: str | None = None
-    source: str | None = None
-    crop: int | None = None
-    mean: Triple | None = None
-    divisor: Triple | None = None
-    bgr: bool = False
-    precision: str = "fp32"
-    verify: bool = False
-    images: Path | None = None
-
-    def check(self) -> None:
-        """Raises UsageError, before anything is read, for options that do not go together."""
-        if self.out.suffix != ".safetensors":
-            raise UsageError(f"--out {self.out}: a model file ends in .safetensors")
-        _check_other_file(self.file, self.out)
-        if self.images is not None and not self.verify:
-            raise UsageError("--images are what --verify compares on: give --verify too")
-        if self.verify and self.bgr:
-            raise UsageError("--verify runs the usual preprocessing of the other program, and --bgr is another")
-        if self.divisor is not None and not all(number > 0 for number in self.divisor):
-            raise UsageError("--divisor: give numbers above 0")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What became of a third-party file: what was read, the net it made, and how far both programs agree."""
+    """What became of a third-party file.
 
-    options: ImportOptions
+    Attributes:
+        file: that was read.
+        out: the model file that was written.
+        weights: what was read.
+        net: the net it made.
+        sha256: of the third-party file.
+        agreement: with the other program, where that was asked for.
+    """
+
+    file: Path
+    out: Path
     weights: ImportedWeights
     net: VeryDeep
     sha256: str
@@ -74,10 +56,10 @@ class Imported:
         """For JSON."""
         geometry = self.net.geometry
         return {
-            "file": str(self.options.file),
+            "file": str(self.file),
             "kind": self.weights.kind,
             "sha256": self.sha256,
-            "model": str(self.options.out),
+            "model": str(self.out),
             "architecture": geometry.architecture.name,
             "batch_norm": geometry.batch_norm,
             "crop": geometry.crop,
@@ -92,29 +74,44 @@ class Imported:
         }
 
 
-def import_weights(options: ImportOptions, progress: Progress = ignore_progress) -> Imported:
+def import_weights(
+    file: Path,
+    options: ImportOptions,
+    *,
+    pictures: Sequence[Image.Image] = (),
+    progress: Progress = ignore_progress,
+) -> Imported:
     """Reads a third-party file, checks it, compares it where asked to, and writes a model file.
+
+    Args:
+        file: of weights of another program.
+        options: as on the command line.
+        pictures: what both programs are compared on; where there are none, a few drawn ones.
+        progress: called while the file is hashed.
 
     Raises:
         UserError: the file cannot be read, is no net of Table 1, or disagrees with its own program.
         UsageError: options that do not go together.
     """
     options.check()
-    weights = read_weights(options.file)
-    if options.mean or options.divisor or options.bgr:
-        weights = weights.with_input(mean=options.mean, divisor=options.divisor, bgr=options.bgr)
-    classes = None if options.classes is None else read_classes(options.classes)
+    _check_other_file(file, options.out)
+    weights = read_weights(file)
+    mean, divisor = read_colour(options.mean, "--mean"), read_colour(options.divisor, "--divisor")
+    if mean or divisor or options.bgr:
+        weights = weights.with_input(mean=mean, divisor=divisor, bgr=options.bgr)
     try:
-        net = assemble(weights, crop=options.crop, classes=classes)
+        net = assemble(
+            weights, crop=options.crop, classes=None if options.classes is None else read_classes(options.classes)
+        )
     except UsageError:
         raise
     except UserError as error:
-        raise UserError(f"{options.file}: {error}") from error
-    agreement = _verify(options, weights, net) if options.verify else None
-    digest = digest_of(options.file, "sha256", f"hashing {options.file.name}", progress)
-    source = f"{options.source or options.file.name} ({weights.kind}, sha256 {digest})"
+        raise UserError(f"{file}: {error}") from error
+    agreement = _verify(file, weights, net, pictures or drawn_pictures()) if options.verify else None
+    digest = digest_of(file, "sha256", f"hashing {file.name}", progress)
+    source = f"{options.source or file.name} ({weights.kind}, sha256 {digest})"
     save(net, options.out, card=make_card(net, licence=options.licence, source=source), precision=options.precision)
-    return Imported(options=options, weights=weights, net=net, sha256=digest, agreement=agreement)
+    return Imported(file=file, out=options.out, weights=weights, net=net, sha256=digest, agreement=agreement)
 
 
 def _check_other_file(source: Path, out: Path) -> None:
@@ -122,14 +119,12 @@ def _check_other_file(source: Path, out: Path) -> None:
         raise UsageError(f"--out {out} is the file that is read: give another name, or it would be lost")
 
 
-def _verify(options: ImportOptions, weights: ImportedWeights, net: VeryDeep) -> Agreement:
-    images = drawn_pictures() if options.images is None else photographs(options.images)
-    agreement = compare(options.file, weights, net, images)
+def _verify(file: Path, weights: ImportedWeights, net: VeryDeep, pictures: Sequence[Image.Image]) -> Agreement:
+    agreement = compare(file, weights, net, pictures)
     if not agreement.largest_difference <= MOST_DIFFERENCE:
         raise UserError(
-            f"{options.file}: the scores differ from those of {agreement.package} by "
-            f"{agreement.largest_difference:.3g} of the largest, and rounding gives {MOST_DIFFERENCE:g} at most: "
-            "nothing was written"
+            f"{file}: the scores differ from those of {agreement.package} by {agreement.largest_difference:.3g} "
+            f"of the largest, and rounding gives {MOST_DIFFERENCE:g} at most: nothing was written"
         )
     return agreement
 
@@ -159,7 +154,15 @@ def read_classes(names: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written for another program, what that has to do to an image, and how it loads the file."""
+    """What was written for another program.
+
+    Attributes:
+        model: the model as it was named.
+        target: the program.
+        file: what was written.
+        preprocessing: what that program has to do to an image.
+        calls: how the net is made and the file loaded there.
+    """
 
     model: str
     target: str

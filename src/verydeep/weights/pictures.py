@@ -1,25 +1,11 @@
-"""Pictures on which two programs are compared: photographs of a folder, or drawn ones."""
+"""Drawn pictures on which two programs are compared."""
 
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from verydeep.cli.predict_files import find_images
-from verydeep.images.decode import read_image
-
 _NUM_PICTURES: Final = 4
-_MOST_IMAGES: Final = 16
-
-
-def photographs(folder: Path) -> list[Image.Image]:
-    """The first photographs of a folder.
-
-    Raises:
-        UserError: there are none, or one cannot be read.
-    """
-    return [read_image(file) for file in find_images([str(folder)])[:_MOST_IMAGES]]
 
 
 def drawn_pictures() -> list[Image.Image]:

@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 
 from conftest import scene
 from peer_nets import as_pixels, keras_net, randomise, torchvision_net, torchvision_scores
-from verydeep.cli.weights_verb import read_classes
 from verydeep.download import digest_of
 from verydeep.errors import UserError
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.weights import verify
+from verydeep.weights.convert import read_classes
 from verydeep.weights.resolve import load, read_card
 from verydeep.weights.verify import largest_difference
 

@@ -3,8 +3,9 @@
 import pytest
 
 from conftest import scene
-from verydeep.cli.pictures import drawn_pictures, photographs
+from verydeep.cli.weights import photographs
 from verydeep.errors import UserError
+from verydeep.weights.pictures import drawn_pictures
 
 
 def test_photographs_are_the_first_of_the_folder(tmp_path):

@@ -1,8 +1,6 @@
-"""What a person sees while something takes long, on standard error: a bar on a terminal, plain lines elsewhere."""
+"""Progress on standard error: a bar on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,64 +11,75 @@ from verydeep.training.state import Callback, TrainState
 _SECONDS_BETWEEN_LINES = 15.0
 
 
-class Terminal(Callback):
-    """Reports to standard error."""
+class ProgressBar(Callback):
+    """Shows how far a training is, or other long work."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, soft_wrap=True)
         self.epochs: int | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._what = ""
-        self._told = time.monotonic()
+        self._last_line = time.monotonic()
 
     def note(self, text: str) -> None:
-        """Says something worth keeping."""
+        """Prints a line that stays."""
         self.console.print(escape(text), highlight=False)
 
-    def before_training(self, state: TrainState) -> None:
-        """A training begins: the bar spans its epochs."""
-        self.close()
-        self.epochs = state.recipe.epochs
-
     def progress(self, what: str, done: int, total: int) -> None:
-        """Shows how far a step is that is no training."""
+        """Shows how far work is that is no training."""
         if self.console.is_terminal:
             self._show(what, done, total, "")
             if done == total:
                 self.close()
-        elif time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
-            self._told = time.monotonic()
-            self.note(f"{what}: {done:,} of {total:,}")
+        else:
+            self._note_seldom(f"{what}: {done:,} of {total:,}")
+
+    def before_training(self, state: TrainState) -> None:
+        """Begins a bar that spans all epochs."""
+        self.close()
+        self.epochs = state.recipe.epochs
 
     def after_update(self, state: TrainState) -> None:
-        """Shows an update of the weights."""
+        """Shows the running figures of the epoch."""
         at, updates = state.position, state.num_updates
-        what = f"epoch {at.epoch + 1}" + (f"/{self.epochs}" if self.epochs else "")
+        what = f"epoch {at.epoch + 1}{self._of_epochs}"
         loss, error, rate = at.loss / at.seen, at.score / at.seen, at.seen / at.seconds
         figures = f"loss {loss:.3f}  training error {100 * error:5.2f}%  {rate:,.0f} images/s"
         if self.console.is_terminal:
             # the bar spans the whole training, so that its remaining time is that of the training
-            whole = updates * (self.epochs or at.epoch + 1)
-            self._show(what, at.epoch * updates + at.iteration, whole, figures)
-        elif time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
-            self._told = time.monotonic()
-            self.note(f"{what}: update {at.iteration}/{updates}, {' '.join(figures.split())}")
+            total = updates * (self.epochs or at.epoch + 1)
+            self._show(what, at.epoch * updates + at.iteration, total, figures)
+        else:
+            self._note_seldom(f"{what}: update {at.iteration}/{updates}, {' '.join(figures.split())}")
 
     def after_epoch(self, state: TrainState) -> None:
-        """Prints the figures of an epoch."""
-        self._told = time.monotonic()
+        """Prints the figures of the epoch."""
+        self._last_line = time.monotonic()
         record = state.record
-        whole = f"/{self.epochs}" if self.epochs else ""
         measured = (
             "validation error" if record.get("split", "val") == "val" else "error of training images, central crop"
         )
         self.note(
-            f"epoch {record['epoch']}{whole}: loss {record['loss']:.3f}, "
+            f"epoch {record['epoch']}{self._of_epochs}: loss {record['loss']:.3f}, "
             f"training error {100 * record['train_error']:.2f}%, "
             f"{measured} {100 * record['val_top1_error']:.2f}%, "
             f"rate {record['learning_rate']:.2g}, {record['images_per_second']:,.0f} images/s"
         )
+
+    def close(self) -> None:
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = None
+
+    @property
+    def _of_epochs(self) -> str:
+        return f"/{self.epochs}" if self.epochs else ""
+
+    def _note_seldom(self, text: str) -> None:
+        if time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self.note(text)
 
     def _show(self, what: str, done: int, total: int, figures: str) -> None:
         if self._bar is None or self._task is None:
@@ -87,24 +96,3 @@ class Terminal(Callback):
             self._task = self._bar.add_task(what, total=total, figures=figures)
             self._bar.start()
         self._bar.update(self._task, description=what, completed=done, total=total, figures=figures)
-
-    def close(self) -> None:
-        """Takes the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-        self._bar = self._task = None
-
-
-@contextmanager
-def reporting() -> Iterator[Callback]:
-    """Gives what tells a person how it goes: the first process speaks for all."""
-    from verydeep.distributed import launched
-
-    if not launched().is_first:
-        yield Callback()
-        return
-    terminal = Terminal()
-    try:
-        yield terminal
-    finally:
-        terminal.close()

@@ -1,0 +1,79 @@
+"""The verbs as cyclopts calls them, and the parser's errors in our words."""
+
+from typing import Final, Literal, get_args, get_origin
+
+from cyclopts import App, CoercionError, CycloptsError, MissingArgumentError, Parameter, Token, UnusedCliTokensError
+
+from verydeep.cli.options import HelpPage, refuse_fractions
+from verydeep.errors import UsageError
+
+_SHOWN_ARGUMENTS: Final = {
+    "train": "[DATA]",
+    "evaluate": "MODEL... [DATA]",
+    "tables": "[DATA]",
+    "predict": "MODEL IMAGE...",
+    "fetch": "[NAME...]",
+    "shards": "DATA OUT",
+    "doctor": "DATA",
+    "inspect": "ARCHITECTURE|MODEL",
+}
+
+
+def _shown_default(value: object) -> object:
+    return value if value or (isinstance(value, int) and value is not False) else None
+
+
+app = App(
+    name="verydeep",
+    usage="Usage: verydeep VERB [OPTIONS] [ARGUMENTS]",
+    version_flags=(),
+    help_flags="--help",
+    help_format="plaintext",
+    help_formatter=HelpPage(),
+    group_commands="Verbs",
+    group_parameters="Options",
+    default_parameter=Parameter(negative=(), show_default=_shown_default, allow_repeating=True),
+    config=refuse_fractions,
+    suppress_keyboard_interrupt=False,
+)
+for _verb, _arguments in _SHOWN_ARGUMENTS.items():
+    _module = "data" if _verb in ("fetch", "shards", "doctor") else _verb
+    app.command(f"verydeep.cli.{_module}:{_verb}", name=_verb, usage=f"Usage: verydeep {_verb} [OPTIONS] {_arguments}")
+app.command("verydeep.cli.weights:weights", name="weights")
+
+
+def run_verb(arguments: list[str]) -> int:
+    """Runs a verb and returns its exit status.
+
+    Raises:
+        UsageError: arguments that the parser refuses.
+        UserError: what the verb raises.
+    """
+    try:
+        _, apps, rest = app.parse_commands(arguments)
+        if apps[-1].default_command is None and not rest:  # such as "weights" alone
+            from rich.console import Console
+
+            app.help_print(arguments, console=Console(stderr=True))
+            return 2
+        return app(arguments, result_action="return_value", exit_on_error=False, print_error=False) or 0
+    except CycloptsError as error:
+        raise UsageError(_message(error)) from error
+
+
+def _message(error: CycloptsError) -> str:
+    match error:
+        case CoercionError(target_type=kind, token=Token() as token) if get_origin(kind) is Literal:
+            return f"{token.keyword} {token.value}: give {' or '.join(get_args(kind))}"
+        case UnusedCliTokensError(unused_tokens=[first, *_] as unused):
+            message = f"{first} is one argument too many"
+            if any(token.endswith(".tar") for token in unused):
+                message += ": put a pattern of shards in quotes"
+        case MissingArgumentError(keyword=str(option)):
+            message = f"{option} needs a value"
+        case MissingArgumentError(argument=argument) if argument is not None:
+            message = f"{argument.name} is missing"
+        case _:
+            message = str(error).partition(" Available commands:")[0].rstrip(".")
+    verb = " ".join(["verydeep", *(error.command_chain or ())])
+    return f"{message} (see {verb} --help)"

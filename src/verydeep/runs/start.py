@@ -33,6 +33,8 @@ from verydeep.training.state import Callback
 _FEW_IMAGES = 10_000
 """So many at most suggest to begin from a trained net."""
 
+_MAKE_A_NET = ("architecture", "batch_norm", "crop", "width", "init_from", "initialise", "resume", "go_on")
+
 
 def train(
     data: str | Path | DataSet,
@@ -68,7 +70,6 @@ def fit(
     recipe: str | Recipe = "small-images",
     reporter: Callback | None = None,
     data_source: str | None = None,
-    command: str | None = None,
     **options: Any,  # noqa: ANN401 - the fields of TrainOptions
 ) -> TrainedRun:
     """Trains a net on a data set into a run folder.
@@ -82,9 +83,8 @@ def fit(
         recipe: a recipe, its name, or a JSON file.
         reporter: reports the progress.
         data_source: where the data came from, if ``data`` is a data set.
-        command: that gives the run again, for its report.
-        options: fields of ``TrainOptions``, such as ``out``, ``seed``, ``device`` or ``no_validation``; those that
-            make a net have no meaning here.
+        options: fields of ``TrainOptions`` that do not make a net, such as ``out``, ``seed``, ``device`` or
+            ``no_validation``.
 
     Returns:
         The trained net, its run folder and its errors on the validation images.
@@ -93,14 +93,19 @@ def fit(
         UserError: the data or the run folder cannot be used, or do not fit the net.
         UsageError: an option that cannot be right.
     """
+    for name in options:
+        if name in _MAKE_A_NET:
+            raise UsageError(f"{name} says what net to make, and fit is given one: leave it out, or use verydeep.train")
     given = read_keywords(options)
+    if isinstance(recipe, Recipe) and given.recipe_changes:
+        raise UsageError(f"{next(iter(given.recipe_changes))} is a field of the recipe: change it there")
     row = recipe if isinstance(recipe, Recipe) else find_recipe(recipe, **given.recipe_changes)
     given, reporter = replace(given, recipe=row.name), reporter or Callback()
     given.check_compute()
     _check_selection(row, given)
     with process_group(find_device(given.device)):
         opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
-        facts = {"command": command, "data": data_source or str(data), "origin": None}
+        facts = {"command": None, "data": data_source or str(data), "origin": None}
         return _begin(net, opened, row, given, facts, reporter)
 
 

@@ -130,9 +130,7 @@ def start(
             _check_alike(options, row, net)
             return resume(options.out, data=opened, data_source=source, reporter=reporter)
         _check_selection(row, options)
-        facts: dict[str, Any] = {"command": command, "data": source, "origin": None}
-        if chain is not None:
-            facts["chain"] = chain
+        facts = {"command": command, "data": source, "origin": None} | ({} if chain is None else {"chain": chain})
         if begun_from:
             grown = grow(net, begun_from)
             reporter.note(f"from {options.init_from}: {grown}")
@@ -205,7 +203,13 @@ def _begin(
     net.mirror = recipe.mirror and data.mirror
     net.classes = net.classes or data.classes
     check_classes(net, data.train)
-    folder = Path(broadcast_from_rank0(lambda: {"out": str(_free_folder(options.out, net, data))})["out"])
+
+    def free_folder() -> dict[str, Any]:
+        found = options.out or default_folder(net, data)
+        check_free(found)
+        return {"out": str(found)}
+
+    folder = Path(broadcast_from_rank0(free_folder)["out"])
     reporter.note(describe(data))
     if processes().is_first:
         for finding in examine_quickly(data):
@@ -251,24 +255,13 @@ def default_folder(net: VeryDeep, data: DataSet) -> Path:
     return Path("runs") / free_name(name, lambda name: (Path("runs") / name).exists())
 
 
-def _free_folder(out: Path | None, net: VeryDeep, data: DataSet) -> Path:
-    folder = out or default_folder(net, data)
-    check_free(folder)
-    return folder
-
-
 def check_images(
     data: DataSet, skip_damaged: bool, reporter: Callback, scale: int | None = None
 ) -> tuple[DataSet, list[str]]:
     """Decodes every image once, the test images too, and holds those to train and validate on if memory allows.
 
-    A damaged test image is better known before the training than after it.
-
-    Args:
-        data: the data set.
-        skip_damaged: leave damaged images out.
-        reporter: reports what was left out.
-        scale: the largest S of the training, pixels, where there is one: no image may be too long for it.
+    A damaged test image is better known before the training than after it. No image may be too long for ``scale``, the
+    largest S of the training.
     """
     checked: dict[str, ImageSet] = {}
     skipped: list[str] = []

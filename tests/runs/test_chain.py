@@ -11,6 +11,7 @@ from verydeep.runs.chain import resume_chain, train_chain
 from verydeep.runs.options import ComputeOptions, read_keywords
 from verydeep.runs.resume import run_to_end
 from verydeep.training.recipe import CHAINS
+from verydeep.weights.resolve import read_card
 
 ASKED = {
     "crop": 32,

@@ -76,6 +76,7 @@ def test_options_may_stand_anywhere_and_repeat(verydeep, tmp_path, monkeypatch):
         (["train", "x", "--set.dropout=0"], "Unknown option: --set.dropout (see verydeep train --help)"),
         (["train", "x", "y"], "y is one argument too many (see verydeep train --help)"),
         (["train", "x", "-j"], "Unknown option: -j"),
+        (["--verbose"], "Unknown option: --verbose (see verydeep --help)"),
         (["evaluate"], "MODEL... DATA is missing (see verydeep evaluate --help)"),
         (["predict", "m"], "IMAGE is missing (see verydeep predict --help)"),
         (["weights", "import", "x"], "--out is missing (see verydeep weights import --help)"),

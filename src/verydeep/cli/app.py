@@ -2,7 +2,16 @@
 
 from typing import Final, Literal, get_args, get_origin
 
-from cyclopts import App, CoercionError, CycloptsError, MissingArgumentError, Parameter, Token, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    Token,
+    UnknownCommandError,
+    UnusedCliTokensError,
+)
 
 from verydeep.cli.options import HelpPage, refuse_fractions
 from verydeep.errors import UsageError
@@ -73,6 +82,8 @@ def _message(error: CycloptsError) -> str:
             message = f"{option} needs a value"
         case MissingArgumentError(argument=argument) if argument is not None:
             message = f"{argument.name} is missing"
+        case UnknownCommandError(unused_tokens=[first, *_]) if first.startswith("-"):
+            message = f"Unknown option: {first}"
         case _:
             message = str(error).partition(" Available commands:")[0].rstrip(".")
     verb = " ".join(["verydeep", *(error.command_chain or ())])

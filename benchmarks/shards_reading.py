@@ -23,7 +23,7 @@ from verydeep.data.batches import training_batches
 from verydeep.data.dataset import DataSet
 from verydeep.data.image_set import ImageSet
 from verydeep.data.open import open_data
-from verydeep.data.shards.writer import Written, write_shards
+from verydeep.data.shard_writer import Written, write_shards
 from verydeep.images.augment import TrainingView
 from verydeep.machine import environment
 

@@ -31,7 +31,7 @@ from verydeep.weights.readers import READERS
 from verydeep.weights.writers import TARGETS
 
 _MARKER = re.compile(r"^<!-- (table|help|results): (\S+) -->$", re.MULTILINE)
-_SOURCE = re.compile(r"`(?!tests/|benchmarks/)((?:[a-z]+/)*[a-z0-9_]+\.py)`")
+_SOURCE = re.compile(r"`(?!tests/|benchmarks/|verydeep/)((?:[a-z]+/)*[a-z0-9_]+\.py)`")
 _ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)*test_[a-z0-9_]+\.py|benchmarks/(?:[a-z]+/)?[a-z0-9_]+\.(?:py|sh))`")
 
 

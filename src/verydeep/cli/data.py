@@ -59,7 +59,7 @@ def shards(
     from verydeep.cli.printed import print_shards
     from verydeep.cli.terminal import reporting
     from verydeep.data.image_set import describe_skipped
-    from verydeep.data.shards.writer import write_shards
+    from verydeep.data.shard_writer import write_shards
 
     with reporting() as reporter:
         written = write_shards(data, out, size=size, skip_damaged=skip_damaged, progress=reporter.progress)

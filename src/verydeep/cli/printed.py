@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from verydeep.cli.tested import Evaluation, Pair
     from verydeep.data.doctor import Diagnosis
     from verydeep.data.named import NamedSet
-    from verydeep.data.shards.writer import Written
+    from verydeep.data.shard_writer import Written
     from verydeep.nets.model_card import ModelCard
     from verydeep.runs.estimate import Plan
     from verydeep.runs.resume import TrainedRun

@@ -67,7 +67,7 @@ def obtain(archives: Sequence[Archive], folder: Path, progress: Progress = ignor
     Args:
         archives: of one data set; every one that is missing has an address.
         folder: of the data set.
-        progress: told how far it is, in megabytes.
+        progress: receives the megabytes done and their total.
 
     Raises:
         UserError: no network, a file that is not what was published, or a folder that cannot be written.
@@ -108,7 +108,7 @@ def _download(archive: Archive, folder: Path, progress: Progress) -> None:
 
 
 def _unpack_whole(archive: Archive, unpack: Unpack, folder: Path, progress: Progress) -> None:
-    """Unpacks beside the final place and then renames, so that the folder is there whole or not at all."""
+    """Unpacks into a temporary folder and then renames, so that the folder is there whole or not at all."""
     assert archive.becomes is not None
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as temporary:
         try:
@@ -141,13 +141,7 @@ def extract_members(
 ) -> None:
     """Extracts every member of an archive, and none to a place outside the folder.
 
-    Args:
-        tar: the archive.
-        into: a folder.
-        progress: told how far it is.
-        what: is being done.
-        position: gives how much was read, bytes.
-        size: of all there is to read, bytes.
+    Progress is reported as ``what``: the bytes read so far, by ``position``, of ``size``.
     """
     for member in tar:
         tar.extract(member, into, filter="data")

@@ -119,7 +119,7 @@ def training_batches(
     members = members or Processes()
     order = training_order(images, seed=seed, epoch=epoch, balanced=balanced)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][first:]
-    shares = [[batch[place] for place in members.share(len(batch))] or batch[:1] for batch in batches]
+    shares = [[batch[index] for index in members.share(len(batch))] or batch[:1] for batch in batches]
     samples = _Samples(images, view, seed, epoch)
     if workers == 0:
         crops = samples.crops(chain.from_iterable(shares))

@@ -72,7 +72,7 @@ def make_data_set(
 
     Args:
         name: short name.
-        where: what a person calls its place.
+        where: what a person calls its folder or address.
         splits: train, and val and test where they are there.
         validation: where the images of val come from, in words.
         mirror: whether a mirrored image still shows its class.

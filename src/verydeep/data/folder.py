@@ -12,7 +12,7 @@ from verydeep.data.dataset import VALIDATION_SHARE, DataSet, hold_out, hold_out_
 from verydeep.data.image_set import ImageSet
 from verydeep.data.sources import FolderSource
 from verydeep.errors import UserError
-from verydeep.images.decode import is_image_file
+from verydeep.images.decode import SUFFIXES, is_image_file
 
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 """Names of the folders of each split."""
@@ -24,6 +24,7 @@ _IGNORED_FOLDERS = frozenset({"__MACOSX", "__pycache__"})
 _NOT_READ = frozenset({
     ".heic", ".heif", ".avif", ".jfif", ".jp2", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".nef", ".arw",
 })  # fmt: skip
+_PICTURES = SUFFIXES | _NOT_READ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +101,7 @@ class FolderListing:
         return self._image_set(split, classes, files)
 
     def _image_set(self, split: str, classes: tuple[str, ...], files: Mapping[str, Sequence[str]]) -> ImageSet:
-        labels = [label for label, name in enumerate(classes) for _ in files.get(name, ())]
-        return ImageSet(
-            split=split,
-            classes=classes,
-            names=[file for name in classes for file in files.get(name, ())],
-            labels=np.array(labels, dtype=np.int64),
-            source=FolderSource(self.root),
-        )
+        return label_files(self.root, split, classes, [files.get(name, ()) for name in classes])
 
 
 def list_folder(root: Path) -> FolderListing:
@@ -116,19 +110,23 @@ def list_folder(root: Path) -> FolderListing:
     folders = {split: inside for split, inside in found.items() if inside}
     roots = [folder for inside in folders.values() for folder in inside]
     folders = folders or {"train": [root]}
-    files = {split: _class_files(inside) for split, inside in folders.items()}
-    loose = [file for folder in [root, *roots] for file in _loose_files(folder)]
-    every = [file for classes in files.values() for inside in classes.values() for file in inside] + loose
+    unread: list[str] = []
 
     def names(files: Sequence[Path]) -> list[str]:
-        return [file.relative_to(root).as_posix() for file in files if is_image_file(file)]
+        found: list[str] = []
+        for file in files:
+            (found if is_image_file(file) else unread).append(file.relative_to(root).as_posix())
+        return found
 
     return FolderListing(
         root=root,
         folders=folders,
-        images={split: {name: names(inside) for name, inside in classes.items()} for split, classes in files.items()},
-        loose=names(loose),
-        unread=[file.relative_to(root).as_posix() for file in every if not is_image_file(file)],
+        images={
+            split: {name: names(files) for name, files in _class_files(inside).items()}
+            for split, inside in folders.items()
+        },
+        loose=[name for folder in [root, *roots] for name in names(_loose_files(folder))],
+        unread=unread,
         beside=[name for name in class_folders(root) if root / name not in roots] if roots else [],
     )
 
@@ -155,6 +153,17 @@ def open_folder(root: Path) -> DataSet:
         splits[split] = listing.labelled(split, splits["train"].classes if split != "train" else None)
     validation = f"the folder {listing.folder_names['val']}/" if "val" in splits else ""
     return make_data_set(name, str(root), splits, validation)
+
+
+def label_files(root: Path, split: str, classes: tuple[str, ...], files: Sequence[Sequence[str]]) -> ImageSet:
+    """Makes the images of a split from the files of each class, by their names relative to a folder."""
+    return ImageSet(
+        split=split,
+        classes=classes,
+        names=[name for of_class in files for name in of_class],
+        labels=np.repeat(np.arange(len(classes)), [len(of_class) for of_class in files]),
+        source=FolderSource(root),
+    )
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -184,7 +193,7 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def _is_picture(file: Path) -> bool:
-    return is_image_file(file) or (file.suffix.lower() in _NOT_READ and not file.name.startswith("."))
+    return file.suffix.lower() in _PICTURES and not file.name.startswith(".")
 
 
 def _class_files(folders: Sequence[Path]) -> dict[str, list[Path]]:

@@ -101,7 +101,7 @@ class ImageSet:
             skip_damaged: leave damaged files out instead of raising.
             memory: decoded images are held up to this many bytes.
             scale: largest that they will be rescaled to, pixels; an image too long for it counts as damaged.
-            progress: told how far it is.
+            progress: receives the number done and their total.
 
         Returns:
             The images that can be decoded, and the names of those left out.

@@ -16,6 +16,7 @@ from numpy import ndarray
 
 from verydeep.class_names import read_class_names
 from verydeep.data.archives import extract_members
+from verydeep.data.folder import label_files
 from verydeep.data.image_set import ImageSet
 from verydeep.data.sources import ArraySource, FolderSource
 from verydeep.images.decode import is_image_file
@@ -94,12 +95,12 @@ def _cifar_images(
 
 def read_imagenette(folder: Path) -> Splits:
     """Reads imagenette. Its folder ``val`` holds what people report on: it is the test split."""
-    train, val = folder / "imagenette2" / "train", folder / "imagenette2" / "val"
-    identifiers = class_folders(train)
+    root = folder / "imagenette2"
+    identifiers = sorted_folders(root / "train")
     classes = tuple(IMAGENETTE_CLASSES[identifier] for identifier in identifiers)
     return {
-        "train": list_images(folder, "train", classes, [train / identifier for identifier in identifiers]),
-        "test": list_images(folder, "test", classes, [val / identifier for identifier in identifiers]),
+        split: list_images(folder, split, classes, root / name, identifiers)
+        for split, name in (("train", "train"), ("test", "val"))
     }
 
 
@@ -148,8 +149,8 @@ def read_caltech101(folder: Path) -> Splits:
     Paper: appendix B.
     """
     images = folder / "101_ObjectCategories"
-    classes = class_folders(images)
-    return {"train": list_images(folder, "train", classes, [images / name for name in classes])}
+    classes = sorted_folders(images)
+    return {"train": list_images(folder, "train", classes, images, classes)}
 
 
 def read_caltech256(folder: Path) -> Splits:
@@ -158,36 +159,28 @@ def read_caltech256(folder: Path) -> Splits:
     Paper: appendix B.
     """
     images = folder / "256_ObjectCategories"
-    numbered = class_folders(images)
+    numbered = sorted_folders(images)
     classes = tuple(name.partition(".")[2] for name in numbered)
-    return {"train": list_images(folder, "train", classes, [images / name for name in numbered])}
+    return {"train": list_images(folder, "train", classes, images, numbered)}
 
 
-def class_folders(folder: Path) -> tuple[str, ...]:
+def sorted_folders(folder: Path) -> tuple[str, ...]:
     """The names of the folders in a folder, sorted by their bytes as torchvision does."""
     return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != "."))
 
 
-def list_images(root: Path, split: str, classes: tuple[str, ...], folders: Sequence[Path]) -> ImageSet:
-    """Lists the images that lie in one folder for each class, not those deeper down.
-
-    Args:
-        root: the folder of the data set.
-        split: train, val or test.
-        classes: their names.
-        folders: their folders, in the same order; one that is missing has no images.
-    """
-    names: list[str] = []
-    labels: list[int] = []
-    for label, folder in enumerate(folders):
-        entries = os.scandir(folder) if folder.is_dir() else ()
-        files = sorted(entry.name for entry in entries if is_image_file(Path(entry.name)) and entry.is_file())
-        below = folder.relative_to(root).as_posix()
-        names += [f"{below}/{file}" for file in files]
-        labels += [label] * len(files)
-    return ImageSet(
-        split=split, classes=classes, names=names, labels=np.array(labels, dtype=np.int64), source=FolderSource(root)
-    )
+def list_images(
+    root: Path, split: str, classes: tuple[str, ...], folder: Path, class_folders: Sequence[str]
+) -> ImageSet:
+    """Lists the images that lie in one folder for each class, not those deeper down; a missing folder has none."""
+    files: list[list[str]] = []
+    for name in class_folders:
+        inside = folder / name
+        entries = os.scandir(inside) if inside.is_dir() else ()
+        images = sorted(entry.name for entry in entries if is_image_file(Path(entry.name)) and entry.is_file())
+        below = inside.relative_to(root).as_posix()
+        files.append([f"{below}/{image}" for image in images])
+    return label_files(root, split, classes, files)
 
 
 def unpack_imagenet_train(archive: Path, into: Path, progress: Progress) -> None:
@@ -218,11 +211,7 @@ def unpack_imagenet_val(archive: Path, into: Path, progress: Progress) -> None:
 
 
 def validation_classes(devkit: Path) -> list[str]:
-    """Reads the WordNet identifier of each validation image from the development kit.
-
-    Args:
-        devkit: the archive; its list of classes is in MATLAB's format and needs no unpickling.
-    """
+    """Reads the WordNet identifier of each validation image from the archive of the development kit."""
     from scipy.io import loadmat
 
     with tarfile.open(devkit) as tar:
@@ -246,19 +235,12 @@ def read_imagenet(folder: Path) -> Splits:
 
     Choice: the validation images are the validation split, as in the paper; there is no test split with labels.
     """
-    identifiers = class_folders(folder / "train")
+    identifiers = sorted_folders(folder / "train")
     classes = imagenet_classes(identifiers)
-    return {
-        split: list_images(folder, split, classes, [folder / split / identifier for identifier in identifiers])
-        for split in ("train", "val")
-    }
+    return {split: list_images(folder, split, classes, folder / split, identifiers) for split in ("train", "val")}
 
 
 def imagenet_classes(identifiers: tuple[str, ...]) -> tuple[str, ...]:
-    """Names the thousand classes: the first synonym of each, and where two have the same, what tells them apart.
-
-    Args:
-        identifiers: WordNet identifiers, sorted. Other than a thousand of them keep their identifiers as names.
-    """
+    """Names the thousand classes; other than a thousand identifiers are their own names."""
     names = read_class_names("imagenet")
     return names if len(names) == len(identifiers) else identifiers

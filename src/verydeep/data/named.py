@@ -248,7 +248,7 @@ def fetch(name: str, *, progress: Progress = ignore_progress) -> DataSet:
 
     Args:
         name: of a public data set.
-        progress: told how far it is, in megabytes.
+        progress: receives the megabytes done and their total.
 
     Raises:
         UserError: no network, a damaged file, or a set that its owners give only to those who ask.

@@ -4,8 +4,6 @@ from pathlib import Path
 
 from verydeep.data.dataset import DataSet
 from verydeep.data.folder import open_folder
-from verydeep.data.named import BUILT_IN, NAMED, find_named, open_named
-from verydeep.data.shards.dataset import is_shards, open_shards
 from verydeep.errors import UserError
 from verydeep.progress import Progress, ignore_progress
 
@@ -16,11 +14,14 @@ def open_data(data: str | Path, progress: Progress = ignore_progress) -> DataSet
     Args:
         data: a name; a folder: class folders, or train/ val/ test/ with class folders in them; or WebDataset shards:
             the folder or URL of an index, or a pattern such as ``x-{000..009}.tar``.
-        progress: told how far the listing of shards without an index is.
+        progress: receives the number of shards listed, where they have no index.
 
     Raises:
         UserError: there is no such data set, or its folders or shards do not make one.
     """
+    from verydeep.data.named import BUILT_IN, NAMED, find_named, open_named  # not imported for predict: 20 ms
+    from verydeep.data.shards.dataset import is_shards, open_shards
+
     name, path = str(data), Path(data)
     if is_shards(name):
         return open_shards(name, progress)

@@ -23,7 +23,7 @@ def principal_shifts(covariance: Float[ndarray, "3 3"]) -> Float[ndarray, "3 3"]
         covariance: of RGB in 0..255.
 
     Returns:
-        A matrix; its product with three normal numbers is the shift of R, G and B, in grey levels.
+        A matrix; multiplied with three normal numbers it is the shift of R, G and B, in grey levels.
 
     Paper: section 3.1, after Krizhevsky et al. (2012).
     """
@@ -51,7 +51,7 @@ class TrainingView:
     colour_shift: Float[ndarray, "3 3"] | None = None
 
     def __call__(self, pixels: UInt8[ndarray, "h w 3"], generator: Generator) -> UInt8[ndarray, "c c 3"]:
-        """Draws a scale, a place, a mirroring and a colour shift.
+        """Draws a scale, a position, a mirroring and a colour shift.
 
         Args:
             pixels: RGB of an image of any size.

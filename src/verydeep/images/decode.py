@@ -63,10 +63,7 @@ def open_image(file: Path | io.BytesIO) -> Image.Image:
 
 
 def read_image(file: str | Path) -> Image.Image:
-    """Decodes an image file to RGB, upright.
-
-    Args:
-        file: one of ``FORMATS``; of an animation the first frame.
+    """Decodes an image file as ``decode_image`` does.
 
     Raises:
         UserError: there is no such file.
@@ -76,29 +73,17 @@ def read_image(file: str | Path) -> Image.Image:
 
 
 def decode_image(encoded: bytes, where: str) -> Image.Image:
-    """Decodes the bytes of an image file to RGB, upright.
-
-    Args:
-        encoded: one of ``FORMATS``; of an animation the first frame.
-        where: what a person calls the file.
+    """Decodes the bytes of an image file, in one of ``FORMATS``, to upright RGB; of an animation the first frame.
 
     Raises:
-        DamagedImageError: they cannot be decoded.
+        DamagedImageError: they cannot be decoded; ``where`` is what a person calls the file.
     """
     decoded = _decoded(encoded, where)
     return decoded if isinstance(decoded, Image.Image) else Image.fromarray(decoded)
 
 
 def decode_pixels(encoded: bytes, where: str) -> UInt8[ndarray, "h w 3"]:
-    """Decodes the bytes of an image file to RGB, upright: the pixels of ``decode_image``.
-
-    Args:
-        encoded: one of ``FORMATS``; of an animation the first frame.
-        where: what a person calls the file.
-
-    Raises:
-        DamagedImageError: they cannot be decoded.
-    """
+    """Decodes as ``decode_image`` does, to pixels."""
     return np.asarray(_decoded(encoded, where))
 
 

@@ -11,15 +11,7 @@ MOST_PIXELS = 64_000_000
 
 
 def rescaled_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
-    """Computes the size of an image after isotropic rescaling.
-
-    Args:
-        size: width and height, pixels.
-        scale: length of the shorter side afterwards.
-
-    Returns:
-        Width and height; the longer side is rounded to the nearest pixel.
-    """
+    """Computes width and height after isotropic rescaling: the shorter side is the scale, the longer one rounded."""
     width, height = size
     if width <= height:
         return scale, max(scale, round(height * scale / width))
@@ -27,12 +19,7 @@ def rescaled_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
 
 
 def too_long(size: tuple[int, int], scale: int) -> str | None:
-    """Says why an image cannot be rescaled: it would have more than ``MOST_PIXELS``; None where it can.
-
-    Args:
-        size: width and height, pixels.
-        scale: length of the shorter side afterwards.
-    """
+    """Says why an image cannot be rescaled: it would have more than ``MOST_PIXELS``; None where it can."""
     width, height = rescaled_size(size, scale)
     if width * height <= MOST_PIXELS:
         return None
@@ -40,13 +27,9 @@ def too_long(size: tuple[int, int], scale: int) -> str | None:
 
 
 def rescale(image: Image.Image, scale: int) -> Image.Image:
-    """Rescales an image isotropically so that its shorter side has a length: never a squash.
+    """Rescales an image isotropically so that its shorter side has a length, in pixels: never a squash.
 
     Choice: bilinear with antialiasing.
-
-    Args:
-        image: RGB.
-        scale: length of the shorter side afterwards, pixels.
 
     Paper: section 3.1.
     """
@@ -59,12 +42,7 @@ def size_of(pixels: UInt8[ndarray, "h w 3"]) -> tuple[int, int]:
 
 
 def rescaled(pixels: UInt8[ndarray, "h w 3"], scale: int, multiple: int = 1) -> UInt8[ndarray, "y x 3"]:
-    """Rescales an image as ``rescale`` does, its sides trimmed about the centre to multiples of a number of pixels.
-
-    Args:
-        pixels: RGB.
-        scale: length of the shorter side, pixels, before the trimming.
-        multiple: what the sides shall be multiples of.
+    """Rescales an image as ``rescale`` does, then trims its sides about the centre to multiples of a number of pixels.
 
     Paper: section 3.1.
     """
@@ -73,12 +51,7 @@ def rescaled(pixels: UInt8[ndarray, "h w 3"], scale: int, multiple: int = 1) -> 
 
 
 def rescaled_centre(pixels: UInt8[ndarray, "h w 3"], scale: int, crop: int) -> UInt8[ndarray, "c c 3"]:
-    """Rescales an image as ``rescale`` does and cuts its middle out; nothing else is computed.
-
-    Args:
-        pixels: RGB.
-        scale: length of the shorter side of the whole, pixels.
-        crop: side of what is cut out, pixels.
+    """Rescales an image as ``rescale`` does and cuts a square out of its middle; nothing else is computed.
 
     Paper: section 3.1.
     """

@@ -1,6 +1,6 @@
 """Rescales an image and cuts a window out in one step: no pixel outside the window is computed.
 
-``resample.cpp`` is built once for each kind of vector, and the best that the processor has is loaded; it gives what
+``resample.cpp`` is built once for each kind of vector, and the best that the CPU has is loaded; it gives what
 Pillow's bilinear ``resize`` gives, to the last bit, where that resamples rows before columns. (Pillow 13 begins with
 the columns of some tall images, which changes a quarter of the values by one grey level.) Without it Pillow computes
 the window: values differ by one grey level at most, by 0.3 on average. The environment variable ``VERYDEEP_RESAMPLE``
@@ -22,7 +22,7 @@ from PIL import Image
 from verydeep.errors import UsageError
 
 KINDS = ("plain", "avx2", "avx512")
-"""The libraries, the slowest first: the place of each is what the processor must have."""
+"""The libraries, the slowest first: the index of each is what the CPU must have."""
 
 VARIABLE = "VERYDEEP_RESAMPLE"
 
@@ -107,7 +107,7 @@ def _shifted(
 
 
 def find_library() -> ctypes.CDLL | None:
-    """Finds the fastest library that was built and that this processor can run; None where Pillow has to do.
+    """Finds the fastest library that was built and that this CPU can run; None where Pillow has to do.
 
     Raises:
         UsageError: the environment asks for one that there is not.

@@ -43,8 +43,8 @@ def corners_and_centre(image: UInt8[ndarray, "h w 3"], scale: int, crop: int) ->
     """The crops at the four corners and at the centre of the image rescaled to Q."""
     array = _rescaled(image, scale)
     bottom, right = (side - crop for side in array.shape[:2])
-    places = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
-    return [_cut(array, top, left, crop) for top, left in places]
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+    return [_cut(array, top, left, crop) for top, left in corners]
 
 
 def grid(image: UInt8[ndarray, "h w 3"], scale: int, crop: int) -> list[UInt8[ndarray, "y x 3"]]:

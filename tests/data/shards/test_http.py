@@ -6,10 +6,10 @@ import pytest
 import urllib3
 
 from verydeep.data.open import open_data
+from verydeep.data.shard_writer import write_shards
 from verydeep.data.shards import http as web
 from verydeep.data.shards.http import HttpStorage
 from verydeep.data.shards.storage import open_stream
-from verydeep.data.shards.writer import write_shards
 from verydeep.data.sources import read_ahead
 from verydeep.errors import UserError
 

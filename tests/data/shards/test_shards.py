@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from conftest import StopAfter, picture
 from verydeep.data.batches import training_batches
 from verydeep.data.open import open_data
+from verydeep.data.shard_writer import write_shards
 from verydeep.data.shards.dataset import is_shards
-from verydeep.data.shards.writer import write_shards
 from verydeep.device import Compute
 from verydeep.errors import UserError
 from verydeep.images.augment import TrainingView

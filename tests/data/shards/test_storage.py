@@ -7,9 +7,9 @@ import fsspec
 import pytest
 
 from verydeep.data.open import open_data
+from verydeep.data.shard_writer import write_shards
 from verydeep.data.shards import storage as module
 from verydeep.data.shards.storage import DiskStorage, find_storage, folder_of, inside, is_address, open_stream
-from verydeep.data.shards.writer import write_shards
 from verydeep.data.sources import read_ahead
 from verydeep.errors import UserError
 

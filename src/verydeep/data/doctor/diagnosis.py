@@ -77,7 +77,7 @@ def examine(data: str | Path, progress: Progress = ignore_progress) -> Diagnosis
 
     Args:
         data: a folder, or a built-in name.
-        progress: told how far it is.
+        progress: receives the number done and their total.
 
     Raises:
         UserError: there is no such data set, or no image in it.
@@ -115,8 +115,8 @@ def _refusal(root: Path) -> list[Finding]:
     """Asks ``open_data`` as the last authority on whether a folder can be trained on."""
     try:
         open_data(root)
-    except UserError as mistake:
-        message, _, remedy = str(mistake).rpartition(": ")
+    except UserError as error:
+        message, _, remedy = str(error).rpartition(": ")
         return [Finding("refused", "fatal", message or remedy, remedy)]
     return []
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8, UInt64
@@ -26,16 +26,8 @@ _HASHES_AT_A_TIME = 2**22  # pairs in a block: 32 MB a thread
 _MIRROR = np.uint64(0x5555555555555555)  # in a mirror the cosines of odd frequency along a row change their sign
 
 
-@dataclass(frozen=True)
-class NearDuplicate:
-    """Two files that show the same photograph.
-
-    Attributes:
-        first: of the one split.
-        second: of the other.
-        similarity: share of the bits of their hashes that are equal.
-        mirrored: whether one is the mirror image of the other.
-    """
+class NearDuplicate(NamedTuple):
+    """Two files that show the same photograph; similarity is the share of the bits of their hashes that are equal."""
 
     first: str
     second: str
@@ -55,7 +47,7 @@ def duplicate_findings(
         sets: the images of each split.
         facts: of all files.
         own: the splits that are held out by their names.
-        progress: told how far it is.
+        progress: receives the number done and their total.
     """
     class_of = {
         name: images.classes[label]
@@ -168,12 +160,6 @@ def find_near_duplicates(
     Their perceptual hashes differ in few bits: the same photograph re-encoded, rescaled, brighter or darker, mirrored
     or turned a little. Two photographs of one scene, taken one after the other, are not: a hand moves. Files with the
     same bytes are left out: they are the same, not near.
-
-    Args:
-        first: files of one split.
-        second: files of the other.
-        facts: of all of them.
-        progress: told how far it is.
     """
     ours, theirs = _comparable(first, facts), _comparable(second, facts)
     if not ours or not theirs:

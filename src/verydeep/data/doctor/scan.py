@@ -54,13 +54,7 @@ class FileFacts:
 
 
 def scan(root: Path, names: Sequence[str], progress: Progress = ignore_progress) -> dict[str, FileFacts]:
-    """Looks at the files of a folder, in as many threads as there are cores.
-
-    Args:
-        root: the folder.
-        names: of the files, relative to it.
-        progress: told how far it is.
-    """
+    """Looks at files of a folder by their names relative to it, in as many threads as there are cores."""
     facts: dict[str, FileFacts] = {}
     found = read_ahead(lambda index: scan_file(root / names[index]), range(len(names)))
     for name, of_file in zip(names, found, strict=True):
@@ -107,8 +101,8 @@ def _damage(file: Path, error: Exception) -> str:
     """Says why a file cannot be read, in the words of the training that would stop at it."""
     try:
         read_image(file)
-    except UserError as mistake:
-        return str(mistake).partition(" cannot be read as an image: ")[2] or str(mistake)
+    except UserError as refusal:
+        return str(refusal).partition(" cannot be read as an image: ")[2] or str(refusal)
     return str(error) or type(error).__name__
 
 

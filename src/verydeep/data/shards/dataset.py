@@ -74,7 +74,7 @@ def open_shards(data: str, progress: Progress = ignore_progress) -> DataSet:
     Args:
         data: the folder or address of an index or the index itself, tar files as ``x-{000..009}.tar``, or a folder of
             tar files.
-        progress: told how far the listing of shards without an index is.
+        progress: receives the number of shards listed, where they have no index.
 
     Raises:
         UserError: an address that is not read; shards that are missing, damaged or hold pickles.

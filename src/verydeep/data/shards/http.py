@@ -8,14 +8,13 @@ from urllib.request import getproxies, proxy_bypass
 import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, TimeoutError
 
-from verydeep.data.shards.storage import REMOTE_BLOCK
 from verydeep.errors import UserError
 
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 30.0
 
 _PASSING = (408, 429, 500, 502, 503, 504)
 _AT_FIRST = urllib3.Retry(2, backoff_factor=0.25, status_forcelist=_PASSING, raise_on_status=False, retry_after_max=5)
-"""For the first request to a file: a server that is not there is told at once."""
+"""For the first request to a file: a server that is not there is reported at once."""
 
 _PATIENT = urllib3.Retry(
     8, backoff_factor=0.5, backoff_max=30, status_forcelist=_PASSING, raise_on_status=False, retry_after_max=60
@@ -29,7 +28,7 @@ class HttpStorage:
     """Files behind http and https, over connections that stay open, with retries."""
 
     parallel_reads = 32
-    block_size = REMOTE_BLOCK
+    block_size = 4 * 2**20
 
     def __init__(self) -> None:
         self._pools: dict[tuple[int, str], urllib3.PoolManager] = {}

@@ -21,16 +21,7 @@ _FORMAT: Literal["verydeep-shards"] = "verydeep-shards"
 class IndexedShard(BaseModel):
     """One shard; the lists have one entry for each of its images, in the order of the tar file.
 
-    Attributes:
-        file: its name, in the folder of the index.
-        split: train, val or test.
-        bytes: of the whole file.
-        sha256: of the whole file, in hexadecimal digits.
-        names: of the images, relative to the data set they were taken from.
-        positions: of the images in their split.
-        offsets: where the bytes of each image begin.
-        sizes: number of bytes of each image.
-        labels: index of the class of each image.
+    Positions are those of the images in their split, offsets and sizes are bytes in the tar file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -13,16 +13,7 @@ from verydeep.errors import UserError
 
 
 class ShardSource:
-    """Gives the images of tar files.
-
-    Args:
-        storage: reads the files.
-        files: the tar files.
-        names: of the images.
-        shards: index of the tar file of each image.
-        offsets: where the bytes of each begin.
-        sizes: number of bytes of each.
-    """
+    """Gives the images of tar files; the arrays have the index of the tar file, the offset and the size of each."""
 
     def __init__(
         self,
@@ -60,16 +51,7 @@ class ShardSource:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardPart:
-    """The images of one shard.
-
-    Attributes:
-        file: the shard.
-        names: of the images in the data set.
-        labels: index of the class of each.
-        offsets: where the bytes of each begin.
-        sizes: number of bytes of each.
-        positions: of each in its split; None for the order of the shards.
-    """
+    """The images of one shard; positions in the split are None for the order of the shards."""
 
     file: str
     names: Sequence[str]

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _SCHEME = re.compile(r"([a-z][a-z0-9+-]+):", re.IGNORECASE)
 
-REMOTE_BLOCK = 4 * 2**20
-"""Bytes of a request when a whole file is gone through."""
-
 OBJECT_STORES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "hf": "huggingface-hub"}
 """Object stores by the scheme of their addresses, each with the package by which fsspec reads it."""
 
@@ -40,7 +37,7 @@ class Storage(Protocol):
         """Bytes to read at least when a whole file is gone through."""
 
     def stat(self, file: str) -> tuple[int, str]:
-        """Number of bytes of a file, and what changes when the file does; that is empty where nothing tells."""
+        """Number of bytes of a file, and what changes when the file does; that is empty where nothing says it."""
 
     def read(self, file: str, offset: int, size: int) -> bytes:
         """Reads a part of a file; less of it only where the file ends."""
@@ -82,7 +79,7 @@ class ObjectStorage:
     """Files in an object store, read through fsspec, whose packages retry what fails in passing."""
 
     parallel_reads = 32
-    block_size = REMOTE_BLOCK
+    block_size = 4 * 2**20
 
     def __init__(self) -> None:
         self._opened: dict[tuple[int, str], Any] = {}

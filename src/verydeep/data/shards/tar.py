@@ -27,22 +27,16 @@ _SAMPLE = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)")
 """A key, up to the first dot of the file's name, and what kind of member it is."""
 
 _VERSION = 1
-"""Of the lists that are kept."""
+"""Of the cached listings."""
 
 _BLOCK = tarfile.BLOCKSIZE
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 class TarListing(BaseModel):
-    """The images of a shard, in its order.
+    """The images of a shard, in its order; a label is the name or the number of a class.
 
-    Attributes:
-        bytes: of the whole file.
-        stamp: what changes when the file does.
-        names: of the members that are images.
-        offsets: where the bytes of each begin.
-        sizes: number of bytes of each.
-        labels: class of each: its name or its number.
+    ``bytes`` is the size of the whole file, ``stamp`` changes when the file does.
     """
 
     bytes: int
@@ -82,7 +76,7 @@ def _cache_file(file: str) -> Path:
 
 @dataclass
 class _Sample:
-    """The members of one key, by kind; of texts the place and the content."""
+    """The members of one key, by kind; of texts the file and the content."""
 
     images: dict[str, tarfile.TarInfo] = field(default_factory=dict)
     texts: dict[str, tuple[str, bytes]] = field(default_factory=dict)

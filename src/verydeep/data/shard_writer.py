@@ -58,11 +58,7 @@ class Written:
 
 
 def read_size(text: str) -> int:
-    """Reads a number of bytes: 1000000, or 256M, with K, M, G and T for powers of 1,024.
-
-    Raises:
-        UsageError: it is none.
-    """
+    """Reads a number of bytes: 1000000, or 256M, with K, M, G and T for powers of 1,024."""
     found = re.fullmatch(r"(\d+)([KMGT]?)B?", text.strip(), re.IGNORECASE)
     if found is None or int(found[1]) == 0:
         raise UsageError(f"--size {text}: give bytes, such as 256M or 1G")
@@ -87,7 +83,7 @@ def write_shards(
         out: a new folder.
         size: bytes of a shard at most, but at least one image; also as text, such as ``256M``.
         skip_damaged: leave damaged images out and name them, instead of failing.
-        progress: told how far it is.
+        progress: receives the number done and their total.
 
     Returns:
         What was written.
@@ -183,7 +179,7 @@ def _padded(size: int, block: int) -> int:
     return -(-size // block) * block
 
 
-def _write_shard(images: ImageSet, group: Sequence[int], file: Path, tell: Callable[[], None]) -> IndexedShard:
+def _write_shard(images: ImageSet, group: Sequence[int], file: Path, report: Callable[[], None]) -> IndexedShard:
     names = [images.names[index] for index in group]
     offsets, sizes = [], []
     encoded = read_ahead(lambda row: images.source.read(names[row]), range(len(group)), images.source.parallel_reads)
@@ -194,7 +190,7 @@ def _write_shard(images: ImageSet, group: Sequence[int], file: Path, tell: Calla
                 sizes.append(len(data))
                 _add(tar, f"{position:09d}.{_kind(name)}", data)
                 _add(tar, f"{position:09d}.cls", str(images.labels[position]).encode())
-                tell()
+                report()
         with temporary.open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
         size = temporary.stat().st_size

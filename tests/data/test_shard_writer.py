@@ -14,7 +14,7 @@ import pytest
 from webdataset import tariterators
 
 from verydeep.data.open import open_data
-from verydeep.data.shards.writer import read_size, write_shards
+from verydeep.data.shard_writer import read_size, write_shards
 from verydeep.errors import UsageError, UserError
 from verydeep.images.decode import DamagedImageError
 
@@ -145,7 +145,7 @@ def test_interrupted_writing_leaves_nothing(new, photos, tmp_path):
 def test_killed_writing_is_never_mistaken_for_whole(photos, tmp_path):
     code = (
         "import sys, time\n"
-        "from verydeep.data.shards.writer import write_shards\n"
+        "from verydeep.data.shard_writer import write_shards\n"
         "slow = lambda what, done, total: time.sleep(60 if what == 'writing train' and done == 40 else 0)\n"
         "write_shards(sys.argv[1], sys.argv[2], size='60K', progress=slow)\n"
     )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, binomtest, bootstrap
 
 from verydeep.testing.statistics import Term, compare, contrast, holm, mean_contrast, seed_image_bootstrap
 
@@ -19,6 +19,24 @@ def test_mcnemar_by_the_sum_of_binomial_chances():
     half = 1.96 * np.sqrt((11 / 100 - 0.05**2) / 100)  # the normal approximation
     assert (low, high) == (pytest.approx(-0.05 - half, abs=0.012), pytest.approx(-0.05 + half, abs=0.012))
     assert compare(first, second) == found
+
+
+@pytest.mark.parametrize(("one", "other"), [(0, 0), (0, 1), (5, 5), (3, 17), (400, 520), (9000, 9300)])
+def test_p_values_and_intervals_are_scipys(one, other):
+    count = 2 * (one + other) + 10
+    first, second = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
+    first[:one], second[one : one + other] = True, True
+    found = compare(first, second)
+    assert found.p_value == pytest.approx(binomtest(one, one + other).pvalue if one + other else 1.0, rel=1e-8)
+    if one + other > 100:
+        return
+    differences = second.astype(float) - first
+    spread = differences.std() / np.sqrt(count)
+    if spread:
+        low, high = bootstrap(
+            (differences,), np.mean, n_resamples=9999, method="percentile", rng=np.random.default_rng(1)
+        ).confidence_interval
+        assert found.interval95 == pytest.approx((low, high), abs=0.12 * spread)
 
 
 def test_equal_tests_do_not_differ():

@@ -1,5 +1,6 @@
 """Whether tests on the same images differ, also over several seeds: pure functions of which images each gets wrong."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from scipy.stats import binomtest, bootstrap
 
 _RESAMPLES = 9999
 _SEED_IMAGE_RESAMPLES = 4999
@@ -43,32 +43,33 @@ class Comparison:
 
 def compare(first: Bool[ndarray, "n"], second: Bool[ndarray, "n"], *, seed: int = 0) -> Comparison:
     """Compares two tests on the same images."""
-    differences = second.astype(np.float64) - first
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    p_value = binomtest(only_first, only_first + only_second).pvalue if only_first + only_second else 1.0
     return Comparison(
-        difference=float(differences.mean()),
-        interval95=_bootstrap_mean(differences, seed),
-        p_value=float(p_value),
+        difference=(only_second - only_first) / len(first),
+        interval95=_bootstrap(only_first, only_second, len(first), seed),
+        p_value=_mcnemar(only_first, only_second),
         only_first_wrong=only_first,
         only_second_wrong=only_second,
         num_images=len(first),
     )
 
 
-def _bootstrap_mean(values: Float[ndarray, "n"], seed: int) -> tuple[float, float]:
-    if len(values) < 2 or (values == values[0]).all():  # nothing to draw from
-        return float(values.mean()), float(values.mean())
-    interval = bootstrap(
-        (values,),
-        np.mean,
-        vectorized=True,
-        n_resamples=_RESAMPLES,
-        batch=max(1, 2**22 // len(values)),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
+def _bootstrap(only_first: int, only_second: int, count: int, seed: int) -> tuple[float, float]:
+    """The interval of the difference over images drawn anew: only how many of each kind are drawn matters."""
+    shares = [only_first / count, only_second / count, (count - only_first - only_second) / count]
+    drawn = np.random.default_rng(seed).multinomial(count, shares, _RESAMPLES)
+    low, high = np.percentile((drawn[:, 1] - drawn[:, 0]) / count, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _mcnemar(only_first: int, only_second: int) -> float:
+    """The chance of so uneven a split or one more so, if each image fell to either side alike."""
+    count, fewer = only_first + only_second, min(only_first, only_second)
+    logarithms = [
+        math.lgamma(count + 1) - math.lgamma(number + 1) - math.lgamma(count - number + 1) - count * math.log(2)
+        for number in range(fewer + 1)
+    ]
+    return min(1.0, 2 * math.fsum(map(math.exp, logarithms)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -7,11 +7,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := $(wildcard src/verydeep/*/*.cpp src/verydeep/*/*.h)
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test wheel lint docs clean
+.PHONY: help demo test size wheel clean
 
 help:
 	@echo "make demo   set up, train on the built-in digits, evaluate, predict, write a report (two minutes after set-up)"
 	@echo "make test   set up, run every check: style, types, imports, tests, documentation"
+	@echo "make size   lines and files by room, beside what was planned"
 	@echo "make wheel  a wheel with the compiled kernel for any Linux of this kind of processor, in dist"
 	@echo "make clean  remove .venv and what was built"
 
@@ -46,6 +47,9 @@ test: .venv/.installed-dev
 	@echo "imports"; $(BIN)/lint-imports > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 	@echo "documentation"; $(BIN)/mkdocs build --strict --quiet
 	@echo "tests"; $(BIN)/python -m pytest -q
+
+size:
+	@$(PYTHON) benchmarks/size.py
 
 # libgomp is PyTorch's own at run time, so the wheel carries none
 wheel: .venv/bin/python

@@ -2,24 +2,17 @@
 # What to run where a GPU is at hand. Needs no network there, and nothing installed but PyTorch, torchvision, NumPy,
 # Pillow, safetensors and scikit-learn; verydeep is used from the tree.
 #
-#   benchmarks/gpu.sh pack         HERE, with a network and ../shared/data: fills .gpu/ (git-ignored, about 30 MB) with
-#                                  the wheels that may be missing there and with CIFAR-10
+#   benchmarks/gpu.sh pack         HERE, with a network: fills .gpu/ (git-ignored) with the wheels that may be missing there
 #   benchmarks/gpu.sh tests        the tests marked gpu                                     about 2 minutes
 #   benchmarks/gpu.sh throughput   A and D at 224 beside torchvision and timm               at most 9 minutes
-#   benchmarks/gpu.sh search       settings for the short training, by validation           at most 9 minutes
-#   benchmarks/gpu.sh cifar        D with batch norm on cifar10-jpeg, five seeds, on test   about 3 minutes
-#   benchmarks/gpu.sh all          tests, throughput, cifar
-#   benchmarks/gpu.sh tiny         all of it on the processor and very small, to see that it runs   about 5 minutes
+#   benchmarks/gpu.sh all          tests, throughput
+#   benchmarks/gpu.sh tiny         all of it on the processor and very small, to see that it runs   about 3 minutes
 #
 # Options after the part go to its script (python -m benchmarks.gpu_PART --help). Results are JSON lines, written as they come,
 # in $OUT, or in results/gpu/ where OUT is not set. PYTHON names the interpreter: .venv/bin/python, else python3.
 #
 # On a machine that is lent by the command, which gets a copy of the working tree and takes at most 10 minutes a command,
-# run pack here first and carry .gpu along:
-#   1. bash benchmarks/gpu.sh tests; bash benchmarks/gpu.sh throughput --budget 330
-#   2. bash benchmarks/gpu.sh search --budget 480
-#   3. bash benchmarks/gpu.sh cifar --val --seeds 2 --set KEY=VALUE ...; bash benchmarks/gpu.sh cifar --set KEY=VALUE ...
-# In 3, KEY=VALUE are the best of 2. `cifar` without --val looks at the test images: once, with settings that are final.
+# run pack here first and carry .gpu along: bash benchmarks/gpu.sh tests; bash benchmarks/gpu.sh throughput --budget 330
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -44,17 +37,10 @@ pack() {
   # the package needs pydantic, its tests the others; timm is compared with, and finds what it needs there or is left out
   "$PYTHON" -m pip download "${for_there[@]}" pydantic pytest hypothesis beartype jaxtyping
   "$PYTHON" -m pip download "${for_there[@]}" --no-deps timm
-  local archive=${1:-../shared/data/cifar10.tar}
-  if [ -f "$archive" ]; then
-    gzip --best --stdout "$archive" > "$carried/cifar10.tar.gz"
-  else
-    echo "no $archive: name the archive of cifar10-jpeg, as in benchmarks/gpu.sh pack PATH" >&2
-    exit 1
-  fi
   du -sh "$carried"/*
 }
 
-# Makes the packages and the images ready, once for all parts.
+# Makes the packages ready, once for all parts.
 ready() {
   mkdir -p "$OUT" "$scratch"
   export PYTHONPATH=$PWD/src
@@ -65,22 +51,6 @@ ready() {
   "$PYTHON" -c 'import torch, pydantic, verydeep
 where = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
 print("verydeep", verydeep.__version__, "torch", torch.__version__, "pydantic", pydantic.VERSION, "on", where)'
-}
-
-# Prints the folder of cifar10-jpeg: unpacked before, carried along, or the developers' copy.
-cifar10() {
-  if [ ! -d "$scratch/cifar10/test" ]; then
-    if [ -f "$carried/cifar10.tar.gz" ]; then
-      tar -xzf "$carried/cifar10.tar.gz" -C "$scratch"
-    elif [ -d .cache/cifar10/test ]; then
-      echo .cache/cifar10
-      return
-    else
-      echo "no CIFAR-10: run benchmarks/gpu.sh pack where there is ../shared/data, and carry .gpu along" >&2
-      exit 1
-    fi
-  fi
-  echo "$scratch/cifar10"
 }
 
 # Runs the parts named, all of them even if one fails, and then fails if one did.
@@ -94,20 +64,15 @@ each() {
 
 tiny() {
   export VERYDEEP_GPU_TESTS_ON=cpu
-  local small=(--device cpu --images 300 --budget 60 --seeds 2 --set width=0.125 --set epochs=1 --set batch_size=50)
   "$PYTHON" -m benchmarks.gpu_tests -k "not compiled"
   "$PYTHON" -m benchmarks.gpu_throughput --device cpu --tiny --nets A --rounds 2 --cells bf16/channels_last
-  "$PYTHON" -m benchmarks.gpu_cifar "$1" --search "${small[@]}" --budget 30
-  "$PYTHON" -m benchmarks.gpu_cifar "$1" --val "${small[@]}" --set compile=off
 }
 
 case $part in
-  pack) pack "$@" ;;
+  pack) pack ;;
   tests) ready && "$PYTHON" -m benchmarks.gpu_tests "$@" ;;
   throughput) ready && "$PYTHON" -m benchmarks.gpu_throughput "$@" ;;
-  search) ready && data=$(cifar10) && "$PYTHON" -m benchmarks.gpu_cifar "$data" --search "$@" ;;
-  cifar) ready && data=$(cifar10) && "$PYTHON" -m benchmarks.gpu_cifar "$data" "$@" ;;
-  all) each tests throughput cifar ;;
-  tiny) ready && data=$(cifar10) && tiny "$data" ;;
+  all) each tests throughput ;;
+  tiny) ready && tiny ;;
   *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' benchmarks/gpu.sh ;;
 esac

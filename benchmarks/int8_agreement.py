@@ -18,9 +18,9 @@ from torch import Tensor
 
 import verydeep
 from verydeep.data.batches import batches_by_shape
-from verydeep.data.datasets import open_data
 from verydeep.data.image_set import ImageSet
-from verydeep.evaluation.views import centre
+from verydeep.data.open import open_data
+from verydeep.images.views import centre
 
 
 def crops(images: ImageSet, scale: int, crop: int, batch: int) -> list[Tensor]:

@@ -19,11 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from verydeep.data.augment import TrainingView
 from verydeep.data.batches import training_batches
-from verydeep.data.datasets import DataSet, open_data
+from verydeep.data.dataset import DataSet
 from verydeep.data.image_set import ImageSet
+from verydeep.data.open import open_data
 from verydeep.data.shard_writer import Written, write_shards
+from verydeep.images.augment import TrainingView
 from verydeep.machine import environment
 
 
@@ -37,7 +38,7 @@ def check(folder: DataSet, shards: DataSet) -> dict[str, object]:
             continue
         labels = labels and ours.classes == theirs.classes and np.array_equal(ours.labels, theirs.labels)
         same = same and list(ours.names) == list(theirs.names)
-        same = same and all(ours.store.read(name) == theirs.store.read(name) for name in ours.names)
+        same = same and all(ours.source.read(name) == theirs.source.read(name) for name in ours.names)
         images += len(theirs)
     return {"images": images, "labels_equal": bool(labels), "names_bytes_and_fingerprint_equal": bool(same)}
 
@@ -46,7 +47,7 @@ def read_bytes(images: ImageSet) -> int:
     """Reads the encoded images in a shuffled order."""
     order = np.random.default_rng(0).permutation(len(images)).tolist()
     for index in order:
-        images.store.read(images.names[index])
+        images.source.read(images.names[index])
     return len(order)
 
 

@@ -20,16 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.cli.output import reporting
-from verydeep.data.datasets import DataSet, hold_out, open_data
+from verydeep.data.dataset import DataSet, hold_out
 from verydeep.data.image_set import ImageSet
-from verydeep.evaluation.evaluate import Result, evaluate
+from verydeep.data.open import open_data
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
-from verydeep.nets.shipped import SHIPPED_FILE
 from verydeep.runs.resume import TrainedRun, resume
 from verydeep.runs.start import fit
+from verydeep.testing.evaluate import evaluate
+from verydeep.testing.result import Result
 from verydeep.training.recipe import Recipe, find_recipe
+from verydeep.weights.published import SHIPPED_FILE
 from verydeep.weights.resolve import load, read_card
 
 PROTOCOLS = ("centre", "single", "multi-scale")

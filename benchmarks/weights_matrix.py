@@ -23,9 +23,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from verydeep.data.images import read_image
+from verydeep.data.folder import find_images
+from verydeep.images.decode import read_image
 from verydeep.nets.net import VeryDeep
-from verydeep.testing.classifier import find_images
 from verydeep.weights.imported import assemble
 from verydeep.weights.readers import read_weights
 from verydeep.weights.verify import compare

@@ -22,18 +22,18 @@ from rich.console import Console
 import verydeep
 from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
 from verydeep.cli.app import app
-from verydeep.data.catalogue import NAMED
-from verydeep.data.findings import KINDS
+from verydeep.data.doctor.findings import KINDS
+from verydeep.data.named import NAMED
 from verydeep.files import format_bytes, read_lines
 from verydeep.nets.architecture import Geometry, layers
-from verydeep.report.charts import chart
+from verydeep.report.plots import curves
 from verydeep.weights.published import PUBLISHED
 from verydeep.weights.readers import READERS
 from verydeep.weights.writers import TARGETS
 
 _MARKER = re.compile(r"^<!-- (table|help|results): (\S+) -->$", re.MULTILINE)
-_SOURCE = re.compile(r"`(?!tests/|benchmarks/)((?:[a-z]+/)?[a-z0-9_]+\.py)`")
-_ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)?test_[a-z0-9_]+\.py|benchmarks/(?:[a-z]+/)?[a-z0-9_]+\.(?:py|sh))`")
+_SOURCE = re.compile(r"`(?!tests/|benchmarks/|verydeep/)((?:[a-z]+/)*[a-z0-9_]+\.py)`")
+_ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)*test_[a-z0-9_]+\.py|benchmarks/(?:[a-z]+/)?[a-z0-9_]+\.(?:py|sh))`")
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -71,7 +71,7 @@ def _filled(kind: str, name: str, page: str) -> str:
 def _check_files(markdown: str, page: str, root: Path) -> None:
     """Checks the files that a page names.
 
-    A module is written without the package, as `convnets/net.py`; a test or a benchmark in full, as
+    A module is written without the package, as `nets/net.py`; a test or a benchmark in full, as
     `tests/nets/test_net.py`.
     """
     modules = [root / "src" / "verydeep" / module for module in _SOURCE.findall(markdown)]
@@ -191,7 +191,7 @@ def _growing() -> str:
     """The curves of benchmarks/growing.py, and the error each net ended with: the mean over the seeds, and each."""
     lines = read_lines(Path(__file__).parents[1] / "results" / "growing.jsonl")
     runs = dict.fromkeys(line["run"] for line in lines)
-    curves = {
+    errors_of_runs = {
         run: [100 * line["val_top1_error"] for line in lines if line["run"] == run and line["seed"] == 0]
         for run in runs
     }
@@ -203,7 +203,7 @@ def _growing() -> str:
         epochs = max(line["epoch"] for line in ends.values())
         loss = sum(line["loss"] for line in ends.values()) / len(ends)
         rows.append([run, str(epochs), f"{loss:.3f}", f"{sum(errors) / len(errors):.2f}% ({each})"])
-    drawn = chart("Validation error, %, seed 0", "%", curves)
+    drawn = curves("Validation error, %, seed 0", "%", errors_of_runs)
     return _table(["net", "epochs", "training loss", "validation error (each seed)"], rows) + f"\n\n{drawn}\n"
 
 

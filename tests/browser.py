@@ -1,4 +1,4 @@
-"""The system's Chromium, for the tests that open a page in it."""
+"""The system's Chromium, for the tests of pages."""
 
 import shutil
 

@@ -17,10 +17,8 @@ os.environ.setdefault("KERAS_BACKEND", "torch")  # without it Keras asks for Ten
 
 # an int is a float, as PEP 484 has it
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-install_import_hook(
-    ["verydeep.nets", "verydeep.weights", "verydeep.data", "verydeep.evaluation", "verydeep.speed", "verydeep.weights"],
-    _CHECKER,
-)
+_CHECKED = ("nets", "images", "data", "weights", "speed", "testing", "report")
+install_import_hook([f"verydeep.{room}" for room in _CHECKED], _CHECKER)
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -28,6 +26,7 @@ import torch  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
 
 from verydeep.cli import main as cli  # noqa: E402
+from verydeep.images.geometry import centred  # noqa: E402
 from verydeep.training.state import Callback, TrainState  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -76,6 +75,17 @@ def scene(seed: int, width: int = 160, height: int = 120) -> Image.Image:
         colour = tuple(generator.integers(0, 256, 3).tolist())
         (draw.rectangle if generator.random() < 0.5 else draw.ellipse)([int(edge) for edge in box], fill=colour)
     return image
+
+
+def centre_crop(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Cuts the middle out of an image."""
+    left, top, _, _ = centred(image.size, width, height)
+    return image.crop((left, top, left + width, top + height))
+
+
+def trim(image: Image.Image, multiple: int) -> Image.Image:
+    """Trims both sides to a multiple, about the centre."""
+    return centre_crop(image, image.width // multiple * multiple, image.height // multiple * multiple)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.io import savemat
 
 from conftest import picture
-from verydeep.data.catalogue import NAMED, NamedSet
+from verydeep.data.named import NAMED, NamedSet
 
 IMAGENET_WNIDS = ("n00000003", "n00000010", "n00000200")
 VALIDATION_TRUTH = (2, 1, 3, 1, 2, 3)  # the identifiers of ILSVRC-2012 do not follow the order of the wnids

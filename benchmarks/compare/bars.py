@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from verydeep.report.charts import COLOURS, round_ticks, words
+from verydeep.report.plots import COLOURS, round_ticks, words
 
 _WIDTH, _NAMES, _VALUES = 760, 300, 96
 _LINE, _HEADING, _BETWEEN = 24, 26, 18

@@ -14,16 +14,15 @@ from benchmarks.compare.contender import Case, Contender, Options, Row, scores_e
 from benchmarks.compare.inference import version_of
 from benchmarks.compare.nets import as_torchvision_builds_it, make_net, normalised
 from benchmarks.compare.photographs import find_photographs, middle, of_four_thirds, rescaled
-from verydeep.data.images import rescaled_size
 from verydeep.errors import UsageError
-from verydeep.evaluation.cost import macs_of_part
-from verydeep.evaluation.measure import posterior
-from verydeep.evaluation.protocols import find_protocol
-from verydeep.evaluation.views import grid_offsets
-from verydeep.nets.architecture import scaled_length
+from verydeep.images.geometry import rescaled_size
+from verydeep.images.views import grid_offsets
+from verydeep.nets.architecture import layers, scaled_length
 from verydeep.nets.net import VeryDeep
 from verydeep.paper import constants
 from verydeep.speed.accelerate import Accelerated, accelerate
+from verydeep.testing.classifier import posterior
+from verydeep.testing.protocols import find_protocol
 
 _ROUNDS = 3
 _DENSE, _CROPS = "multi-scale", "multi-crop"
@@ -106,8 +105,19 @@ class Dense:
             width, height = rescaled_size(self._image.size, scale)
             crop = self._net.geometry.crop
             sides = (_trimmed(height), _trimmed(width)) if method.is_dense else (crop, crop)
-            macs += 2 * method.parts * macs_of_part(self._net, method, *sides)
+            macs += 2 * method.parts * self._macs_of_part(*sides)
         return macs
+
+    def _macs_of_part(self, height: int, width: int) -> int:
+        """Of the convolutions by the pixels, of the fully connected layers by the positions of the score map."""
+        geometry = self._net.geometry
+        rows, columns = (side // constants.TOTAL_STRIDE - geometry.fc6_kernel + 1 for side in (height, width))
+        return sum(
+            layer.macs * rows * columns
+            if layer.kind == "fully-connected"
+            else layer.macs * height * width // geometry.crop**2
+            for layer in layers(geometry)
+        )
 
     def _posterior(self, net: VeryDeep | Accelerated, protocol: str) -> Tensor:
         return torch.from_numpy(posterior(net, self._image, protocol=protocol, test_scales=self._scales))

@@ -9,7 +9,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from benchmarks.compare.photographs import middle, rescaled
-from verydeep.data.images import open_image, rescaled_size
+from verydeep.images.decode import open_image
+from verydeep.images.geometry import rescaled_size
 
 Read = Callable[[Path], Tensor]
 """Gives the crop of a file, 3,c,c."""

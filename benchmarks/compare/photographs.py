@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from verydeep.data.images import is_image_file, read_image, rescaled_size
 from verydeep.errors import UserError
+from verydeep.images.decode import is_image_file, read_image
+from verydeep.images.geometry import rescaled_size
 from verydeep.nets.architecture import scaled_length
 from verydeep.paper.constants import TRAIN_SCALE
 

@@ -29,15 +29,15 @@ from benchmarks.compare.peer_crops import (
     upright,
 )
 from benchmarks.compare.photographs import find_photographs
-from verydeep.data.augment import TrainingView
 from verydeep.data.batches import batches_by_shape, training_batches
 from verydeep.data.image_set import ImageSet
-from verydeep.data.images import rescaled_size
-from verydeep.data.stores import FolderStore
-from verydeep.evaluation.measure import BATCH_PIXELS
-from verydeep.evaluation.protocols import find_protocol
+from verydeep.data.sources import FolderSource
+from verydeep.images.augment import TrainingView
+from verydeep.images.geometry import rescaled_size
 from verydeep.nets.architecture import scaled_length
 from verydeep.paper import constants
+from verydeep.testing.measure import BATCH_PIXELS
+from verydeep.testing.protocols import find_protocol
 
 _ROUNDS = 7
 
@@ -105,7 +105,7 @@ class Pipeline:
             classes=("photograph",),
             names=[str(file) for file in self.files],
             labels=np.zeros(len(self.files), dtype=np.int64),
-            store=FolderStore(Path()),
+            source=FolderSource(Path()),
         )
 
     def _centre_contenders(self) -> tuple[Contender, ...]:

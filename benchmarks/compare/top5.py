@@ -18,16 +18,16 @@ def main(model: str, precision: str, files: list[str]) -> None:
         files: the photographs.
     """
     import numpy as np
-    import torch
 
     from verydeep.data.image_set import ImageSet
-    from verydeep.data.stores import FolderStore
-    from verydeep.device import Compute
-    from verydeep.evaluation.measure import measure_posteriors
-    from verydeep.evaluation.protocols import find_protocol
+    from verydeep.data.sources import FolderSource
+    from verydeep.device import fp32_choice
     from verydeep.nets.architecture import scaled_length
     from verydeep.paper.constants import TRAIN_SCALE
     from verydeep.speed.accelerate import accelerate
+    from verydeep.speed.backend import make_backend
+    from verydeep.testing.measure import MeanPosterior, measure
+    from verydeep.testing.protocols import ProtocolAt, find_protocol
     from verydeep.weights.resolve import load
 
     net = load(model)
@@ -36,12 +36,13 @@ def main(model: str, precision: str, files: list[str]) -> None:
         classes=net.classes or (),
         names=files,
         labels=np.zeros(len(files), dtype=np.int64),
-        store=FolderStore(Path()),
+        source=FolderSource(Path()),
     )
-    choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=torch.get_num_threads())
     scale = scaled_length(TRAIN_SCALE, net.geometry.crop)
-    fast = accelerate(net, precision=precision)
-    posteriors = measure_posteriors(fast, images, find_protocol("centre"), [scale], choice).posteriors
+    backend = make_backend(accelerate(net, precision=precision), fp32_choice("cpu"))
+    shape, test = (len(images), backend.num_classes), ProtocolAt(find_protocol("centre"), (scale,))
+    (measured,) = measure(backend, images, [test], lambda: MeanPosterior(*shape), mirror=net.mirror)
+    posteriors = measured.kept
     for row in posteriors:
         first = np.argsort(-row, kind="stable")[:5]
         print(" ".join(f"{index}:{row[index]:.4f}" for index in first))

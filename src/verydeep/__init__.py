@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     __version__: str
-    from verydeep.data.datasets import open_data as open_data
     from verydeep.data.named import fetch as fetch
+    from verydeep.data.open import open_data as open_data
     from verydeep.errors import UserError as UserError
-    from verydeep.evaluation.evaluate import evaluate as evaluate
-    from verydeep.evaluation.measure import posterior as posterior
-    from verydeep.evaluation.protocols import PROTOCOLS as PROTOCOLS
     from verydeep.nets.architecture import ARCHITECTURES as ARCHITECTURES
     from verydeep.nets.model_file import save as save
     from verydeep.nets.net import VeryDeep as VeryDeep
@@ -25,8 +22,11 @@ if TYPE_CHECKING:
     from verydeep.speed.accelerate import accelerate as accelerate
     from verydeep.speed.allocator import tune_allocator as tune_allocator
     from verydeep.testing.classifier import Classifier as Classifier
+    from verydeep.testing.classifier import posterior as posterior
+    from verydeep.testing.evaluate import evaluate as evaluate
+    from verydeep.testing.protocols import PROTOCOLS as PROTOCOLS
     from verydeep.training.recipe import RECIPES as RECIPES
-    from verydeep.weights.resolve import fetch_weights as fetch_weights
+    from verydeep.weights.fetch import fetch_weights as fetch_weights
     from verydeep.weights.resolve import load as load
     from verydeep.weights.resolve import read_card as read_card
     from verydeep.weights.writers.torch import to_torchvision as to_torchvision
@@ -35,19 +35,19 @@ _HOMES = {
     "ARCHITECTURES": "nets.architecture",
     "Classifier": "testing.classifier",
     "ComputeOptions": "runs.options",
-    "TrainOptions": "runs.options",
-    "UserError": "errors",
-    "PROTOCOLS": "evaluation.protocols",
+    "PROTOCOLS": "testing.protocols",
     "RECIPES": "training.recipe",
+    "UserError": "errors",
     "VeryDeep": "nets.net",
     "accelerate": "speed.accelerate",
-    "evaluate": "evaluation.evaluate",
+    "evaluate": "testing.evaluate",
     "fetch": "data.named",
-    "fetch_weights": "weights.resolve",
+    "fetch_weights": "weights.fetch",
     "fit": "runs.start",
     "load": "weights.resolve",
     "open_data": "data.datasets",
-    "posterior": "evaluation.measure",
+    "TrainOptions": "runs.options",
+    "posterior": "testing.classifier",
     "read_card": "weights.resolve",
     "resume": "runs.resume",
     "save": "nets.model_file",
@@ -57,7 +57,7 @@ _HOMES = {
 }
 
 _OLD_NAMES = {"Execution": "ComputeOptions", "MistakeError": "UserError"}
-"""Names of 0.1.0 that are still understood."""
+"""Names of version 0.1, kept until 0.3."""
 
 __all__ = list(_HOMES)
 

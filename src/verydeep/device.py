@@ -1,4 +1,4 @@
-"""The one file that knows devices, precisions and memory layouts."""
+"""Device, precision, memory layout and threads that a net is computed with."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,16 +16,16 @@ DEVICES = ("cpu", "cuda", "mps")
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """How a net is computed, decided once for a run and stored in it.
+    """Device, precision and memory layout of a run: chosen once, and stored in it.
 
     Attributes:
         device: cpu, cuda or mps.
-        precision: of the products: fp32 or bf16; weights stay float32.
+        precision: of matrix multiplications and convolutions: fp32 or bf16; weights stay float32.
         channels_last: memory layout of weights and activations.
-        threads: threads of the processor.
-        micro_batch: images computed at a time, where a batch is computed in parts whose gradients add up; else None.
-        gradient_checkpointing: compute the activations of a block again in the backward pass, instead of keeping them.
-        kernel: verydeep's own kernel computes the 3x3 convolutions, forward and backward.
+        threads: number of CPU threads.
+        micro_batch: images per forward pass, where the gradients of a batch are accumulated; else None.
+        gradient_checkpointing: whether the backward pass computes activations again instead of keeping them.
+        kernel: whether verydeep's kernel computes the 3x3 convolutions, forward and backward.
     """
 
     device: str
@@ -41,12 +41,12 @@ class Compute:
         return [tensor.to(self.device, non_blocking=True) for tensor in tensors]
 
     def autocast(self) -> AbstractContextManager[object]:
-        """A context in which the products are computed in the precision chosen."""
+        """A context in which PyTorch computes in the precision."""
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     @contextmanager
     def thread_count(self) -> Iterator[None]:
-        """A context with as many threads as chosen: another number would add up in another order."""
+        """A context with this number of threads: with another, sums are rounded in another order."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
@@ -69,11 +69,7 @@ class Compute:
 
 
 def find_device(name: str | None = None) -> str:
-    """Checks the name of a device, or finds the fastest kind there is.
-
-    Raises:
-        UsageError: an unknown name, or a device this machine has not.
-    """
+    """Checks that this machine has a device; without a name, returns the fastest kind it has."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name is None:
         return next(device for device in ("cuda", "mps", "cpu") if available[device])
@@ -84,18 +80,19 @@ def find_device(name: str | None = None) -> str:
     return name
 
 
-def check_precision(name: str | None) -> None:
-    """Checks the name of a precision; None leaves it open.
+def fp32_choice(device: str) -> Compute:
+    """How nets are tested on a device: in float32."""
+    return Compute(device=device, precision="fp32", channels_last=True, threads=torch.get_num_threads())
 
-    Raises:
-        UsageError: an unknown name.
-    """
+
+def check_precision(name: str | None) -> None:
+    """Checks the name of a precision; None is allowed."""
     if name is not None and name not in PRECISIONS:
         raise UsageError(f"unknown precision {name!r}: choose one of {', '.join(PRECISIONS)}")
 
 
 def has_fast_bf16(device: str) -> bool:
-    """Whether the device computes bf16 products in hardware."""
+    """Whether the device multiplies bf16 in hardware."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "mps":
@@ -104,12 +101,12 @@ def has_fast_bf16(device: str) -> bool:
 
 
 def has_amx() -> bool:
-    """Whether the processor multiplies matrices of bf16 in tiles, several times as fast as by vectors."""
+    """Whether the CPU multiplies bf16 matrices in tiles, several times as fast as by vectors."""
     return _has_one_of("amx_bf16")
 
 
 def has_fast_int8() -> bool:
-    """Whether the processor multiplies int8 in hardware."""
+    """Whether the CPU multiplies int8 in hardware."""
     return _has_one_of("amx_int8", "avx512_vnni", "avx_vnni")
 
 
@@ -119,7 +116,7 @@ def _has_one_of(*names: str) -> bool:
 
 
 def free_bytes(device: str) -> int:
-    """Bytes of memory that are free on a device."""
+    """Bytes of free memory on a device."""
     if device == "cuda":
         torch.cuda.empty_cache()  # what torch holds and does not use is free too
         free: int = torch.cuda.mem_get_info()[0]
@@ -128,7 +125,7 @@ def free_bytes(device: str) -> int:
 
 
 def synchronise(device: str) -> None:
-    """Waits for the work that was given to a device; the processor's is done when the call returns."""
+    """Waits for the work queued on a device; the CPU queues none."""
     if device == "cuda":
         torch.cuda.synchronize()
     elif device == "mps":

@@ -1,6 +1,6 @@
-"""The processes of a job, started by torchrun or by ``train --devices``, and the collectives between them.
+"""The processes of a job, started by torchrun or by ``train --devices``, and their collectives.
 
-In a single process every function here is trivial, so that the code that calls them has no second path.
+In a single process every function here is trivial, so that calling code has no second path.
 """
 
 import json
@@ -19,12 +19,7 @@ from verydeep.errors import UsageError, UserError
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that train or test together.
-
-    Attributes:
-        rank: number of this one, from 0.
-        size: how many there are.
-    """
+    """Rank of this process, from 0, and number of processes."""
 
     rank: int = 0
     size: int = 1
@@ -35,7 +30,7 @@ class Processes:
         return self.rank == 0
 
     def share(self, count: int) -> range:
-        """Indices out of ``count`` that belong to this process; each belongs to exactly one."""
+        """Indices below ``count`` that belong to this process; each belongs to exactly one."""
         return range(self.rank, count, self.size)
 
     def __str__(self) -> str:
@@ -44,11 +39,7 @@ class Processes:
 
 
 def launched() -> Processes:
-    """The rank and size that torchrun has given to this process, before it joins the group.
-
-    Raises:
-        UserError: the environment variables of torchrun are not numbers.
-    """
+    """Rank and size that torchrun has given to this process, before it joins the group."""
     try:
         return Processes(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
     except ValueError as error:
@@ -56,12 +47,12 @@ def launched() -> Processes:
 
 
 def local_rank() -> int:
-    """Number of this process on its machine: which of its devices it uses."""
+    """Number of this process on its machine, from 0: the device it uses."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def num_local_processes() -> int:
-    """How many processes of the job run on this machine."""
+    """Number of processes of the job on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
@@ -74,14 +65,7 @@ def processes() -> Processes:
 
 @contextmanager
 def process_group(device: str) -> Iterator[Processes]:
-    """A context in which the processes of the job form a group.
-
-    Args:
-        device: kind of device they compute on: NCCL serves tensors on a GPU, gloo all others.
-
-    Yields:
-        The processes.
-    """
+    """A context in which the processes of the job form a group: NCCL for tensors on a GPU, gloo for all others."""
     if launched().size == 1 or dist.is_initialized():
         yield processes()
         return
@@ -90,7 +74,7 @@ def process_group(device: str) -> Iterator[Processes]:
     _init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     try:
         yield processes()
-        dist.barrier()  # none is gone while another still listens to it
+        dist.barrier()  # no process leaves while another still waits for it
     finally:
         dist.destroy_process_group()
 
@@ -98,9 +82,9 @@ def process_group(device: str) -> Iterator[Processes]:
 def _init_process_group(backend: str) -> None:
     """Joins the group.
 
-    torchrun keeps one store for all its restarts on a machine, and a restarted process would find the addresses of
-    those that are gone (pytorch issue 135712): so each attempt has names of its own. On several machines the count of
-    the restarts is not common, and the documentation says what to set instead.
+    torchrun keeps one store for all restarts on a machine, and a restarted process would find the addresses of
+    processes that have ended (pytorch issue 135712): so each attempt has names of its own. Machines do not share the
+    number of restarts, and the documentation says what to set for several of them.
     """
     members, attempt = launched(), os.environ.get("TORCHELASTIC_RESTART_COUNT")
     if attempt is None or num_local_processes() != members.size:
@@ -128,14 +112,7 @@ def all_reduce_any(*flags: bool) -> tuple[bool, ...]:
 
 
 def broadcast_from_rank0(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Broadcasts what rank 0 makes, as JSON: nothing is pickled.
-
-    Args:
-        make: called on rank 0 only.
-
-    Raises:
-        UserError: on every rank, where rank 0 raised it.
-    """
+    """Calls ``make`` on rank 0 and broadcasts its result as JSON; a UserError of rank 0 is raised on every rank."""
     if processes().size == 1:
         return make()
     message: dict[str, Any] = {}
@@ -146,7 +123,7 @@ def broadcast_from_rank0(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             message = {"error": str(error), "is_usage": isinstance(error, UsageError)}
     message = _broadcast(message)
     if "error" in message:
-        dist.barrier()  # rank 0 must not be gone before all have received it
+        dist.barrier()  # rank 0 must not end before all have received it
         failure = (UsageError if message["is_usage"] else UserError)(message["error"])
         failure.is_reported = not processes().is_first
         raise failure

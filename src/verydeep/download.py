@@ -1,4 +1,4 @@
-"""Files fetched over http and https: checked by their hash, whole or not at all, gone on with after an interruption."""
+"""Downloads of files over http and https: checked by their hash, complete or not at all, resumed where they ended."""
 
 import hashlib
 import os
@@ -15,13 +15,13 @@ from verydeep.files import atomic_write
 from verydeep.progress import Progress, ignore_progress
 
 _CHUNK = 2**20
-_SECONDS_WITHOUT_AN_ANSWER = 30.0
+_TIMEOUT_SECONDS = 30.0
 _RANGE_NOT_SATISFIABLE = 416
 
 
 @dataclass(frozen=True)
 class Digest:
-    """What a publisher says of the bytes of a file.
+    """A hash that a publisher gives for a file.
 
     Attributes:
         algorithm: md5, sha1 or sha256.
@@ -37,42 +37,37 @@ class Digest:
 
 
 def is_offline() -> bool:
-    """Whether the user forbids the network by $VERYDEEP_OFFLINE."""
+    """Whether $VERYDEEP_OFFLINE forbids the network."""
     return os.environ.get("VERYDEEP_OFFLINE", "") not in ("", "0")
 
 
 def download(
     url: str, file: Path, *, digest: Digest | None, size: int, by_hand: str, progress: Progress = ignore_progress
 ) -> None:
-    """Downloads a file. Under its name there is the whole file or nothing.
+    """Downloads a file. Under its name there is the complete file or nothing.
 
-    What an interruption leaves is kept and gone on with, where the server says by an entity tag that the file is still
-    the same.
+    What came before an interruption is kept, and resumed where an entity tag shows that the file has not changed.
 
     Args:
-        url: where it can be had.
-        file: where it is to be; its folder is made when the first bytes come.
-        digest: by which it is checked; None where nobody gives one.
+        url: address of the file.
+        file: where it is written; its folder is made when the first bytes come.
+        digest: checked where there is one.
         size: bytes, about.
-        by_hand: what to do where there is no network.
-        progress: told how far it is, in megabytes.
-
-    Raises:
-        UserError: it cannot be had, or is not what was published.
-        OSError: the folder cannot be written.
+        by_hand: what the user can do without a network, for the message.
+        progress: called with megabytes.
     """
     if is_offline():
         raise UserError(f"{url} is not fetched, for VERYDEEP_OFFLINE is set: unset it, or {by_hand}")
     part = _Part(file)
     try:
-        with _asked(url, part) as response:
+        with _request(url, part) as response:
             part.begin(response)
             _receive(response, part, f"downloading {file.name}", size, progress)
     except _NetworkError as error:
         again = "try again where there is a network" + (", it goes on where it ended" if part.tag else "")
         raise UserError(f"{url} cannot be fetched: {error}; {again}, or {by_hand}") from error
     finally:
-        if part.tag is None and not part.is_whole:
+        if part.tag is None and not part.is_complete:
             part.discard()
     if digest is not None:
         found = digest_of(part.file, digest.algorithm, f"checking {file.name}", progress)
@@ -88,11 +83,7 @@ def download(
 
 
 def check(file: Path, digest: Digest, progress: Progress = ignore_progress) -> None:
-    """Checks that a file is the one that was published.
-
-    Raises:
-        UserError: it is not.
-    """
+    """Raises UserError where a file is not the one that was published."""
     found = digest_of(file, digest.algorithm, f"checking {file.name}", progress)
     if not found.startswith(digest.digits):
         raise UserError(
@@ -113,30 +104,29 @@ def digest_of(file: Path, algorithm: str, what: str = "checking", progress: Prog
 
 
 def report_bytes(progress: Progress, what: str, done: int, size: int) -> None:
-    """Tells how far something is that is counted in bytes."""
+    """Reports a number of bytes in megabytes."""
     total = max(1, size // 10**6)
     progress(f"{what}, MB", min(done // 10**6, total), total)
 
 
 class _Part:
-    """What there is of a file, and the entity tag of the whole."""
+    """The part of a file that has come, with the entity tag of the file."""
 
-    def __init__(self, whole: Path) -> None:
-        self.is_whole = False
-        self.file = whole.with_name(f".{whole.name}.part")
-        self._tag_file = whole.with_name(f".{whole.name}.tag")
+    def __init__(self, file: Path) -> None:
+        self.is_complete = False
+        self.file = file.with_name(f".{file.name}.part")
+        self._tag_file = file.with_name(f".{file.name}.tag")
 
     @property
     def tag(self) -> str | None:
-        """Says which file this is a part of; None where it cannot be gone on with."""
+        """The entity tag; None where the part cannot be resumed."""
         if not self.file.is_file() or not self._tag_file.is_file():
             return None
         return self._tag_file.read_text(encoding="latin-1")
 
     def begin(self, response: HTTPResponse) -> None:
-        """Makes place for what comes: the rest, or the whole once more."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        if response.status == 206:
+        if response.status == 206:  # the rest of the file
             return
         self.discard()
         self.file.touch()
@@ -145,7 +135,6 @@ class _Part:
             self._tag_file.write_text(tag, encoding="latin-1")
 
     def discard(self) -> None:
-        """Removes it."""
         self.file.unlink(missing_ok=True)
         self._tag_file.unlink(missing_ok=True)
 
@@ -168,20 +157,20 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _asked(url: str, part: _Part) -> HTTPResponse:
-    """Asks for a file, or for what is missing of it."""
+def _request(url: str, part: _Part) -> HTTPResponse:
+    """Requests a file, or the rest of it where a part has come."""
     headers = {"User-Agent": "verydeep"}  # some servers refuse Python's own
     if tag := part.tag:
         headers |= {"Range": f"bytes={part.file.stat().st_size}-", "If-Range": tag}
     with _network():
         try:
-            response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=_SECONDS_WITHOUT_AN_ANSWER)
+            response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
         except HTTPError as error:
             error.close()
             if not tag or error.code != _RANGE_NOT_SATISFIABLE:
                 raise
             part.discard()
-            return _asked(url, part)
+            return _request(url, part)
     return response
 
 
@@ -194,7 +183,7 @@ def _receive(response: HTTPResponse, part: _Part, what: str, size: int, progress
             report_bytes(progress, what, done, size)
     if response.length:
         raise _NetworkError(f"the connection ended {response.length:,} bytes too early")
-    part.is_whole = True
+    part.is_complete = True
 
 
 def _read(response: HTTPResponse) -> bytes:

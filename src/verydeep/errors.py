@@ -21,5 +21,5 @@ class UsageError(UserError):
 
 
 def printable(text: str) -> str:
-    """Replaces what would steer a terminal; names from foreign files stand in messages."""
+    """Replaces control characters: names from third-party files stand in messages."""
     return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and checks of where they are to be written."""
+"""Writes files completely or not at all, checks output paths, and knows the cache folder."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from verydeep.errors import UsageError, UserError
 
 @contextmanager
 def atomic_write(file: Path) -> Iterator[Path]:
-    """Gives a temporary name beside a file, and renames it to the file when the block ends well.
+    """A context with a temporary file that is renamed to ``file`` when the block ends without an error.
 
     The bytes are on the disk before the rename, and the rename before the block ends: a power cut leaves the old file
     or the new one. When the block raises, the temporary file is removed and the old file stays.
@@ -44,18 +44,18 @@ def _sync_folder(folder: Path) -> None:
 
 
 def is_leftover(file: Path) -> bool:
-    """Whether a file is the temporary one of a process that was killed while it wrote: ours, or that of safetensors."""
+    """Whether a file is a temporary one, ours or safetensors', that a killed process has left."""
     return file.match(".*.tmp") or file.match(".tmp??????")
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files of a process that was killed while it wrote."""
+    """Removes the temporary files that a killed process has left."""
     for file in filter(is_leftover, folder.iterdir()):
         file.unlink(missing_ok=True)
 
 
 def append_line(file: Path, record: dict[str, Any]) -> None:
-    """Appends a record as one line of JSON, in one piece: a buffer would be written again after a failure."""
+    """Appends a record as one line of JSON; without a buffer, which would be written again after a failure."""
     with file.open("ab", buffering=0) as lines:
         lines.write(json.dumps(record).encode() + b"\n")
 
@@ -75,19 +75,15 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 
 
 def check_output_file(file: Path, option: str, example: str, *, any_ending: bool = False) -> None:
-    """Checks, before the work for it begins, that a file has a place.
+    """Checks, before the work for it begins, that a file can be written.
 
-    With a fixed ending, no slip of the hand replaces an image or a model.
+    With a fixed ending, a typing error replaces no image and no model.
 
     Args:
         file: to be written.
         option: that gave it, such as ``--csv``.
-        example: of a name, with the ending that is wanted.
-        any_ending: another will do too.
-
-    Raises:
-        UserError: its folder may not be written.
-        UsageError: it is a folder, lies in none, or has another ending.
+        example: a name with the ending that the file must have.
+        any_ending: whether other endings are allowed.
     """
     if file.is_dir():
         raise UsageError(f"{option} {file} is a folder: give a file, such as {file / example}")
@@ -100,22 +96,19 @@ def check_output_file(file: Path, option: str, example: str, *, any_ending: bool
 
 
 def check_outside(out: Path, option: str, data: str | Path | None) -> None:
-    """Checks that what is to be written does not become a part of the data that are read.
+    """Checks that an output folder does not lie in the folder of the data.
 
     Args:
         out: a folder to be written.
         option: that gave it, such as ``--out``.
-        data: what is read: only a folder of files can be spoilt.
-
-    Raises:
-        UsageError: it is that folder, or lies in it.
+        data: what is read; names of data sets and addresses cannot hold the output.
     """
     if data is not None and Path(data).is_dir() and out.resolve().is_relative_to(Path(data).resolve()):
         raise UsageError(f"{option} {out} lies in {data}, whose images are read: give a folder elsewhere")
 
 
 def cache_folder() -> Path:
-    """The folder for what can be fetched again: $VERYDEEP_CACHE, or verydeep in the user's cache."""
+    """Folder of downloads: $VERYDEEP_CACHE, or verydeep in the user's cache."""
     if own := os.environ.get("VERYDEEP_CACHE"):
         return Path(own).expanduser()
     cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -123,7 +116,7 @@ def cache_folder() -> Path:
 
 
 def format_bytes(size: int) -> str:
-    """Writes bytes as a person would, such as 170 MB."""
+    """Formats a number of bytes, such as 170 MB."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= factor:
             return f"{size / factor:.3g} {unit}"
@@ -131,7 +124,7 @@ def format_bytes(size: int) -> str:
 
 
 def free_name(base: str, taken: Callable[[str], bool]) -> str:
-    """Gives a name that is not taken: the base itself, or with -2, -3 ... after it."""
+    """Returns a name that is not taken: the base, or the base with -2, -3 ..."""
     name, number = base, 1
     while taken(name):
         number += 1

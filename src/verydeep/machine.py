@@ -1,4 +1,4 @@
-"""The machine and the software that a figure comes from."""
+"""Facts of the machine and the software."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def package_version() -> str:
-    """The version installed; ``0+source`` in a source tree that nobody installed, as where no package index is."""
+    """The installed version; ``0+source`` in a source tree that is not installed."""
     try:
         return version("verydeep")
     except PackageNotFoundError:
@@ -16,7 +16,7 @@ def package_version() -> str:
 
 
 def environment() -> dict[str, str | int]:
-    """Describes the machine and the software a figure comes from."""
+    """Machine and software that a result comes from, for JSON."""
     return {
         "verydeep": package_version(),
         "torch": version("torch"),
@@ -28,7 +28,7 @@ def environment() -> dict[str, str | int]:
 
 
 def num_cores() -> int:
-    """Counts the cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -41,7 +41,7 @@ def _processor() -> str:
 
 
 def free_memory() -> int:
-    """Bytes of memory that are free or can be freed; 4 GiB where the system does not say."""
+    """Bytes of memory that are free or can be freed; 4 GiB where the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
@@ -50,5 +50,5 @@ def free_memory() -> int:
 
 
 def now() -> str:
-    """The time in UTC, to the second."""
+    """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

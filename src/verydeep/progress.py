@@ -1,9 +1,9 @@
-"""How far something is: a function that long work calls as it goes."""
+"""The function that long work calls to report its progress."""
 
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Called with a description of the work, how much of it is done, and how much there is."""
 
 
 def ignore_progress(what: str, done: int, total: int) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from conftest import picture, scene
 from published import PUBLISHED, closed_address, serving, tiny
-from verydeep.data.catalogue import NAMED
+from verydeep.data.named import NAMED
 from verydeep.device import Compute
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from verydeep.data.augment import TrainingView
 from verydeep.data.batches import batches_by_shape, training_batches, training_order
-from verydeep.data.datasets import open_data
-from verydeep.data.images import rescale, rescaled
+from verydeep.data.open import open_data
 from verydeep.distributed import Processes
+from verydeep.images.augment import TrainingView
+from verydeep.images.geometry import rescale, rescaled
 
 VIEW = TrainingView(crop=32, train_scale=(32, 40), mirror=True)
 

@@ -26,13 +26,11 @@ from published import (
     tar,
     tiny,
 )
-from verydeep.data.catalogue import NAMED, find_named
-from verydeep.data.datasets import open_data
-from verydeep.data.download import Archive, data_folder, obtain, unpack_tar
+from verydeep.data.archives import Archive, data_folder, obtain, unpack_tar
 from verydeep.data.image_set import count_per_class
-from verydeep.data.imagenet import class_names
-from verydeep.data.layouts import IMAGENETTE_CLASSES
-from verydeep.data.named import fetch
+from verydeep.data.layouts import IMAGENETTE_CLASSES, imagenet_classes
+from verydeep.data.named import NAMED, fetch, find_named
+from verydeep.data.open import open_data
 from verydeep.errors import UsageError, UserError
 from verydeep.files import format_bytes
 
@@ -249,7 +247,7 @@ def test_imagenet_that_was_unpacked_already_needs_no_archives(publish):
 
 def test_imagenet_has_the_names_and_the_order_of_published_nets(shared_photos):
     """The photographs' own names carry both identifier and class: sorted by one, the other must follow the order."""
-    names = class_names(tuple(f"n{number:08d}" for number in range(1000)))
+    names = imagenet_classes(tuple(f"n{number:08d}" for number in range(1000)))
     assert len(set(names)) == 1000
     assert (names[0], names[-1]) == ("tench", "toilet tissue")
     places = [names.index(photo.stem.partition("_")[2].replace("_", " ")) for photo in shared_photos]
@@ -258,7 +256,7 @@ def test_imagenet_has_the_names_and_the_order_of_published_nets(shared_photos):
 
 
 def test_imagenette_has_the_names_of_imagenet():
-    names = class_names(tuple(f"n{number:08d}" for number in range(1000)))
+    names = imagenet_classes(tuple(f"n{number:08d}" for number in range(1000)))
     places = [names.index(IMAGENETTE_CLASSES[wnid]) for wnid in sorted(IMAGENETTE_CLASSES)]
     assert places == sorted(places)
     assert len(IMAGENETTE_CLASSES) == NAMED["imagenette"].num_classes

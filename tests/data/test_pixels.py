@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from verydeep.data.datasets import open_data
+from verydeep.data.open import open_data
 from verydeep.data.pixels import measure_pixels
 
 

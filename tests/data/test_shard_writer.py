@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from webdataset import tariterators
 
-from verydeep.data.datasets import open_data
-from verydeep.data.images import DamagedImageError
+from verydeep.data.open import open_data
 from verydeep.data.shard_writer import read_size, write_shards
 from verydeep.errors import UsageError, UserError
+from verydeep.images.decode import DamagedImageError
 
 
 @pytest.fixture

@@ -25,7 +25,9 @@ PICTURES, FORMATS, MADE = HERE / "pictures", HERE / "formats", HERE / "made_by_0
 CLASSES = ("bright", "dark", "grey")
 
 MASK = "*"
-_MASKED_KEYS = re.compile(r".*seconds.*|.*per_second|time|began|environment|choice|machine|version|sha256|.*memory.*")
+_MASKED_KEYS = re.compile(
+    r".*seconds.*|.*per_second|num_bytes|time|began|environment|choice|machine|version|sha256|.*memory.*"
+)
 """Keys whose values are times, rates, versions, hashes of files or facts of a machine, matched as a whole."""
 
 

@@ -18,9 +18,7 @@ from safetensors.torch import load_file
 import verydeep
 from conftest import StopAfter, gpu_device, picture
 from verydeep import VeryDeep
-from verydeep.data.augment import TrainingView
-from verydeep.data.datasets import open_data
-from verydeep.data.resident import hold_on_device, resident_batches
+from verydeep.data.open import open_data
 from verydeep.device import Compute
 from verydeep.speed.choosing import choose_training
 from verydeep.training.loop import make_optimiser
@@ -226,27 +224,3 @@ def test_a_model_file_written_from_the_device_opens_on_the_processor(tmp_path):
     verydeep.save(net, tmp_path / "d.safetensors")
     for name, tensor in verydeep.load(tmp_path / "d.safetensors").state_dict().items():
         assert torch.equal(tensor, before[name]), name
-
-
-def test_crops_cut_there_are_windows_of_the_images(photos):
-    train = open_data(photos).train
-    held = hold_on_device(train, GPU, scales=(40, 40))
-    view = TrainingView(crop=32, train_scale=(40, 40), mirror=True)
-    ends = held.first[:, 0] + held.heights[:, 0] * held.widths[:, 0]
-    places = zip(held.first[:, 0], ends, held.heights[:, 0], held.widths[:, 0], strict=True)
-    wholes = [held.pixels[start:end].view(height, width, 3) for start, end, height, width in places]
-    found = []
-    for images, labels, _ in resident_batches(held, view, batch_size=16, seed=1, epoch=0):
-        assert images.device.type == labels.device.type == GPU
-        assert images.is_contiguous(memory_format=torch.channels_last)
-        for crop, label in zip(images.permute(0, 2, 3, 1), labels, strict=True):
-            (index,) = [index for index, whole in enumerate(wholes) if shows(whole, crop)]
-            assert label == held.labels[index]
-            found.append(index)
-    assert sorted(found) == list(range(len(train)))
-
-
-def shows(whole, crop):
-    windows = whole.unfold(0, 32, 1).unfold(1, 32, 1).permute(0, 1, 3, 4, 2)
-    same = (windows == crop).all((-1, -2, -3)) | (windows == crop.flip(1)).all((-1, -2, -3))
-    return bool(same.any())

@@ -2,9 +2,8 @@
 
 import pytest
 
-from verydeep.convnets.card import card_facts, error_line
 from verydeep.errors import UserError
-from verydeep.nets.model_card import DataCard, make_card
+from verydeep.nets.model_card import DataCard, card_facts, error_line, make_card
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.weights.resolve import read_card

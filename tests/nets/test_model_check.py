@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from verydeep.errors import UserError
-from verydeep.nets.model_check import check_model
-from verydeep.nets.model_file import save
+from verydeep.nets.model_file import check_model, save
 from verydeep.nets.net import VeryDeep
 from verydeep.weights.resolve import load
 

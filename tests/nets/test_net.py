@@ -8,12 +8,15 @@ import torchvision
 from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from verydeep.data.images import centre_crop, read_image, rescale
-from verydeep.device import Compute
+from conftest import centre_crop
+from verydeep.device import Compute, fp32_choice
 from verydeep.errors import UsageError, UserError
-from verydeep.evaluation.posteriors import of_adaptive_scores
+from verydeep.images.decode import read_image
+from verydeep.images.geometry import rescale
 from verydeep.nets.layers import FullyConnected
 from verydeep.nets.net import VeryDeep
+from verydeep.speed.backend import TorchBackend
+from verydeep.testing.tiling import adaptive_score_map
 
 TORCHVISION = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
 MEAN = torch.tensor([0.485, 0.456, 0.406])
@@ -84,7 +87,9 @@ def test_adaptive_protocol_is_torchvisions_pooling(size):
     images = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
     with torch.inference_mode():
         expected = theirs((images / 255 - MEAN[:, None, None]) / DEVIATION[:, None, None]).softmax(1)
-        assert relative(of_adaptive_scores(ours, images), expected) < 5e-6
+    backend = TorchBackend(ours, fp32_choice("cpu"))
+    scores = torch.from_numpy(adaptive_score_map(backend, images.permute(0, 2, 3, 1).numpy()))
+    assert relative(scores.flatten(1).softmax(1), expected) < 5e-6
 
 
 class PlainLRN(nn.Module):

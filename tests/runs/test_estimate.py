@@ -2,7 +2,7 @@
 
 import pytest
 
-from verydeep.data.datasets import open_data
+from verydeep.data.open import open_data
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.estimate import plan, plan_steps
 from verydeep.runs.options import ComputeOptions, read_keywords

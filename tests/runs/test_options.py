@@ -33,7 +33,7 @@ def test_every_option_has_its_help_under_it():
 
 
 def test_the_keywords_of_the_first_version_mean_what_they_did():
-    execution = verydeep.Execution(device="cpu", precision="fp32", checkpoint_seconds=90.0, micro_batch=3)
+    execution = verydeep.ComputeOptions(device="cpu", precision="fp32", checkpoint_seconds=90.0, micro_batch=3)
     old = read_keywords({"execution": execution, "hold_out": False, "skip_damaged": True, "go_on": True, "out": "x"})
     assert old == TrainOptions(
         device="cpu", precision="fp32", checkpoint_minutes=1.5, micro_batch=3, no_validation=True, damaged="skip",

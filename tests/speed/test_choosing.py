@@ -114,7 +114,7 @@ def test_only_what_was_chosen_is_made(machine, monkeypatch):
     def counted(name: str, backend: type) -> None:
         monkeypatch.setattr(engines, name, lambda *how: made.append(name) or backend(*how))
 
-    for name in ("Engine", "TorchBf16", "OpenVinoNet"):
+    for name in ("KernelBackend", "TorchBf16", "OpenVinoNet"):
         counted(name, getattr(engines, name))
     machine(AMX, libraries=False)
     accelerate(make_net(), precision="auto")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from verydeep.errors import UserError
-from verydeep.evaluation.result import Member, Result
 from verydeep.tables.rows import TableNet, read_row, row_of, settings_of
+from verydeep.testing.result import Member, Result
 
 
 def net(architecture="D", scale=(256, 256), crop=224, name=None):

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from conftest import StopAfter
-from verydeep.data.datasets import open_data
+from verydeep.data.open import open_data
 from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.net import VeryDeep

@@ -14,8 +14,8 @@ from verydeep.cli.output import print_json, print_table, reporting
 from verydeep.files import format_bytes
 
 if TYPE_CHECKING:
-    from verydeep.data.catalogue import NamedSet
     from verydeep.data.doctor import Diagnosis
+    from verydeep.data.named import NamedSet
     from verydeep.data.shard_writer import Written
 
 
@@ -29,9 +29,9 @@ def fetch(
 
     Example: verydeep fetch cifar10
     """
-    from verydeep.data.catalogue import NAMED, known
-    from verydeep.data.datasets import describe
-    from verydeep.data.download import data_folder
+    from verydeep.data.archives import data_folder
+    from verydeep.data.dataset import describe
+    from verydeep.data.named import NAMED, known
     from verydeep.data.named import fetch as fetch_one
 
     rows = [known(name) for name in names] if names else list(NAMED.values())

@@ -18,8 +18,8 @@ from verydeep.errors import UsageError
 from verydeep.files import check_output_file
 
 if TYPE_CHECKING:
-    from verydeep.evaluation.comparison import Comparison
-    from verydeep.evaluation.result import Result
+    from verydeep.testing.result import Result
+    from verydeep.testing.statistics import Comparison
 
 
 @Parameter(name="*")
@@ -68,10 +68,9 @@ def evaluate(
     from verydeep.data.image_set import describe_skipped
     from verydeep.device import find_device
     from verydeep.distributed import process_group
-    from verydeep.evaluation.evaluate import evaluate_each
-    from verydeep.evaluation.result import fuse
-    from verydeep.evaluation.saved import check_writable, save_posteriors
-    from verydeep.report.evaluation_report import write_evaluation_report
+    from verydeep.runs.evaluation_report import write_evaluation_report
+    from verydeep.testing.evaluate import evaluate_each
+    from verydeep.testing.result import check_writable, fuse, save_posteriors
     from verydeep.weights.resolve import unfinished
 
     if options.report is not None:
@@ -89,10 +88,10 @@ def evaluate(
             raise UsageError("a model is given twice: it would be tested twice, and count twice in the mean")
         if options.save is not None:
             check_writable(options.save)
-        results = evaluate_each(
+        per_model = evaluate_each(
             models,
             data,
-            protocol=options.protocol,
+            [options.protocol],
             test_scales=scales,
             split=options.split,
             device=options.device,
@@ -100,6 +99,7 @@ def evaluate(
             progress=reporter.progress,
             note=reporter.note,
         )
+        results = [result for (result,) in per_model]
         fused = fuse(results)
         if options.save is not None and is_first_process():
             save_posteriors(fused, options.save)
@@ -124,7 +124,7 @@ def _models_and_data(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     Raises:
         UsageError: there is no model, or there are no data.
     """
-    from verydeep.evaluation.saved import is_saved_posteriors
+    from verydeep.testing.result import is_saved_posteriors
 
     *models, last = arguments
     if is_saved_posteriors(last):
@@ -167,9 +167,9 @@ def _compare_pairs(results: Sequence["Result"]) -> list[ComparedPair]:
     Raises:
         UserError: they are not of the same images.
     """
-    from verydeep.evaluation.comparison import compare, holm
-    from verydeep.evaluation.errors import wrong
-    from verydeep.evaluation.result import check_alike
+    from verydeep.testing.metrics import wrong
+    from verydeep.testing.result import check_alike
+    from verydeep.testing.statistics import compare, holm
 
     pairs = list(itertools.combinations(results, 2))
     comparisons = []
@@ -217,10 +217,9 @@ def _print(results: Sequence["Result"], fused: "Result", pairs: Sequence[Compare
 
 
 def _add_result(table: Table, result: "Result", net: str) -> None:
-    from verydeep.evaluation.errors import interval95
+    from verydeep.testing.metrics import interval95
 
     low, high = interval95(result.top1_error, len(result.labels))
-    seconds = result.cost.seconds_per_image if result.cost else None
     table.add_row(
         net,
         result.protocol,
@@ -230,7 +229,7 @@ def _add_result(table: Table, result: "Result", net: str) -> None:
         percent(result.top1_error),
         f"{100 * low:.2f} to {100 * high:.2f}%",
         percent(result.top5_error),
-        "-" if seconds is None else f"{seconds:.3g}",
+        f"{result.seconds / len(result.labels):.3g}",
     )
 
 

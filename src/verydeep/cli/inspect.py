@@ -60,7 +60,7 @@ def inspect(
     record = inspection(geometry, card)
     checked = None
     if options.check:
-        from verydeep.nets.model_check import check_model
+        from verydeep.nets.model_file import check_model
         from verydeep.weights.resolve import find_model_file
 
         with reporting() as reporter:
@@ -82,8 +82,7 @@ def inspect(
 
 def _is_model(name: str) -> bool:
     """Whether a name is of a file or folder, or of weights, and not of an architecture."""
-    from verydeep.nets.shipped import SHIPPED
-    from verydeep.weights.published import find_published
+    from verydeep.weights.published import SHIPPED, find_published
 
     return Path(name).exists() or name == SHIPPED or find_published(name) is not None
 
@@ -213,7 +212,7 @@ def _print_speed(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_card(card: "ModelCard") -> None:
-    from verydeep.convnets.card import card_facts
+    from verydeep.nets.model_card import card_facts
 
     facts = Table(show_header=False, box=None, title="The model card", title_justify="left")
     facts.add_column(no_wrap=True)

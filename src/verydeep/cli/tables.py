@@ -28,7 +28,6 @@ from verydeep.errors import UsageError
 from verydeep.files import check_outside
 
 if TYPE_CHECKING:
-    from verydeep.tables.claims import Tested
     from verydeep.tables.layout import LaidTable
     from verydeep.tables.plan import TablesPlan
     from verydeep.tables.results import Results
@@ -137,7 +136,7 @@ def tables(data: Data | None = None, /, *, options: TablesOptions = TablesOption
     return 0
 
 
-def _print(results: "Results", claims: Sequence["Tested"], json: bool) -> None:
+def _print(results: "Results", claims: Sequence["ClaimResult"], json: bool) -> None:
     """Prints every table there are rows for, and what they say of the paper's claims."""
     from verydeep.tables.layout import lay_out, lay_out_claims
 
@@ -172,14 +171,19 @@ def _print_laid(laid: "LaidTable") -> None:
 
 
 def _print_plan(plan: "TablesPlan") -> None:
-    from verydeep.evaluation.measure import format_duration
-
     table = Table("net", "training", "testing")
     for piece in plan.pieces:
         times = (piece.training_seconds, piece.testing_seconds)
-        table.add_row(escape(piece.name), *(format_duration(seconds) if seconds else "done" for seconds in times))
+        table.add_row(escape(piece.name), *(_format_duration(seconds) if seconds else "done" for seconds in times))
     print_table(table)
     print(
-        f"{len(plan.pieces)} nets: {format_duration(plan.training_seconds)} of training and "
-        f"{format_duration(plan.testing_seconds)} of testing, {format_duration(plan.seconds)} in all"
+        f"{len(plan.pieces)} nets: {_format_duration(plan.training_seconds)} of training and "
+        f"{_format_duration(plan.testing_seconds)} of testing, {_format_duration(plan.seconds)} in all"
     )
+
+
+def _format_duration(seconds: float) -> str:
+    """Writes a duration as a person would."""
+    if seconds < 120:
+        return f"{seconds:.0f} seconds" if seconds >= 2 else f"{seconds:.1f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

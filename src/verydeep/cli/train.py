@@ -52,7 +52,7 @@ def train(
     options.check(data, given)
     fetch_models(None if options.init_from is None else str(options.init_from))
 
-    from verydeep.data.datasets import open_data
+    from verydeep.data.open import open_data
     from verydeep.device import find_device
     from verydeep.runs.chain import run_options
     from verydeep.runs.estimate import plan_steps

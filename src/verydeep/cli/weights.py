@@ -40,8 +40,7 @@ def list_(*, json: Json = False) -> None:
 
     Example: verydeep weights list
     """
-    from verydeep.nets.shipped import SHIPPED, SHIPPED_FILE
-    from verydeep.weights.published import PUBLISHED, weights_folder
+    from verydeep.weights.published import PUBLISHED, SHIPPED, SHIPPED_FILE, weights_folder
 
     if json:
         shipped = {"name": SHIPPED, "file": str(SHIPPED_FILE), "here": SHIPPED_FILE.is_file()}
@@ -139,8 +138,8 @@ def photographs(folder: Path) -> list["Image.Image"]:
     Raises:
         UserError: there are none, or one cannot be read.
     """
-    from verydeep.data.images import read_image
-    from verydeep.testing.classifier import find_images
+    from verydeep.data.folder import find_images
+    from verydeep.images.decode import read_image
 
     return [read_image(file) for file in find_images([str(folder)])[:_MOST_PHOTOGRAPHS]]
 

@@ -1,1 +1,1 @@
-"""Section 3.1 of the paper, the images: decoding, rescaling, augmentation, data sets."""
+"""What users bring: data sets from folders, names, archives and shards, and their batches."""

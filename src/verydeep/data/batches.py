@@ -12,47 +12,14 @@ from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from verydeep.data.augment import TrainingView
-from verydeep.data.image_set import ImageSet, read_ahead
+from verydeep.data.image_set import ImageSet
+from verydeep.data.sources import read_ahead
 from verydeep.distributed import Processes
 from verydeep.errors import UserError
+from verydeep.images.augment import TrainingView
 
 Batch = tuple[UInt8[Tensor, "n 3 h w"], Int64[Tensor, "n"], Int64[Tensor, "n"]]
-"""Images, RGB in 0..255 and channels last in memory; the indices of their classes; which use of which image each is."""
-
-
-def _stack(arrays: list[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
-
-
-class _Views(Dataset[Batch | UserError]):
-    """Training crops, each drawn from (seed, epoch, use): the same for any number of workers and processes."""
-
-    def __init__(self, images: ImageSet, view: TrainingView, seed: int, epoch: int) -> None:
-        self.images, self.view, self.seed, self.epoch = images, view, seed, epoch
-
-    def crop(self, use: int) -> UInt8[ndarray, "c c 3"]:
-        generator = np.random.Generator(np.random.PCG64([self.seed, self.epoch, use]))
-        return self.view(self.images.pixels(use % len(self.images)), generator)
-
-    def crops(self, uses: Iterable[int]) -> Iterator[UInt8[ndarray, "c c 3"]]:
-        """Makes crops one after the other, or ahead in threads where reading waits for a network."""
-        ahead = self.images.parallel_reads
-        return map(self.crop, uses) if ahead == 1 else read_ahead(self.crop, uses, ahead)
-
-    def batch(self, uses: list[int], crops: Iterator[UInt8[ndarray, "c c 3"]]) -> Batch:
-        labels = self.images.labels[[use % len(self.images) for use in uses]]
-        return _stack(list(islice(crops, len(uses)))), torch.from_numpy(labels), torch.tensor(uses)
-
-    def __getitems__(self, uses: list[int]) -> Batch | UserError:
-        try:
-            return self.batch(uses, self.crops(uses))
-        except UserError as error:  # raised in the main process: torch would add the worker's traceback to its line
-            return error
-
-
-def _same(batch: Any) -> Any:  # noqa: ANN401 - __getitems__ has made the batch already
-    return batch
+"""Images, RGB in 0..255 and channels last in memory; the indices of their classes; their sample ids."""
 
 
 def training_order(images: ImageSet, *, seed: int, epoch: int, balanced: bool = False) -> list[int]:
@@ -65,8 +32,8 @@ def training_order(images: ImageSet, *, seed: int, epoch: int, balanced: bool = 
         balanced: draw with replacement, every class equally often, instead of using every image once.
 
     Returns:
-        Uses of images, as many as there are images: the index of an image, plus the number of images for each earlier
-        use of it in the same epoch.
+        Sample ids, as many as there are images: the index of an image, plus the number of images for each time that it
+        came before in the same epoch.
     """
     generator = np.random.Generator(np.random.PCG64([seed, epoch]))
     if not balanced:
@@ -75,14 +42,48 @@ def training_order(images: ImageSet, *, seed: int, epoch: int, balanced: bool = 
     counts = np.bincount(images.labels, minlength=len(images.classes))
     chance = 1 / (np.count_nonzero(counts) * counts[images.labels])
     earlier: Counter[int] = Counter()
-    uses = []
+    sample_ids = []
     for index in generator.choice(len(images), len(images), p=chance / chance.sum()).tolist():
-        uses.append(index + earlier[index] * len(images))
+        sample_ids.append(index + earlier[index] * len(images))
         earlier[index] += 1
-    return uses
+    return sample_ids
 
 
-def _whole(batches: Iterable[Batch | UserError]) -> Iterator[Batch]:
+class _Samples(Dataset[Batch | UserError]):
+    """Training crops, each drawn from (seed, epoch, sample id): the same for any number of workers and processes."""
+
+    def __init__(self, images: ImageSet, view: TrainingView, seed: int, epoch: int) -> None:
+        self.images, self.view, self.seed, self.epoch = images, view, seed, epoch
+
+    def crop(self, sample_id: int) -> UInt8[ndarray, "c c 3"]:
+        generator = np.random.Generator(np.random.PCG64([self.seed, self.epoch, sample_id]))
+        return self.view(self.images.pixels(sample_id % len(self.images)), generator)
+
+    def crops(self, sample_ids: Iterable[int]) -> Iterator[UInt8[ndarray, "c c 3"]]:
+        """Makes crops one after the other, or ahead in threads where reading waits for a network."""
+        ahead = self.images.parallel_reads
+        return map(self.crop, sample_ids) if ahead == 1 else read_ahead(self.crop, sample_ids, ahead)
+
+    def batch(self, sample_ids: list[int], crops: Iterator[UInt8[ndarray, "c c 3"]]) -> Batch:
+        labels = self.images.labels[np.array(sample_ids) % len(self.images)]
+        return _stack(list(islice(crops, len(sample_ids)))), torch.from_numpy(labels), torch.tensor(sample_ids)
+
+    def __getitems__(self, sample_ids: list[int]) -> Batch | UserError:
+        try:
+            return self.batch(sample_ids, self.crops(sample_ids))
+        except UserError as error:  # raised in the main process: torch would add the worker's traceback to its line
+            return error
+
+
+def _stack(arrays: list[ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+
+
+def _same(batch: Any) -> Any:  # noqa: ANN401 - __getitems__ has made the batch already
+    return batch
+
+
+def _raise_errors(batches: Iterable[Batch | UserError]) -> Iterator[Batch]:
     for batch in batches:
         if isinstance(batch, UserError):
             raise batch
@@ -109,7 +110,7 @@ def training_batches(
         batch_size: images per batch over all processes; the last one may be smaller.
         seed: of the whole training.
         epoch: counted from 0.
-        first: number of batches to leave out at the beginning, to go on in the middle of an epoch.
+        first: number of batches to leave out at the beginning, to resume in the middle of an epoch.
         workers: processes that make crops; 0 makes them in this one.
         balanced: as for ``training_order``.
         members: the processes that share a batch; where its last one has fewer images than there are processes, those
@@ -118,13 +119,14 @@ def training_batches(
     members = members or Processes()
     order = training_order(images, seed=seed, epoch=epoch, balanced=balanced)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][first:]
-    shares = [[batch[place] for place in members.share(len(batch))] or batch[:1] for batch in batches]
-    views = _Views(images, view, seed, epoch)
+    shares = [[batch[index] for index in members.share(len(batch))] or batch[:1] for batch in batches]
+    samples = _Samples(images, view, seed, epoch)
     if workers == 0:
-        crops = views.crops(chain.from_iterable(shares))
-        return (views.batch(uses, crops) for uses in shares)
-    loader = DataLoader(views, batch_sampler=shares, num_workers=workers, collate_fn=_same, prefetch_factor=4)
-    return _whole(loader)
+        crops = samples.crops(chain.from_iterable(shares))
+        return (samples.batch(sample_ids, crops) for sample_ids in shares)
+    return _raise_errors(
+        DataLoader(samples, batch_sampler=shares, num_workers=workers, collate_fn=_same, prefetch_factor=4)
+    )
 
 
 def batches_by_shape(
@@ -143,7 +145,7 @@ def batches_by_shape(
     Yields:
         The kind, the index of the image of each part, and the parts.
     """
-    waiting: dict[tuple[int, ...], tuple[list[int], list[np.ndarray]]] = {}
+    waiting: dict[tuple[int, ...], tuple[list[int], list[ndarray]]] = {}
     made = read_ahead(lambda index: parts(images.pixels(index)), range(len(images)), images.parallel_reads)
     for index, parts_of_image in enumerate(made):
         for kind, array in parts_of_image:

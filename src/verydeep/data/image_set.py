@@ -1,26 +1,20 @@
 """The labelled images of one split."""
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
-from verydeep.data.images import DAMAGED_REMEDY, DamagedImageError, decode_pixels, size_of, too_long
-from verydeep.data.stores import Store
+from verydeep.data.sources import ImageSource, read_ahead
 from verydeep.errors import UserError
+from verydeep.images.decode import DAMAGED_REMEDY, DamagedImageError, decode_pixels
+from verydeep.images.geometry import size_of, too_long
 from verydeep.machine import free_memory
-from verydeep.progress import Progress as Progress
-from verydeep.progress import ignore_progress as ignore_progress
-
-_T = TypeVar("_T")
+from verydeep.progress import Progress, ignore_progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +26,7 @@ class ImageSet:
         classes: names of the classes, of the training split.
         names: name of each image, relative to the data set.
         labels: index of the class of each image, int64.
-        store: where the encoded images lie, by their names.
+        source: gives the encoded images by their names.
         decoded: pixels of the images held in memory, RGB, by index.
     """
 
@@ -40,29 +34,23 @@ class ImageSet:
     classes: tuple[str, ...]
     names: Sequence[str]
     labels: ndarray
-    store: Store
+    source: ImageSource
     decoded: Mapping[int, UInt8[ndarray, "h w 3"]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
-        """Number of images."""
         return len(self.names)
 
     @property
     def parallel_reads(self) -> int:
         """Reads to make at the same time so that none waits for another."""
-        return 1 if len(self.decoded) == len(self) else self.store.parallel_reads
+        return 1 if len(self.decoded) == len(self) else self.source.parallel_reads
 
     def where(self, index: int) -> str:
         """What a person calls the file of an image."""
-        return self.store.where(self.names[index])
+        return self.source.where(self.names[index])
 
     def read(self, index: int) -> Image.Image:
-        """Decodes an image to upright RGB.
-
-        Raises:
-            UserError: it cannot be had.
-            DamagedImageError: it cannot be decoded.
-        """
+        """Decodes an image to upright RGB; raises as ``pixels`` does."""
         return Image.fromarray(self.pixels(index))
 
     def pixels(self, index: int) -> UInt8[ndarray, "h w 3"]:
@@ -74,7 +62,7 @@ class ImageSet:
         """
         held = self.decoded.get(index)
         name = self.names[index]
-        return decode_pixels(self.store.read(name), self.store.where(name)) if held is None else held
+        return decode_pixels(self.source.read(name), self.source.where(name)) if held is None else held
 
     def subset(self, indices: Sequence[int], split: str | None = None) -> "ImageSet":
         """Takes some of the images, in the order given."""
@@ -83,7 +71,7 @@ class ImageSet:
             classes=self.classes,
             names=[self.names[index] for index in indices],
             labels=self.labels[list(indices)],
-            store=self.store,
+            source=self.source,
             decoded={new: self.decoded[old] for new, old in enumerate(indices) if old in self.decoded},
         )
 
@@ -95,14 +83,9 @@ class ImageSet:
         return self.subset([index for index, name in enumerate(self.names) if name not in left_out])
 
     def decoded_bytes(self) -> int:
-        """Estimates the memory of all images decoded, from the sizes of a few.
-
-        Raises:
-            DamagedImageError: one of the few cannot be decoded.
-        """
+        """Estimates the memory of all images decoded, from the sizes of a few; raises as ``pixels`` does."""
         some = np.linspace(0, len(self) - 1, min(16, len(self))).astype(int).tolist()
-        sizes = [pixels.nbytes for pixels in map(self.pixels, some)]
-        return int(np.mean(sizes) * len(self))
+        return int(np.mean([self.pixels(index).nbytes for index in some]) * len(self))
 
     def checked(
         self,
@@ -118,13 +101,14 @@ class ImageSet:
             skip_damaged: leave damaged files out instead of raising.
             memory: decoded images are held up to this many bytes.
             scale: largest that they will be rescaled to, pixels; an image too long for it counts as damaged.
-            progress: told how far it is.
+            progress: receives the number done and their total.
 
         Returns:
             The images that can be decoded, and the names of those left out.
 
         Raises:
             DamagedImageError: a file cannot be decoded, or is too long.
+            UserError: all of them are damaged.
         """
         damaged: dict[int, DamagedImageError] = {}
         held = dict(self.decoded)  # images without a file have nowhere else to be
@@ -138,16 +122,16 @@ class ImageSet:
                 held[index] = pixels
                 used += pixels.nbytes
             progress(f"reading {self.split}", index + 1, len(self))
-        if damaged and not skip_damaged:
-            first, more = next(iter(damaged.values())), len(damaged) - 1
-            others = f" (and {more} more)" if more else ""
-            raise DamagedImageError(f"{first}{others}; {DAMAGED_REMEDY}")
         whole = replace(self, decoded=held)
         if not damaged:
             return whole, []
+        first, more = next(iter(damaged.values())), len(damaged) - 1
+        if not skip_damaged:
+            others = f" (and {more} more)" if more else ""
+            raise DamagedImageError(f"{first}{others}; {DAMAGED_REMEDY}")
+        if len(damaged) == len(self):
+            raise UserError(f"every one of the {len(self)} images of {self.split} is damaged: {first}")
         kept = whole.subset([index for index in range(len(self)) if index not in damaged])
-        if not len(kept):
-            raise UserError(f"every one of the {len(self)} images of {self.split} is damaged: {damaged[0]}")
         return kept, [self.names[index] for index in damaged]
 
     def _pixels_or_error(self, index: int, scale: int | None) -> UInt8[ndarray, "h w 3"] | DamagedImageError:
@@ -159,28 +143,10 @@ class ImageSet:
         return DamagedImageError(f"{self.where(index)}: an image of {reason}") if reason else pixels
 
 
-def read_ahead(read: Callable[[int], _T], indices: Iterable[int], parallel_reads: int = 1) -> Iterator[_T]:
-    """Reads in threads, a little ahead of the consumer, in order.
-
-    Args:
-        read: reads one of them.
-        indices: which, in order.
-        parallel_reads: threads at least; there are never fewer than cores.
-    """
-    cores = os.cpu_count() or 1
-    threads = max(cores, parallel_reads)
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[_T]] = deque()
-        try:
-            for index in indices:
-                waiting.append(pool.submit(read, index))
-                if len(waiting) > max(8 * cores, 2 * threads):
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+def count_per_class(images: ImageSet) -> list[int]:
+    """Counts the images of each class."""
+    counts: list[int] = np.bincount(images.labels, minlength=len(images.classes)).tolist()
+    return counts
 
 
 def describe_skipped(names: Sequence[str]) -> str:
@@ -192,9 +158,3 @@ def describe_skipped(names: Sequence[str]) -> str:
 def memory_for_images() -> int:
     """Bytes of decoded images worth holding: a quarter of the memory that is free."""
     return free_memory() // 4
-
-
-def count_per_class(images: ImageSet) -> list[int]:
-    """Counts the images of each class."""
-    counts: list[int] = np.bincount(images.labels, minlength=len(images.classes)).tolist()
-    return counts

@@ -7,17 +7,25 @@ they exist.
 import os
 import tarfile
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
 from numpy import ndarray
 
 from verydeep.class_names import read_class_names
+from verydeep.data.archives import extract_members
+from verydeep.data.folder import label_files
 from verydeep.data.image_set import ImageSet
-from verydeep.data.images import is_image_file
-from verydeep.data.stores import FolderStore, PictureStore
+from verydeep.data.sources import ArraySource, FolderSource
+from verydeep.images.decode import is_image_file
+from verydeep.progress import Progress
 
 Splits = dict[str, ImageSet]
+
+IMAGENET_TRAIN, IMAGENET_VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+IMAGENET_DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 
 IMAGENETTE_CLASSES = {
     "n01440764": "tench",
@@ -80,19 +88,19 @@ def _cifar_images(
         classes=classes,
         names=names,
         labels=np.concatenate(labels),
-        store=PictureStore(str(folder), dict(zip(names, held, strict=True))),
+        source=ArraySource(str(folder), dict(zip(names, held, strict=True))),
         decoded=dict(enumerate(held)),
     )
 
 
 def read_imagenette(folder: Path) -> Splits:
     """Reads imagenette. Its folder ``val`` holds what people report on: it is the test split."""
-    train, val = folder / "imagenette2" / "train", folder / "imagenette2" / "val"
-    identifiers = class_folders(train)
+    root = folder / "imagenette2"
+    identifiers = sorted_folders(root / "train")
     classes = tuple(IMAGENETTE_CLASSES[identifier] for identifier in identifiers)
     return {
-        "train": list_images(folder, "train", classes, [train / identifier for identifier in identifiers]),
-        "test": list_images(folder, "test", classes, [val / identifier for identifier in identifiers]),
+        split: list_images(folder, split, classes, root / name, identifiers)
+        for split, name in (("train", "train"), ("test", "val"))
     }
 
 
@@ -109,7 +117,7 @@ def read_flowers(folder: Path) -> Splits:
             classes=classes,
             names=[f"jpg/image_{number:05d}.jpg" for number in ids[key].ravel().tolist()],
             labels=labels[ids[key].ravel() - 1],
-            store=FolderStore(folder),
+            source=FolderSource(folder),
         )
         for split, key in (("train", "trnid"), ("val", "valid"), ("test", "tstid"))
     }
@@ -129,7 +137,7 @@ def read_pets(folder: Path) -> Splits:
             classes=classes,
             names=[f"images/{row[0]}.jpg" for row in rows],
             labels=np.array([int(row[1]) - 1 for row in rows], dtype=np.int64),
-            store=FolderStore(folder),
+            source=FolderSource(folder),
         )
         for split, rows in lists.items()
     }
@@ -141,8 +149,8 @@ def read_caltech101(folder: Path) -> Splits:
     Paper: appendix B.
     """
     images = folder / "101_ObjectCategories"
-    classes = class_folders(images)
-    return {"train": list_images(folder, "train", classes, [images / name for name in classes])}
+    classes = sorted_folders(images)
+    return {"train": list_images(folder, "train", classes, images, classes)}
 
 
 def read_caltech256(folder: Path) -> Splits:
@@ -151,33 +159,88 @@ def read_caltech256(folder: Path) -> Splits:
     Paper: appendix B.
     """
     images = folder / "256_ObjectCategories"
-    numbered = class_folders(images)
+    numbered = sorted_folders(images)
     classes = tuple(name.partition(".")[2] for name in numbered)
-    return {"train": list_images(folder, "train", classes, [images / name for name in numbered])}
+    return {"train": list_images(folder, "train", classes, images, numbered)}
 
 
-def class_folders(folder: Path) -> tuple[str, ...]:
+def sorted_folders(folder: Path) -> tuple[str, ...]:
     """The names of the folders in a folder, sorted by their bytes as torchvision does."""
     return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != "."))
 
 
-def list_images(root: Path, split: str, classes: tuple[str, ...], folders: Sequence[Path]) -> ImageSet:
-    """Lists the images that lie in one folder for each class, not those deeper down.
+def list_images(
+    root: Path, split: str, classes: tuple[str, ...], folder: Path, class_folders: Sequence[str]
+) -> ImageSet:
+    """Lists the images that lie in one folder for each class, not those deeper down; a missing folder has none."""
+    files: list[list[str]] = []
+    for name in class_folders:
+        inside = folder / name
+        entries = os.scandir(inside) if inside.is_dir() else ()
+        images = sorted(entry.name for entry in entries if is_image_file(Path(entry.name)) and entry.is_file())
+        below = inside.relative_to(root).as_posix()
+        files.append([f"{below}/{image}" for image in images])
+    return label_files(root, split, classes, files)
 
-    Args:
-        root: the folder of the data set.
-        split: train, val or test.
-        classes: their names.
-        folders: their folders, in the same order; one that is missing has no images.
+
+def unpack_imagenet_train(archive: Path, into: Path, progress: Progress) -> None:
+    """Unpacks the training images: an archive of archives, one for each class and named after it."""
+    size = archive.stat().st_size
+    with archive.open("rb") as file, tarfile.open(fileobj=file) as outer:
+        for member in outer:
+            inner = outer.extractfile(member)
+            if inner is None:  # a folder's own entry
+                continue
+            with tarfile.open(fileobj=inner) as tar:
+                folder = into / "train" / PurePosixPath(member.name).stem
+                extract_members(tar, folder, progress, f"unpacking {archive.name}", file.tell, size)
+
+
+def unpack_imagenet_val(archive: Path, into: Path, progress: Progress) -> None:
+    """Unpacks the validation images, each into the folder of its class; the development kit lies beside them."""
+    classes = validation_classes(archive.with_name(IMAGENET_DEVKIT))
+    size = archive.stat().st_size
+    with archive.open("rb") as file, tarfile.open(fileobj=file) as tar:
+        for member in tar:
+            if not member.isfile():
+                continue
+            name = PurePosixPath(member.name)
+            number = int(name.stem.rpartition("_")[2])  # ILSVRC2012_val_00000001.JPEG is the first line of the truth
+            tar.extract(member.replace(name=name.name), into / "val" / classes[number - 1], filter="data")
+            progress(f"unpacking {archive.name}, MB", file.tell() // 10**6, max(1, size // 10**6))
+
+
+def validation_classes(devkit: Path) -> list[str]:
+    """Reads the WordNet identifier of each validation image from the archive of the development kit."""
+    from scipy.io import loadmat
+
+    with tarfile.open(devkit) as tar:
+        root = "ILSVRC2012_devkit_t12/data"
+        synsets = loadmat(BytesIO(_content(tar, f"{root}/meta.mat")), squeeze_me=True)["synsets"]
+        truth = _content(tar, f"{root}/ILSVRC2012_validation_ground_truth.txt")
+    identifiers = {
+        int(number): str(name) for number, name in zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)
+    }
+    return [identifiers[int(number)] for number in truth.split()]
+
+
+def _content(tar: tarfile.TarFile, name: str) -> bytes:
+    member: IO[bytes] | None = tar.extractfile(name)
+    assert member is not None
+    return member.read()
+
+
+def read_imagenet(folder: Path) -> Splits:
+    """Reads ImageNet. The classes are in the order of their WordNet identifiers, as in every published net.
+
+    Choice: the validation images are the validation split, as in the paper; there is no test split with labels.
     """
-    names: list[str] = []
-    labels: list[int] = []
-    for label, folder in enumerate(folders):
-        entries = os.scandir(folder) if folder.is_dir() else ()
-        files = sorted(entry.name for entry in entries if is_image_file(Path(entry.name)) and entry.is_file())
-        below = folder.relative_to(root).as_posix()
-        names += [f"{below}/{file}" for file in files]
-        labels += [label] * len(files)
-    return ImageSet(
-        split=split, classes=classes, names=names, labels=np.array(labels, dtype=np.int64), store=FolderStore(root)
-    )
+    identifiers = sorted_folders(folder / "train")
+    classes = imagenet_classes(identifiers)
+    return {split: list_images(folder, split, classes, folder / split, identifiers) for split in ("train", "val")}
+
+
+def imagenet_classes(identifiers: tuple[str, ...]) -> tuple[str, ...]:
+    """Names the thousand classes; other than a thousand identifiers are their own names."""
+    names = read_class_names("imagenet")
+    return names if len(names) == len(identifiers) else identifiers

@@ -1,41 +1,246 @@
-"""Public data sets by name are fetched, only when asked, and opened."""
+"""Data sets that have a name: one row for each public one, fetched only when asked; and the built-in digits."""
 
-from verydeep.data.catalogue import NamedSet, known
-from verydeep.data.datasets import (
-    HELD_OUT,
-    TEST_SHARE,
-    VALIDATION_SHARE,
-    DataSet,
-    fingerprint,
-    hold_out,
-)
-from verydeep.data.download import check_md5, obtain
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from verydeep.data import layouts
+from verydeep.data.archives import Archive, Unpack, data_folder, obtain, unpack_tar, unpack_tar_in_zip
+from verydeep.data.dataset import DataSet, hold_out_test, make_data_set
+from verydeep.data.image_set import ImageSet
 from verydeep.data.layouts import Splits
-from verydeep.errors import UserError
+from verydeep.data.sources import ArraySource
+from verydeep.errors import UsageError, UserError
 from verydeep.files import format_bytes
 from verydeep.progress import Progress, ignore_progress
 
 
-def open_named(row: NamedSet) -> DataSet:
-    """Opens a data set that was fetched.
+@dataclass(frozen=True, kw_only=True)
+class NamedSet:
+    """A public data set.
 
-    Raises:
-        UserError: it was not fetched, is damaged, or does not have the images that were published.
+    Attributes:
+        name: what people call it.
+        homepage: where it comes from.
+        licence: as its source states it.
+        archives: the files it is published as.
+        num_classes: number of classes.
+        counts: number of images of each split that is published.
+        read: makes labelled images of its folder.
+        mirror: whether a mirrored image still shows its class.
     """
-    folder = row.folder
-    if not row.is_here:
-        raise UserError(_how_to_get(row))
-    for archive in row.archives:
-        if archive.becomes is None:
-            check_md5(archive, folder)
-    try:
-        splits = row.read(folder)
-        _check_counts(row, splits)
-        return _data_set(row, splits)
-    except UserError:
-        raise
-    except (OSError, ValueError, LookupError) as error:
-        raise UserError(f"{row.name} cannot be read: {error}; {_again(row)}") from error
+
+    name: str
+    homepage: str
+    licence: str
+    archives: tuple[Archive, ...]
+    num_classes: int
+    counts: dict[str, int]
+    read: Callable[[Path], Splits]
+    mirror: bool = True
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies or will lie."""
+        return data_folder() / self.name
+
+    @property
+    def size(self) -> int:
+        """Bytes of its archives."""
+        return sum(archive.size for archive in self.archives)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether anybody can download it."""
+        return all(archive.url for archive in self.archives)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it was fetched."""
+        return all(archive.is_done(self.folder) for archive in self.archives)
+
+    def as_record(self) -> dict[str, Any]:
+        """What is known of it, for JSON."""
+        return {
+            "name": self.name,
+            "classes": self.num_classes,
+            "images": self.counts,
+            "bytes": self.size,
+            "licence": self.licence,
+            "homepage": self.homepage,
+            "free": self.is_free,
+            "here": self.is_here,
+            "folder": str(self.folder),
+        }
+
+
+_CIFAR = "https://www.cs.toronto.edu/~kriz/"
+_OXFORD = "https://www.robots.ox.ac.uk/~vgg/data/"
+_CALTECH = "https://data.caltech.edu/records/"
+
+
+def _published(address: str, md5: str, size: int, becomes: str | None = None, unpack: Unpack = unpack_tar) -> Archive:
+    """An archive that anybody can download; it is unpacked where it becomes a folder."""
+    return Archive(
+        file=address.rpartition("/")[2],
+        url=address,
+        md5=md5,
+        size=size,
+        becomes=becomes,
+        unpack=unpack if becomes else None,
+    )
+
+
+_ROWS = (
+    NamedSet(
+        name="cifar10",
+        homepage=f"{_CIFAR}cifar.html",
+        licence="none stated; its authors ask to cite Krizhevsky 2009",
+        archives=(_published(f"{_CIFAR}cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171),),
+        num_classes=10,
+        counts={"train": 50_000, "test": 10_000},
+        read=layouts.read_cifar10,
+    ),
+    NamedSet(
+        name="cifar100",
+        homepage=f"{_CIFAR}cifar.html",
+        licence="none stated; its authors ask to cite Krizhevsky 2009",
+        archives=(_published(f"{_CIFAR}cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 168_513_733),),
+        num_classes=100,
+        counts={"train": 50_000, "test": 10_000},
+        read=layouts.read_cifar100,
+    ),
+    NamedSet(
+        name="imagenette",
+        homepage="https://github.com/fastai/imagenette",
+        licence="its images are ImageNet's: non-commercial research and education",
+        archives=(
+            _published(
+                "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2.tgz",
+                "fe2fc210e6bb7c5664d602c3cd71e612",
+                1_557_161_267,
+                "imagenette2",
+            ),
+        ),
+        num_classes=10,
+        counts={"train": 9_469, "test": 3_925},
+        read=layouts.read_imagenette,
+    ),
+    NamedSet(
+        name="flowers102",
+        homepage=f"{_OXFORD}flowers/102/",
+        licence="for research, see its page",
+        archives=(
+            _published(f"{_OXFORD}flowers/102/102flowers.tgz", "52808999861908f626f3c1f4e79d11fa", 344_862_509, "jpg"),
+            _published(f"{_OXFORD}flowers/102/imagelabels.mat", "e0620be6f572b9609742df49c70aed4d", 502),
+            _published(f"{_OXFORD}flowers/102/setid.mat", "a5357ecc9cb78c4bef273ce3793fc85c", 14_989),
+        ),
+        num_classes=102,
+        counts={"train": 1_020, "val": 1_020, "test": 6_149},
+        read=layouts.read_flowers,
+    ),
+    NamedSet(
+        name="oxford-iiit-pet",
+        homepage=f"{_OXFORD}pets/",
+        licence="CC BY-SA 4.0",
+        archives=(
+            _published(f"{_OXFORD}pets/data/images.tar.gz", "5c4f3ee8e5d25df40f4fd59a7f44e54c", 791_918_971, "images"),
+            _published(
+                f"{_OXFORD}pets/data/annotations.tar.gz", "95a8c909bbe2e81eed6a22bccdf3f68f", 19_173_078, "annotations"
+            ),
+        ),
+        num_classes=37,
+        counts={"train": 3_680, "test": 3_669},
+        read=layouts.read_pets,
+    ),
+    NamedSet(
+        name="caltech101",
+        homepage=f"{_CALTECH}mzrjq-6wc02",
+        licence="CC BY 4.0",
+        archives=(
+            _published(
+                f"{_CALTECH}mzrjq-6wc02/files/caltech-101.zip",
+                "3138e1922a9193bfa496528edbbc45d0",
+                137_414_764,
+                "101_ObjectCategories",
+                unpack_tar_in_zip,
+            ),
+        ),
+        num_classes=102,
+        counts={"train": 9_144},
+        read=layouts.read_caltech101,
+    ),
+    NamedSet(
+        name="caltech256",
+        homepage=f"{_CALTECH}nyy15-4j048",
+        licence="for research, see its page",
+        archives=(
+            _published(
+                f"{_CALTECH}nyy15-4j048/files/256_ObjectCategories.tar",
+                "67b4f42ca05d46448c6bb8ecd2220f6d",
+                1_183_006_720,
+                "256_ObjectCategories",
+            ),
+        ),
+        num_classes=257,
+        counts={"train": 30_607},
+        read=layouts.read_caltech256,
+    ),
+    NamedSet(
+        name="imagenet",
+        homepage="https://image-net.org/download-images",
+        licence="non-commercial research and education, on request",
+        archives=(
+            Archive(
+                file=layouts.IMAGENET_TRAIN,
+                md5="1d675b47d978889d74fa0da5fadfb00e",
+                size=147_897_477_120,
+                becomes="train",
+                unpack=layouts.unpack_imagenet_train,
+            ),
+            Archive(
+                file=layouts.IMAGENET_VAL,
+                md5="29b22e2961454d5413ddabcf34fc5622",
+                size=6_744_924_160,
+                becomes="val",
+                unpack=layouts.unpack_imagenet_val,
+            ),
+            Archive(
+                file=layouts.IMAGENET_DEVKIT,
+                md5="fa75699e90414af021442c21a62c3abf",
+                size=2_568_145,
+                becomes="val",
+            ),
+        ),
+        num_classes=1_000,
+        counts={"train": 1_281_167, "val": 50_000},
+        read=layouts.read_imagenet,
+    ),
+)
+
+NAMED: dict[str, NamedSet] = {row.name: row for row in _ROWS}
+"""The public data sets by name. To add one is to add a row above."""
+
+
+def find_named(name: str) -> NamedSet | None:
+    """Finds a data set by its name; case, spaces, hyphens and underscores do not count."""
+    return next((row for row in NAMED.values() if _plain(row.name) == _plain(name)), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name).casefold()
+
+
+def known(name: str) -> NamedSet:
+    """Finds a data set that can be fetched; raises UsageError where there is none of that name."""
+    if row := find_named(name):
+        return row
+    what = f"{name} comes with the package" if name in BUILT_IN else f"unknown data set {name!r}"
+    raise UsageError(f"{what}: choose one of {', '.join(NAMED)}")
 
 
 def fetch(name: str, *, progress: Progress = ignore_progress) -> DataSet:
@@ -43,7 +248,7 @@ def fetch(name: str, *, progress: Progress = ignore_progress) -> DataSet:
 
     Args:
         name: of a public data set.
-        progress: told how far it is, in megabytes.
+        progress: receives the megabytes done and their total.
 
     Raises:
         UserError: no network, a damaged file, or a set that its owners give only to those who ask.
@@ -54,6 +259,32 @@ def fetch(name: str, *, progress: Progress = ignore_progress) -> DataSet:
         raise UserError(_how_to_get(row))
     obtain(row.archives, row.folder, progress)
     return open_named(row)
+
+
+def open_named(row: NamedSet) -> DataSet:
+    """Opens a data set that was fetched.
+
+    What was not published is set aside; what is reported on is never chosen by.
+
+    Raises:
+        UserError: it was not fetched, is damaged, or does not have the images that were published.
+    """
+    if not row.is_here:
+        raise UserError(_how_to_get(row))
+    for archive in row.archives:
+        if archive.becomes is None:
+            archive.check(row.folder)
+    try:
+        splits = row.read(row.folder)
+        _check_counts(row, splits)
+        if list(splits) == ["train"]:
+            splits = hold_out_test(splits["train"])
+        validation = "the validation images that were published"
+        return make_data_set(row.name, str(row.folder), splits, validation, mirror=row.mirror)
+    except UserError:
+        raise
+    except (OSError, ValueError, LookupError) as error:
+        raise UserError(f"{row.name} cannot be read: {error}; {_again(row)}") from error
 
 
 def _how_to_get(row: NamedSet) -> str:
@@ -78,33 +309,34 @@ def _again(row: NamedSet) -> str:
 
 
 def _check_counts(row: NamedSet, splits: Splits) -> None:
-    found = {split: len(images) for split, images in splits.items()}
-    if found != row.counts:
-        raise UserError(f"{row.folder} holds {_counted(found)} images instead of {_counted(row.counts)}; {_again(row)}")
+    found, wanted = (
+        ", ".join(f"{count:,} {split}" for split, count in counts.items())
+        for counts in ({split: len(images) for split, images in splits.items()}, row.counts)
+    )
+    if found != wanted:
+        raise UserError(f"{row.folder} holds {found} images instead of {wanted}; {_again(row)}")
     num_classes = len(set(splits["train"].classes))
     if num_classes != row.num_classes:
         raise UserError(f"{row.folder} holds {num_classes} classes instead of {row.num_classes}; {_again(row)}")
 
 
-def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {split}" for split, count in counts.items())
+def _digits() -> DataSet:
+    """Scikit-learn's handwritten digits: 1,797 images of 8x8 from UCI, split like a folder without splits."""
+    from sklearn.datasets import load_digits
 
-
-def _data_set(row: NamedSet, splits: Splits) -> DataSet:
-    """Sets images aside for the splits that were not published; what is reported on is never chosen by."""
-    train, val, test = splits["train"], splits.get("val"), splits.get("test")
-    validation = "the validation images that were published"
-    if val is None:
-        if test is None:
-            train, test = hold_out(train, TEST_SHARE, "test")
-        train, val = hold_out(train, VALIDATION_SHARE, "val")
-        validation = HELD_OUT
-    return DataSet(
-        name=row.name,
-        train=train,
-        val=val,
-        test=test,
-        mirror=row.mirror,
-        validation=validation,
-        fingerprint=fingerprint(train, val, test),
+    bunch = load_digits()
+    grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    arrays = {f"{index:04d}.png": np.stack([array] * 3, axis=-1) for index, array in enumerate(grey)}
+    images = ImageSet(
+        split="train",
+        classes=tuple(str(name) for name in bunch.target_names),
+        names=list(arrays),
+        labels=bunch.target.astype(np.int64),
+        source=ArraySource("digits", arrays),
+        decoded=dict(enumerate(arrays.values())),
     )
+    return make_data_set("digits", "digits", hold_out_test(images), mirror=False)
+
+
+BUILT_IN: dict[str, Callable[[], DataSet]] = {"digits": _digits}
+"""The data sets that come with the package, by name."""

@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from verydeep.data.image_set import ImageSet, read_ahead
+from verydeep.data.image_set import ImageSet
+from verydeep.data.sources import read_ahead
 
 MOST_IMAGES = 10_000
 """Images measured at most; more move the mean by less than a hundredth of a grey level."""

@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from verydeep.data.datasets import DataSet, fingerprint, open_data
-from verydeep.data.image_set import ImageSet, Progress, ignore_progress, read_ahead
-from verydeep.data.images import is_image_file
-from verydeep.data.shard_index import INDEX_FILE, UNFINISHED_FILE, IndexedShard, ShardIndex, write_index
+from verydeep.data.dataset import DataSet, fingerprint
+from verydeep.data.image_set import ImageSet
+from verydeep.data.open import open_data
+from verydeep.data.shards.index import INDEX_FILE, UNFINISHED_FILE, IndexedShard, ShardIndex, write_index
+from verydeep.data.sources import read_ahead
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write, check_outside
+from verydeep.images.decode import is_image_file
+from verydeep.progress import Progress, ignore_progress
 
 DEFAULT_SIZE = "512M"
 """Largest shard: 290 of them hold ILSVRC-2012."""
@@ -55,11 +58,7 @@ class Written:
 
 
 def read_size(text: str) -> int:
-    """Reads a number of bytes: 1000000, or 256M, with K, M, G and T for powers of 1,024.
-
-    Raises:
-        UsageError: it is none.
-    """
+    """Reads a number of bytes: 1000000, or 256M, with K, M, G and T for powers of 1,024."""
     found = re.fullmatch(r"(\d+)([KMGT]?)B?", text.strip(), re.IGNORECASE)
     if found is None or int(found[1]) == 0:
         raise UsageError(f"--size {text}: give bytes, such as 256M or 1G")
@@ -84,7 +83,7 @@ def write_shards(
         out: a new folder.
         size: bytes of a shard at most, but at least one image; also as text, such as ``256M``.
         skip_damaged: leave damaged images out and name them, instead of failing.
-        progress: told how far it is.
+        progress: receives the number done and their total.
 
     Returns:
         What was written.
@@ -99,10 +98,9 @@ def write_shards(
     opened = data if isinstance(data, DataSet) else open_data(data, progress)
     checked: dict[str, ImageSet] = {}
     skipped: list[str] = []
-    for images in (opened.train, opened.val, opened.test):
-        if images is not None:
-            checked[images.split], damaged = images.checked(skip_damaged=skip_damaged, progress=progress)
-            skipped += damaged
+    for split, images in opened.splits.items():
+        checked[split], damaged = images.checked(skip_damaged=skip_damaged, progress=progress)
+        skipped += damaged
     with _new_folder(folder):
         shards = [shard for images in checked.values() for shard in _write_split(images, folder, most, progress)]
         index = ShardIndex(
@@ -167,7 +165,8 @@ def _groups(images: ImageSet, order: Sequence[int], most: int) -> Iterator[list[
     group: list[int] = []
     filled = 0
     for index in order:
-        needed = 3 * tarfile.BLOCKSIZE + _padded(_size(images, index), tarfile.BLOCKSIZE)  # two headers and a label
+        size = images.source.size(images.names[index])
+        needed = 3 * tarfile.BLOCKSIZE + _padded(size, tarfile.BLOCKSIZE)  # two headers and a label
         if group and _padded(filled + needed + 2 * tarfile.BLOCKSIZE, tarfile.RECORDSIZE) > most:
             yield group
             group, filled = [], 0
@@ -180,14 +179,10 @@ def _padded(size: int, block: int) -> int:
     return -(-size // block) * block
 
 
-def _size(images: ImageSet, index: int) -> int:
-    return images.store.size(images.names[index])
-
-
-def _write_shard(images: ImageSet, group: Sequence[int], file: Path, tell: Callable[[], None]) -> IndexedShard:
+def _write_shard(images: ImageSet, group: Sequence[int], file: Path, report: Callable[[], None]) -> IndexedShard:
     names = [images.names[index] for index in group]
     offsets, sizes = [], []
-    encoded = read_ahead(lambda row: images.store.read(names[row]), range(len(group)), images.store.parallel_reads)
+    encoded = read_ahead(lambda row: images.source.read(names[row]), range(len(group)), images.source.parallel_reads)
     with atomic_write(file) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for position, name, data in zip(group, names, encoded, strict=True):
@@ -195,7 +190,7 @@ def _write_shard(images: ImageSet, group: Sequence[int], file: Path, tell: Calla
                 sizes.append(len(data))
                 _add(tar, f"{position:09d}.{_kind(name)}", data)
                 _add(tar, f"{position:09d}.cls", str(images.labels[position]).encode())
-                tell()
+                report()
         with temporary.open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
         size = temporary.stat().st_size

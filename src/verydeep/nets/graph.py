@@ -1,4 +1,4 @@
-"""A net as what is to be computed: convolutions with their batch norm folded in, and fully connected layers."""
+"""A net as a few operations: convolutions with their batch norm folded in, and fully connected layers."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ from verydeep.nets.net import VeryDeep
 from verydeep.nets.small_maps import windows
 
 _WINDOW_FLOATS = 2**26
-"""Numbers that the windows of fc6 may hold at once, where that leaves room for an image: 256 MiB."""
+"""Most floats that the windows of fc6 hold at once, one image at least: 256 MiB."""
 
 
 @runtime_checkable
 class Backend(Protocol):
-    """What computes a net; its answers are float32. What it gives may be overwritten by the next call."""
+    """Computes a net in float32. The next call may overwrite what a call has returned."""
 
     def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
-        """The map after the last pooling, from RGB in 0..255, uint8 or float32, on the processor."""
+        """Computes the map after the last pooling, from RGB in 0..255, uint8 or float32, on the CPU."""
         ...
 
     def head(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:
-        """The class score map, from the map after the last pooling."""
+        """Computes the class score map from the map after the last pooling."""
         ...
 
     def score_map(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k i j"]:
-        """The class score map, from RGB in 0..255, uint8 or float32, on the processor."""
+        """Computes the class score map from RGB in 0..255, uint8 or float32, on the CPU."""
         return self.head(self.features(images))
 
 
@@ -41,9 +41,9 @@ class Folded:
         name: of the convolution.
         weight: the net's own.
         factor: multiplies the weights of each output channel: batch norm's.
-        bias: one number per output channel, batch norm in it.
-        normalise: A-LRN's normalisation follows the ReLU.
-        pool: the largest of 2x2 places follows all that.
+        bias: one number per output channel, batch norm included.
+        normalise: whether A-LRN's normalisation follows the ReLU.
+        pool: whether 2x2 max-pooling follows all that.
     """
 
     name: str
@@ -54,19 +54,19 @@ class Folded:
     pool: bool
 
     def scaled_weight(self) -> Float[Tensor, "k c s s"]:
-        """The weight with its factor; the net's own where that is 1 everywhere."""
+        """The weight times its factor; the net's own where the factor is 1 everywhere."""
         if bool((self.factor == 1).all()):
             return self.weight.contiguous()
         return (self.weight.double() * self.factor[:, None, None, None]).float().contiguous()
 
 
 def folded(net: VeryDeep) -> list[Folded]:
-    """The convolutions of a net, in their order."""
+    """Returns the convolutions of a net in their order."""
     return [_fold(net, *names) for names in _names(net)]
 
 
 def fully_connected(net: VeryDeep) -> list[tuple[Float[Tensor, "k c s s"], Float[Tensor, "k"]]]:
-    """Weights and biases of the fully connected layers of a net, its own; none where it has convolutions only."""
+    """Returns weight and bias of each fully connected layer, the net's own; none where it has convolutions only."""
     found = []
     for layer in layers(net.geometry, features_only=net.features_only):
         if layer.kind == "fully-connected":
@@ -83,13 +83,13 @@ def over_positions(
     num_classes: int,
     product: Callable[[Float[Tensor, "n i j c s s"]], Float[Tensor, "r k"]],
 ) -> Float[Tensor, "n k i j"]:
-    """Computes the class score map from products over the windows of fc6, as many images at once as memory allows.
+    """Computes the class score map window by window of fc6, as many images at once as memory allows.
 
     Args:
         map_: after the last pooling, of any memory layout.
         kernel: side of fc6.
         num_classes: k.
-        product: gives the scores of the windows of some images, one row each.
+        product: computes the scores of the windows of some images, one row each.
 
     Paper: section 3.2.
     """
@@ -103,12 +103,7 @@ def over_positions(
 
 
 def windows_by_parts(map_: Float[Tensor, "n c y x"], kernel: int) -> Iterator[Float[Tensor, "m i j c s s"]]:
-    """Views the windows of fc6, those of as many images at once as memory allows.
-
-    Args:
-        map_: after the last pooling, of any memory layout.
-        kernel: side of fc6.
-    """
+    """Yields views of the windows of fc6, of as many images at once as memory allows."""
     n, c, y, x = map_.shape
     at_once = max(1, _WINDOW_FLOATS // max(1, (y - kernel + 1) * (x - kernel + 1) * c * kernel**2))
     for first in range(0, n, at_once):
@@ -116,7 +111,7 @@ def windows_by_parts(map_: Float[Tensor, "n c y x"], kernel: int) -> Iterator[Fl
 
 
 def _names(net: VeryDeep) -> list[tuple[str, str | None, bool, bool]]:
-    """Of each convolution: its name, its batch norm's, whether it is normalised, whether it is pooled."""
+    """Name of each convolution, name of its batch norm, whether it is normalised, whether it is pooled."""
     names: list[tuple[str, str | None, bool, bool]] = []
     for layer in layers(net.geometry):
         match layer.kind:

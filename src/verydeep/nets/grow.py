@@ -1,4 +1,4 @@
-"""Weights taken over from another net: from A into deeper nets, to other classes, to other crops."""
+"""Copies weights from another net: from A into deeper nets, to other classes, to other crops."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from verydeep.errors import UserError
 from verydeep.nets.net import VeryDeep
 
 GROWN_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
-"""Layers that a net takes from one of another architecture: A's first four convolutions and the last three layers.
+"""Layers copied from a net of another architecture: A's first four convolutions and the last three layers.
 
-Choice: by block name; by position the shapes do not fit. A batch norm goes with its convolution.
+Choice: by block name; by order the shapes do not fit. A batch norm is copied with its convolution.
 
 Paper: section 3.1.
 """
@@ -18,12 +18,7 @@ Paper: section 3.1.
 
 @dataclass(frozen=True)
 class Grown:
-    """Which tensors were taken over.
-
-    Attributes:
-        copied: names of the tensors copied.
-        new: names of the tensors that stayed as they were.
-    """
+    """Names of the tensors that were copied, and of those that stayed as they were."""
 
     copied: tuple[str, ...]
     new: tuple[str, ...]
@@ -37,20 +32,10 @@ class Grown:
 
 
 def grow(net: VeryDeep, source: VeryDeep) -> Grown:
-    """Copies the weights that another net has in common, and its input convention.
+    """Copies into a net the weights whose shapes fit from a trained net, and its mean and divisor.
 
     Between nets of one architecture every layer of the same shape is copied: all but fc8 for other classes, all but fc6
     for another crop. Between architectures only the layers of GROWN_LAYERS are. They keep learning at the full rate.
-
-    Args:
-        net: is changed; its classes are those of its new data.
-        source: the trained net.
-
-    Returns:
-        What was copied and what was not.
-
-    Raises:
-        UserError: nothing fits.
 
     Paper: section 3.1.
     """

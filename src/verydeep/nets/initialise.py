@@ -1,4 +1,4 @@
-"""Random weights by name: Gaussian, Glorot, Kaiming."""
+"""The random initialisations by name: Gaussian, Glorot, Kaiming."""
 
 import math
 from collections.abc import Callable
@@ -39,20 +39,16 @@ INITIALISATIONS: dict[str, Initialise] = {
 }
 """The initialisations by name.
 
-``gaussian``: normal, deviation 0.01, as the paper's first nets. ``gaussian-variance``: the paper's wording taken
-literally, variance 0.01. ``glorot``: Glorot and Bengio (2010), normal, found by the authors to need no pre-training.
-``kaiming``: He et al. (2015), fan-out, the fully connected layers normal with deviation 0.01.
+``gaussian``: normal with standard deviation 0.01, as the paper's first nets. ``gaussian-variance``: the paper's wording
+taken literally, variance 0.01. ``glorot``: Glorot and Bengio (2010), normal, found by the authors to need no
+pre-training. ``kaiming``: He et al. (2015), fan-out, the fully connected layers normal with standard deviation 0.01.
 
 Paper: section 3.1.
 """
 
 
 def find_initialisation(name: str) -> Initialise:
-    """Finds an initialisation by name.
-
-    Raises:
-        UsageError: there is none of this name.
-    """
+    """Returns the initialisation of a name."""
     if name not in INITIALISATIONS:
         raise UsageError(f"unknown initialisation {name!r}: choose one of {', '.join(INITIALISATIONS)}")
     return INITIALISATIONS[name]

@@ -142,7 +142,7 @@ class Dropout(nn.Module):
         """The mask of the whole batch, drawn once for all its parts."""
         key = (batch.seed, batch.total, units, device, self.p)
         if self._drawn is None or self._drawn[0] != key:
-            self._drawn = key, kept_units(batch.seed, self.layer, batch.total, units, self.p, device)
+            self._drawn = key, kept_units(batch.seed, self.layer, batch.total, units, self.p).to(device)
         return self._drawn[1]
 
     def extra_repr(self) -> str:
@@ -150,13 +150,11 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
-def kept_units(
-    seed: tuple[int, int, int], layer: int, total: int, units: int, p: float, device: torch.device | str = "cpu"
-) -> Bool[Tensor, "n u"]:
-    """Draws the units that dropout keeps; each layer has its own masks, and so has each kind of device."""
+def kept_units(seed: tuple[int, int, int], layer: int, total: int, units: int, p: float) -> Bool[Tensor, "n u"]:
+    """Draws the units that dropout keeps, on the CPU: the same for every device. Each layer has masks of its own."""
     state = np.random.SeedSequence([*seed, layer]).generate_state(1, np.uint64)
-    generator = torch.Generator(device).manual_seed(int(state[0]))
-    bits = torch.empty(total, -(-units // 4), dtype=torch.int64, device=device)
+    generator = torch.Generator().manual_seed(int(state[0]))
+    bits = torch.empty(total, -(-units // 4), dtype=torch.int64)
     bits.random_(-(2**63), None, generator=generator)
     quarters = bits.view(torch.int16)[:, :units]  # four numbers from each draw: a quarter of its cost
     return quarters >= round(p * 2**16) - 2**15

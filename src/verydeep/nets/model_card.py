@@ -1,10 +1,12 @@
-"""What a model file says of itself: architecture, data, errors, licence, source."""
+"""The model card: what a model file says of itself, as data and in words."""
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from verydeep.errors import printable
 from verydeep.machine import environment
 from verydeep.nets.architecture import Geometry, find_architecture
 from verydeep.nets.net import VeryDeep
@@ -19,7 +21,7 @@ Pixels = Annotated[int, Field(gt=0, le=10**5)]
 
 
 class DataCard(BaseModel):
-    """What a net was trained on.
+    """The data that a net was trained on.
 
     Attributes:
         name: name of the data set.
@@ -36,19 +38,8 @@ class DataCard(BaseModel):
     validation: str
 
 
-def _check_figures(figures: dict[str, Any]) -> dict[str, Any]:
-    """What is printed of error rates has to be what it says; whatever else stands beside them is let be."""
-    for key, kinds in _FIGURES.items():
-        value = figures.get(key)
-        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
-            raise ValueError(f"{key} is {str(value)[:40]!r}")
-        if isinstance(value, int | float) and not 0 <= value <= (1 if key.endswith("_error") else _MOST_IMAGES):
-            raise ValueError(f"{key} is out of range")
-    return figures
-
-
 _MOST_IMAGES: Final = 2**63
-
+_FEW_CLASSES: Final = 10
 
 _FIGURES: Final[dict[str, tuple[type, ...]]] = {
     "top1_error": (int, float),
@@ -60,12 +51,24 @@ _FIGURES: Final[dict[str, tuple[type, ...]]] = {
     "data": (str,),
 }
 
+
+def _check_figures(figures: dict[str, Any]) -> dict[str, Any]:
+    """Checks the figures that are printed; other entries are left unchanged."""
+    for key, kinds in _FIGURES.items():
+        value = figures.get(key)
+        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
+            raise ValueError(f"{key} is {str(value)[:40]!r}")
+        if isinstance(value, int | float) and not 0 <= value <= (1 if key.endswith("_error") else _MOST_IMAGES):
+            raise ValueError(f"{key} is out of range")
+    return figures
+
+
 Figures = Annotated[dict[str, Any], AfterValidator(_check_figures)]
 """Error rates as fractions, and how they were measured."""
 
 
 class ModelCard(BaseModel):
-    """What a model file says of itself.
+    """What a model file says of itself: architecture, input, classes, training, errors, licence, source.
 
     Attributes:
         format_version: raised when an older reader would go wrong.
@@ -75,7 +78,7 @@ class ModelCard(BaseModel):
         crop: side of the training crop, pixels.
         width: factor on the channels.
         features_only: whether the fully connected layers are missing.
-        names: whose names the tensors have: verydeep's; timm's in folders that version 0.1 wrote for the hub.
+        names: whose names the tensors have: verydeep's, or timm's in files that 0.1 wrote for the hub.
         precision: in which the weights are stored: fp32, bf16 or fp16; biases, statistics, mean and divisor are fp32.
         classes: names of the classes in the order of the scores, where known.
         mirror: whether a mirrored image still shows its class.
@@ -85,7 +88,7 @@ class ModelCard(BaseModel):
         recipe: all fields of the recipe.
         data: what it was trained on.
         epochs: epochs trained.
-        selected_on: the split that had a say in the weights; None where none had.
+        selected_on: the split that the weights were selected on; None where there is none.
         errors: error rates measured when training ended, as fractions, with their split.
         results: error rates measured by the paper's protocols before the file was written, or as published with weights
             from elsewhere: each as fractions, with its protocol and split.
@@ -147,11 +150,7 @@ class ModelCard(BaseModel):
 
     @property
     def geometry(self) -> Geometry:
-        """The numbers that fix the shapes of the net.
-
-        Raises:
-            UsageError: an unknown architecture, or a number out of range.
-        """
+        """The numbers that fix the shapes of the net."""
         row, _ = find_architecture(self.architecture)
         return Geometry(
             architecture=row,
@@ -163,15 +162,15 @@ class ModelCard(BaseModel):
 
 
 def selected_on(recipe: Mapping[str, Any] | None) -> str | None:
-    """The split that had a say in the weights, by the fields of the recipe; None where none had."""
+    """Returns the split that the weights were selected on, by the fields of their recipe; None where there is none."""
     asks = (recipe or {}).get
     return "val" if asks("schedule") == "plateau" or asks("keep") == "best" else None
 
 
 def make_card(net: VeryDeep, **known: Any) -> ModelCard:  # noqa: ANN401 - the fields of ModelCard
-    """Writes the card of a net; what the net itself does not know is given as fields of ModelCard.
+    """Makes the card of a net; what the net does not know is given as fields of ModelCard.
 
-    What the weights were selected on follows from the recipe, unless it is given.
+    ``selected_on`` follows from the recipe, unless it is given.
     """
     return ModelCard(
         architecture=net.geometry.architecture.name,
@@ -188,3 +187,70 @@ def make_card(net: VeryDeep, **known: Any) -> ModelCard:  # noqa: ANN401 - the f
         environment=environment(),
         **known,
     )
+
+
+def card_facts(card: ModelCard) -> dict[str, str]:
+    """Describes a model file in words, fact by fact; what is not known is said to be unknown."""
+    facts = {
+        "architecture": card.geometry.title + (", convolutions only" if card.features_only else ""),
+        "weights": f"stored as {card.precision}, format {card.format_version}",
+        "input": f"RGB in 0..255, less {_numbers(card.mean)}, divided by {_numbers(card.divisor)}",
+        "training scale": "S = " + " to ".join(str(scale) for scale in sorted(set(card.train_scale))) + " pixels",
+        "mirror": "a mirrored image shows the same class" if card.mirror else "a mirrored image may show another class",
+        "classes": _classes(card),
+        "data": _data(card),
+        "recipe": _recipe(card),
+        "selected on": card.selected_on or "no images: nothing was chosen by an error rate that is known of",
+        "errors": "none known",
+        "licence": card.licence or "unknown",
+        "source": card.source or ("trained by verydeep" if card.recipe else "unknown"),
+        "made by": ", ".join(f"{name} {value}" for name, value in card.environment.items()) or "unknown",
+    }
+    if measured := [*([card.errors] if card.errors else []), *card.results]:
+        facts["errors"] = "; ".join(error_line(figures, card.selected_on) for figures in measured)
+    return {name: printable(fact) for name, fact in facts.items()}
+
+
+def error_line(figures: Mapping[str, Any], selected: str | None) -> str:
+    """Formats error rates with their protocol and split, and whether the weights were selected on that split."""
+    rates = [
+        f"{name} error {100 * value:.2f}%"
+        for name, key in (("top-1", "top1_error"), ("top-5", "top5_error"))
+        if (value := figures.get(key)) is not None
+    ]
+    split = figures.get("split", "unknown")
+    images = f"{figures['num_images']:,} {split} images" if figures.get("num_images") is not None else f"{split} images"
+    data = f" of {figures['data']}" if "data" in figures else ""
+    how = f" ({figures['measured']})" if "measured" in figures else ""
+    chosen = ", which the weights were selected on" if selected == split else ""
+    return f"{', '.join(rates)} on {images}{data} by {figures.get('protocol', 'unknown')}{how}{chosen}"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)
+
+
+def _classes(card: ModelCard) -> str:
+    if card.features_only:
+        return "none: there are no scores"
+    if card.classes is None:
+        return f"{card.num_classes:,}, without names"
+    names = ", ".join(card.classes[:_FEW_CLASSES])
+    return f"{card.num_classes:,}: {names}" + (", ..." if card.num_classes > _FEW_CLASSES else "")
+
+
+def _data(card: ModelCard) -> str:
+    if card.data is None:
+        return "unknown"
+    return (
+        f"{card.data.name}: {card.data.num_train:,} training images; validation: {card.data.validation}; "
+        f"fingerprint {card.data.fingerprint[:12]}"
+    )
+
+
+def _recipe(card: ModelCard) -> str:
+    if card.recipe is None:
+        return "unknown"
+    fields = ", ".join(f"{key} {json.dumps(value)}" for key, value in card.recipe.items() if key != "name")
+    epochs = "" if card.epochs is None else f", {card.epochs} epochs done"
+    return f"{card.recipe.get('name', 'unnamed')}{epochs}: {fields}"

@@ -1,7 +1,7 @@
-"""Convolutions of small maps as matrix products.
+"""Convolutions of small maps as matrix multiplications.
 
-Where a map is a few pixels wide, a convolution has little to reuse, and oneDNN's weight gradient takes several times as
-long as the product of the two matrices it amounts to (512 channels on 4x4 maps, batch 128, bf16 with AMX: 40 ms against
+Where a map is a few positions wide, a convolution has little to reuse, and oneDNN's weight gradient takes several times
+as long as the matrix multiplication it amounts to (512 channels on 4x4 maps, batch 128, bf16 with AMX: 40 ms against
 7). The last blocks of these nets on small images are such maps.
 """
 
@@ -16,13 +16,10 @@ from torch import Tensor
 
 @cache
 def max_positions(precision: torch.dtype) -> int:
-    """Gives the largest map, in places, whose convolution is faster as a product (measured on two cores).
+    """Returns the most positions of a map whose convolution is faster as a matrix multiplication, on two cores.
 
-    Where AMX multiplies matrices in bf16 a product gains more than a convolution does. Elsewhere a training step of D
-    with batch norm at 32x32 takes 7% less time in bf16, and 8% in fp32, with 4 than with 16.
-
-    Args:
-        precision: of the products.
+    Where AMX multiplies matrices in bf16 this gains more than for a convolution. Elsewhere a training step of D with
+    batch norm at 32x32 takes 7% less time in bf16, and 8% in fp32, with 4 than with 16.
     """
     if precision == torch.bfloat16 and torch.cpu.get_capabilities().get("amx_bf16"):
         return 16
@@ -30,42 +27,30 @@ def max_positions(precision: torch.dtype) -> int:
 
 
 def windows(map_: Float[Tensor, "n y x c"], kernel: int) -> Float[Tensor, "n i j k k c"]:
-    """Views the kernel-sized windows at every place, without a copy.
-
-    Args:
-        map_: channels last.
-        kernel: side of the windows.
-    """
+    """Returns a view of the kernel-sized windows at every position of a map."""
     return map_.unfold(1, kernel, 1).unfold(2, kernel, 1).permute(0, 1, 2, 4, 5, 3)
 
 
 def is_small(map_: Tensor, precision: torch.dtype) -> bool:
-    """Whether the convolution of a map is faster as a product."""
+    """Whether the convolution of a map is faster as a matrix multiplication."""
     return map_.device.type == "cpu" and map_.shape[2] * map_.shape[3] <= max_positions(precision)
 
 
 def convolve_small(
     map_: Float[Tensor, "n c y x"], weight: Float[Tensor, "k c s s"], bias: Float[Tensor, "k"], precision: torch.dtype
 ) -> Float[Tensor, "n k y x"]:
-    """Convolves with stride 1 so that the resolution stays, as one matrix product; the result lies channels last.
-
-    Args:
-        map_: the input.
-        weight: of an odd side.
-        bias: one number per output channel.
-        precision: of the products.
-    """
+    """Convolves with stride 1 and padding s // 2 as one matrix multiplication; the result is channels last."""
     n, _, y, x = map_.shape
     given = map_.to(precision), weight.to(precision), bias.to(precision)
     # the function for autograd refuses weights that were made in inference mode, even where it has nothing to keep
-    places: Tensor = _Product.apply(*given) if torch.is_grad_enabled() else F.linear(*_factors(*given[:2]), given[2])
-    return places.view(n, y, x, -1).permute(0, 3, 1, 2)
+    positions: Tensor = _Product.apply(*given) if torch.is_grad_enabled() else F.linear(*_factors(*given[:2]), given[2])
+    return positions.view(n, y, x, -1).permute(0, 3, 1, 2)
 
 
 def _factors(
     map_: Float[Tensor, "n c y x"], weight: Float[Tensor, "k c s s"]
 ) -> tuple[Float[Tensor, "r l"], Float[Tensor, "k l"]]:
-    """The windows of the padded map as rows, and the weights likewise."""
+    """The windows of the padded map as rows, and the weights as rows."""
     n, _, y, x = map_.shape
     k, _, s, _ = weight.shape
     r = s // 2

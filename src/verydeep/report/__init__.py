@@ -1,1 +1,1 @@
-"""Pages and pictures."""
+"""Pages and pictures, made of rows and images that are handed in as data."""

@@ -12,7 +12,7 @@ from verydeep.device import find_device
 from verydeep.distributed import broadcast_from_rank0, process_group
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import find_architecture
-from verydeep.report.report import REPORT_FILE
+from verydeep.report.pages import REPORT_FILE
 from verydeep.runs.options import COMPUTE_FIELDS, TrainOptions
 from verydeep.runs.resume import TrainedRun, resume
 from verydeep.runs.start import start

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from verydeep.data.all_images import train_on_all
-from verydeep.data.augment import TrainingView
-from verydeep.data.datasets import DataSet
+from verydeep.data.dataset import DataSet, train_on_all
 from verydeep.data.image_set import ImageSet, memory_for_images
 from verydeep.device import Compute, free_bytes, synchronise
+from verydeep.images.augment import TrainingView
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.chain import step_options, steps_of
 from verydeep.runs.compute import choose_compute, default_workers, fitting_micro_batch, fixed_bytes, saved_bytes

@@ -9,25 +9,26 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from verydeep.data.all_images import train_on_all
-from verydeep.data.augment import TrainingView, principal_shifts
 from verydeep.data.batches import training_batches
-from verydeep.data.datasets import DataSet, describe, open_data
+from verydeep.data.dataset import DataSet, describe, train_on_all
 from verydeep.data.image_set import ImageSet, memory_for_images
+from verydeep.data.open import open_data
 from verydeep.device import Compute, check_precision, find_device
 from verydeep.distributed import num_local_processes, process_group, processes
 from verydeep.errors import UserError
-from verydeep.evaluation.errors import top_error
-from verydeep.evaluation.evaluate import evaluate
-from verydeep.evaluation.measure import measure_posteriors
-from verydeep.evaluation.protocols import find_protocol
-from verydeep.evaluation.result import Result
+from verydeep.images.augment import TrainingView, principal_shifts
 from verydeep.nets.model_card import DataCard, ModelCard, make_card, selected_on
 from verydeep.nets.net import VeryDeep
-from verydeep.report.report import REPORT_FILE, Report, write_report
-from verydeep.report.worst import worst_mistakes
+from verydeep.report.pages import REPORT_FILE, write_page
+from verydeep.runs.evaluation_report import errors_of, page_of_result
+from verydeep.speed.backend import TorchBackend
 from verydeep.speed.library import has_kernel
 from verydeep.speed.training import REMEDY, release
+from verydeep.testing.evaluate import evaluate
+from verydeep.testing.measure import MeanPosterior, measure
+from verydeep.testing.metrics import top_error
+from verydeep.testing.protocols import at_scales, find_protocol
+from verydeep.testing.result import Result
 from verydeep.training.callbacks import Checkpoints, HealthCheck, StopOnSignals, Validation
 from verydeep.training.health import explain_not_finite
 from verydeep.training.loop import make_state, train
@@ -232,11 +233,12 @@ def make_run_card(
 
 def _validate(net: VeryDeep, images: ImageSet, compute: Compute) -> dict[str, Any]:
     """Measures the central crop, the cheapest protocol, in the precision of the training."""
-    protocol = find_protocol("centre")
-    posteriors = measure_posteriors(net, images, protocol, protocol.test_scales(net), compute).posteriors
+    test, kept = at_scales(find_protocol("centre"), net), MeanPosterior(len(images), net.geometry.num_classes)
+    (measured,) = measure(TorchBackend(net, compute), images, [test], lambda: kept, mirror=net.mirror)
+    posteriors = measured.kept
     return {
         "split": images.split,
-        "protocol": protocol.name,
+        "protocol": test.protocol.name,
         "num_images": len(images),
         "top1_error": top_error(posteriors, images.labels, 1),
         "top5_error": top_error(posteriors, images.labels, 5),
@@ -248,11 +250,11 @@ def _write_report(
 ) -> None:
     settings = run.settings
     computed = settings["choice"] | {"seed": settings["seed"]} | settings["environment"] | {"began": settings["began"]}
-    report = Report(
-        title=f"{net.geometry.title} on {data.name}",
-        result=result,
+    page = page_of_result(
+        f"{net.geometry.title} on {data.name}",
+        result,
+        errors_of(result, data.val, net),
         selected_on=selected_on(recipe.as_record()),
-        mistakes=worst_mistakes(result, data.val, net),
         log=log,
         commands=[settings["command"], shlex.join(["verydeep", "evaluate", str(run.folder), settings["data"]])],
         facts={
@@ -261,4 +263,4 @@ def _write_report(
             "How it was computed": computed,
         },
     )
-    write_report(run.folder / REPORT_FILE, report)
+    write_page(run.folder / REPORT_FILE, page)

@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from verydeep.data.all_images import train_on_all
-from verydeep.data.datasets import DataSet, describe, open_data
+from verydeep.data.dataset import DataSet, describe, train_on_all
 from verydeep.data.doctor import examine_quickly
 from verydeep.data.image_set import ImageSet, describe_skipped, memory_for_images
+from verydeep.data.open import open_data
 from verydeep.data.pixels import measure_pixels
 from verydeep.device import Compute, find_device
 from verydeep.distributed import broadcast_from_rank0, num_local_processes, process_group, processes
 from verydeep.errors import UsageError, UserError
-from verydeep.evaluation.evaluate import check_classes
 from verydeep.files import free_name
 from verydeep.machine import environment, now
 from verydeep.nets.architecture import find_architecture
@@ -26,6 +25,7 @@ from verydeep.paper.constants import CROP
 from verydeep.runs.compute import choose_compute, default_workers, describe_processes, fit_into_memory
 from verydeep.runs.options import TrainOptions, read_keywords
 from verydeep.runs.resume import TrainedRun, make_run_card, resume, run_to_end
+from verydeep.testing.evaluate import check_classes
 from verydeep.training.recipe import Recipe, find_recipe
 from verydeep.training.run_folder import SETTINGS_FILE, Run, check_free, check_same_options
 from verydeep.training.state import Callback

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from verydeep.evaluation.comparison import holm
-from verydeep.evaluation.nested import Difference, Term, contrast, mean_contrast, nested_difference
 from verydeep.tables.rows import Setting
+from verydeep.testing.statistics import Difference, Term, contrast, holm, mean_contrast, seed_image_bootstrap
 
 SIGNIFICANT = 0.05
 """A corrected p-value below this decides a claim."""
@@ -195,7 +194,7 @@ CLAIMS: dict[str, Claim] = {row.name: row for row in _ROWS}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tested:
+class ClaimResult:
     """A claim and what the rows say of it.
 
     Attributes:
@@ -235,7 +234,7 @@ class Tested:
         }
 
 
-def check_claims(settings: Iterable[Setting]) -> list[Tested]:
+def check_claims(settings: Iterable[Setting]) -> list[ClaimResult]:
     """Tests every claim that the settings have a pair for.
 
     The pairs of a claim count alike. Its p-value is that of the mean of their differences, for the threshold that the
@@ -247,11 +246,11 @@ def check_claims(settings: Iterable[Setting]) -> list[Tested]:
         if pairs := claim.pairs(table):
             threshold = -NO_GAIN if claim.no_gain else 0.0
             contrasts = [pair.terms() for pair in pairs]
-            own = [nested_difference(terms, threshold=threshold) for terms in contrasts]
-            whole = own[0] if len(own) == 1 else nested_difference(mean_contrast(contrasts), threshold=threshold)
+            own = [seed_image_bootstrap(terms, threshold=threshold) for terms in contrasts]
+            whole = own[0] if len(own) == 1 else seed_image_bootstrap(mean_contrast(contrasts), threshold=threshold)
             measured.append((claim, whole, tuple(zip(pairs, own, strict=True))))
     corrected = holm([whole.p_value for _, whole, _ in measured])
     return [
-        Tested(claim=claim, difference=whole, corrected_p_value=value, pairs=pairs)
+        ClaimResult(claim=claim, difference=whole, corrected_p_value=value, pairs=pairs)
         for (claim, whole, pairs), value in zip(measured, corrected, strict=True)
     ]

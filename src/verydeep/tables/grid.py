@@ -8,7 +8,7 @@ from typing import Any
 from verydeep.errors import UsageError
 from verydeep.nets.architecture import Geometry, find_architecture, scaled_length
 from verydeep.paper.tables import FIXED_256, TABLE_3, TABLE_6, Scales
-from verydeep.report.report import REPORT_FILE
+from verydeep.report.pages import REPORT_FILE
 from verydeep.runs.options import ComputeOptions
 from verydeep.tables.rows import TableNet
 from verydeep.training.recipe import Recipe, find_recipe

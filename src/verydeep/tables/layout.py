@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from verydeep.tables.claims import Tested
+from verydeep.tables.claims import ClaimResult
 from verydeep.tables.grid import BOTH
 from verydeep.tables.results import Results
 from verydeep.tables.rows import Setting
@@ -115,7 +115,7 @@ def _spread(errors: Sequence[float]) -> str:
     return f"{mean} ± {100 * statistics.stdev(errors):.2f}" if len(errors) > 1 else mean
 
 
-def lay_out_claims(claims: Sequence[Tested]) -> LaidTable:
+def lay_out_claims(claims: Sequence[ClaimResult]) -> LaidTable:
     """Lays out what the results say of the paper's claims."""
     rows: list[tuple[str, ...]] = [
         (

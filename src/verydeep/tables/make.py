@@ -5,10 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from verydeep.data.datasets import DataSet, describe, open_data
-from verydeep.evaluation.evaluate import check_classes, evaluate
-from verydeep.evaluation.result import Member, Result, check_alike, fuse
-from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors, save_posteriors
+from verydeep.data.dataset import DataSet, describe
+from verydeep.data.open import open_data
 from verydeep.files import read_lines
 from verydeep.machine import environment, now
 from verydeep.nets.architecture import layers
@@ -25,12 +23,17 @@ from verydeep.tables.grid import (
 from verydeep.tables.results import RESULTS_FILE, Results, read_results, write_results
 from verydeep.tables.rows import TableNet, row_of
 from verydeep.tables.whole import Whole
+from verydeep.testing.evaluate import check_classes, evaluate_each
+from verydeep.testing.result import Result, check_alike, fuse, is_saved_posteriors, load_posteriors, save_posteriors
 from verydeep.training.run_folder import LOG_FILE, Run, check_same_options
 from verydeep.training.state import Callback
 from verydeep.weights.resolve import load
 
 _TRAINING_PASSES = 3
 """A training step costs about three forward passes."""
+
+_PASSES = {"centre": 1, "single": 0, "multi-scale": 6, "multi-crop": 150}
+"""Forward passes of a protocol, beyond those of the others."""
 
 
 class Tables:
@@ -114,11 +117,8 @@ class Tables:
             passes = _TRAINING_PASSES * self.asked.find_recipe().epochs * len(self.opened.train)
             works.append((f"training {training.title}", float(macs * passes)))
         images = len(self.opened.split(self.asked.split))
-        places = {"centre": 1, "single": 2, "multi-scale": 6, "multi-crop": 150}
-        works += [
-            (f"testing {training.title}, {protocol}", float(macs * images * places[protocol]))
-            for protocol in measured_protocols(net)
-        ]
+        passes = sum(_PASSES[protocol] for protocol in measured_protocols(net))
+        works.append((f"testing {training.title}", float(macs * images * passes)))
         return works
 
     def train_and_test(self) -> bool:
@@ -181,42 +181,37 @@ class Tables:
         return True
 
     def _test(self, training: Training) -> None:
-        net, found = training.net, {}
-        for protocol in measured_protocols(net):
-            found[protocol] = self._measure(training, protocol)
-        if "multi-crop" in found:
-            found[BOTH] = both(found["multi-scale"], found["multi-crop"])
-            save_posteriors(found[BOTH], self.posteriors_file(training, BOTH))
-        for protocol, result in found.items():
-            if self.results.row([net], training.seed, protocol) is None:
-                self.results.rows.append(row_of(result, [net], training.seed))
-        errors = ", ".join(f"{name} {100 * result.top1_error:.2f}%" for name, result in found.items())
-        self.reporter.note(f"{training.title}: top-1 error on {result.split} {errors}")
-
-    def _measure(self, training: Training, protocol: str) -> Result:
-        with self.whole.piece(f"testing {training.title}, {protocol}"):
-            if (kept := self._kept(training, protocol)) is not None:
-                return kept
-            result = evaluate(
-                training.folder,
-                self.opened,
-                protocol=protocol,
-                split=self.asked.split,
-                device=self.asked.execution.device if self.asked.execution else None,
-                skip_damaged=self.asked.skip_damaged,
-                progress=self.whole.progress,
-                note=self._remark,
-            )
-        file = self.posteriors_file(training, protocol)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_posteriors(result, file)
-        return result
+        """Tests a net by all protocols that are missing in one pass over the images."""
+        net, names = training.net, self.protocols(training.net)
+        with self.whole.piece(f"testing {training.title}"):
+            there = {name: self._kept(training, name) for name in names}
+            found = {name: result for name, result in there.items() if result is not None}
+            missing = [name for name in names if name not in found]
+            if missing:
+                (results,) = evaluate_each(
+                    [training.folder],
+                    self.opened,
+                    missing,
+                    split=self.asked.split,
+                    device=self.asked.execution.device if self.asked.execution else None,
+                    skip_damaged=self.asked.skip_damaged,
+                    progress=self.whole.progress,
+                    note=self._remark,
+                )
+                found |= zip(missing, results, strict=True)
+        for name in missing:
+            file = self.posteriors_file(training, name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_posteriors(found[name], file)
+        for name in names:
+            if self.results.row([net], training.seed, name) is None:
+                self.results.rows.append(row_of(found[name], [net], training.seed))
+        errors = ", ".join(f"{name} {100 * found[name].top1_error:.2f}%" for name in names)
+        self.reporter.note(f"{training.title}: top-1 error on {found[names[0]].split} {errors}")
 
     def _remark(self, text: str) -> None:
-        """Keeps what a test says of its sizes, once; its cost is in its row."""
-        kind, _, remark = text.partition(": ")
-        if kind == "note" and remark not in self.results.about["remarks"]:
-            self.results.about["remarks"].append(remark)
+        if text not in self.results.about["remarks"]:
+            self.results.about["remarks"].append(text)
 
     def posteriors_file(self, training: Training, protocol: str) -> Path:
         """Where the posteriors of a net by a protocol are kept."""
@@ -259,21 +254,3 @@ class Tables:
         if missing:
             self.reporter.note(f"{missing} fusions are left out: the posteriors of their nets are not here any more")
         self._save(begun)
-
-
-def both(dense: Result, crops: Result) -> Result:
-    """The mean of the posteriors of multi-scale and multi-crop: the protocol that is both.
-
-    Paper: section 4.3.
-    """
-    fused = fuse([dense, crops])
-    (member, _) = fused.members
-    joined = Member(
-        model=member.model,
-        architecture=member.architecture,
-        protocol=BOTH,
-        test_scales=member.test_scales,
-        selected_on=member.selected_on,
-        cost=fused.cost,
-    )
-    return replace(fused, members=(joined,))

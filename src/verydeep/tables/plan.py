@@ -1,26 +1,31 @@
 """What the tables will take, before the first training begins."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+import numpy as np
 
-from verydeep.data.datasets import DataSet, open_data
-from verydeep.device import find_device
-from verydeep.evaluation.cost import macs_of_part, plan_cost
-from verydeep.evaluation.protocols import PROTOCOLS
+from verydeep.data.dataset import DataSet
+from verydeep.data.image_set import ImageSet
+from verydeep.data.open import open_data
+from verydeep.device import find_device, fp32_choice
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.estimate import plan
 from verydeep.runs.options import read_keywords
 from verydeep.runs.start import default_crop
-from verydeep.speed.accelerate import fastest
+from verydeep.speed.backend import make_backend
 from verydeep.tables.grid import Asked, Training, measured_protocols
 from verydeep.tables.results import RESULTS_FILE, Results, read_results
+from verydeep.testing.measure import ViewPlan
+from verydeep.testing.protocols import PROTOCOLS, ProtocolAt, at_scales
 from verydeep.training.state import Callback
 from verydeep.weights.resolve import load
 
 _TIMED_PIXELS = 8 * 224 * 224
+_NUM_LOOKED_AT = 16
+"""Images whose sizes stand for all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,23 +142,29 @@ def _testing_seconds(asked: Asked, training: Training, opened: DataSet, protocol
         ).eval()
         net.train_scale = training.net.train_scale
     net.mirror = net.mirror and opened.mirror
-    images = opened.split(asked.split)
-    macs = 0
-    for name in protocols:
-        protocol = PROTOCOLS[name]
-        macs += plan_cost(net, images, protocol, protocol.test_scales(net)).cost.macs * len(images)
-    return macs / _macs_per_second(net, asked.execution.device if asked.execution else None)
+    tests = [at_scales(PROTOCOLS[name], net) for name in protocols]
+    pixels = _pixels_per_image(net, opened.split(asked.split), tests) * len(opened.split(asked.split))
+    return pixels / _pixels_per_second(net, asked.execution.device if asked.execution else None)
 
 
-def _macs_per_second(net: VeryDeep, device: str | None) -> float:
+def _pixels_per_image(net: VeryDeep, images: ImageSet, tests: Sequence[ProtocolAt]) -> float:
+    """Counts the pixels that a net is applied to, by the sizes of a few images: each view counts once."""
+    plan = ViewPlan(tests, net.geometry.crop, mirror=net.mirror)
+    few = sorted(set(np.linspace(0, len(images) - 1, min(_NUM_LOOKED_AT, len(images))).astype(int).tolist()))
+    total: float = sum(
+        (2 if plan.views[number].mirrored else 1) * part.shape[0] * part.shape[1]
+        for index in few
+        for number, part in plan.cut(images.pixels(index))
+    )
+    return total / len(few)
+
+
+def _pixels_per_second(net: VeryDeep, device: str | None) -> float:
     """Times one batch of crops as a test computes it, the second of two."""
-    crop, found = net.geometry.crop, find_device(device)
-    count = max(1, _TIMED_PIXELS // crop**2)
-    images = torch.zeros(count, 3, crop, crop, dtype=torch.uint8, device=found)
-    computing = fastest(net) if found == "cpu" else net.to(found)
-    with torch.inference_mode():
-        computing.score_map(images)
-        start = time.perf_counter()
-        computing.score_map(images).sum().item()
-    method = PROTOCOLS["centre"].methods[0]
-    return count * macs_of_part(net, method, crop, crop) / (time.perf_counter() - start)
+    crop = net.geometry.crop
+    images = np.zeros((max(1, _TIMED_PIXELS // crop**2), crop, crop, 3), dtype=np.uint8)
+    backend = make_backend(net, fp32_choice(find_device(device)))
+    backend.maps(images)
+    start = time.perf_counter()
+    backend.maps(images)
+    return images.size / 3 / (time.perf_counter() - start)

@@ -8,7 +8,7 @@ from typing import Any
 
 from verydeep.errors import UserError
 from verydeep.files import atomic_write, read_lines
-from verydeep.tables.claims import Tested, check_claims
+from verydeep.tables.claims import ClaimResult, check_claims
 from verydeep.tables.rows import Setting, TableNet, TableRow, read_row, settings_of
 
 RESULTS_FILE = "results.jsonl"
@@ -39,7 +39,7 @@ class Results:
         key = (tuple(nets), seed, protocol)
         return next((row for row in self.rows if (row.nets, row.seed, row.protocol) == key), None)
 
-    def claims(self) -> list[Tested]:
+    def claims(self) -> list[ClaimResult]:
         """The paper's claims, tested on the rows."""
         return check_claims(self.settings)
 

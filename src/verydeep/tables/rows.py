@@ -11,11 +11,11 @@ from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from verydeep.errors import UserError
-from verydeep.evaluation.errors import wrong
-from verydeep.evaluation.result import Result
 from verydeep.nets.architecture import ARCHITECTURES
 from verydeep.paper import tables as paper_tables
 from verydeep.paper.tables import Scales
+from verydeep.testing.metrics import wrong
+from verydeep.testing.result import Result
 
 _PAPER_SCALES = (paper_tables.FIXED_256, paper_tables.FIXED_384, paper_tables.JITTERED)
 

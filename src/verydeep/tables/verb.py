@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verydeep.errors import UserError
-from verydeep.evaluation.saved import is_saved_posteriors, load_posteriors
-from verydeep.report.report import REPORT_FILE
-from verydeep.report.worst import worst_mistakes
-from verydeep.tables.claims import Tested
+from verydeep.report.pages import REPORT_FILE, Errors
+from verydeep.runs.evaluation_report import errors_of
+from verydeep.tables.claims import ClaimResult
 from verydeep.tables.grid import Asked
 from verydeep.tables.make import Tables
-from verydeep.tables.report import Shown, write_tables_report
+from verydeep.tables.report import write_tables_report
 from verydeep.tables.results import Results, read_results
+from verydeep.testing.result import is_saved_posteriors, load_posteriors
 from verydeep.training.state import Callback
 from verydeep.weights.resolve import load
 
@@ -29,7 +29,7 @@ class MadeTables:
     """
 
     results: Results
-    claims: Sequence[Tested]
+    claims: Sequence[ClaimResult]
     file: Path
     page: Path
 
@@ -48,7 +48,7 @@ def make_tables(asked: Asked, reporter: Callback) -> MadeTables | None:
     return MadeTables(results=tables.results, claims=claims, file=tables.file, page=page)
 
 
-def reprint_tables(source: Path, out: Path | None) -> tuple[Results, Sequence[Tested]]:
+def reprint_tables(source: Path, out: Path | None) -> tuple[Results, Sequence[ClaimResult]]:
     """Reads results that are there, and writes their report into a folder where one is given.
 
     Raises:
@@ -65,7 +65,7 @@ def reprint_tables(source: Path, out: Path | None) -> tuple[Results, Sequence[Te
     return results, claims
 
 
-def _shown(tables: Tables) -> Shown | None:
+def _shown(tables: Tables) -> Errors | None:
     """The last net of the paper's order with its first seed, dense at several scales: chosen by no error."""
     last = max(tables.planned, key=lambda training: (training.net.order, -training.seed))
     file = tables.posteriors_file(last, "multi-scale")
@@ -77,6 +77,4 @@ def _shown(tables: Tables) -> Shown | None:
         net = load(last.folder)
     except UserError:  # its run folder is gone; its posteriors are not
         net = None
-    return Shown(
-        title=f"{last.title}, by protocol multi-scale", result=result, mistakes=worst_mistakes(result, images, net)
-    )
+    return errors_of(result, images, net, f"{last.title}, by protocol multi-scale.")

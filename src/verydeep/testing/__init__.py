@@ -1,1 +1,1 @@
-"""Testing a net: sections 3.2 and 4 of the paper."""
+"""Testing: protocols, posteriors, error rates and what they prove (sections 3.2 and 4)."""

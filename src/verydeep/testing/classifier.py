@@ -1,25 +1,54 @@
-"""Classes of photographs: what ``verydeep predict`` does."""
+"""One image: its class posteriors, the classes ranked by them, and its class score map."""
 
-import csv
-import glob
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image
+from torch import Tensor
 
-from verydeep.data.datasets import natural_key
-from verydeep.data.images import is_image_file
-from verydeep.errors import UsageError, UserError
-from verydeep.evaluation.evaluate import posterior
-from verydeep.files import atomic_write
+from verydeep.device import find_device, fp32_choice, has_fast_bf16
+from verydeep.errors import UsageError
+from verydeep.images.decode import decode_pixels, read_image, to_rgb
+from verydeep.images.geometry import rescaled_size, size_of
+from verydeep.images.views import whole
+from verydeep.nets.checks import check_images
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.accelerate import Computing, accelerate, fastest
+from verydeep.paper.constants import TOTAL_STRIDE
+from verydeep.speed.accelerate import Accelerated, Computing, accelerate
+from verydeep.speed.backend import Backend, TorchBackend, make_backend
+from verydeep.testing.measure import ViewPlan, compute, posteriors_of
+from verydeep.testing.protocols import at_scales, find_protocol
+from verydeep.testing.tiling import score_map
 from verydeep.weights.resolve import load
+
+ImageLike = str | Path | bytes | Image.Image | ndarray | Tensor
+"""A file, its bytes, an image of any size and mode, an array h,w,3 or h,w (uint8), or a tensor 3,h,w; RGB in 0..255."""
+
+_REMEDY = "give a file, bytes, an image of Pillow, an array h,w,3 of uint8 or a tensor 3,h,w, RGB in 0..255"
+
+
+@dataclass(frozen=True)
+class ScoreMap:
+    """The class score map of an image.
+
+    Attributes:
+        scores: before the soft-max.
+        test_scale: Q of the image, pixels.
+        size: width and height of the rescaled image, pixels.
+        first: left and top of the centre of the first position's window, pixels of the rescaled image.
+    """
+
+    scores: Float[ndarray, "k i j"]
+    test_scale: int
+    size: tuple[int, int]
+    first: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -44,106 +73,172 @@ class Prediction:
     Attributes:
         file: the image.
         classes: the most likely first.
-        heatmap: what is known of its heat map; None where none was asked for.
+        score_map: of the dense view that the posteriors come from, the largest where there are several; None where the
+            protocol has crops only.
     """
 
     file: str
     classes: tuple[RankedClass, ...]
-    heatmap: dict[str, Any] | None = None
+    score_map: ScoreMap | None = field(default=None, repr=False, compare=False)
 
     def as_record(self) -> dict[str, Any]:
         """The prediction, for JSON."""
-        record = {"file": self.file, "classes": [vars(ranked) for ranked in self.classes]}
-        return record if self.heatmap is None else record | {"heatmap": self.heatmap}
+        return {"file": self.file, "classes": [vars(ranked) for ranked in self.classes]}
 
 
 class Classifier:
-    """Tells what images show, by the paper's dense evaluation at one test scale.
+    """Ranks the classes that images show.
 
     Args:
         model: a net, taken as it is at the first prediction, a model file, a run folder or a published name.
+        protocol: how posteriors are computed, a name in ``PROTOCOLS``.
+        device: cpu, cuda or mps; by default where the net is, or the fastest there is for a model that is loaded.
         precision: fp32, bf16, or auto for the faster of the two by a rule over the machine, as ``accelerate`` has them.
 
     Raises:
         UserError: there is no such model, or it has convolutions only.
-        UsageError: another precision.
+        UsageError: an unknown protocol, device or precision.
+
+    Paper: section 3.2.
     """
 
-    def __init__(self, model: VeryDeep | str | Path, *, precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        model: VeryDeep | str | Path,
+        *,
+        protocol: str = "single",
+        device: str | None = None,
+        precision: str = "fp32",
+    ) -> None:
         if precision not in (known := ("fp32", "bf16", "auto")):
             raise UsageError(f"precision {precision}: choose one of {', '.join(known)}")
-        self.precision = precision
-        self.net = model if isinstance(model, VeryDeep) else load(model)
+        row = find_protocol(protocol)
+        if isinstance(model, VeryDeep):
+            self.net, device = model, device or next(model.parameters()).device.type
+        else:
+            self.net = load(model)
         self.net.require_scores()
+        self.device, self.precision, self.test = find_device(device), precision, at_scales(row, self.net)
         count = self.net.geometry.num_classes
-        self._computing: Computing | None = None
         self.classes = self.net.classes or tuple(str(index) for index in range(count))
 
-    def predict(self, image: str | Path | Image.Image, *, top: int = 5) -> Prediction:
-        """Ranks the classes of an image.
+    @cached_property
+    def backend(self) -> Backend:
+        """What computes the net: made for the first image."""
+        choice, rounds_up = fp32_choice(self.device), self.test.protocol.rounds_up
+        if self.precision == "fp32" or rounds_up:
+            return make_backend(self.net, choice, rounds_up=rounds_up)
+        if self.device == "cpu":
+            return make_backend(accelerate(self.net, precision=self.precision), choice)
+        lower = self.precision == "bf16" or has_fast_bf16(self.device)
+        return make_backend(self.net, replace(choice, precision="bf16" if lower else "fp32"))
+
+    @overload  # a str is an iterable too, of str
+    def predict(self, image: ImageLike, *, top: int = 5) -> Prediction: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def predict(self, image: Iterable[ImageLike], *, top: int = 5) -> list[Prediction]: ...
+
+    def predict(self, image: ImageLike | Iterable[ImageLike], *, top: int = 5) -> Prediction | list[Prediction]:
+        """Ranks the classes of an image, or of several.
 
         Args:
-            image: a file, or an image of any size and mode.
+            image: a file, its bytes, an image of any size and mode, an array h,w,3 or h,w (uint8), or a tensor 3,h,w,
+                RGB in 0..255; or several of these.
             top: number of classes to name.
 
         Raises:
             UserError: the image cannot be read.
-            UsageError: ``top`` is below 1.
+            UsageError: ``top`` is below 1, or this is no image.
         """
         if top < 1:
             raise UsageError(f"top {top}: name at least one class")
-        name = "image" if isinstance(image, Image.Image) else str(image)
-        if self._computing is None:
-            plain = self.precision == "fp32"
-            self._computing = fastest(self.net) if plain else accelerate(self.net, precision=self.precision)
-        return self._ranked(name, posterior(self._computing, image), top)
+        if isinstance(image, ndarray | Tensor) and image.ndim == 4:
+            return [self._predict_one(one, top) for one in image]
+        if isinstance(image, ImageLike):
+            return self._predict_one(image, top)
+        if not isinstance(image, Iterable):
+            raise UsageError(f"{type(image).__name__} is no image: {_REMEDY}")
+        return [self._predict_one(one, top) for one in image]
 
-    def _ranked(self, file: str, posteriors: Float[ndarray, "k"], top: int) -> Prediction:
+    def _predict_one(self, image: ImageLike, top: int) -> Prediction:
+        plan = ViewPlan([self.test], self.backend.crop, mirror=self.net.mirror)
+        posteriors, map_ = posterior_and_map(self.backend, plan, pixels_of(image))
         order = np.argsort(-posteriors, kind="stable")[:top].tolist()
-        return Prediction(file, tuple(RankedClass(self.classes[i], i, float(posteriors[i])) for i in order))
+        ranked = tuple(RankedClass(self.classes[index], index, float(posteriors[index])) for index in order)
+        return Prediction(str(image) if isinstance(image, str | Path) else "image", ranked, map_)
 
 
-def find_images(arguments: Iterable[str]) -> list[Path]:
-    """Finds the image files that files, folders and patterns name.
+def posterior(
+    net: Computing,
+    image: ImageLike,
+    *,
+    protocol: str = "single",
+    test_scales: Sequence[int] | None = None,
+) -> Float[ndarray, "k"]:
+    """Computes the class posteriors of one image by a protocol.
 
-    Raises:
-        UserError: one of them names no image.
-    """
-    found: list[Path] = []
-    for argument in arguments:
-        path = Path(argument)
-        if path.is_dir():
-            inside = sorted(
-                (file for file in path.rglob("*") if is_image_file(file)), key=lambda f: natural_key(str(f))
-            )
-            if not inside:
-                raise UserError(f"no images in {path}")
-            found += inside
-        elif path.exists() or not glob.has_magic(argument):
-            found.append(path)
-        else:
-            matches = sorted(glob.glob(argument, recursive=True), key=natural_key)  # noqa: PTH207 - also absolute patterns
-            if not matches:
-                raise UserError(f"no files match {argument!r}")
-            found += [Path(match) for match in matches]
-    return found
+    Args:
+        net: the net, which stays where it is, or an accelerated one.
+        image: as for ``Classifier.predict``.
+        protocol: a name in ``PROTOCOLS``, such as ``multi-scale``.
+        test_scales: Q, pixels; by default what the protocol says for the net's training scale.
 
-
-def write_csv(predictions: Sequence[Prediction], file: Path) -> None:
-    """Writes predictions as a table: one line per image and rank.
+    Returns:
+        Probabilities in the order of the classes.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the image cannot be read.
+        UsageError: an unknown protocol or a scale below the crop.
     """
-    try:
-        with (
-            atomic_write(file) as temporary,
-            temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as lines,  # any file name
-        ):
-            writer = csv.writer(lines)
-            writer.writerow(["file", "rank", "class", "index", "posterior"])
-            for prediction in predictions:
-                for rank, ranked in enumerate(prediction.classes, start=1):
-                    writer.writerow([prediction.file, rank, ranked.name, ranked.index, f"{ranked.posterior:.6g}"])
-    except OSError as error:
-        raise UserError(f"--csv {file} cannot be written: {error.strerror or error}") from error
+    row = find_protocol(protocol)
+    plain = net.net if isinstance(net, Accelerated) else net
+    test, choice = at_scales(row, plain, test_scales), fp32_choice(next(plain.parameters()).device.type)
+    backend = make_backend(net, choice, rounds_up=True) if row.rounds_up else TorchBackend(net, choice)
+    return posterior_and_map(backend, ViewPlan([test], backend.crop, mirror=plain.mirror), pixels_of(image))[0]
+
+
+def posterior_and_map(
+    backend: Backend, plan: ViewPlan, pixels: UInt8[ndarray, "h w 3"]
+) -> tuple[Float[ndarray, "k"], ScoreMap | None]:
+    """Computes the class posteriors of one image by one test, and gives the score map of its largest dense view too."""
+    total, largest = np.zeros(backend.num_classes), None
+    for found in compute(backend, plan, [plan.cut(pixels)]):
+        for _, maps, weight in found.uses():
+            total += weight * posteriors_of(maps).sum(0)
+        view = found.view
+        if view.method.is_dense and not view.method.rounds_up and (not largest or view.scale > largest.test_scale):
+            largest = _placed(found.maps[0], size_of(pixels), view.scale, backend.crop)
+    return total.astype(np.float32), largest
+
+
+def score_map_at(backend: Backend, pixels: UInt8[ndarray, "h w 3"], scale: int) -> ScoreMap:
+    """Computes the class score map of one image at a test scale Q.
+
+    Paper: section 3.2.
+    """
+    (view,) = whole(pixels, scale, backend.crop)
+    return _placed(score_map(backend, view[None])[0], size_of(pixels), scale, backend.crop)
+
+
+def _placed(scores: Float[ndarray, "k i j"], size: tuple[int, int], scale: int, crop: int) -> ScoreMap:
+    width, height = rescaled_size(size, scale)
+    # the view is trimmed about the centre to multiples of the stride
+    first = (width % TOTAL_STRIDE // 2 + crop / 2, height % TOTAL_STRIDE // 2 + crop / 2)
+    return ScoreMap(scores, scale, (width, height), first)
+
+
+def pixels_of(image: ImageLike) -> UInt8[ndarray, "h w 3"]:
+    """Turns what may be an image into upright RGB."""
+    if isinstance(image, bytes):
+        return decode_pixels(image, "the image")
+    if isinstance(image, str | Path):
+        return np.asarray(read_image(image))
+    if isinstance(image, Tensor):
+        check_images(image[None])
+        return image.detach().round().clamp(0, 255).to("cpu", torch.uint8).permute(1, 2, 0).numpy()
+    if isinstance(image, ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)):
+            raise UsageError(f"an array {image.shape} of {image.dtype}: {_REMEDY}")
+        image = Image.fromarray(image)
+    return np.asarray(to_rgb(image))

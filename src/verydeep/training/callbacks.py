@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from verydeep.data.augment import TrainingView
 from verydeep.data.image_set import ImageSet
 from verydeep.distributed import all_reduce_sum, launched, processes
+from verydeep.images.augment import TrainingView
 from verydeep.machine import now
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.net import VeryDeep

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from verydeep.data.augment import TrainingView
 from verydeep.data.batches import training_batches
 from verydeep.data.image_set import ImageSet
 from verydeep.device import Compute
+from verydeep.images.augment import TrainingView
 from verydeep.nets.net import VeryDeep
 from verydeep.training.recipe import Recipe
 from verydeep.training.state import TrainState

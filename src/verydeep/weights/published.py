@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from verydeep.download import Digest
-from verydeep.errors import UsageError
+from verydeep.errors import UsageError, UserError
 from verydeep.files import cache_folder
 from verydeep.paper import constants
 from verydeep.paper.tables import JITTERED, TABLE_4
@@ -19,19 +19,12 @@ _MIB = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedErrors:
-    """Error rates on the validation images of ILSVRC-2012, as somebody publishes them.
-
-    Attributes:
-        top1_error: a fraction.
-        top5_error: a fraction.
-        protocol: the name of ours that comes nearest.
-        measured: how they were measured, in words.
-    """
+    """Error rates on the validation images of ILSVRC-2012, as somebody publishes them: fractions."""
 
     top1_error: float
     top5_error: float
-    protocol: str
-    measured: str
+    protocol: str  # the name of ours that comes nearest
+    measured: str  # in words
 
     def as_record(self) -> dict[str, Any]:
         """The figures, for JSON and for a model card."""
@@ -57,8 +50,6 @@ class PublishedWeights:
         errors: as published; None where nobody publishes any.
         selected_on: the split that had a say in the weights, where that is known.
         train_scale: smallest and largest training scale S, pixels.
-        mean: subtracted from the pixels, RGB in 0..255, where it is not what the program that wrote the file subtracts.
-        divisor: divides them afterwards; None as for the mean.
     """
 
     name: str
@@ -75,8 +66,6 @@ class PublishedWeights:
     errors: PublishedErrors | None
     selected_on: str | None = None
     train_scale: tuple[int, int] = (constants.TRAIN_SCALE, constants.TRAIN_SCALE)
-    mean: tuple[float, float, float] | None = None
-    divisor: tuple[float, float, float] | None = None
 
     @property
     def file_name(self) -> str:
@@ -165,7 +154,7 @@ _TORCHVISION = (
     _torchvision("E", "vgg19_bn-c79401a0.pth", 548.143, 74.218, 91.842),
 )
 
-# the fully connected layers of this file are NaN; its pixels are 0..1 less the mean, times 255
+# the fully connected layers of this file are NaN, and its mean is Caffe's: readers/torch.py knows it
 _FEATURES = PublishedWeights(
     name="imagenet-D-features",
     publisher="torchvision, from amdegroot/ssd.pytorch, from the authors' Caffe net",
@@ -179,8 +168,6 @@ _FEATURES = PublishedWeights(
     errors=None,
     selected_on="val",
     train_scale=JITTERED,
-    mean=(255 * 0.48235, 255 * 0.45882, 255 * 0.40784),
-    divisor=(1.0, 1.0, 1.0),
 )
 
 
@@ -299,3 +286,20 @@ def known_weights(name: str) -> PublishedWeights:
 
 def _plain(name: str) -> str:
     return name.casefold().replace("_", "-")
+
+
+SHIPPED: Final = "verydeep-cifar10"
+"""Name of the net that comes with the package."""
+
+SHIPPED_FILE: Final = Path(__file__).parents[1] / "shipped" / f"{SHIPPED}.safetensors"
+"""Its model file, inside the package."""
+
+
+def shipped_file() -> Path:
+    """Returns SHIPPED_FILE, or raises UserError where this copy of the package was made without it."""
+    if not SHIPPED_FILE.is_file():
+        raise UserError(
+            f"{SHIPPED} does not come with this copy of the package ({SHIPPED_FILE} is missing): "
+            "install a release, or train it by benchmarks/shipped_net.py"
+        )
+    return SHIPPED_FILE

@@ -44,17 +44,11 @@ _ENDINGS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """A program that can run the files of one kind.
-
-    Attributes:
-        package: its distribution.
-        load: loads a file into it: from the file, what was read from it, and the net it became.
-        ending: what it does to the scores at the end, by the file.
-    """
+    """A program that can run the files of one kind."""
 
     package: str
-    load: Callable[[Path, ImportedWeights, Geometry], Forward]
-    ending: Callable[[Path], Callable[[Tensor], Tensor]] = lambda file: _scores
+    load: Callable[[Path, ImportedWeights, Geometry], Forward]  # the file, what was read from it, the net it became
+    ending: Callable[[Path], Callable[[Tensor], Tensor]] = lambda file: _scores  # of the scores, by the file
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -255,6 +255,11 @@ def test_convolutions_without_the_last_pooling_are_verified(tmp_path):
     assert compare(file, found, assemble(found), [picture(1, 80, 90)]).largest_difference < 1e-5
 
 
+def swap_inputs(graph, kind):
+    node = next(node for node in graph.node if node.op_type == kind)
+    node.input[:] = reversed(node.input)
+
+
 def small_model():
     return tensorflow_style(make_net(channels=(2, 2, 3, 3, 3), hidden=4, num_classes=2, crop=64))
 
@@ -270,6 +275,8 @@ def small_model():
         (lambda graph: setattr(graph.initializer[2], "data_type", TensorProto.INT8), "data type 3"),
         (lambda graph: graph.initializer.pop(2), "no numbers that are in the file"),
         (lambda graph: setattr(graph.node[0], "domain", "com.custom"), "'com.custom.Mul'"),
+        (lambda graph: swap_inputs(graph, "MatMul"), "multiplies from the other side"),
+        (lambda graph: swap_inputs(graph, "Sub"), "subtracts or divides the other way round"),
         (lambda graph: graph.node.pop(), "has no numbers|ends after"),
     ],
 )

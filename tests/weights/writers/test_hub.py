@@ -5,9 +5,8 @@ import json
 import pytest
 import torch
 
-from verydeep.convnets.card import card_facts
 from verydeep.errors import UsageError, UserError
-from verydeep.nets.model_card import DataCard, make_card
+from verydeep.nets.model_card import DataCard, card_facts, make_card
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.weights.resolve import load, read_card

@@ -33,17 +33,9 @@ class Reader:
 
 _ROWS = (
     Reader(
-        name="safetensors",
-        remark="timm's and torchvision's names",
-        recognises=is_safetensors,
-        read=read_safetensors,
+        name="safetensors", remark="timm's and torchvision's names", recognises=is_safetensors, read=read_safetensors
     ),
-    Reader(
-        name="Keras",
-        remark=".h5, .weights.h5 and .keras",
-        recognises=is_keras,
-        read=read_keras,
-    ),
+    Reader(name="Keras", remark=".h5, .weights.h5 and .keras", recognises=is_keras, read=read_keras),
     Reader(
         name="PyTorch",
         remark=".pth, .pt and .bin: torchvision's and timm's names, and the seed class's net.* and classifier.*",
@@ -56,12 +48,7 @@ _ROWS = (
         recognises=is_matconvnet,
         read=read_matconvnet,
     ),
-    Reader(
-        name="ONNX",
-        remark=".onnx with its weights inside or beside it",
-        recognises=is_onnx,
-        read=read_onnx,
-    ),
+    Reader(name="ONNX", remark=".onnx with its weights inside or beside it", recognises=is_onnx, read=read_onnx),
     Reader(
         name="Caffe",
         remark=".caffemodel, such as the authors' VGG_ILSVRC_16_layers",

@@ -37,6 +37,7 @@ _TODAY: Final = _Schema(name=1, type=2, blobs=7, convolution=106, pooling=121, r
 _LAYERS: Final = {2: _V1, 100: _TODAY}  # fields of NetParameter: the authors' V1LayerParameter, and LayerParameter
 
 _BATCH_NORM: Final = 139
+_EMPTY: Final = Message(memoryview(b""))
 _NET_FIELDS: Final = {1, 2, 3, 4, 5, 6, 7, 8, 100}
 
 _V1_TYPES: Final = {
@@ -76,20 +77,9 @@ class _Layer:
         """The numbers of the layer in the shapes that the file gives them."""
         return [_read_blob(file, self.name, blob) for blob in self.message.messages(self.schema.blobs)]
 
-    def settings(self, number: int) -> Message | None:
-        """The message with the settings of the layer, where there is one."""
-        found = self.message.messages(number)
-        return found[-1] if found else None
-
-    def padding(self) -> int | None:
-        """Of a convolution, where the file says it."""
-        settings = self.settings(self.schema.convolution)
-        return _square(settings, (3, 9, 10), 0) if settings else None
-
-    def epsilon(self) -> float:
-        """What a batch norm adds to the variance."""
-        settings = self.settings(_BATCH_NORM)
-        return settings.number(3, 1e-5) if settings else 1e-5
+    def settings(self, number: int) -> Message:
+        """The message with the settings of the layer, empty where there is none."""
+        return (self.message.messages(number) or [_EMPTY])[-1]
 
 
 def _square(settings: Message, numbers: tuple[int, ...], default: int) -> int:
@@ -114,12 +104,9 @@ def is_caffe(file: Path) -> bool:
 
 
 def read_caffe(file: Path) -> ImportedWeights:
-    """Reads a .caffemodel with layers as Caffe has written them since 2014, V1LayerParameter or LayerParameter.
+    """Reads layers as Caffe has written them since 2014, V1LayerParameter or LayerParameter.
 
     The weights stay in the file, mapped into memory, until they are used.
-
-    Raises:
-        UserError: it is damaged or cut short, or no net of the paper.
     """
     try:
         layers = list(_layers(file))
@@ -174,8 +161,7 @@ def _take(order: LayerOrder, layers: list[_Layer], file: Path) -> None:
             case "BatchNorm":
                 _take_batch_norm(order, layer, scales.pop(index + 1, None), file)
             case "ReLU":
-                settings = layer.settings(layer.schema.relu)
-                order.relu(layer.name, slope=settings.number(1, 0) if settings else 0)
+                order.relu(layer.name, slope=layer.settings(layer.schema.relu).number(1, 0))
             case "Pooling":
                 _take_pooling(order, layer)
             case kind if index in scales or kind not in _WITHOUT_EFFECT | {"Scale"}:
@@ -184,40 +170,43 @@ def _take(order: LayerOrder, layers: list[_Layer], file: Path) -> None:
 
 def _with_steps_between(layers: list[_Layer], file: Path) -> Iterator[_Layer]:
     """Adds the ReLUs and poolings to a file of weights alone, whose names must then say where they are."""
-    empty, block = Message(memoryview(b"")), "1"
+    block = "1"
     weighted = [layer for layer in layers if layer.type not in _WITHOUT_EFFECT | {"ReLU"}]
     for index, layer in enumerate(weighted):
         found = re.fullmatch(r"(?:conv|bn|scale)(\d)_\d\S*|(fc)[678]\S*", layer.name)
         if not found:
             raise UserError(f"{file} has no poolings, and the name {layer.name!r} does not say where its layer is")
         if (found[1] or "6") != block:
-            yield _Layer(name=f"pool{block}", type="Pooling", message=empty, schema=layer.schema)
+            yield _Layer(name=f"pool{block}", type="Pooling", message=_EMPTY, schema=layer.schema)
             block = found[1] or "6"
         yield layer
         following = weighted[index + 1].type if index + 1 < len(weighted) else ""
         if following not in ("BatchNorm", "Scale", ""):
-            yield _Layer(name=f"relu of {layer.name}", type="ReLU", message=empty, schema=layer.schema)
+            yield _Layer(name=f"relu of {layer.name}", type="ReLU", message=_EMPTY, schema=layer.schema)
     if block == "5":
-        yield _Layer(name="relu", type="ReLU", message=empty, schema=_V1)
+        yield _Layer(name="relu", type="ReLU", message=_EMPTY, schema=_V1)
 
 
 def _take_convolution(order: LayerOrder, layer: _Layer, file: Path) -> None:
     weight, bias = _weight_and_bias(layer, file)
     settings = layer.settings(layer.schema.convolution)
-    stride = _square(settings, (6, 13, 14), 1) if settings else 1
-    dilation = _square(settings, (18,), 1) if settings else 1
-    order.convolution(layer.name, weight, bias, padding=layer.padding(), stride=stride, dilation=dilation)
+    order.convolution(
+        layer.name,
+        weight,
+        bias,
+        padding=_square(settings, (3, 9, 10), 0) if layer.schema.convolution in layer.message else None,
+        stride=_square(settings, (6, 13, 14), 1),
+        dilation=_square(settings, (18,), 1),
+    )
 
 
 def _take_pooling(order: LayerOrder, layer: _Layer) -> None:
     settings = layer.settings(layer.schema.pooling)
-    kernel = stride = 2
-    padding = method = 0
-    if settings:
-        method = settings.integer(1, 0)
+    kernel = stride = 2  # where a file of weights alone says nothing
+    if layer.schema.pooling in layer.message:
         kernel, stride = _square(settings, (2, 5, 6), 0), _square(settings, (3, 7, 8), 1)
-        padding = _square(settings, (4, 9, 10), 0)
-    order.pooling(layer.name, kernel=kernel, stride=stride, padding=padding, maximum=method == 0)
+    padding = _square(settings, (4, 9, 10), 0)
+    order.pooling(layer.name, kernel=kernel, stride=stride, padding=padding, maximum=settings.integer(1, 0) == 0)
 
 
 def _take_batch_norm(order: LayerOrder, layer: _Layer, scale: _Layer | None, file: Path) -> None:
@@ -229,7 +218,8 @@ def _take_batch_norm(order: LayerOrder, layer: _Layer, scale: _Layer | None, fil
     gain = 1 / factor.reshape(()) if factor.any() else torch.zeros(())
     given = scale.weights(file) if scale else []
     shift = given[1] if len(given) > 1 else None
-    order.batch_norm(layer.name, given[0] if given else None, shift, mean * gain, variance * gain, layer.epsilon())
+    epsilon = layer.settings(_BATCH_NORM).number(3, 1e-5)
+    order.batch_norm(layer.name, given[0] if given else None, shift, mean * gain, variance * gain, epsilon)
 
 
 def _weight_and_bias(layer: _Layer, file: Path) -> tuple[Tensor, Tensor | None]:
@@ -258,8 +248,8 @@ def _find_input(layers: list[_Layer]) -> tuple[Triple, Triple, str]:
     """The mean and divisor, RGB: of the data layer that the net was trained with, or as published."""
     for layer in layers:
         settings = layer.settings(layer.schema.data_transform)
-        means = settings.floats(5).tolist() if settings and 5 in settings else []
-        if settings and len(means) == 3:
+        means = settings.floats(5).tolist()
+        if len(means) == 3:
             scale = settings.number(1, 1)
             blue, green, red = means
             if 0 < scale < math.inf and all(map(math.isfinite, means)):

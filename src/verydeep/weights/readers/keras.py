@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 _MAGIC: Final = b"\x89HDF\r\n\x1a\n"
 _WEIGHTS_MEMBER, _CONFIG_MEMBER = "model.weights.h5", "config.json"
 _MOST_EXPANSION: Final = 20  # times that an array may be larger than what is stored of it; weights hardly compress
-_MOST_ITEMS: Final = 10_000
-_LARGEST_CONFIG: Final = 2**24
+_MOST_ITEMS, _LARGEST_CONFIG = 10_000, 2**24
 
 _KERAS3_ARRAY = re.compile(r"(.*/)?layers/(?P<kind>conv2d|dense)(_(?P<number>\d+))?/vars/(?P<array>[01])")
 _KERAS3_LAYER = re.compile(r"(.*/)?layers/(?P<kind>[^/]*?)(_\d+)?")
@@ -42,7 +41,7 @@ _KERAS3_KINDS: Final = {
 }
 """Layers of a file of weights alone that say all that they do by being there."""
 
-_ITS_OWN: Final = (
+_OWN_INPUT: Final = (
     "RGB in 0..255, scaled by the file's own Rescaling; the order and range are a guess (--mean, --divisor and --bgr "
     "say otherwise)"
 )
@@ -60,8 +59,6 @@ class _Layer:
 
 @dataclass(frozen=True)
 class _Contents:
-    """What lies in an HDF5 file itself, by path; no array is read yet."""
-
     arrays: "dict[str, h5py.Dataset]"
     groups: "dict[str, h5py.Group]"
 
@@ -82,11 +79,7 @@ def is_keras(file: Path) -> bool:
 
 
 def read_keras(file: Path) -> ImportedWeights:
-    """Reads the kernels by name or, for Keras 3, by class and order.
-
-    Raises:
-        UserError: h5py is not installed, the file is damaged or a bomb, or its layers are no VGG.
-    """
+    """Reads the kernels by name or, for Keras 3, by class and order."""
     name = str(file)
     if not zipfile.is_zipfile(file):
         with _opened(file, name) as hdf5:
@@ -287,7 +280,7 @@ def _imported(layers: list[_Layer], scaling: Scaling) -> ImportedWeights:
         tensors=tensors,
         mean=mean,
         divisor=divisor,
-        convention=_ITS_OWN if scaling else "BGR in 0..255, minus (103.939, 116.779, 123.68)",
+        convention=_OWN_INPUT if scaling else "BGR in 0..255, minus (103.939, 116.779, 123.68)",
         features_only=not dense,
     )
 

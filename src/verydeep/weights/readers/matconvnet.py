@@ -54,11 +54,7 @@ def is_matconvnet(file: Path) -> bool:
 
 
 def read_matconvnet(file: Path) -> ImportedWeights:
-    """Reads a net of MatConvNet: simplenn in its old layout and in that of beta16 and later, or a DagNN chain.
-
-    Raises:
-        UserError: it is of MATLAB's format 7.3, damaged or cut short, or no net of the paper.
-    """
+    """Reads a net of MatConvNet: simplenn in its old layout and in that of beta16 and later, or a DagNN chain."""
     if is_mat73(file):
         raise UserError(f"{file} is of MATLAB's format 7.3: load it in MATLAB or Octave and write it with save -v7")
     if not is_mat5(file):

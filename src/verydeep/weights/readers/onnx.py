@@ -23,19 +23,12 @@ _SAYS_OTHERWISE: Final = "--mean, --divisor and --bgr say otherwise"
 
 @dataclass(frozen=True, kw_only=True)
 class GraphInput:
-    """What a graph wants to be fed with.
+    """What a graph wants to be fed with, and what comes out."""
 
-    Attributes:
-        axes: ``nchw`` or ``nhwc``.
-        batch: its number of images, -1 where any number goes.
-        largest: of a pixel: 255, or 1, for a graph that normalises by itself; None for one that wants it done.
-        ending: what comes out: ``scores``, or their ``softmax`` or ``log-softmax``.
-    """
-
-    axes: str
-    batch: int
-    largest: float | None
-    ending: str
+    axes: str  # nchw or nhwc
+    batch: int  # number of images, -1 where any number goes
+    largest: float | None  # of a pixel: 255, or 1, for a graph that normalises by itself; None for one that does not
+    ending: str  # scores, or their softmax or log-softmax
 
 
 def is_onnx(file: Path) -> bool:
@@ -56,12 +49,7 @@ def is_onnx(file: Path) -> bool:
 
 
 def read_onnx(file: Path) -> ImportedWeights:
-    """Reads the weights of a VGG net from its graph, in the order in which an image goes through it.
-
-    Raises:
-        UserError: onnx is not installed, the file is damaged or cut short, its weights lie outside its folder, or it
-            is no net of the paper.
-    """
+    """Reads the weights of a VGG net from its graph, in the order in which an image goes through it."""
     walk, features_only = _walked(file)
     mean, divisor, convention = walk.input_convention()
     if not any(name.startswith("bn") for name in walk.order.tensors):
@@ -95,11 +83,8 @@ def _walked(file: Path) -> tuple["_Walk", bool]:
         raise UserError(f"{file} is no net of ONNX, or is damaged ({reason}): {_REMEDY}") from error
 
 
-def _is_nothing(pooling: Node) -> bool:
-    return pooling.integers("kernel_shape", []) == [1, 1] and {
-        *pooling.integers("strides", [1]),
-        *(1 + pad for pad in pooling.integers("pads", [0])),
-    } == {1}
+def _does_nothing(pooling: Node) -> bool:
+    return (pooling.equal("kernel_shape", 0), pooling.equal("strides", 1), pooling.equal("pads", 0)) == (1, 1, 0)
 
 
 def _axes_of(sizes: list[int]) -> str:
@@ -139,7 +124,6 @@ class _Walk:
             self._value = following[0].outputs[0] if following[0].outputs else ""
 
     def _take(self, node: Node) -> None:
-        order = self.order
         match node.type:
             case "Conv":
                 self._take_convolution(node)
@@ -148,25 +132,25 @@ class _Walk:
             case "BatchNormalization":
                 self._need_map(node)
                 scale, shift, mean, variance = (self._constant(node, index) for index in range(1, 5))
-                order.batch_norm(node.name, scale, shift, mean, variance, node.number("epsilon", 1e-5))
+                self.order.batch_norm(node.name, scale, shift, mean, variance, node.number("epsilon", 1e-5))
             case "Relu":
-                order.relu(node.name)
+                self.order.relu(node.name)
             case "MaxPool":
                 self._need_map(node)
                 self._take_pooling(node)
             case "Add" | "Sub" | "Mul" | "Div":
                 self._take_arithmetic(node)
             case "Transpose":
-                self._turn(node)
+                self._transpose(node)
             case "Flatten" | "Reshape":
                 self._flatten(node)
             case "Identity" | "Cast" | "Dropout":
                 pass
-            case "AveragePool" if _is_nothing(node):
+            case "AveragePool" if _does_nothing(node):
                 pass  # torchvision's pooling to 7x7 on a map of 7x7
-            case "Softmax" | "LogSoftmax" if order.has_head:
+            case "Softmax" | "LogSoftmax" if self.order.has_head:
                 self._ending = "softmax" if node.type == "Softmax" else "log-softmax"
-            case "ReduceMean" | "GlobalAveragePool" | "Squeeze" if order.has_head:
+            case "ReduceMean" | "GlobalAveragePool" | "Squeeze" if self.order.has_head:
                 pass
             case _:
                 raise self._error(node, "stands where no VGG net has such a thing")
@@ -175,20 +159,20 @@ class _Walk:
         self._need_map(node)
         weight = self._constant(node, 1)
         bias = self._constant(node, 2) if node.input(2) else None
-        sides = node.integers("kernel_shape", list(weight.shape[2:]))
-        pads, strides = node.integers("pads", [0, 0, 0, 0]), set(node.integers("strides", [1, 1]))
-        if node.text("auto_pad") in ("SAME_UPPER", "SAME_LOWER"):
-            pads = [side // 2 for side in sides] * 2
         if node.integer("group", 1) != 1:
             raise self._error(node, "has groups")
-        self._refuse_dilations(node)
-        padding = pads[0] if len(set(pads)) == 1 else -1
+        same = node.text("auto_pad") in ("SAME_UPPER", "SAME_LOWER")
         self.order.convolution(
-            node.name, weight, bias, padding=padding, stride=strides.pop() if len(strides) == 1 else -1
+            node.name,
+            weight,
+            bias,
+            padding=int(weight.shape[-1]) // 2 if same else node.equal("pads", 0),
+            stride=node.equal("strides", 1),
+            dilation=node.equal("dilations", 1),
         )
 
     def _take_matrix(self, node: Node) -> None:
-        if self._graph.is_constant(node.input(0)):
+        if node.input(0) != self._value:
             raise self._error(node, "multiplies from the other side")
         weight = self._constant(node, 1)
         bias = self._constant(node, 2) if node.type == "Gemm" and node.input(2) else None
@@ -201,12 +185,9 @@ class _Walk:
         self.order.connected(node.name, weight, bias, self._flattened)
         self.axes = "flat"
 
-    def _refuse_dilations(self, node: Node) -> None:
-        if set(node.integers("dilations", [1])) != {1}:
-            raise self._error(node, f"has dilations {node.integers('dilations', [])[:4]}, and a VGG net has 1")
-
     def _take_pooling(self, node: Node) -> None:
-        self._refuse_dilations(node)
+        if node.equal("dilations", 1) != 1:
+            raise self._error(node, f"has dilations {node.integers('dilations', [])[:4]}, and a VGG net has 1")
         sides = self._sizes[1:3] if self._image_axes == "nhwc" else self._sizes[2:4]
         rounds_up = node.integer("ceil_mode", 0) != 0 or node.text("auto_pad").startswith("SAME")
         # every side is then halved without a rest, and nothing is rounded
@@ -218,13 +199,11 @@ class _Walk:
                 "rounds sides up (ceil_mode or auto_pad), and a VGG net down: that is the same only where the graph "
                 f"takes images of a side that is a multiple of {constants.TOTAL_STRIDE}",
             )
-        kernels, strides = set(node.integers("kernel_shape", [])), set(node.integers("strides", [1, 1]))
-        pads = set(node.integers("pads", [0]))
         self.order.pooling(
             node.name,
-            kernel=kernels.pop() if len(kernels) == 1 else -1,
-            stride=strides.pop() if len(strides) == 1 else -1,
-            padding=pads.pop() if len(pads) == 1 else -1,
+            kernel=node.equal("kernel_shape", -1),
+            stride=node.equal("strides", 1),
+            padding=node.equal("pads", 0),
         )
 
     def _take_arithmetic(self, node: Node) -> None:
@@ -252,7 +231,7 @@ class _Walk:
                 case "Div":
                     self._factor, self._offset = self._factor / change, self._offset / change
 
-    def _turn(self, node: Node) -> None:
+    def _transpose(self, node: Node) -> None:
         perm = node.integers("perm", [])
         if self.axes != "flat" and sorted(perm) != [0, 1, 2, 3]:
             raise self._error(node, "turns axes that an image does not have")

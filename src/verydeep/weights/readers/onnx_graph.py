@@ -44,6 +44,11 @@ class Node:
         """An attribute that is a list of integers."""
         return (list(self.attributes[name].ints) or default) if name in self.attributes else default
 
+    def equal(self, name: str, default: int) -> int:
+        """An attribute whose integers are all the same; -1 where they differ."""
+        values = set(self.integers(name, [default]))
+        return values.pop() if len(values) == 1 else -1
+
     def number(self, name: str, default: float) -> float:
         """An attribute that is a float."""
         return float(self.attributes[name].f) if name in self.attributes else default
@@ -63,10 +68,6 @@ class Graph:
     Attributes:
         nodes: in their order.
         inputs: names and sizes of the graph's inputs that are no constants; -1 for a size that is open.
-
-    Raises:
-        UserError: onnx is not installed.
-        WireError, ValueError, DecodeError: the file is no model, or is damaged.
     """
 
     def __init__(self, file: Path) -> None:
@@ -103,19 +104,6 @@ class Graph:
             return change(value, node, sizes)
         except (ValueError, TypeError, IndexError) as error:
             raise WireError(f"node {node.name!r} does not fit its constant: {error}") from error
-
-    def is_constant(self, name: str) -> bool:
-        """Whether a value is there before any image is, without reading it."""
-        for _ in range(_DEEPEST):
-            if name in self._tensors:
-                return True
-            node = self._makers.get(name)
-            if node is None or (node.type != "Constant" and node.type not in _CHANGES):
-                return False
-            if node.type == "Constant":
-                return True
-            name = node.input(0)
-        return False
 
     def _read(self, tensor: "onnx.TensorProto") -> Array:
         from onnx import numpy_helper

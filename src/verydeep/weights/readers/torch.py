@@ -22,7 +22,8 @@ TORCHVISION_MEAN: Final = (0.485, 0.456, 0.406)
 TORCHVISION_STD: Final = (0.229, 0.224, 0.225)
 """What torchvision's and timm's transforms subtract from pixels in 0..1, and divide them by."""
 
-_SSD_MEAN: Final = (0.48235, 0.45882, 0.40784)  # that torchvision gives with IMAGENET1K_FEATURES, in 0..1
+SSD_MEAN: Final = (0.48235, 0.45882, 0.40784)
+"""The mean that torchvision gives with IMAGENET1K_FEATURES, in 0..1."""
 
 Style = Literal["torchvision", "timm"]
 
@@ -63,11 +64,7 @@ def is_pickle(file: Path) -> bool:
 
 
 def read_safetensors(file: Path) -> ImportedWeights:
-    """Reads names and maps the tensors; the library checks length of the header, offsets and overlaps.
-
-    Raises:
-        UserError: the file is damaged, is a model file already, or has names we do not know.
-    """
+    """Reads names and maps the tensors; the library checks length of the header, offsets and overlaps."""
     return from_state_dict(load_safetensors(file))
 
 
@@ -85,11 +82,7 @@ def load_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def read_pickle(file: Path) -> ImportedWeights:
-    """Reads a state dict; anything in the file that is no tensor and no plain value is refused.
-
-    Raises:
-        UserError: the file would run code, is damaged, or holds no state dict of a VGG.
-    """
+    """Reads a state dict; anything in the file that is no tensor and no plain value is refused."""
     return from_state_dict(load_pickle(file))
 
 
@@ -155,11 +148,7 @@ def pixels(fractions: Sequence[float]) -> Triple:
 
 
 def from_state_dict(state: Mapping[str, Tensor]) -> ImportedWeights:
-    """Reads the weights of a state dict of torchvision, timm or the seed class.
-
-    Raises:
-        UserError: a name is of none of them.
-    """
+    """Reads the weights of a state dict of torchvision, timm or the seed class; a name of none of them is refused."""
     state = without_prefixes(state)
     if any(name.startswith("conv1_1.") for name in state):
         raise UserError("the names are those of verydeep, but it is no model file: its card is missing")
@@ -193,7 +182,7 @@ def from_state_dict(state: Mapping[str, Tensor]) -> ImportedWeights:
     return replace(  # torchvision's IMAGENET1K_FEATURES: Caffe's convolutions, and NaN for what SSD did not keep
         found,
         tensors={name: tensor for name, tensor in tensors.items() if name not in head},
-        mean=pixels(_SSD_MEAN),
+        mean=pixels(SSD_MEAN),
         divisor=(1.0, 1.0, 1.0),
         convention="RGB in 0..1, minus (0.48235, 0.45882, 0.40784), divided by 1/255",
         features_only=True,
@@ -246,16 +235,7 @@ def _classifier_heads(state: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def as_convolution(name: str, tensor: Tensor, channels: int | None) -> Tensor:
-    """Returns the matrix of a fully connected layer, flattened as channels, rows, columns, as a convolution.
-
-    Args:
-        name: ours, for a message.
-        tensor: o,i; or anything else, which comes back as it is.
-        channels: of the map before fc6; None for the others.
-
-    Raises:
-        UserError: the inputs are no square map of these channels.
-    """
+    """Reshapes the matrix of a fully connected layer, flattened as channels, rows, columns, into a convolution."""
     if tensor.ndim != 2:
         return tensor
     out, inputs = tensor.shape
@@ -270,17 +250,11 @@ def as_convolution(name: str, tensor: Tensor, channels: int | None) -> Tensor:
 
 @dataclass(frozen=True)
 class Part:
-    """A layer with weights in two sets of names.
-
-    Attributes:
-        ours: such as ``conv1_1``, ``bn1_1`` or ``fc6``.
-        theirs: such as ``features.0``, ``pre_logits.fc1`` or ``classifier.6``.
-        is_matrix: whether the other program has a matrix where we have a convolution.
-    """
+    """A layer with weights in two sets of names, such as ``fc6`` and ``classifier.0``."""
 
     ours: str
     theirs: str
-    is_matrix: bool
+    is_matrix: bool  # where we have a convolution
 
 
 def parts(geometry: Geometry, style: Style) -> list[Part]:

@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from verydeep.convnets.card import card_facts
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write
-from verydeep.nets.model_card import ModelCard
+from verydeep.nets.model_card import ModelCard, card_facts
 from verydeep.nets.model_file import MODEL_FILE, save
 from verydeep.weights.resolve import load, read_card
 

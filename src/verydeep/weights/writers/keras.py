@@ -25,7 +25,7 @@ _DENSE = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
 
 @dataclass(frozen=True)
 class _Stored:
-    """A layer as Keras stores it: its name in keras.applications, its class, kernel and bias."""
+    """A layer as Keras stores it, by its name in keras.applications."""
 
     name: str
     kind: str
@@ -39,16 +39,9 @@ def has_caffe_input(net: VeryDeep) -> bool:
 
 
 def write_keras(net: VeryDeep, file: Path) -> None:
-    """Writes the weights for keras.applications' VGG16 or VGG19.
+    """Writes ``.weights.h5`` for Keras 3, or another ``.h5`` in the older form, which Keras 3 reads too.
 
     The first convolution is over blue, green, red where the net has Keras's input, and over red, green, blue elsewhere.
-
-    Args:
-        net: D or E without batch norm.
-        file: ``.weights.h5`` for Keras 3, another ``.h5`` for the older form, which Keras 3 reads too.
-
-    Raises:
-        UserError: h5py is not installed.
     """
     try:
         import h5py

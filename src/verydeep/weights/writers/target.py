@@ -38,29 +38,17 @@ class Preprocessing:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A program whose weights we write.
+    """A program whose weights we write, and which nets it can hold."""
 
-    Attributes:
-        name: as ``--to`` takes it.
-        suffixes: endings that a file for it may have.
-        architectures: names of the columns of Table 1 that it has.
-        batch_norm: whether it has batch norm.
-        features_only: whether it takes convolutions alone.
-        write: writes the file.
-        expects: the preprocessing.
-        make: the call that makes the net there.
-        load: the call that loads the file into it, with the name of the file in braces.
-    """
-
-    name: str
+    name: str  # as --to takes it
     suffixes: tuple[str, ...]
     architectures: tuple[str, ...]
     batch_norm: bool
-    features_only: bool
+    features_only: bool  # whether it takes convolutions alone
     write: Callable[[VeryDeep, Path], None]
     expects: Callable[[VeryDeep], Preprocessing]
-    make: Callable[[VeryDeep], str]
-    load: str
+    make: Callable[[VeryDeep], str]  # the call that makes the net there
+    load: str  # the call that loads the file into it, with the name of the file in braces
 
     def check(self, net: VeryDeep) -> None:
         """Raises UsageError, which says why, for a net that the program cannot hold."""

@@ -1,0 +1,183 @@
+"""A data set: its splits, what is held out, its fingerprint."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from verydeep.data.image_set import ImageSet, count_per_class
+from verydeep.errors import UserError
+
+TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+"""Shares of the images set aside where there is no such split."""
+
+HELD_OUT = "a stratified tenth of the training images, held out by their names"
+NO_VALIDATION = "none: the images held out for it are trained on too, and errors given for train are of these"
+"""Where the validation images come from, where there are no others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """A data set with its splits.
+
+    Attributes:
+        name: short name, for run folders and tables.
+        train: images to train on.
+        val: images to choose by: learning rate, checkpoint, recipe. Never the test images.
+        test: images to report on, where there are some.
+        mirror: whether a mirrored image still shows its class.
+        validation: where the validation images come from, in words.
+        fingerprint: hash of names, sizes and splits.
+    """
+
+    name: str
+    train: ImageSet
+    val: ImageSet
+    test: ImageSet | None
+    mirror: bool
+    validation: str
+    fingerprint: str
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, of the training split: of folders in natural order, else in that of the source."""
+        return self.train.classes
+
+    @property
+    def splits(self) -> dict[str, ImageSet]:
+        """The images of each split that there is."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {split: images for split, images in named.items() if images is not None and images.split == split}
+
+    def split(self, name: str | None = None) -> ImageSet:
+        """Gives a split by name; by default test where there is one, else val.
+
+        Raises:
+            UserError: the data set has no such split.
+        """
+        if name is None:
+            return self.test or self.val
+        images = {"train": self.train, "val": self.val, "test": self.test}.get(name)
+        if images is None:
+            available = "train, val" + (", test" if self.test else "")
+            raise UserError(f"{self.name} has no split {name!r}: it has {available}")
+        return images
+
+
+def make_data_set(
+    name: str, where: str, splits: Mapping[str, ImageSet], validation: str = "", *, mirror: bool = True
+) -> DataSet:
+    """Makes a data set of its splits; a tenth of train becomes val where there is none.
+
+    Args:
+        name: short name.
+        where: what a person calls its folder or address.
+        splits: train, and val and test where they are there.
+        validation: where the images of val come from, in words.
+        mirror: whether a mirrored image still shows its class.
+
+    Raises:
+        UserError: a split would be empty.
+    """
+    train, val, test = splits["train"], splits.get("val"), splits.get("test")
+    if val is None:
+        train, val = hold_out(train, VALIDATION_SHARE, "val")
+        validation = HELD_OUT
+    for images in (train, val):
+        if not len(images):
+            raise UserError(f"{where}: too few images to set some aside for {images.split}: add images to its classes")
+    return DataSet(
+        name=name,
+        train=train,
+        val=val,
+        test=test,
+        mirror=mirror,
+        validation=validation,
+        fingerprint=fingerprint(train, val, test),
+    )
+
+
+def hold_out_test(images: ImageSet) -> dict[str, ImageSet]:
+    """Splits images that have no splits yet: a fifth of each class becomes the test split."""
+    train, test = hold_out(images, TEST_SHARE, "test")
+    return {"train": train, "test": test}
+
+
+def hold_out(images: ImageSet, share: float, split: str) -> tuple[ImageSet, ImageSet]:
+    """Sets a stratified share aside, chosen by a hash of each image's name.
+
+    The choice depends on nothing but the names: not on the order of the listing, nor on the version of a library. Each
+    class gives at least one image where it has two.
+
+    Args:
+        images: all of them.
+        share: fraction of each class to set aside.
+        split: name of the split that is set aside.
+
+    Returns:
+        The rest, and the images set aside.
+    """
+    aside: list[int] = []
+    for label in range(len(images.classes)):
+        members = np.flatnonzero(images.labels == label).tolist()
+        count = min(max(1, round(share * len(members))), len(members) - 1) if members else 0
+        members.sort(key=lambda index: hashlib.sha256(_encoded(f"{split} {images.names[index]}")).digest())
+        aside += members[:count]
+    chosen = set(aside)
+    rest = [index for index in range(len(images)) if index not in chosen]
+    return images.subset(rest), images.subset(sorted(aside), split)
+
+
+def train_on_all(data: DataSet) -> DataSet:
+    """Adds the validation images to the training images, for a net whose recipe is settled already.
+
+    What stands where the validation images did are the same images under the name of the split that they are now of:
+    their error says that a training works, and nothing about new images.
+
+    Raises:
+        UserError: the validation images lie elsewhere than the training images.
+    """
+    train, val = data.train, data.val
+    if train.source != val.source or set(train.names) & set(val.names):
+        raise UserError(
+            f"{data.name} has validation images of its own, apart from its training images: --no-validation is for "
+            "those that were held out of the training images"
+        )
+    whole = replace(
+        train,
+        names=[*train.names, *val.names],
+        labels=np.concatenate([train.labels, val.labels]),
+        decoded=dict(train.decoded) | {len(train) + index: image for index, image in val.decoded.items()},
+    )
+    return replace(
+        data,
+        train=whole,
+        val=replace(val, split=train.split),
+        validation=NO_VALIDATION,
+        fingerprint=fingerprint(whole, data.test),
+    )
+
+
+def fingerprint(*splits: ImageSet | None) -> str:
+    """Hashes the names, labels and sizes of images; for those held in memory, their sum stands for the file size."""
+    digest = hashlib.sha256()
+    for images in filter(None, splits):
+        for index, name in enumerate(images.names):
+            held = images.decoded.get(index)
+            size = images.source.size(name) if held is None else int(held.sum(dtype=np.int64))
+            digest.update(_encoded(f"{images.split}\t{name}\t{images.labels[index]}\t{size}\n"))
+    return digest.hexdigest()
+
+
+def _encoded(text: str) -> bytes:
+    """Encodes text with a file's name in it, also where the name is no Unicode."""
+    return text.encode(errors="surrogateescape")
+
+
+def describe(data: DataSet) -> str:
+    """Says in one line what a data set holds."""
+    counts = ", ".join(f"{len(images):,} {split}" for split, images in data.splits.items())
+    smallest, largest = min(count_per_class(data.train)), max(count_per_class(data.train))
+    each = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
+    return f"{data.name}: {len(data.classes)} classes, {counts} images ({each} training images a class)"

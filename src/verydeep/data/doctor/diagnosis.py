@@ -1,0 +1,167 @@
+"""Examines a data set: all of its files, or quickly before a training."""
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from verydeep.data.dataset import DataSet
+from verydeep.data.doctor.duplicates import duplicate_findings
+from verydeep.data.doctor.findings import Finding, named, worst_first
+from verydeep.data.doctor.rules import (
+    class_set_findings,
+    file_findings,
+    imbalance_findings,
+    odd_names,
+    structure_findings,
+)
+from verydeep.data.doctor.scan import FileFacts, read_header, scan
+from verydeep.data.folder import UNLABELLED, list_folder
+from verydeep.data.image_set import ImageSet
+from verydeep.data.open import open_data
+from verydeep.data.sources import read_ahead
+from verydeep.errors import UserError
+from verydeep.images.decode import open_image
+from verydeep.progress import Progress, ignore_progress
+
+MOST_HEADERS = 10_000
+"""Files whose heads the short form reads at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What the doctor found in a data set.
+
+    Attributes:
+        data: the folder or name that was looked at.
+        splits: number of images of each split.
+        classes: names of the classes.
+        findings: the worst first.
+    """
+
+    data: str
+    splits: Mapping[str, int]
+    classes: Sequence[str]
+    findings: Sequence[Finding]
+
+    @property
+    def num_images(self) -> int:
+        """Images of all splits."""
+        return sum(self.splits.values())
+
+    @property
+    def is_fatal(self) -> bool:
+        """Whether something keeps a training from beginning, or makes its errors mean nothing."""
+        return any(finding.severity == "fatal" for finding in self.findings)
+
+    def as_record(self) -> dict[str, Any]:
+        """The diagnosis, for JSON."""
+        return {
+            "data": self.data,
+            "num_images": self.num_images,
+            "splits": dict(self.splits),
+            "classes": list(self.classes),
+            "findings": [finding.as_record() for finding in self.findings],
+        }
+
+
+def examine(data: str | Path, progress: Progress = ignore_progress) -> Diagnosis:
+    """Looks at every file of a data set and says what is wrong with it.
+
+    A folder is listed leniently: what ``open_data`` would refuse is found and said, and the rest is looked at all the
+    same.
+
+    Args:
+        data: a folder, or a built-in name.
+        progress: receives the number done and their total.
+
+    Raises:
+        UserError: there is no such data set, or no image in it.
+    """
+    with warnings.catch_warnings():  # of Pillow, about large files and odd tags: what matters becomes a finding
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        root = Path(data)
+        if root.is_dir():
+            return _examine_folder(root, str(data), progress)
+        opened = open_data(data)
+        return _diagnosis(str(data), opened.splits, examine_quickly(opened))
+
+
+def _examine_folder(root: Path, data: str, progress: Progress) -> Diagnosis:
+    listing = list_folder(root)
+    if not listing.classes and not listing.loose:
+        raise UserError(f"no images in {root}: give a folder of class folders")
+    sets = listing.image_sets()
+    own = [split for split in sets if not listing.has_split_folders or split not in listing.folders]
+    facts = scan(root, [name for images in sets.values() for name in images.names], progress)
+    findings = [
+        *structure_findings(listing),
+        *class_set_findings(sets, own, listing.folder_names),
+        *file_findings(facts),
+        *duplicate_findings(sets, facts, own, progress),
+        *imbalance_findings(sets.get("train")),
+    ]
+    if UNLABELLED not in sets and not any(finding.severity == "fatal" for finding in findings):
+        findings += _refusal(root)
+    return _diagnosis(data, sets, findings)
+
+
+def _refusal(root: Path) -> list[Finding]:
+    """Asks ``open_data`` as the last authority on whether a folder can be trained on."""
+    try:
+        open_data(root)
+    except UserError as error:
+        message, _, remedy = str(error).rpartition(": ")
+        return [Finding("refused", "fatal", message or remedy, remedy)]
+    return []
+
+
+def _diagnosis(data: str, sets: Mapping[str, ImageSet], findings: Sequence[Finding]) -> Diagnosis:
+    first = next(iter(sets.values()))
+    return Diagnosis(
+        data=data,
+        splits={split: len(images) for split, images in sets.items()},
+        classes=() if first.split == UNLABELLED else first.classes,
+        findings=worst_first(findings),
+    )
+
+
+def examine_quickly(data: DataSet) -> list[Finding]:
+    """Says what can be known of an opened data set without decoding its images: the short form, before a training.
+
+    Args:
+        data: the data set.
+
+    Returns:
+        The worst first, of: classes that a split lacks, class folders that look like none, imbalance, and what the
+        heads of up to 10,000 files of train say.
+    """
+    sets = data.splits
+    findings = class_set_findings(sets, list(sets), dict.fromkeys(sets, ""))
+    if odd := odd_names(data.classes):
+        message = f"{named([f'{name}/' for name in odd])} among the classes, but named like no class"
+        findings.append(Finding("no-class-folder", "warning", message, "move or remove it unless it is one", odd))
+    findings += imbalance_findings(data.train)
+    findings += file_findings(_headers(data.train))
+    return worst_first(findings)
+
+
+def _headers(images: ImageSet) -> dict[str, FileFacts]:
+    """Reads the heads of files, spread evenly over a large set; none of images in memory or behind a network."""
+    is_cheap = not images.decoded and images.source.parallel_reads == 1
+    chosen = range(0, len(images), -(-len(images) // MOST_HEADERS)) if is_cheap else []
+
+    def read(index: int) -> FileFacts | None:
+        try:
+            with open_image(io.BytesIO(images.source.read(images.names[index]))) as image:
+                return FileFacts(size=0, **read_header(image))
+        except Exception:  # damaged: the training looks at every file itself, and says so
+            return None
+
+    found = zip(chosen, read_ahead(read, chosen), strict=True)
+    return {images.names[index]: facts for index, facts in found if facts is not None}

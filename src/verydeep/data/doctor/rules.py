@@ -1,0 +1,295 @@
+"""Rules of the doctor: the folders of a data set, the classes of its splits, single files, imbalance."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from statistics import median
+
+from verydeep.data.doctor.findings import Finding, Severity, counted, named
+from verydeep.data.doctor.scan import FileFacts
+from verydeep.data.folder import FolderListing
+from verydeep.data.image_set import ImageSet, count_per_class
+
+SMALLEST_CROP = 32
+"""Side of the smallest crop of a net, pixels."""
+
+WORTH_A_NOTE, WORTH_A_WARNING = 3, 10
+"""How many times larger the largest class is than the smallest, from which on it is said."""
+
+_PARTS_OF_DATA_SETS = frozenset({
+    "jpegimages", "annotations", "imagesets", "segmentationclass", "segmentationobject", "images", "image", "imgs",
+    "img", "masks", "labels", "thumbnails", "bboxes", "bounding_boxes",
+})  # fmt: skip
+_NAMES_OF_SPLITS = frozenset({
+    "train", "training", "train_set", "trainset", "val", "valid", "validation", "validation_set", "dev", "test",
+    "testing", "test_set", "testset", "eval", "evaluation", "holdout",
+})  # fmt: skip
+
+_TINY_SHARE = 8  # a side this many times shorter than the usual one is odd in a set of larger pictures
+_HUGE_SHARE, _HUGE_PIXELS = 32, 1_000_000  # as many times the usual pixels, and slow to decode
+_ALWAYS_HUGE_PIXELS = 50_000_000
+
+
+def structure_findings(listing: FolderListing) -> list[Finding]:
+    """Says what keeps a folder from being a data set, and what in it is passed over."""
+    if not listing.classes:
+        return [_no_classes(listing), *_passed_over(listing, ["unread-format"])]
+    return [
+        *_split_folders(listing),
+        *_no_class_folders(listing),
+        *_too_few_classes(listing),
+        *_passed_over(listing, ["outside-classes", "unread-format"]),
+    ]
+
+
+def _no_classes(listing: FolderListing) -> Finding:
+    if listing.has_split_folders:
+        message = "the folders of the splits hold no class folders"
+        return Finding(
+            "no-classes", "fatal", message, "put the images of each class into a folder of its name, in each split"
+        )
+    return Finding(
+        "no-classes",
+        "note",
+        f"a folder of {counted(len(listing.loose), 'image')} without class folders",
+        "give it to predict; to train or evaluate, put the images of each class into a folder of its name",
+    )
+
+
+def _split_folders(listing: FolderListing) -> list[Finding]:
+    findings = []
+    for split, folders in listing.folders.items():
+        if len(folders) > 1:
+            names = [folder.name for folder in folders]
+            both = " and ".join(f"{name}/" for name in names)
+            message = f"{both} both mean the split {split}"
+            findings.append(Finding("split-folders", "fatal", message, "keep one of them", names))
+    if "train" not in listing.folders:
+        names = [folder.name for folders in listing.folders.values() for folder in folders]
+        message = f"there is {', '.join(f'{name}/' for name in names)} but no train/"
+        findings.append(Finding("split-folders", "fatal", message, "add train/: the classes come from it", names))
+    ignored = [name for name in listing.beside if name.casefold() in _NAMES_OF_SPLITS]
+    if ignored:
+        message = f"{named([f'{name}/' for name in ignored])} beside train/ is passed over"
+        remedy = "rename it to train/, val/ or test/, or move it elsewhere"
+        findings.append(Finding("split-folders", "warning", message, remedy, ignored))
+    return findings
+
+
+def _no_class_folders(listing: FolderListing) -> list[Finding]:
+    """Finds folders in the place of classes that have no images, or a name that no class would have."""
+    empty = {name for classes in listing.images.values() for name in classes} - set(listing.classes)
+    splits = {name for name in listing.classes if name.casefold() in _NAMES_OF_SPLITS}
+    odd = empty | set(odd_names(listing.classes))
+    if not odd:
+        return []
+    remedy = "make a folder for each class, with its images in it, and move or remove these"
+    if splits - empty:
+        remedy = "name the folders of the splits train/, val/ and test/, or give the folder of one split alone"
+    voc = {name.casefold() for name in odd} >= {"jpegimages", "annotations"}
+    return [
+        Finding(
+            "no-class-folder",
+            "fatal" if empty or splits or len(_real_classes(listing)) < 2 else "warning",
+            f"{named([f'{name}/' for name in sorted(odd)])} {'look' if len(odd) > 1 else 'looks'} like no class"
+            + (": these are the folders of a set of boxes (Pascal VOC)" if voc else "")
+            + (f"; without images: {named(sorted(empty))}" if empty and not voc else ""),
+            remedy,
+            [
+                folder.joinpath(name).relative_to(listing.root).as_posix()
+                for split, folders in listing.folders.items()
+                for folder in folders
+                for name in sorted(odd)
+                if name in listing.images[split] and (folder / name).is_dir()
+            ],
+        )
+    ]
+
+
+def odd_names(classes: Sequence[str]) -> list[str]:
+    """Picks the names that no class would have, but a split or a part of a data set."""
+    return [name for name in classes if name.casefold() in _PARTS_OF_DATA_SETS | _NAMES_OF_SPLITS]
+
+
+def _real_classes(listing: FolderListing) -> list[str]:
+    return [name for name in listing.classes if name not in odd_names(listing.classes)]
+
+
+def _too_few_classes(listing: FolderListing) -> list[Finding]:
+    if len(listing.classes) > 1 or not _real_classes(listing):
+        return []
+    (name,) = listing.classes
+    message = f"there is one class folder, {name}/: a classifier needs at least two"
+    has_folders = not listing.has_split_folders and any((listing.root / name).glob("*/"))
+    remedy = f"give {listing.root / name} if its folders are the classes" if has_folders else "add another class folder"
+    return [Finding("too-few-classes", "fatal", message, remedy, [name])]
+
+
+def _passed_over(listing: FolderListing, kinds: Sequence[str]) -> list[Finding]:
+    rules = {
+        "outside-classes": (
+            listing.loose,
+            f"{counted(len(listing.loose), 'image')} outside the class folders: passed over",
+            "move them into the folders of their classes, or elsewhere",
+        ),
+        "unread-format": (
+            listing.unread,
+            f"{counted(len(listing.unread), 'file')} of a format that is not read: passed over",
+            "convert them to JPEG or PNG",
+        ),
+    }
+    return [
+        Finding(kind, "warning", message, remedy, files)
+        for kind, (files, message, remedy) in rules.items()
+        if kind in kinds and files
+    ]
+
+
+def class_set_findings(sets: Mapping[str, ImageSet], own: Collection[str], folders: Mapping[str, str]) -> list[Finding]:
+    """Compares the classes of the other splits with those of train.
+
+    Args:
+        sets: the images of each split.
+        own: the splits that are held out by their names; there a class may only be too small.
+        folders: what the folder of each split is called; empty for the root.
+    """
+    if "train" not in sets:
+        return []
+    present = {
+        split: {name for name, count in zip(images.classes, count_per_class(images), strict=True) if count}
+        for split, images in sets.items()
+    }
+    findings = []
+    for split, images in sets.items():
+        missing = [name for name in images.classes if name in present["train"] - present[split]]
+        extra = [name for name in images.classes if name in present[split] - present["train"]]
+        if split in own and missing:
+            message = f"too few images to set one aside for {split}: {named(missing)}"
+            files = [f"{folders['train']}/{name}".removeprefix("/") for name in missing]
+            findings.append(Finding("class-sets", "warning", message, "add images to these classes", files))
+        elif missing or extra:
+            findings.append(_class_set_finding(folders["train"], folders[split], missing, extra))
+    return findings
+
+
+def _class_set_finding(train: str, other: str, missing: list[str], extra: list[str]) -> Finding:
+    lacks = f"{other}/ lacks {named(missing)}" if missing else ""
+    has = f"{other}/ has {named(extra)}, which {train}/ has not" if extra else ""
+    spelling = {name.casefold() for name in missing} & {name.casefold() for name in extra}
+    return Finding(
+        "class-sets",
+        "fatal",
+        "the classes differ between the splits: " + "; ".join(filter(None, (lacks, has))),
+        "write a class in the same way in both"
+        if spelling
+        else "give both splits the same class folders, each with images",
+        [f"{other}/{name}" for name in (*missing, *extra)],
+        {"missing": missing, "extra": extra},
+    )
+
+
+def imbalance_findings(images: ImageSet | None) -> list[Finding]:
+    """Says when the largest class of a training split has several times as many images as the smallest.
+
+    The finding gives the weight of each class that makes all classes count alike: n / (k x its images).
+    """
+    if images is None:
+        return []
+    counts = {name: count for name, count in zip(images.classes, count_per_class(images), strict=True) if count}
+    if len(counts) < 2 or max(counts.values()) < WORTH_A_NOTE * min(counts.values()):
+        return []
+    largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    ratio = counts[largest] / counts[smallest]
+    weights = {name: round(len(images) / (len(counts) * count), 4) for name, count in counts.items()}
+    return [
+        Finding(
+            "imbalance",
+            "warning" if ratio >= WORTH_A_WARNING else "note",
+            f"{largest} has {counts[largest]:,} training images and {smallest} {counts[smallest]:,}: "
+            f"{ratio:.1f} times as many",
+            "train with --set balance=loss (weights in the loss) or --set balance=sampling",
+            details={"ratio": round(ratio, 3), "class_counts": counts, "class_weights": weights},
+        )
+    ]
+
+
+def file_findings(facts: Mapping[str, FileFacts]) -> list[Finding]:
+    """Says what is odd about single files, by path."""
+    whole = [fact for fact in facts.values() if fact.width and not fact.damage]
+    side = median([fact.shorter_side for fact in whole]) if whole else 0
+    pixels = median([fact.width * fact.height for fact in whole]) if whole else 0
+    findings = []
+    damaged = {name: fact.damage for name, fact in facts.items() if fact.damage and not fact.too_large}
+    if damaged:
+        message = f"{counted(len(damaged), 'file')} cannot be decoded; the first: {next(iter(damaged.values()))}"
+        remedy = "mend or remove them, or train with --damaged skip"
+        findings.append(Finding("damaged", "fatal", message, remedy, list(damaged), {"reasons": damaged}))
+    refused = [name for name, fact in facts.items() if fact.too_large]
+    if refused:
+        message = f"{counted(len(refused), 'file')} with more pixels than are decoded for safety"
+        findings.append(Finding("huge", "fatal", message, "shrink them", refused))
+    for kind, severity, applies, message, remedy in _file_rules(side, pixels):
+        files = [name for name, fact in facts.items() if not fact.damage and applies(fact)]
+        if files:
+            findings.append(Finding(kind, severity, f"{counted(len(files), 'file')} {message}", remedy, files))
+    return findings
+
+
+FileRule = tuple[str, Severity, Callable[[FileFacts], bool], str, str]
+"""Kind, severity, to which files it applies, what is said of them, remedy."""
+
+
+def _file_rules(side: float, pixels: float) -> list[FileRule]:
+    """Makes the rules for files that can be decoded, in a set with a usual shorter side and number of pixels."""
+    return [
+        (
+            "tiny",
+            "warning",
+            lambda fact: _is_tiny(fact.shorter_side, side),
+            f"far smaller than the others ({side:g} pixels at the shorter side as a rule)",
+            "remove them, or find them in a larger size: they are blown up to the training scale",
+        ),
+        (
+            "huge",
+            "note",
+            lambda fact: _is_huge(fact.width * fact.height, pixels),
+            f"far larger than the others ({pixels / 1e6:.2g} megapixels as a rule): slow to decode in each epoch",
+            "shrink them once",
+        ),
+        (
+            "cmyk",
+            "warning",
+            lambda fact: fact.mode == "CMYK",
+            "in the colours of print (CMYK), turned to RGB without their colour profile",
+            "convert them to RGB with a program that knows the profile",
+        ),
+        (
+            "16-bit",
+            "warning",
+            lambda fact: fact.sixteen_bits,
+            "with 16 bits a channel, scaled down by 257: with fewer bits in use they come out dark",
+            "convert them to 8 bits with the range you mean",
+        ),
+        (
+            "grey",
+            "note",
+            lambda fact: fact.mode in ("1", "L", "LA", "La") and not fact.sixteen_bits,
+            "stored in grey, read as RGB with three equal channels",
+            "nothing, unless one class has more of them than the others",
+        ),
+        (
+            "exif-rotated",
+            "note",
+            lambda fact: fact.orientation != 1,
+            "to be turned or mirrored as EXIF says; read upright here, other programs may not",
+            "nothing, or turn their pixels once",
+        ),
+    ]
+
+
+def _is_tiny(shorter_side: int, usual: float) -> bool:
+    """Whether a picture is far smaller than the others: below a crop and half of the usual side, or an eighth of it."""
+    return (shorter_side < SMALLEST_CROP and shorter_side <= usual / 2) or shorter_side < usual / _TINY_SHARE
+
+
+def _is_huge(pixels: int, usual: float) -> bool:
+    """Whether a picture is far larger than the others, or 50 megapixels."""
+    return pixels >= _ALWAYS_HUGE_PIXELS or (pixels >= _HUGE_PIXELS and pixels >= _HUGE_SHARE * usual)

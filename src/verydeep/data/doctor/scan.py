@@ -1,0 +1,122 @@
+"""Facts about image files: size, mode, hashes, damage."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from verydeep.data.sources import read_ahead
+from verydeep.errors import UserError
+from verydeep.images.decode import open_image, read_image, to_rgb
+from verydeep.progress import Progress, ignore_progress
+
+_ORIENTATION = 0x0112  # of EXIF
+_SIXTEEN_BITS = ("I;16", "L;16", "LA;16", "RGB;16", "RGBA;16", "RGBX;16")
+_FLAT = 2  # grey levels between the darkest and the brightest pixel of a picture that shows nothing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileFacts:
+    """What there is to know about one image file.
+
+    Attributes:
+        size: of the file, bytes.
+        digest: SHA-256 of its content; empty where it cannot be read.
+        width: pixels, as stored; 0 where the file is damaged before they are known.
+        height: pixels, as stored.
+        mode: Pillow's name for the pixels.
+        sixteen_bits: whether a channel has 16 bits.
+        orientation: EXIF's, 1 for upright.
+        perceptual_hash: of the upright picture, 256 bits in hexadecimal; empty where it shows nothing or is damaged.
+        damage: why it cannot be decoded; empty where it can.
+        too_large: whether Pillow refuses it for its number of pixels.
+    """
+
+    size: int
+    digest: str = ""
+    width: int = 0
+    height: int = 0
+    mode: str = ""
+    sixteen_bits: bool = False
+    orientation: int = 1
+    perceptual_hash: str = ""
+    damage: str = ""
+    too_large: bool = False
+
+    @property
+    def shorter_side(self) -> int:
+        return min(self.width, self.height)
+
+
+def scan(root: Path, names: Sequence[str], progress: Progress = ignore_progress) -> dict[str, FileFacts]:
+    """Looks at files of a folder by their names relative to it, in as many threads as there are cores."""
+    facts: dict[str, FileFacts] = {}
+    found = read_ahead(lambda index: scan_file(root / names[index]), range(len(names)))
+    for name, of_file in zip(names, found, strict=True):
+        facts[name] = of_file
+        progress("looking at the images", len(facts), len(names))
+    return facts
+
+
+def scan_file(file: Path) -> FileFacts:
+    """Decodes an image file and says what there is to know about it; never raises for a damaged one."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        return FileFacts(size=0, damage=error.strerror or str(error))
+    facts: dict[str, Any] = {"size": len(content), "digest": hashlib.sha256(content).hexdigest()}
+    try:
+        with open_image(io.BytesIO(content)) as image:
+            facts |= read_header(image)
+            return FileFacts(**facts, perceptual_hash=_perceptual_hash(image))
+    except MemoryError:
+        raise
+    except Image.DecompressionBombError as error:
+        return FileFacts(**facts, damage=str(error), too_large=True)
+    except Exception as error:  # decoders of damaged files raise whatever they run into
+        return FileFacts(**facts, damage=_damage(file, error))
+
+
+def read_header(image: Image.Image) -> dict[str, Any]:
+    """Reads the head of an open file, before its pixels are decoded, into fields of ``FileFacts``."""
+    # an open file's image has the list of its tiles; Pillow's types know it of the subclass only
+    raw = image.tile[0].args if image.tile else ""  # type: ignore[attr-defined]
+    raw_mode = raw if isinstance(raw, str) else str(raw[0]) if raw else ""
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    return {
+        "width": image.width,
+        "height": image.height,
+        "mode": image.mode,
+        "sixteen_bits": image.mode.startswith("I;16") or raw_mode.startswith(_SIXTEEN_BITS),
+        "orientation": orientation if orientation in range(1, 9) else 1,
+    }
+
+
+def _damage(file: Path, error: Exception) -> str:
+    """Says why a file cannot be read, in the words of the training that would stop at it."""
+    try:
+        read_image(file)
+    except UserError as refusal:
+        return str(refusal).partition(" cannot be read as an image: ")[2] or str(refusal)
+    return str(error) or type(error).__name__
+
+
+def _perceptual_hash(image: Image.Image) -> str:
+    """Says of the 16 x 16 lowest spatial frequencies, rows first, whether each is above their median.
+
+    Choice: JPEG is decoded at the smallest eighth of its size that leaves 96 pixels a side.
+    """
+    import imagehash
+
+    image.draft(None, (96, 96))
+    image.load()
+    grey = to_rgb(ImageOps.exif_transpose(image)).convert("L")
+    darkest, brightest = grey.getextrema()
+    if brightest - darkest < _FLAT:  # type: ignore[operator]  # a grey image has one pair of numbers
+        return ""
+    return np.packbits(imagehash.phash(grey, hash_size=16, highfreq_factor=2).hash).tobytes().hex()

@@ -1,0 +1,1 @@
+"""WebDataset shards: tar files of which any image can be read without the others."""

@@ -1,0 +1,97 @@
+"""Where the encoded images of a data set are read from: a folder, or arrays in memory."""
+
+import io
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
+
+from jaxtyping import UInt8
+from numpy import ndarray
+from PIL import Image
+
+from verydeep.images.decode import read_file
+
+_T = TypeVar("_T")
+
+
+@runtime_checkable  # the tests check the types of arguments
+class ImageSource(Protocol):
+    """Gives the encoded images of a data set by their names. It can be sent to another process."""
+
+    @property
+    def parallel_reads(self) -> int:
+        """Reads to make at the same time: 1 where a read does not wait, more where it waits for a network."""
+
+    def read(self, name: str) -> bytes:
+        """Reads the bytes of an image as they were stored; raises UserError where they cannot be had."""
+
+    def size(self, name: str) -> int:
+        """Number of bytes of an image."""
+
+    def where(self, name: str) -> str:
+        """What a person calls the file of an image."""
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Image files in a folder, by their names relative to it."""
+
+    root: Path
+    parallel_reads: int = field(default=1, init=False)
+
+    def read(self, name: str) -> bytes:
+        return read_file(self.root / name)
+
+    def size(self, name: str) -> int:
+        return (self.root / name).stat().st_size
+
+    def where(self, name: str) -> str:
+        return str(self.root / name)
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """Images in memory that have no files, RGB, by name; their bytes are those of a PNG, which loses nothing."""
+
+    title: str
+    arrays: Mapping[str, UInt8[ndarray, "h w 3"]] = field(repr=False)
+    parallel_reads: int = field(default=1, init=False)
+
+    def read(self, name: str) -> bytes:
+        encoded = io.BytesIO()
+        Image.fromarray(self.arrays[name]).save(encoded, "PNG")
+        return encoded.getvalue()
+
+    def size(self, name: str) -> int:
+        return len(self.read(name))
+
+    def where(self, name: str) -> str:
+        return f"{self.title}/{name}"
+
+
+def read_ahead(read: Callable[[int], _T], indices: Iterable[int], parallel_reads: int = 1) -> Iterator[_T]:
+    """Reads in threads, a little ahead of the consumer, in order.
+
+    Args:
+        read: reads one of them.
+        indices: which, in order.
+        parallel_reads: threads at least; there are never fewer than cores.
+    """
+    cores = os.cpu_count() or 1
+    threads = max(cores, parallel_reads)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[_T]] = deque()
+        try:
+            for index in indices:
+                waiting.append(pool.submit(read, index))
+                if len(waiting) > max(8 * cores, 2 * threads):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,74 @@
+"""What is random about a training image: scale jitter, crop, mirror, colour shift."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+from numpy.random import Generator
+
+from verydeep.errors import UserError
+from verydeep.images.geometry import rescaled_size, size_of, too_long
+from verydeep.images.resample import resample
+from verydeep.paper import constants
+
+
+def principal_shifts(covariance: Float[ndarray, "3 3"]) -> Float[ndarray, "3 3"]:
+    """Computes how far one unit of the random factors shifts the colours.
+
+    Choice: the covariance is that of pixels divided by 255 and the shift is multiplied by 255, a few grey levels a
+    channel on photographs. On pixels in 0..255 the formula would shift by hundreds of levels.
+
+    Args:
+        covariance: of RGB in 0..255.
+
+    Returns:
+        A matrix; multiplied with three normal numbers it is the shift of R, G and B, in grey levels.
+
+    Paper: section 3.1, after Krizhevsky et al. (2012).
+    """
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance / 255.0**2)
+    shifts: ndarray = eigenvectors * (np.maximum(eigenvalues, 0) * constants.COLOUR_SHIFT_STD * 255)
+    return shifts
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingView:
+    """Makes the training crop of an image.
+
+    Attributes:
+        crop: side of the crop, pixels.
+        train_scale: smallest and largest training scale S, pixels; S is drawn uniformly from the integers between.
+        mirror: mirror half of the crops.
+        colour_shift: matrix of principal_shifts, or None for no shift.
+
+    Paper: section 3.1.
+    """
+
+    crop: int
+    train_scale: tuple[int, int]
+    mirror: bool
+    colour_shift: Float[ndarray, "3 3"] | None = None
+
+    def __call__(self, pixels: UInt8[ndarray, "h w 3"], generator: Generator) -> UInt8[ndarray, "c c 3"]:
+        """Draws a scale, a position, a mirroring and a colour shift.
+
+        Args:
+            pixels: RGB of an image of any size.
+            generator: where the random numbers come from.
+
+        Raises:
+            UserError: the image is too long to be rescaled.
+        """
+        low, high = self.train_scale
+        scale = low if low == high else int(generator.integers(low, high + 1))
+        if reason := too_long(size_of(pixels), scale):
+            raise UserError(f"an image of {reason}: crop it")
+        width, height = rescaled_size(size_of(pixels), scale)
+        left = int(generator.integers(width - self.crop + 1))
+        top = int(generator.integers(height - self.crop + 1))
+        mirrored = self.mirror and generator.random() < 0.5
+        shift = None
+        if self.colour_shift is not None:
+            shift = np.rint(self.colour_shift @ generator.standard_normal(3)).astype(np.int32)
+        return resample(pixels, (width, height), (left, top, self.crop, self.crop), mirrored=mirrored, shift=shift)

@@ -1,0 +1,240 @@
+"""Pages as one HTML file each that loads nothing: a test, with its training where that is known, and the tables."""
+
+import functools
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from numpy import ndarray
+
+from verydeep.files import atomic_write
+from verydeep.machine import now
+from verydeep.report import plots
+from verydeep.report.heatmap import colour_table
+from verydeep.report.worst import WorstError
+
+REPORT_FILE = "report.html"
+"""Name of the report in a run folder."""
+
+MOST_CLASSES = 30
+"""Classes shown of data sets with more."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A number that stands out, with what it is above it and more of it below."""
+
+    what: str
+    number: str
+    below: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page.
+
+    Attributes:
+        heading: of the part.
+        kind: a macro of ``sections.html``.
+        data: for the macro; a section without is left out.
+    """
+
+    heading: str
+    kind: str
+    data: Any
+
+    @property
+    def anchor(self) -> str:
+        """Where a link goes."""
+        return re.sub("[^a-z0-9]+", "-", self.heading.lower())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What stands on a page: its title, numbers, a few sentences, its parts and the meaning of its figures."""
+
+    title: str
+    cards: Sequence[Card]
+    remarks: Sequence[str]
+    sections: Sequence[Section]
+    footer: str
+
+
+def write_page(file: Path, page: Page) -> Path:
+    """Writes a page, whole or not at all, and gives its file."""
+    with atomic_write(file) as temporary:
+        temporary.write_text(page_text(page), encoding="utf-8")
+    return file
+
+
+def page_text(page: Page) -> str:
+    """Writes a page as one HTML document that loads nothing."""
+    kept = [section for section in page.sections if section.data]
+    return _templates().get_template("page.html").render(page=page, sections=kept, now=now())
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("verydeep.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    stops = ", ".join(f"rgb({r} {g} {b})" for r, g, b in colour_table()[::51].tolist())
+    templates.globals.update(colours=stops, error_bar=lambda *given: Markup(plots.error_bar(*given)))
+    templates.filters.update(percent=percent, sentence=sentence, shown=shown)
+    return templates
+
+
+def percent(fraction: float) -> str:
+    """A fraction as a person reads it."""
+    return f"{100 * fraction:.2f}%"
+
+
+def sentence(text: str) -> str:
+    """A line of text as a sentence of a page."""
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def shown(value: object) -> str:
+    """A value as a person reads it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {shown(inner)}" for key, inner in value.items())
+    if isinstance(value, Iterable):
+        return ", ".join(map(shown, value))
+    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else json.dumps(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Errors:
+    """The errors of one test, class by class and image by image.
+
+    Attributes:
+        classes: those that have images, the worst first: ``index``, ``name``, ``num_images``, ``error`` (a fraction),
+            its 95% ``interval``, the class most often ``taken_for`` and how many ``times``.
+        counts: what the images of the worst ``MOST_CLASSES`` classes, by index, are taken for; a last column for all
+            other classes.
+        worst: pictures.
+        remark: which test, where the page is of several.
+    """
+
+    classes: Sequence[Mapping[str, Any]]
+    counts: ndarray = field(repr=False)
+    worst: Sequence[WorstError] = ()
+    remark: str = ""
+
+    @property
+    def sections(self) -> list[Section]:
+        """Three parts of a page."""
+        some = self.classes[:MOST_CLASSES]
+        number, many = len(some), len(self.classes)
+        which = "All classes" if number == many else f"The worst {number} of {many:,} classes"
+        highest = max(row["interval"][1] for row in some)
+        names = [row["name"] for row in sorted(some, key=lambda row: row["index"])]
+        columns = [*names, "any other class"] if self.counts[:, -1].any() else names
+        drawing = plots.confusion(names, columns, self.counts[:, : len(columns)])
+        matrix = {"which": which, "drawing": Markup(drawing), "remark": self.remark}
+        rows = {"which": which, "rows": some, "highest": highest, "remark": self.remark}
+        return [
+            Section("Errors by class", "classes", rows),
+            Section("Confusion matrix", "matrix", matrix),
+            Section("The worst errors", "pictures", self.worst and {"worst": self.worst, "remark": self.remark}),
+        ]
+
+
+def page_of_test(
+    title: str,
+    record: Mapping[str, Any],
+    intervals: Mapping[str, tuple[float, float]],
+    num_classes: int,
+    errors: Errors,
+    *,
+    selected_on: str | None,
+    log: Sequence[Mapping[str, Any]] = (),
+    commands: Sequence[str] = (),
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Page:
+    """Lays out the page of a test.
+
+    Args:
+        title: which net on which data.
+        record: of the test, with the keys of ``verydeep evaluate --json``.
+        intervals: of ``top1_error`` and ``top5_error``.
+        num_classes: of the data.
+        errors: of the test.
+        selected_on: the split that the weights were selected on.
+        log: lines of the log of the training; empty where there is none.
+        commands: that give it again.
+        facts: tables of names and values, by their titles.
+    """
+    split, skipped = record["split"], len(record["skipped"])
+    cards = [
+        Card(
+            f"top-{name[3]} error",
+            percent(record[name]),
+            f"95% interval {100 * low:.2f} to {percent(high)}",
+        )
+        for name, (low, high) in intervals.items()
+    ]
+    scales = ", ".join(map(str, record["test_scales"]))
+    cards.append(Card(f"{split} images", f"{record['num_images']:,}", f"of {num_classes:,} classes"))
+    cards.append(Card("protocol", record["protocol"], f"test scale Q {scales} pixels; {record['seconds']:.1f} seconds"))
+    selected = "" if split == "test" else " Nothing was selected on them."
+    if selected_on:
+        selected = f" The weights were selected on {selected_on} images"
+        selected += ": on new images expect a higher error." if selected_on == split else "."
+    meaning = {
+        "train": "The net learned from these images: the error on new ones is higher.",
+        "val": f"Measured on validation images, which the net did not learn from.{selected}",
+        "test": f"Measured on test images, which the net did not learn from.{selected}",
+    }
+    if skipped:
+        meaning[split] += f" {skipped:,} damaged image{'s were' if skipped > 1 else ' was'} left out."
+    return Page(
+        title=title,
+        cards=cards,
+        remarks=[meaning[split]],
+        sections=[
+            Section("Learning curves", "curves", log and _curves(log)),
+            Section("What the training ran into", "findings", _findings(log)),
+            *errors.sections,
+            Section("The commands", "commands", commands),
+            *(Section(heading, "facts", table) for heading, table in (facts or {}).items()),
+        ],
+        footer="Errors are shares of the images, in per cent; intervals hold the error on many more such images with "
+        "95% confidence (Wilson).",
+    )
+
+
+def _curves(log: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
+    measured = "validation" if log[0].get("split", "val") == "val" else "some of these images"
+    errors = {
+        "training": [100 * line["train_error"] for line in log],
+        f"{measured}, central crop": [100 * line["val_top1_error"] for line in log],
+    }
+    return {
+        "Top-1 error": Markup(plots.curves("Top-1 error", "%", errors)),
+        "Training loss": Markup(plots.curves("Training loss", "", {"loss": [line["loss"] for line in log]})),
+    }
+
+
+def _findings(log: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the convergence doctor found, each kind once, in its last words, with its epochs."""
+    epochs: dict[str, list[int]] = {}
+    last: dict[str, Mapping[str, str]] = {}
+    for line in log:
+        for finding in line.get("findings", ()):
+            epochs.setdefault(finding["kind"], []).append(line["epoch"])
+            last[finding["kind"]] = finding
+    return [{"finding": last[kind], "epochs": when} for kind, when in epochs.items()]

@@ -1,0 +1,161 @@
+"""Hands the report of a test its figures and pictures, joined with what the model knows of its training."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from verydeep.data.dataset import describe
+from verydeep.data.image_set import ImageSet
+from verydeep.data.open import open_data
+from verydeep.device import fp32_choice
+from verydeep.errors import UserError
+from verydeep.files import read_lines
+from verydeep.images.geometry import rescaled_size
+from verydeep.machine import environment
+from verydeep.nets.model_card import ModelCard
+from verydeep.nets.net import VeryDeep
+from verydeep.paper.constants import TOTAL_STRIDE
+from verydeep.report.heatmap import HeatMap
+from verydeep.report.pages import MOST_CLASSES, Errors, Page, page_of_test, write_page
+from verydeep.report.worst import worst_errors
+from verydeep.speed.backend import make_backend
+from verydeep.testing.classifier import ScoreMap, score_map_at
+from verydeep.testing.metrics import confusion_counts, errors_by_class, interval95
+from verydeep.testing.protocols import default_test_scale
+from verydeep.testing.result import Result
+from verydeep.training.run_folder import LOG_FILE
+from verydeep.weights.resolve import find_model_file, load, read_card
+
+_MOST_PIXELS = 4_000_000
+"""Pixels of a rescaled image at most, so that the maps of a page take seconds."""
+
+
+def errors_of(result: Result, images: ImageSet, net: VeryDeep | None, remark: str = "") -> Errors:
+    """Gathers the errors of a test for its page: class by class, and the worst as pictures.
+
+    Args:
+        result: of the test.
+        images: those tested, in the order of the result.
+        net: whose score maps are laid over the pictures.
+        remark: which test, where the page is of several.
+
+    Raises:
+        DamagedImageError: an image cannot be decoded any more.
+    """
+    assert len(images) == len(result.labels)
+    tested = result.posteriors, result.labels
+    classes = errors_by_class(*tested, result.classes)
+    indices = sorted(row.index for row in classes[:MOST_CLASSES])
+    return Errors(
+        classes=[vars(row) for row in classes],
+        counts=confusion_counts(*tested, indices),
+        worst=worst_errors(*tested, result.names, result.classes, images.read, None if net is None else _maps(net)),
+        remark=remark,
+    )
+
+
+def _maps(net: VeryDeep) -> Callable[[Image.Image, int], HeatMap | None]:
+    """Makes the maps of the worst errors.
+
+    Choice: Q is twice that of the test, so that the map has positions to tell apart, and smaller for long images.
+    """
+    backend = make_backend(net, fp32_choice(next(net.parameters()).device.type))
+    crop, wanted = net.geometry.crop, 2 * default_test_scale(net)
+
+    def make(image: Image.Image, index: int) -> HeatMap | None:
+        fitting = int(wanted * math.sqrt(_MOST_PIXELS / math.prod(rescaled_size(image.size, wanted))))
+        scale = max(min(wanted, fitting), crop)
+        if math.prod(rescaled_size(image.size, scale)) > 1.02 * _MOST_PIXELS:
+            return None
+        return heat_map(score_map_at(backend, np.asarray(image), scale), index)
+
+    return make
+
+
+def heat_map(map_: ScoreMap, index: int) -> HeatMap:
+    """Takes the map of one class."""
+    return HeatMap(map_.scores[index], map_.first, map_.size, TOTAL_STRIDE)
+
+
+def page_of_result(
+    title: str,
+    result: Result,
+    errors: Errors,
+    *,
+    selected_on: str | None,
+    log: Sequence[Mapping[str, Any]],
+    commands: Sequence[str],
+    facts: Mapping[str, Mapping[str, Any]],
+) -> Page:
+    """Lays out the page of a test."""
+    record, count = result.as_record(), len(result.labels)
+    intervals = {
+        name: interval95(record[name], count) for name in ("top1_error", "top5_error") if record[name] is not None
+    }
+    return page_of_test(
+        title,
+        record,
+        intervals,
+        len(result.classes),
+        errors,
+        selected_on=selected_on,
+        log=log,
+        commands=commands,
+        facts=facts,
+    )
+
+
+def write_evaluation_report(file: Path, result: Result, model: str, data: str, command: str) -> Path:
+    """Writes the report of a test.
+
+    Args:
+        file: where.
+        result: of the test.
+        model: the model file or run folder that was tested.
+        data: what it was tested on.
+        command: that gave the result.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    opened, net, card = open_data(data), load(model), read_card(model)
+    images = opened.split(result.split).without(result.skipped)
+    page = page_of_result(
+        f"{net.geometry.title} on {opened.name}",
+        result,
+        errors_of(result, images, net),
+        selected_on=result.selected_on,
+        log=_log(model),
+        commands=[command],
+        facts={
+            "The data": {
+                "contents": describe(opened),
+                "validation": opened.validation,
+                "fingerprint": opened.fingerprint,
+            },
+            "The net": _net_facts(card, model),
+            "The recipe it was trained by": card.recipe or {},
+            "How it was computed": environment(),
+        },
+    )
+    try:
+        return write_page(file, page)
+    except OSError as error:
+        raise UserError(f"--report {file} cannot be written: {error.strerror or error}") from error
+
+
+def _net_facts(card: ModelCard, model: str) -> dict[str, Any]:
+    names = ("architecture", "batch_norm", "crop", "width", "train_scale", "mirror", "epochs", "licence", "source")
+    facts = {"model": model} | {name: getattr(card, name) for name in names}
+    trained_on = {"trained on": f"{card.data.num_train:,} images of {card.data.name}"} if card.data else {}
+    return {name: value for name, value in facts.items() if value is not None} | trained_on
+
+
+def _log(model: str) -> Sequence[dict[str, Any]]:
+    """The log of the training, where the model lies in its run folder."""
+    file = find_model_file(model).parent / LOG_FILE
+    return read_lines(file) if file.is_file() else []

@@ -1,0 +1,230 @@
+"""Nets, images and protocols become error rates."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from numpy import ndarray
+
+from verydeep.data.dataset import DataSet
+from verydeep.data.folder import class_folders, image_files
+from verydeep.data.image_set import ImageSet
+from verydeep.data.open import open_data
+from verydeep.device import Compute, find_device, fp32_choice
+from verydeep.errors import UserError
+from verydeep.images.decode import DAMAGED_REMEDY, DamagedImageError, is_image_file
+from verydeep.nets.net import VeryDeep
+from verydeep.paper.constants import TOTAL_STRIDE
+from verydeep.progress import Progress, ignore_progress
+from verydeep.speed.backend import make_backend
+from verydeep.testing.measure import MeanPosterior, Measured, measure
+from verydeep.testing.protocols import Protocol, ProtocolAt, at_scales, find_protocol
+from verydeep.testing.result import (
+    LabelledImages,
+    Member,
+    Result,
+    check_alike,
+    fuse,
+    is_saved_posteriors,
+    load_posteriors,
+)
+from verydeep.weights.resolve import load, read_card
+
+Model = VeryDeep | str | Path
+"""A net, a model file, a run folder or a file of saved posteriors."""
+
+Note = Callable[[str], None]
+"""Called with a line worth reading."""
+
+
+def evaluate(
+    model: Model | Sequence[Model],
+    data: str | Path | DataSet | ImageSet | None = None,
+    *,
+    protocol: str = "single",
+    test_scales: Sequence[int] | None = None,
+    split: str | None = None,
+    device: str | None = None,
+    skip_damaged: bool = False,
+    progress: Progress = ignore_progress,
+    note: Note | None = None,
+) -> Result:
+    """Measures the error rates of a net by a protocol, or of several nets whose posteriors are averaged.
+
+    Args:
+        model: a net, a model file, a run folder or a file of saved posteriors; or several of these, which are fused.
+        data: a built-in name, a folder or shards; or a data set that is open, or its images. Files of saved posteriors
+            need none.
+        protocol: a name in ``PROTOCOLS``, such as ``multi-scale``.
+        test_scales: Q, pixels; by default what the protocol says for the net's training scale.
+        split: train, val or test; by default test where there is one, else val.
+        device: cpu, cuda or mps; by default the fastest there is.
+        skip_damaged: leave damaged images out and name them, instead of failing.
+        progress: told how far it is.
+        note: told what a reader of the errors should know.
+
+    Raises:
+        UserError: a model, the data or an image cannot be used; the classes are not the net's; or saved posteriors
+            are of other images.
+        UsageError: an unknown protocol or a scale below the crop.
+
+    Paper: section 3.2, section 4.
+    """
+    models = [model] if isinstance(model, VeryDeep | str | Path) else list(model)
+    results = evaluate_each(
+        models,
+        data,
+        [protocol],
+        test_scales=test_scales,
+        split=split,
+        device=device,
+        skip_damaged=skip_damaged,
+        progress=progress,
+        note=note,
+    )
+    return fuse([result for (result,) in results])
+
+
+def evaluate_each(
+    models: Sequence[Model],
+    data: str | Path | DataSet | ImageSet | None,
+    protocols: Sequence[str],
+    *,
+    test_scales: Sequence[int] | None = None,
+    split: str | None = None,
+    device: str | None = None,
+    skip_damaged: bool = False,
+    progress: Progress = ignore_progress,
+    note: Note | None = None,
+) -> list[list[Result]]:
+    """Measures the error rates of several nets on the same images, otherwise as ``evaluate``.
+
+    A net is tested by all protocols in one pass over the images. A file of saved posteriors has its own protocol.
+
+    Returns:
+        For each model its results by the protocols.
+    """
+    rows = [find_protocol(name) for name in protocols]
+    saved = {
+        number: [load_posteriors(one)]
+        for number, one in enumerate(models)
+        if not isinstance(one, VeryDeep) and is_saved_posteriors(one)
+    }
+    if data is None and len(saved) < len(models):
+        raise UserError("which data? Only files of saved posteriors need none")
+    if data is None:
+        return list(saved.values())
+    images, described = _open(data, split, skip_damaged, progress)
+    for (result,) in saved.values():
+        check_alike(result, described)
+    nets = {  # every error is raised before the first net is tested
+        number: _Tested.of(one, images, rows, test_scales) for number, one in enumerate(models) if number not in saved
+    }
+    choice = fp32_choice(find_device(device))
+    return [
+        saved[number] if number in saved else nets[number].results(images, described, choice, progress, note)
+        for number in range(len(models))
+    ]
+
+
+def _open(
+    data: str | Path | DataSet | ImageSet, split: str | None, skip_damaged: bool, progress: Progress
+) -> tuple[ImageSet, LabelledImages]:
+    name = fingerprint = ""
+    if isinstance(data, ImageSet):
+        images = data
+    else:
+        if not isinstance(data, DataSet):
+            _check_labelled(Path(data))
+            data = open_data(data, progress)
+        images, name, fingerprint = data.split(split), data.name, data.fingerprint
+    images, skipped = images.checked(skip_damaged=True) if skip_damaged else (images, [])
+    described = LabelledImages(
+        labels=images.labels,
+        names=images.names,
+        classes=images.classes,
+        split=images.split,
+        data=name,
+        fingerprint=fingerprint,
+        skipped=skipped,
+    )
+    return images, described
+
+
+def _check_labelled(path: Path) -> None:
+    """Refuses images without labels before anything else is said of them."""
+    if path.is_file() and is_image_file(path):
+        raise UserError(f"{path} is an image: error rates need labelled images; verydeep predict names its classes")
+    if path.is_dir() and not class_folders(path) and image_files(path):
+        raise UserError(
+            f"{path} holds images without labels: error rates need a folder for each class; for the classes of "
+            "images without labels use verydeep predict"
+        )
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """A net and how it is tested."""
+
+    net: VeryDeep
+    name: str
+    selected_on: str | None
+    tests: tuple[ProtocolAt, ...]
+
+    @staticmethod
+    def of(
+        model: Model, images: ImageSet, protocols: Sequence[Protocol], test_scales: Sequence[int] | None
+    ) -> "_Tested":
+        if isinstance(model, VeryDeep):
+            net, name, selected = model, "", None
+        else:
+            net, name, selected = load(model), str(model), read_card(model).selected_on
+        check_classes(net, images)
+        return _Tested(net, name, selected, tuple(at_scales(row, net, test_scales) for row in protocols))
+
+    def results(
+        self, images: ImageSet, described: LabelledImages, choice: Compute, progress: Progress, note: Note | None
+    ) -> list[Result]:
+        found: dict[ProtocolAt, Result] = {}
+        for rounds_up in (False, True):
+            tests = [test for test in self.tests if test.protocol.rounds_up == rounds_up]
+            if not tests:
+                continue
+            backend = make_backend(self.net, choice, rounds_up=rounds_up)
+            reduction = functools.partial(MeanPosterior, len(images), backend.num_classes)
+            try:
+                measured = measure(backend, images, tests, reduction, mirror=self.net.mirror, progress=progress)
+            except DamagedImageError as error:
+                raise DamagedImageError(f"{error}; {DAMAGED_REMEDY}") from error
+            found |= {test: self._result(test, one, described) for test, one in zip(tests, measured, strict=True)}
+            if note is not None and any(one.is_one_position for one in measured):
+                note(
+                    "every score map has a single position at these sizes, so that dense testing sees no more than the "
+                    f"centre of an image: give --test-scales of {backend.crop + TOTAL_STRIDE} or more"
+                )
+        return [found[test] for test in self.tests]
+
+    def _result(self, test: ProtocolAt, measured: Measured[ndarray], described: LabelledImages) -> Result:
+        member = Member(
+            model=self.name,
+            architecture=self.net.geometry.architecture.name,
+            protocol=test.protocol.name,
+            test_scales=test.scales,
+            selected_on=self.selected_on,
+        )
+        of_images = {part.name: getattr(described, part.name) for part in fields(described)}
+        return Result(**of_images, posteriors=measured.kept, members=(member,), seconds=measured.seconds)
+
+
+def check_classes(net: VeryDeep, images: ImageSet) -> None:
+    """Checks that the scores of a net mean the classes of the images."""
+    net.require_scores()
+    if net.geometry.num_classes != len(images.classes):
+        raise UserError(
+            f"the net has {net.geometry.num_classes} classes and the data {len(images.classes)}: "
+            "test on the data it was trained for"
+        )
+    if net.classes is not None and net.classes != images.classes:
+        ours, theirs = next(pair for pair in zip(net.classes, images.classes, strict=True) if pair[0] != pair[1])
+        raise UserError(f"the net's classes are not the data's: it has {ours!r} where the data have {theirs!r}")

@@ -1,0 +1,255 @@
+"""The loop of testing: a backend and images, by several protocols at once, become posteriors.
+
+An image is decoded once and each of its views made once for all protocols, and the map of each view computed once:
+``single`` is a part of ``multi-scale``, and ``multi-scale`` of ``dense+multi-crop``.
+
+Paper: section 3.2.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar, runtime_checkable
+from typing import Protocol as Interface
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+
+from verydeep.data.image_set import ImageSet
+from verydeep.data.sources import read_ahead
+from verydeep.distributed import all_reduce_any, all_reduce_sum, processes
+from verydeep.progress import Progress, ignore_progress
+from verydeep.speed.backend import Backend
+from verydeep.testing.protocols import Method, ProtocolAt
+
+BATCH_PIXELS = 16 * 224 * 224
+"""Pixels of a batch at most: the first block of the net takes 512 bytes of activations for each."""
+
+_T = TypeVar("_T")
+_Found = TypeVar("_Found", covariant=True)
+
+
+@dataclass(frozen=True)
+class PlannedView:
+    """A view of an image that one or several tests need.
+
+    Attributes:
+        method: cuts it out, and computes its maps.
+        scale: test scale Q, pixels.
+        plain: number of a test and the weight of a part in it.
+        mirrored: the same, for the mirror image of a part.
+    """
+
+    method: Method
+    scale: int
+    plain: list[tuple[int, float]] = field(default_factory=list)
+    mirrored: list[tuple[int, float]] = field(default_factory=list)
+
+
+class ViewPlan:
+    """The views of an image that tests need, each once.
+
+    Args:
+        tests: the tests.
+        crop: of the net, pixels.
+        mirror: whether a mirrored image still shows its class.
+    """
+
+    def __init__(self, tests: Sequence[ProtocolAt], crop: int, *, mirror: bool) -> None:
+        self.crop = crop
+        views: dict[tuple[object, int], PlannedView] = {}
+        for number, test in enumerate(tests):
+            protocol = test.protocol
+            for method in protocol.methods:
+                flips = 1 + (protocol.mirrored and mirror)
+                weight = 1 / (len(protocol.methods) * len(test.scales) * method.parts * flips)
+                for scale in test.scales:
+                    view = views.setdefault((method, scale), PlannedView(method, scale))
+                    view.plain.append((number, weight))
+                    if flips == 2:
+                        view.mirrored.append((number, weight))
+        self.views = tuple(views.values())
+
+    def cut(self, image: UInt8[ndarray, "h w 3"]) -> list[tuple[int, UInt8[ndarray, "_ _ 3"]]]:
+        """Cuts the parts of all views out of an image, each with the number of its view."""
+        return [
+            (number, part)
+            for number, view in enumerate(self.views)
+            for part in view.method.view(image, view.scale, self.crop)
+        ]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Class score maps of some parts.
+
+    Attributes:
+        view: that the parts are of.
+        images: number of the image of each part.
+        maps: of the parts.
+        mirrored: of their mirror images; None where no test needs them.
+        seconds: that these took.
+    """
+
+    view: PlannedView
+    images: Sequence[int]
+    maps: Float[ndarray, "n k i j"]
+    mirrored: Float[ndarray, "n k i j"] | None
+    seconds: float
+
+    def uses(self) -> Iterator[tuple[int, Float[ndarray, "n k i j"], float]]:
+        """Yields the number of each test that needs maps, these maps, and their weight in it."""
+        yield from ((number, self.maps, weight) for number, weight in self.view.plain)
+        if self.mirrored is not None:
+            yield from ((number, self.mirrored, weight) for number, weight in self.view.mirrored)
+
+
+def compute(
+    backend: Backend, plan: ViewPlan, parts_of_images: Iterable[list[tuple[int, UInt8[ndarray, "_ _ 3"]]]]
+) -> Iterator[Computed]:
+    """Computes the maps of all parts of images, parts of one view and shape together; the order follows the shapes."""
+    for number, images, batch in batches_by_shape(parts_of_images):
+        view, begun = plan.views[number], time.perf_counter()
+        score_map, n, area = view.method.score_map, len(batch), batch.shape[1] * batch.shape[2]
+        mirrored = None
+        if not view.mirrored:
+            maps = score_map(backend, batch)
+        elif 2 * n * area > BATCH_PIXELS:
+            maps, mirrored = score_map(backend, batch), score_map(backend, batch[:, :, ::-1])
+        else:  # where there is room they share a batch: the weights are read once
+            both = score_map(backend, np.concatenate([batch, batch[:, :, ::-1]]))
+            maps, mirrored = both[:n], both[n:]
+        yield Computed(view, images, maps, mirrored, time.perf_counter() - begun)
+
+
+def batches_by_shape(
+    parts_of_images: Iterable[list[tuple[int, UInt8[ndarray, "_ _ 3"]]]],
+) -> Iterator[tuple[int, list[int], UInt8[ndarray, "_ _ _ 3"]]]:
+    """Gives parts of images in batches of one kind and one shape, never padded."""
+    waiting: dict[tuple[int, ...], tuple[list[int], list[ndarray]]] = {}
+    for image, parts in enumerate(parts_of_images):
+        for kind, part in parts:
+            key = (kind, *part.shape)
+            images, alike = waiting.setdefault(key, ([], []))
+            images.append(image)
+            alike.append(part)
+            if (len(images) + 1) * part.shape[0] * part.shape[1] > BATCH_PIXELS:
+                yield kind, images, np.stack(alike)
+                del waiting[key]
+    for (kind, *_), (images, alike) in waiting.items():
+        yield kind, images, np.stack(alike)
+
+
+@runtime_checkable
+class Reduction(Interface[_Found]):
+    """What of the class score maps of many images is kept, by one test."""
+
+    def add(self, images: Sequence[int], maps: Float[ndarray, "n k i j"], weight: float) -> None:
+        """Takes the maps of parts of images; the weights of the parts of an image add up to 1."""
+
+    def finish(self) -> _Found:
+        """Gives what was kept of the images of all processes."""
+
+
+class MeanPosterior:
+    """Keeps class posteriors: the mean over parts of the soft-max of the scores averaged over positions.
+
+    Paper: section 3.2.
+    """
+
+    def __init__(self, num_images: int, num_classes: int) -> None:
+        self._sums = np.zeros((num_images, num_classes))
+
+    def add(self, images: Sequence[int], maps: Float[ndarray, "n k i j"], weight: float) -> None:
+        """Takes the maps of parts of images."""
+        np.add.at(self._sums, list(images), weight * posteriors_of(maps))
+
+    def finish(self) -> Float[ndarray, "n k"]:
+        """The posteriors, float32."""
+        all_reduce_sum(torch.from_numpy(self._sums))
+        return self._sums.astype(np.float32)
+
+
+def posteriors_of(maps: Float[ndarray, "n k i j"]) -> Float[ndarray, "n k"]:
+    """Averages scores over positions, and takes their soft-max.
+
+    Choice: the mean over positions is taken of the scores, and then the soft-max.
+    """
+    scores = maps.mean((2, 3))
+    powers = np.exp(scores - scores.max(1, keepdims=True))
+    posteriors: ndarray = powers / powers.sum(1, keepdims=True)
+    return posteriors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(Generic[_T]):
+    """What one test gave.
+
+    Attributes:
+        kept: what the reduction kept.
+        seconds: that the test would have taken alone.
+        is_one_position: whether every score map of a dense protocol had a single position.
+    """
+
+    kept: _T = field(repr=False)
+    seconds: float
+    is_one_position: bool
+
+
+def measure(
+    backend: Backend,
+    images: ImageSet,
+    tests: Sequence[ProtocolAt],
+    reduction: Callable[[], Reduction[_T]],
+    *,
+    mirror: bool,
+    progress: Progress = ignore_progress,
+) -> list[Measured[_T]]:
+    """Applies tests to images.
+
+    Several processes share the images, each image in exactly one of them, and all get what was kept of all.
+
+    Args:
+        backend: computes the net.
+        images: each is decoded once.
+        tests: all with a backend of one way of rounding.
+        reduction: makes what keeps the results of one test.
+        mirror: whether a mirrored image still shows its class.
+        progress: told how far it is.
+
+    Raises:
+        UserError: an image cannot be used.
+
+    Paper: section 3.2.
+    """
+    begun = time.perf_counter()
+    mine = list(processes().share(len(images)))
+    share, plan = images.subset(mine), ViewPlan(tests, backend.crop, mirror=mirror)
+    kept = [reduction() for _ in tests]
+    seconds, most_positions = [0.0] * len(tests), [0] * len(tests)
+    computing = 0.0
+    done, parts = 0, sum(view.method.parts for view in plan.views)
+    cut = read_ahead(lambda index: plan.cut(share.pixels(index)), range(len(share)), share.parallel_reads)
+    for found in compute(backend, plan, cut):
+        indices = [mine[index] for index in found.images]
+        computing += found.seconds
+        for number, maps, weight in found.uses():
+            kept[number].add(indices, maps, weight)
+            most_positions[number] = max(most_positions[number], maps.shape[2] * maps.shape[3])
+        for number, _ in found.view.plain:
+            seconds[number] += found.seconds
+        done += len(indices)
+        progress(f"testing on {images.split}", done // parts, len(mine))
+    finished = [one.finish() for one in kept]
+    several = all_reduce_any(*(most > 1 for most in most_positions))
+    others = time.perf_counter() - begun - computing
+    return [
+        Measured(
+            kept=one,
+            seconds=others + own,
+            is_one_position=test.protocol.is_dense and not more,
+        )
+        for test, one, own, more in zip(tests, finished, seconds, several, strict=True)
+    ]

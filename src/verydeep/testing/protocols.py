@@ -1,0 +1,187 @@
+"""How a net is tested: protocols by name."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+
+from verydeep.errors import UsageError
+from verydeep.images import views
+from verydeep.nets.architecture import scaled_length
+from verydeep.nets.net import VeryDeep
+from verydeep.speed.backend import Backend
+from verydeep.testing.tiling import adaptive_score_map, score_map, score_map_rounded_up
+
+_SCALE_STEP = 32
+"""Distance of the test scales of a net trained at one S, pixels at crop 224 (section 4.2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One way to get posteriors of an image at one test scale: the mean of those of its parts.
+
+    Attributes:
+        view: gives the parts.
+        parts: how many there are, mirrored ones not counted.
+        score_map: computes the class score maps of parts of one shape.
+        rounds_up: whether the backend is to be made of a net whose pooling rounds sizes up.
+        is_dense: whether a part may have more than one position in the score map.
+    """
+
+    view: views.View
+    parts: int
+    score_map: Callable[[Backend, UInt8[ndarray, "n h w 3"]], Float[ndarray, "n k i j"]] = score_map
+    rounds_up: bool = False
+    is_dense: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """A way of testing: the mean over methods of the means over test scales, parts and their mirror images.
+
+    Choice: the mean over positions is taken of the scores, and then the soft-max; all other means are of posteriors.
+
+    Attributes:
+        name: of the protocol.
+        remark: what it does.
+        methods: one, or several that count alike.
+        several_scales: whether the test scales are several by default.
+        mirrored: whether mirrored parts are tested too, where the net's data allow it.
+    """
+
+    name: str
+    remark: str
+    methods: tuple[Method, ...]
+    several_scales: bool = False
+    mirrored: bool = True
+
+    @property
+    def rounds_up(self) -> bool:
+        """Whether it needs a net whose pooling rounds sizes up."""
+        return any(method.rounds_up for method in self.methods)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether score maps may have several positions in all its methods."""
+        return all(method.is_dense for method in self.methods)
+
+    def test_scales(self, net: VeryDeep) -> tuple[int, ...]:
+        """The test scales Q for a net, where none are given."""
+        return default_test_scales(net) if self.several_scales else (default_test_scale(net),)
+
+    def forward_passes(self, net: VeryDeep, scales: Sequence[int]) -> int:
+        """Number of parts of an image that the net is applied to, at all scales, mirrored ones too."""
+        mirrored = self.mirrored and net.mirror
+        return (1 + mirrored) * len(scales) * sum(method.parts for method in self.methods)
+
+
+_DENSE = Method(view=views.whole, parts=1, is_dense=True)
+_GRID = Method(view=views.grid, parts=views.GRID_SIDE**2)
+
+_ROWS = (
+    Protocol(
+        name="centre",
+        remark="the central crop of the image rescaled to Q",
+        methods=(Method(view=views.centre, parts=1),),
+        mirrored=False,
+    ),
+    Protocol(
+        name="ten-crop",
+        remark="the crops at the corners and the centre of the image rescaled to Q, and their mirror images",
+        methods=(Method(view=views.corners_and_centre, parts=5),),
+    ),
+    Protocol(
+        name="single",
+        remark="dense: the whole image rescaled to Q, and its mirror image, the mean over positions (section 3.2)",
+        methods=(_DENSE,),
+    ),
+    Protocol(
+        name="multi-scale",
+        remark="dense at several Q (section 4.2)",
+        methods=(_DENSE,),
+        several_scales=True,
+    ),
+    Protocol(
+        name="multi-crop",
+        remark="a grid of 5x5 crops and their mirror images at several Q: 150 crops at three (section 4.3)",
+        methods=(_GRID,),
+        several_scales=True,
+    ),
+    Protocol(
+        name="dense+multi-crop",
+        remark="the mean of multi-scale and multi-crop (section 4.3)",
+        methods=(_DENSE, _GRID),
+        several_scales=True,
+    ),
+    Protocol(
+        name="caffe",
+        remark="dense, with pooling that rounds sizes up as in the authors' Caffe, and nothing trimmed",
+        methods=(Method(view=views.untrimmed, parts=1, score_map=score_map_rounded_up, rounds_up=True, is_dense=True),),
+    ),
+    Protocol(
+        name="adaptive",
+        remark="the whole image rescaled to Q, its last map pooled to fc6's size, as torchvision's VGG does",
+        methods=(Method(view=views.untrimmed, parts=1, score_map=adaptive_score_map),),
+        mirrored=False,
+    ),
+)
+
+PROTOCOLS: dict[str, Protocol] = {row.name: row for row in _ROWS}
+"""The protocols by name."""
+
+
+def find_protocol(name: str) -> Protocol:
+    """Finds a protocol by name."""
+    if name not in PROTOCOLS:
+        raise UsageError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def default_test_scale(net: VeryDeep) -> int:
+    """The single test scale Q of a net: S, or the middle of its training scales.
+
+    Paper: section 4.1.
+    """
+    low, high = net.train_scale
+    return (low + high) // 2
+
+
+def default_test_scales(net: VeryDeep) -> tuple[int, ...]:
+    """The several test scales Q of a net: S - 32, S and S + 32, or the smallest, middle and largest training scale.
+
+    Choice: the step of 32 scales with the crop; a scale below the crop becomes the crop, and none counts twice.
+
+    Paper: section 4.2.
+    """
+    low, high = net.train_scale
+    step, crop = scaled_length(_SCALE_STEP, net.geometry.crop), net.geometry.crop
+    scales = (low - step, low, low + step) if low == high else (low, default_test_scale(net), high)
+    return tuple(sorted({max(crop, scale) for scale in scales}))
+
+
+def check_scales(net: VeryDeep, scales: Sequence[int]) -> tuple[int, ...]:
+    """Checks that test scales leave room for the crop, and that none would count twice."""
+    crop = net.geometry.crop
+    if not scales:
+        raise UsageError("no test scales: give one or more, such as 256,384,512")
+    for scale in scales:
+        if scale < crop:
+            raise UsageError(f"test scale {scale} is below the net's crop of {crop}: give that or more")
+        if list(scales).count(scale) > 1:
+            raise UsageError(f"test scale {scale} is given twice: give each once, they count alike")
+    return tuple(scales)
+
+
+@dataclass(frozen=True)
+class ProtocolAt:
+    """A protocol at test scales Q, pixels."""
+
+    protocol: Protocol
+    scales: tuple[int, ...]
+
+
+def at_scales(protocol: Protocol, net: VeryDeep, test_scales: Sequence[int] | None = None) -> ProtocolAt:
+    """Gives a protocol its test scales for a net: those given, else what it says for the net's training scale."""
+    scales = protocol.test_scales(net) if test_scales is None else check_scales(net, test_scales)
+    return ProtocolAt(protocol, scales)

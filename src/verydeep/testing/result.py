@@ -1,0 +1,300 @@
+"""Results of tests: posteriors with all that says what they are of, the figures that follow, and their file.
+
+A file of saved posteriors is one safetensors file: ``posteriors`` (n,k float32) and ``labels`` (n int64). The names of
+the images, the classes, the net, the protocol and the data set are one JSON string in its metadata. Error rates, fusion
+and comparisons follow from such files alone.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from verydeep.errors import UserError
+from verydeep.files import atomic_write, check_output_file
+from verydeep.testing.metrics import class_errors, interval95, top_error
+
+_METADATA_KEY = "verydeep_posteriors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """What was tested, and how: one net by one protocol.
+
+    Attributes:
+        model: the file or folder of the net; empty for a net without one.
+        architecture: the paper's name.
+        protocol: name of the protocol.
+        test_scales: test scales Q, pixels.
+        selected_on: the split that the weights were selected on; None where none was, or a net without its file.
+    """
+
+    model: str
+    architecture: str
+    protocol: str
+    test_scales: tuple[int, ...]
+    selected_on: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Such as ``runs/hands (D), multi-scale at 224,256,288``."""
+        net = f"{self.model} ({self.architecture})" if self.model else self.architecture
+        return f"{net}, {self.protocol} at {','.join(map(str, self.test_scales))}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledImages:
+    """Which images something was measured on.
+
+    Attributes:
+        labels: index of the true class of each image, int64.
+        names: names of the images.
+        classes: names of the classes.
+        split: the split they belong to.
+        data: name of the data set; empty where only its images were given.
+        fingerprint: hash of the data set's names, sizes and splits; empty where only its images were given.
+        skipped: names of damaged images left out.
+    """
+
+    labels: ndarray = field(repr=False)
+    names: Sequence[str] = field(repr=False)
+    classes: tuple[str, ...] = field(repr=False)
+    split: str
+    data: str = ""
+    fingerprint: str = field(default="", repr=False)
+    skipped: Sequence[str] = ()
+
+    @property
+    def title(self) -> str:
+        """What a person calls them."""
+        return f"DATA ({self.data})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(LabelledImages):
+    """What testing gave: posteriors of labelled images, and the error rates that follow.
+
+    Attributes:
+        posteriors: n,k; of several members their mean.
+        members: what was tested; several where they are fused.
+        seconds: time taken.
+    """
+
+    posteriors: Float[ndarray, "n k"] = field(repr=False)
+    members: tuple[Member, ...]
+    seconds: float
+
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        return " + ".join(member.title for member in self.members)
+
+    @property
+    def architecture(self) -> str | list[str]:
+        """The paper's name of the net; a list of names when fused."""
+        names = [member.architecture for member in self.members]
+        return names[0] if len(names) == 1 else names
+
+    @property
+    def protocol(self) -> str:
+        """Name of the protocol; of members that differ in it their names, joined."""
+        return " + ".join(dict.fromkeys(member.protocol for member in self.members))
+
+    @property
+    def test_scales(self) -> tuple[int, ...]:
+        """Test scales Q, pixels: of all members."""
+        if len(self.members) == 1:
+            return self.members[0].test_scales
+        return tuple(sorted({scale for member in self.members for scale in member.test_scales}))
+
+    @property
+    def selected_on(self) -> str | None:
+        """The split that the weights were selected on; of several, the split measured on where it is one of them."""
+        splits = [member.selected_on for member in self.members if member.selected_on is not None]
+        return self.split if self.split in splits else splits[0] if splits else None
+
+    @property
+    def top1_error(self) -> float:
+        """Share of images whose most likely class is wrong."""
+        error = top_error(self.posteriors, self.labels, 1)
+        assert error is not None
+        return error
+
+    @property
+    def top5_error(self) -> float | None:
+        """Share of images whose class is not among the five most likely; None with fewer than five classes."""
+        return top_error(self.posteriors, self.labels, 5)
+
+    def class_errors(self) -> dict[str, float | None]:
+        """Top-1 error of the images of each class; None for a class without images."""
+        return dict(zip(self.classes, class_errors(self.posteriors, self.labels), strict=True))
+
+    def class_counts(self) -> dict[str, int]:
+        """Number of images of each class."""
+        counts = np.bincount(self.labels, minlength=len(self.classes)).tolist()
+        return dict(zip(self.classes, counts, strict=True))
+
+    def as_record(self) -> dict[str, Any]:
+        """The figures, for JSON."""
+        models = [member.model for member in self.members]
+        return {
+            "model": models[0] if len(models) == 1 else models,
+            "architecture": self.architecture,
+            "protocol": self.protocol,
+            "test_scales": list(self.test_scales),
+            "data": self.data,
+            "split": self.split,
+            "selected_on": self.selected_on,
+            "num_images": len(self.labels),
+            "top1_error": self.top1_error,
+            "top5_error": self.top5_error,
+            "interval95": list(interval95(self.top1_error, len(self.labels))),
+            "seconds": self.seconds,
+            "skipped": list(self.skipped),
+        }
+
+
+def fuse(results: Sequence[Result]) -> Result:
+    """Fuses results on the same images: the mean of their posteriors.
+
+    Paper: section 4.4.
+    """
+    first, *others = results
+    for other in others:
+        check_alike(first, other)
+    if not others:
+        return first
+    mean = np.stack([result.posteriors for result in results]).mean(0, dtype=np.float64)
+    return replace(
+        first,
+        posteriors=mean.astype(np.float32),
+        members=tuple(member for result in results for member in result.members),
+        seconds=sum(result.seconds for result in results),
+    )
+
+
+def check_alike(first: LabelledImages, other: LabelledImages) -> None:
+    """Checks that two results are of the same images in the same order, with the same classes."""
+    pair = f"{first.title} and {other.title}"
+    remedy = "evaluate both on the same images"
+    if first.classes != other.classes:
+        raise UserError(f"{pair} have different classes: {_difference(first.classes, other.classes)}: {remedy}")
+    if first.data and other.data and first.data != other.data:
+        raise UserError(f"{pair} are of different data, {first.data} and {other.data}: {remedy}")
+    if first.split != other.split:
+        raise UserError(f"{pair} are of different splits, {first.split} and {other.split}: {remedy}")
+    if list(first.names) != list(other.names):
+        raise UserError(
+            f"{pair} are of different images of {first.split}: {_difference(first.names, other.names)}: {remedy}"
+        )
+    if first.fingerprint and other.fingerprint and first.fingerprint != other.fingerprint:
+        raise UserError(f"{pair} are of {first.data} before and after its files changed: {remedy}")
+    if (first.labels != other.labels).any():
+        name = first.names[int((first.labels != other.labels).argmax())]
+        raise UserError(f"{pair} have different labels, as of {name}: {remedy}")
+
+
+def _difference(first: Sequence[str], other: Sequence[str]) -> str:
+    if len(first) != len(other):
+        return f"{len(first):,} and {len(other):,}"
+    ours, theirs = next(pair for pair in zip(first, other, strict=True) if pair[0] != pair[1])
+    return f"{ours!r} where the other has {theirs!r}"
+
+
+class _Card(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    format_version: Literal[1] = 1
+    names: list[Any]  # a file's name need not be Unicode, which pydantic would refuse
+    classes: tuple[str, ...]
+    members: tuple[Member, ...]
+    split: str
+    data: str
+    fingerprint: str
+    seconds: float
+    skipped: list[Any]
+
+
+def is_saved_posteriors(file: str | Path) -> bool:
+    """Whether a file is one of saved posteriors; a file that cannot be read is none."""
+    path = Path(file)
+    try:
+        return path.is_file() and _METADATA_KEY in _read_metadata(path)
+    except (SafetensorError, OSError):
+        return False
+
+
+def _read_metadata(file: Path) -> dict[str, str]:
+    with safe_open(file, framework="np") as opened:
+        metadata: dict[str, str] | None = opened.metadata()
+    return metadata or {}
+
+
+def check_writable(file: Path) -> None:
+    """Checks, before a long test, that its posteriors can be written, and that they overwrite nothing else."""
+    check_output_file(file, "--save", "posteriors.safetensors", any_ending=True)
+    if file.exists() and not is_saved_posteriors(file):
+        raise UserError(f"--save {file} is there already and holds no posteriors: give another name")
+
+
+def save_posteriors(result: Result, file: str | Path) -> None:
+    """Writes the posteriors of a test, whole or not at all."""
+    card = {"format_version": 1, "members": [asdict(member) for member in result.members]} | {
+        name: getattr(result, name)
+        for name in ("names", "classes", "split", "data", "fingerprint", "seconds", "skipped")
+    }
+    tensors: dict[str, ndarray] = {
+        "posteriors": np.ascontiguousarray(result.posteriors, dtype=np.float32),
+        "labels": np.ascontiguousarray(result.labels, dtype=np.int64),
+    }
+    try:
+        with atomic_write(Path(file)) as temporary:
+            save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(card)})
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
+
+def load_posteriors(file: str | Path) -> Result:
+    """Reads saved posteriors."""
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"no such file: {path}")
+    try:
+        metadata = _read_metadata(path)
+        if _METADATA_KEY not in metadata:
+            raise UserError(f"{path} holds no posteriors: give a file that evaluate --save wrote")
+        card = _Card.model_validate(json.loads(metadata[_METADATA_KEY]))
+        with safe_open(path, framework="np") as opened:
+            posteriors, labels = opened.get_tensor("posteriors"), opened.get_tensor("labels")
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
+        raise UserError(f"{path}: what it says of itself is not readable at {field}: {problem['msg']}") from error
+    except (SafetensorError, OSError, json.JSONDecodeError, TypeError) as error:
+        raise UserError(f"{path} is damaged or cut short ({error}): evaluate again") from error
+    _check(path, card, posteriors, labels)
+    described = {name: value for name, value in card if name != "format_version"}
+    return Result(posteriors=posteriors, labels=labels, **described)
+
+
+def _check(path: Path, card: _Card, posteriors: ndarray, labels: ndarray) -> None:
+    shape = (len(card.names), len(card.classes))
+    reason = None
+    if posteriors.shape != shape or posteriors.dtype != np.float32:
+        reason = f"posteriors are {posteriors.dtype} of shape {posteriors.shape}, not float32 of {shape}"
+    elif labels.shape != shape[:1] or labels.dtype != np.int64:
+        reason = f"labels are {labels.dtype} of shape {labels.shape}, not int64 of {shape[:1]}"
+    elif not len(labels) or not card.members:
+        reason = "it holds nothing"
+    elif labels.min() < 0 or labels.max() >= shape[1]:
+        reason = f"a label is not in 0..{shape[1] - 1}"
+    if reason:
+        raise UserError(f"{path} is damaged: {reason}: evaluate again")

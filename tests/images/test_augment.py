@@ -1,0 +1,100 @@
+"""Training views: their pixels, their randomness and the size of the colour shift."""
+
+import numpy as np
+import pytest
+
+from conftest import picture
+from verydeep.errors import UserError
+from verydeep.images.augment import TrainingView, principal_shifts
+from verydeep.images.geometry import rescale, rescaled
+from verydeep.images.resample import resample
+
+# covariance of ImageNet's pixels in 0..255, from its eigenvalues and eigenvectors as AlexNet's heirs publish them
+EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
+EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+IMAGENET = EIGENVECTORS @ np.diag(EIGENVALUES) @ EIGENVECTORS.T * 255**2
+
+
+def generator(seed=0):
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+@pytest.mark.parametrize("size", [(100, 80), (50, 70), (64, 64), (300, 90)])
+def test_a_crop_is_a_window_of_the_rescaled_image(size):
+    image = np.asarray(picture(0, *size))
+    whole = np.asarray(rescale(picture(0, *size), 73)).astype(int)
+    view = TrainingView(crop=64, train_scale=(73, 73), mirror=False)
+    for seed in range(5):
+        crop = view(image, generator(seed)).astype(int)
+        differences = [
+            np.abs(whole[top : top + 64, left : left + 64] - crop).mean()
+            for top in range(whole.shape[0] - 63)
+            for left in range(whole.shape[1] - 63)
+        ]
+        assert min(differences) < 0.1
+
+
+def test_no_rescaling_leaves_the_pixels_alone():
+    image = np.asarray(picture(0, 32, 40))
+    view = TrainingView(crop=32, train_scale=(32, 32), mirror=False)
+    crop = view(image, generator())
+    assert any(np.array_equal(image[top : top + 32], crop) for top in range(9))
+
+
+def test_every_place_scale_and_side_comes_up():
+    image = np.asarray(picture(1, 40, 40))
+    view = TrainingView(crop=32, train_scale=(32, 40), mirror=True)
+    seen = {view(image, generator(seed)).tobytes() for seed in range(300)}
+    assert len(seen) > 150
+    mirrored = TrainingView(crop=32, train_scale=(32, 32), mirror=True)
+    square = rescaled(image, 32)
+    sides = [np.array_equal(mirrored(square, generator(seed)), square) for seed in range(400)]
+    assert 150 < sum(sides) < 250
+
+
+def test_scales_are_uniform_over_the_integers(monkeypatch):
+    def recorded(pixels, size, window, **how):
+        scales.append(min(size))
+        return resample(pixels, size, window, **how)
+
+    scales: list[int] = []
+    monkeypatch.setattr("verydeep.images.augment.resample", recorded)
+    view, image = TrainingView(crop=32, train_scale=(32, 36), mirror=False), np.asarray(picture(0, 50, 60))
+    for seed in range(1000):
+        view(image, generator(seed))
+    counts = np.bincount(scales, minlength=37)[32:]
+    assert len(counts) == 5
+    assert counts.min() > 150
+
+
+def test_same_generator_same_crop():
+    view = TrainingView(crop=32, train_scale=(32, 60), mirror=True, colour_shift=principal_shifts(IMAGENET))
+    image = np.asarray(picture(2, 90, 70))
+    assert np.array_equal(view(image, generator(5)), view(image, generator(5)))
+    assert not np.array_equal(view(image, generator(5)), view(image, generator(6)))
+
+
+def test_colour_shift_is_about_three_grey_levels():
+    """The unit trap: on covariances of 0..255 the same formula would shift by some 800 levels."""
+    shifts = principal_shifts(IMAGENET) @ generator().standard_normal((3, 20_000))
+    assert np.allclose(shifts.std(axis=1), 3.2, atol=0.4)
+
+
+def test_colour_shift_is_one_for_all_pixels_and_clipped():
+    shift = principal_shifts(IMAGENET)
+    grey = np.asarray(picture(0, 32, 32)) // 8 + 100
+    view = TrainingView(crop=32, train_scale=(32, 32), mirror=False, colour_shift=shift)
+    difference = view(grey, generator(3)).astype(int) - grey
+    assert (difference == difference[0, 0]).all()
+    assert np.abs(difference[0, 0]).max() > 0
+    white = np.full((32, 32, 3), 255, dtype=np.uint8)
+    assert all(view(white, generator(seed)).min() > 200 for seed in range(50))
+
+
+@pytest.mark.parametrize(("width", "scale"), [(16_000_000, 256), (30_000_000, 512), (9_000_000, 256)])
+def test_an_image_too_long_to_rescale_is_refused(width, scale):
+    """As in testing; the first two have had more pixels in a row than 32 bits can count."""
+    view = TrainingView(crop=32, train_scale=(scale, scale), mirror=True)
+    size = f"{width}x1 becomes {width * scale}x{scale} at scale {scale}, more than 64,000,000 pixels: crop it"
+    with pytest.raises(UserError, match=size):
+        view(np.zeros((1, width, 3), dtype=np.uint8), generator())

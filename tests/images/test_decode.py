@@ -1,0 +1,158 @@
+"""Decoding whatever people have, upright and in RGB."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import EpsImagePlugin, Image
+
+import verydeep
+from conftest import picture
+from verydeep.data.doctor.scan import scan_file
+from verydeep.errors import UserError
+from verydeep.images.decode import FORMATS, DamagedImageError, decode_pixels, is_image_file, read_image, to_rgb
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation, tmp_path):
+    upright = picture(0, 60, 40)
+    stored = {
+        1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (upright if stored is None else upright.transpose(stored)).save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(np.asarray(read_image(tmp_path / "turned.png")), np.asarray(upright))
+
+
+GREY = np.linspace(0, 255, 64, dtype=np.uint8).reshape(8, 8)
+
+
+@pytest.mark.parametrize(
+    ("image", "suffix", "expected", "tolerance"),
+    [
+        (Image.fromarray(GREY), "png", np.stack([GREY] * 3, -1), 0),
+        (Image.fromarray(GREY > 127), "png", np.stack([(GREY > 127) * 255] * 3, -1), 0),
+        (Image.fromarray(GREY.astype(np.uint16) * 257), "png", np.stack([GREY] * 3, -1), 0),
+        (Image.fromarray(GREY.astype(np.uint16) * 257), "tiff", np.stack([GREY] * 3, -1), 0),
+        (picture(1, 8, 8).convert("CMYK"), "tiff", np.asarray(picture(1, 8, 8)), 0),
+        (picture(1, 64, 64).convert("YCbCr"), "jpg", np.asarray(picture(1, 64, 64)), 40),
+        (picture(1, 8, 8).quantize(64), "png", np.asarray(picture(1, 8, 8).quantize(64).convert("RGB")), 0),
+    ],
+    ids=["grey", "bilevel", "16-bit png", "16-bit tiff", "cmyk", "ycbcr", "palette"],
+)
+def test_every_mode_becomes_rgb(image, suffix, expected, tolerance, tmp_path):
+    file = tmp_path / f"image.{suffix}"
+    image.save(file)
+    read = read_image(file)
+    assert read.mode == "RGB"
+    assert np.abs(np.asarray(read).astype(int) - expected).max() <= tolerance
+
+
+def test_sixteen_bits_of_a_pgm_become_eight():
+    encoded = b"P5\n8 8\n65535\n" + (GREY.astype(">u2") * 257).tobytes()
+    assert np.array_equal(decode_pixels(encoded, "a.pgm"), np.stack([GREY] * 3, -1))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pixels_lie_over_white(mode, tmp_path):
+    image = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
+    image.putpixel((0, 0), (10, 20, 30, 255))
+    if mode == "P":
+        image = image.convert("RGB").quantize(4)
+        image.info["transparency"] = image.getpixel((3, 3))
+        image.putpixel((0, 0), 1)
+        image.save(tmp_path / "image.png", transparency=image.getpixel((3, 3)))
+    else:
+        image.convert(mode).save(tmp_path / "image.png")
+    read = read_image(tmp_path / "image.png")
+    assert read.getpixel((3, 3)) == (255, 255, 255)
+    assert read.getpixel((0, 0)) != (255, 255, 255)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_of_no_stated_range_are_refused(mode):
+    with pytest.raises(DamagedImageError, match="8 or 16 bits"):
+        to_rgb(Image.new(mode, (4, 4)))
+
+
+def truncated(file):
+    picture(2, 200, 200).save(file, "JPEG", quality=95)
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda file: file.write_text("holiday"), "cannot identify"),
+        (lambda file: file.write_bytes(b""), "it is empty"),
+        (truncated, "truncated"),
+        (lambda file: file.write_bytes(b"\xff\xd8\xff\xe0" + bytes(50)), "cannot be read as an image"),
+        (lambda file: Image.new("F", (4, 4)).save(file, "TIFF"), "8 or 16 bits"),
+    ],
+    ids=["text", "zero bytes", "truncated", "header alone", "float tiff"],
+)
+def test_damaged_files_are_named(spoil, complaint, tmp_path):
+    file = tmp_path / "holiday.jpg"
+    spoil(file)
+    with pytest.raises(DamagedImageError, match=complaint):
+        read_image(file)
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, "MPO"])
+def test_formats_are_read_whatever_the_name(kind, tmp_path):
+    file = tmp_path / "image.dat"
+    picture(3, 40, 30).save(file, kind)
+    read = np.asarray(read_image(file)).astype(int)
+    assert np.abs(read - np.asarray(picture(3, 40, 30))).mean() < 30
+
+
+def test_no_program_is_started_for_a_file(tmp_path, monkeypatch):
+    """Pillow hands whatever begins like PostScript to Ghostscript, and asks no one."""
+    started = []
+    monkeypatch.setattr(
+        EpsImagePlugin, "Ghostscript", lambda *given: started.append(given) or Image.new("RGB", (8, 8)).im
+    )
+    file = tmp_path / "photo.jpg"
+    picture(4, 8, 8).save(file, "EPS")
+    with Image.open(file) as image:
+        image.load()
+    assert len(started) == 1
+    with pytest.raises(DamagedImageError) as caught:
+        read_image(file)
+    formats = "JPEG, PNG, BMP, GIF, TIFF, WEBP, AVIF, JPEG2000, PPM"
+    assert str(caught.value) == f"{file} cannot be read as an image: cannot identify its format: none of {formats}"
+    assert "cannot identify its format" in scan_file(file).damage
+    assert len(started) == 1
+
+
+def test_one_function_opens_images():
+    source = Path(verydeep.__file__).parent
+    opening = {file.name: len(re.findall(r"Image\.open\(", file.read_text())) for file in source.rglob("*.py")}
+    assert {name: count for name, count in opening.items() if count} == {"decode.py": 1}
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        read_image(tmp_path / "none.jpg")
+    with pytest.raises(UserError, match="is a folder"):
+        read_image(tmp_path)
+
+
+def test_hidden_files_and_other_endings_are_no_images(tmp_path):
+    names = ["a.JPG", "b.jpeg", ".c.jpg", "._d.png", "Thumbs.db", "e.txt", "f"]
+    assert [name for name in names if is_image_file(tmp_path / name)] == ["a.JPG", "b.jpeg"]
+
+
+def test_real_photographs_are_read_upright(shared_photos):
+    turned = 0
+    for file in shared_photos:
+        image = read_image(file)
+        with Image.open(file) as raw:
+            turned += image.size != raw.size
+        assert image.mode == "RGB"
+    assert turned == 1

@@ -1,0 +1,57 @@
+"""The net that comes with the package: a name for a file inside it, or one line."""
+
+import json
+
+import pytest
+import torch
+
+from conftest import scene, unpacked
+from verydeep.errors import UserError
+from verydeep.nets.model_file import save
+from verydeep.nets.net import VeryDeep
+from verydeep.testing.evaluate import evaluate
+from verydeep.weights import published
+from verydeep.weights.resolve import load, read_card
+
+
+def test_it_is_found_inside_the_package(tmp_path, monkeypatch):
+    file = tmp_path / "shipped/verydeep-cifar10.safetensors"
+    monkeypatch.setattr(published, "SHIPPED_FILE", file)
+    with pytest.raises(UserError, match=r"verydeep-cifar10 does not come with this copy .*: install a release, or"):
+        load("verydeep-cifar10")
+    file.parent.mkdir()
+    net = VeryDeep("A", num_classes=10, crop=32, width=0.125, batch_norm=True).eval()
+    save(net, file, precision="bf16")
+    assert read_card("verydeep-cifar10").precision == "bf16"
+    images = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.allclose(load("verydeep-cifar10")(images), net(images), rtol=0.1, atol=0.02)
+
+
+def test_what_ships_is_small_and_says_what_it_is():
+    card = read_card("verydeep-cifar10")
+    assert published.SHIPPED_FILE.stat().st_size <= 8_000_000
+    assert {result["protocol"] for result in card.results} == {"centre", "single", "multi-scale"}
+    assert all(result["split"] == "test" for result in card.results)
+    assert card.licence
+    assert card.classes == (
+        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+    )  # fmt: skip
+
+
+def test_what_ships_errs_as_its_card_says(tmp_path):
+    result = evaluate("verydeep-cifar10", unpacked("cifar10", tmp_path), protocol="centre")
+    (said,) = [one for one in read_card("verydeep-cifar10").results if one["protocol"] == "centre"]
+    assert len(result.labels) == said["num_images"] == 10_000
+    assert result.top1_error == pytest.approx(said["top1_error"], abs=0.001)  # ten images, for another rounding
+    assert result.top1_error < 0.13
+
+
+def test_what_ships_predicts_without_a_network(verydeep, tmp_path, monkeypatch):
+    monkeypatch.setenv("VERYDEEP_OFFLINE", "1")
+    scene(1, 50, 40).save(tmp_path / "photo.png")
+    status, out, _ = verydeep("predict", "verydeep-cifar10", tmp_path / "photo.png", "--json")
+    assert status == 0
+    ((answer,),) = [json.loads(out)["images"]]
+    assert {ranked["name"] for ranked in answer["classes"]} <= set(read_card("verydeep-cifar10").classes)
+    assert 0 < sum(ranked["posterior"] for ranked in answer["classes"]) <= 1 + 1e-6

@@ -28,6 +28,7 @@ from verydeep.errors import UsageError
 from verydeep.files import check_outside
 
 if TYPE_CHECKING:
+    from verydeep.tables.claims import ClaimResult
     from verydeep.tables.layout import LaidTable
     from verydeep.tables.plan import TablesPlan
     from verydeep.tables.results import Results

@@ -34,12 +34,8 @@ def run_options(
 ) -> TrainedRun:
     """Trains a net or a chain, or resumes it: what ``verydeep train`` does.
 
-    Args:
-        data: a built-in name or a folder; None resumes what is in ``out``.
-        options: the options.
-        given: whether any of them say what to train: then what is resumed must have begun with them.
-        reporter: reports the progress.
-        command: that gives the run again, for its report.
+    Without ``data``, or without options ``given`` that say what to train, what is in ``out`` is resumed as it began;
+    otherwise it must have begun with the same options.
     """
     out = options.out
     if out is not None and (data is None or (options.resume and not given)):

@@ -15,15 +15,7 @@ from verydeep.errors import UsageError
 
 
 def launch(num_processes: int, arguments: Sequence[str], device: str) -> int:
-    """Runs this command once per device and waits for all; when one fails, all end.
-
-    Args:
-        num_processes: processes to start.
-        arguments: of the command; the option that asks for several is left out.
-        device: kind of device that each of them gets one of.
-
-    Returns:
-        The exit status.
+    """Runs this command once per device and returns the exit status; when one process fails, all end.
 
     Raises:
         UsageError: fewer GPUs, or fewer than one process.

@@ -117,9 +117,7 @@ class TrainOptions:
     def check(self, data: str | None, given: Sequence[str] = ()) -> None:
         """Checks all that can be checked before anything is read.
 
-        Args:
-            data: what to train on; None with ``--resume`` alone.
-            given: the options that stand on the command line and say what to train.
+        ``given`` are the options on the command line that say what to train; ``data`` is None with ``--resume`` alone.
 
         Raises:
             UsageError: options that contradict each other, or a value that cannot be right.
@@ -162,16 +160,7 @@ class TrainOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions:
-    """How a training is computed, as 0.1.0 took it: the fields of `TrainOptions` of these names do as well.
-
-    Attributes:
-        device: cpu, cuda or mps; None for the fastest there is.
-        precision: fp32 or bf16; None for the faster.
-        workers: processes that make crops; None for none on the CPU and one per core for a GPU.
-        micro_batch: images computed at a time; None for all of a batch.
-        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
-        checkpoint_seconds: time between checkpoints within an epoch.
-    """
+    """How a training is computed, as 0.1.0 took it by ``execution``: fields of ``TrainOptions`` of these names."""
 
     device: str | None = None
     precision: str | None = None

@@ -151,14 +151,9 @@ def run_to_end(
     with StopOnSignals() as stop, compute.thread_count():
         try:
             state = make_state(
-                net,
-                recipe,
-                compute,
-                seed=settings["seed"],
-                num_images=len(data.train),
-                momentum=momentum,
-                position=position,
+                net, recipe, compute, seed=settings["seed"], num_images=len(data.train), momentum=momentum or {}
             )
+            state.position = position or state.position
             _run_loop(run, state, data, reporter, stop)
         except UserError:
             run.discard_if_new()

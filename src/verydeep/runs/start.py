@@ -34,6 +34,8 @@ from verydeep.weights.resolve import load, read_card
 _FEW_IMAGES = 10_000
 """So many at most suggest to begin from a trained net."""
 
+_MAKE_A_NET = ("architecture", "batch_norm", "crop", "width", "init_from", "initialise", "resume", "go_on")
+
 
 def train(
     data: str | Path | DataSet,
@@ -69,7 +71,6 @@ def fit(
     recipe: str | Recipe = "small-images",
     reporter: Callback | None = None,
     data_source: str | None = None,
-    command: str | None = None,
     **options: Any,  # noqa: ANN401 - the fields of TrainOptions
 ) -> TrainedRun:
     """Trains a net on a data set into a run folder.
@@ -83,9 +84,8 @@ def fit(
         recipe: a recipe, its name, or a JSON file.
         reporter: reports the progress.
         data_source: where the data came from, if ``data`` is a data set.
-        command: that gives the run again, for its report.
-        options: fields of ``TrainOptions``, such as ``out``, ``seed``, ``device`` or ``no_validation``; those that
-            make a net have no meaning here.
+        options: fields of ``TrainOptions`` that do not make a net, such as ``out``, ``seed``, ``device`` or
+            ``no_validation``.
 
     Returns:
         The trained net, its run folder and its errors on the validation images.
@@ -94,14 +94,19 @@ def fit(
         UserError: the data or the run folder cannot be used, or do not fit the net.
         UsageError: an option that cannot be right.
     """
+    for name in options:
+        if name in _MAKE_A_NET:
+            raise UsageError(f"{name} says what net to make, and fit is given one: leave it out, or use verydeep.train")
     given = read_keywords(options)
+    if isinstance(recipe, Recipe) and given.recipe_changes:
+        raise UsageError(f"{next(iter(given.recipe_changes))} is a field of the recipe: change it there")
     row = recipe if isinstance(recipe, Recipe) else find_recipe(recipe, **given.recipe_changes)
     given, reporter = replace(given, recipe=row.name), reporter or Callback()
     given.check_compute()
     _check_selection(row, given)
     with process_group(find_device(given.device)):
         opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
-        facts = {"command": command, "data": data_source or str(data), "origin": None}
+        facts = {"command": None, "data": data_source or str(data), "origin": None}
         return _begin(net, opened, row, given, facts, reporter)
 
 
@@ -126,9 +131,7 @@ def start(
             _check_alike(options, row, net)
             return resume(options.out, data=opened, data_source=source, reporter=reporter)
         _check_selection(row, options)
-        facts: dict[str, Any] = {"command": command, "data": source, "origin": None}
-        if chain is not None:
-            facts["chain"] = chain
+        facts = {"command": command, "data": source, "origin": None} | ({} if chain is None else {"chain": chain})
         if begun_from:
             grown = grow(net, begun_from)
             reporter.note(f"from {options.init_from}: {grown}")
@@ -201,7 +204,13 @@ def _begin(
     net.mirror = recipe.mirror and data.mirror
     net.classes = net.classes or data.classes
     check_classes(net, data.train)
-    folder = Path(broadcast_from_rank0(lambda: {"out": str(_free_folder(options.out, net, data))})["out"])
+
+    def free_folder() -> dict[str, Any]:
+        found = options.out or default_folder(net, data)
+        check_free(found)
+        return {"out": str(found)}
+
+    folder = Path(broadcast_from_rank0(free_folder)["out"])
     reporter.note(describe(data))
     if processes().is_first:
         for finding in examine_quickly(data):
@@ -247,24 +256,13 @@ def default_folder(net: VeryDeep, data: DataSet) -> Path:
     return Path("runs") / free_name(name, lambda name: (Path("runs") / name).exists())
 
 
-def _free_folder(out: Path | None, net: VeryDeep, data: DataSet) -> Path:
-    folder = out or default_folder(net, data)
-    check_free(folder)
-    return folder
-
-
 def check_images(
     data: DataSet, skip_damaged: bool, reporter: Callback, scale: int | None = None
 ) -> tuple[DataSet, list[str]]:
     """Decodes every image once, the test images too, and holds those to train and validate on if memory allows.
 
-    A damaged test image is better known before the training than after it.
-
-    Args:
-        data: the data set.
-        skip_damaged: leave damaged images out.
-        reporter: reports what was left out.
-        scale: the largest S of the training, pixels, where there is one: no image may be too long for it.
+    A damaged test image is better known before the training than after it. No image may be too long for ``scale``, the
+    largest S of the training.
     """
     checked: dict[str, ImageSet] = {}
     skipped: list[str] = []

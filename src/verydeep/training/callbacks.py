@@ -23,11 +23,7 @@ from verydeep.training.update import NotFiniteError
 
 
 class Validation(Callback):
-    """Measures the net after each epoch, writes the line of the log and applies the plateau rule.
-
-    Args:
-        measure: gives the errors of a net; at least ``top1_error``.
-    """
+    """Measures the net after each epoch, makes the line of the log and applies the plateau rule."""
 
     def __init__(self, measure: Callable[[VeryDeep], dict[str, Any]]) -> None:
         self._measure = measure
@@ -66,14 +62,7 @@ def average_statistics(net: VeryDeep) -> None:
 
 
 class HealthCheck(Callback):
-    """Ends a training whose loss is not finite, and reports what is wrong with it after an epoch.
-
-    Args:
-        run: with the log so far.
-        images: the training images.
-        view: makes the training crops.
-        report: called with each finding as a line.
-    """
+    """Ends a training whose loss is not finite, and reports what is wrong with it after an epoch."""
 
     def __init__(self, run: Run, images: ImageSet, view: TrainingView, report: Callable[[str], None]) -> None:
         self._run, self._images, self._view, self._report = run, images, view, report
@@ -94,12 +83,9 @@ class HealthCheck(Callback):
 
 
 class Checkpoints(Callback):
-    """Keeps the log, the checkpoints and the model file of a run folder.
+    """Keeps the log, the model file, and checkpoints after each epoch and every so many seconds within it.
 
-    Args:
-        run: the folder.
-        card: gives the model card after some epochs, with errors.
-        seconds: time between checkpoints within an epoch.
+    ``card`` makes the model card, from epochs done and errors.
     """
 
     def __init__(self, run: Run, card: Callable[[int, dict[str, Any] | None], ModelCard], seconds: float) -> None:

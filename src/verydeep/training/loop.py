@@ -19,7 +19,7 @@ from verydeep.nets.net import VeryDeep
 from verydeep.speed.training import place
 from verydeep.training.objective import Objective
 from verydeep.training.recipe import Recipe, scheduled_rate
-from verydeep.training.state import Callback, Position, TrainState
+from verydeep.training.state import Callback, TrainState
 from verydeep.training.update import share_gradients, update
 
 SECONDS_BETWEEN_REPORTS: Final = 0.25
@@ -115,27 +115,13 @@ class RunningSums:
 
 
 def make_state(
-    net: VeryDeep,
-    recipe: Recipe,
-    compute: Compute,
-    *,
-    seed: int,
-    num_images: int,
-    momentum: dict[str, Tensor] | None = None,
-    position: Position | None = None,
+    net: VeryDeep, recipe: Recipe, compute: Compute, *, seed: int, num_images: int, momentum: dict[str, Tensor]
 ) -> TrainState:
     """Places a net where it is trained and makes its optimiser, with the velocities of a checkpoint."""
     place(net, compute)
     net.set_dropout(recipe.dropout)
-    return TrainState(
-        net=net,
-        recipe=recipe,
-        compute=compute,
-        seed=seed,
-        num_images=num_images,
-        optimiser=make_optimiser(net, recipe, momentum),
-        position=position or Position(),
-    )
+    optimiser = make_optimiser(net, recipe, momentum)
+    return TrainState(net=net, recipe=recipe, compute=compute, seed=seed, num_images=num_images, optimiser=optimiser)
 
 
 def set_training_mode(net: VeryDeep, recipe: Recipe) -> None:

@@ -201,12 +201,9 @@ def _named(file: Path) -> Iterator[None]:
 
 
 def check_same_options(where: str, began: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-    """Checks that the options of what is resumed are those that it began with.
+    """Checks, key by key, that the options of what is resumed are those that it began with.
 
-    Args:
-        where: such as ``the run in runs/hands``.
-        began: what it began with, as JSON gives it.
-        options: the options given now, compared key by key.
+    ``where`` names it, such as ``the run in runs/hands``.
 
     Raises:
         UsageError: they differ; the message names the first key that does.

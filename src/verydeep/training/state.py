@@ -55,7 +55,7 @@ class TrainState:
     seed: int
     num_images: int
     optimiser: "torch.optim.SGD"
-    position: Position  # its sums are brought up to date when they are reported
+    position: Position = field(default_factory=Position)  # its sums are brought up to date when they are reported
     stopping: bool = False  # agreed by all processes
     images: "torch.Tensor | None" = None  # of the last batch, n,3,h,w uint8
     is_best: bool = False  # whether the last validation error is the lowest so far

@@ -62,17 +62,16 @@ def update(
     Args:
         model: a net in training mode, as ``share_gradients`` gave it.
         optimiser: of its parameters.
-        images: this process's.
+        images: this process's share of the batch.
         targets: for classes, their indices.
         compute: device, precision, and images computed at a time.
         objective: classification where none is given.
-        seed: of the training, the epoch, and the iteration within it, which fix the masks of dropout; None draws them
-            from torch's own generator.
+        seed: of the training, the epoch and the iteration, which fixes the masks of dropout.
         total: images of the batch over all processes; by default those given.
 
     Returns:
-        The sums of the losses and of the scores of the images given, before the update. Both are 0 where the batch has
-        no image for this process and it was given one in its place.
+        The sums of the losses and of the scores of the images given, before the update; 0 where the batch has no image
+        for this process and it was given one in its place.
 
     Raises:
         NotFiniteError: the loss is NaN or infinite, and the device is the CPU; the weights are as they were.

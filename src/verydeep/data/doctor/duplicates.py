@@ -21,6 +21,12 @@ MOST_BITS, MOST_LOW_BITS = 40, 10
 SMALLEST_SIDE = 32
 """Pictures with a shorter side, pixels, have too little structure to tell near-duplicates from others."""
 
+_SAME_CONTENT: dict[str, tuple[Severity, str, str]] = {
+    "label-conflict": ("warning", "under several classes", "keep each in the class it belongs to"),
+    "duplicate": ("warning", "in several splits", "keep each in one split, or the errors come out too low"),
+    "duplicate-within-split": ("note", "there several times", "keep one of each, unless it is to count more"),
+}
+
 _MOST_PAIRS = 20_000  # reported, the closest first
 _HASHES_AT_A_TIME = 2**22  # pairs in a block: 32 MB a thread
 _MIRROR = np.uint64(0x5555555555555555)  # in a mirror the cosines of odd frequency along a row change their sign
@@ -76,42 +82,28 @@ def _same_content_findings(
     for name, fact in facts.items():
         if fact.digest and fact.size:
             by_digest[fact.digest].append(name)
-    conflicts: list[list[str]] = []
-    across: list[list[str]] = []
-    within: list[list[str]] = []
+    groups: dict[str, list[list[str]]] = {kind: [] for kind in _SAME_CONTENT}
     for group in by_digest.values():
         if len(group) == 1:
             continue
         num_splits, num_classes = (len({of[name] for name in group}) for of in (split_of, class_of))
         if num_classes > 1:
-            conflicts.append(group)
+            groups["label-conflict"].append(group)
         if num_splits > 1:
-            across.append(group)
+            groups["duplicate"].append(group)
         elif num_classes == 1:
-            within.append(group)
-    too_low = "keep each in one split, or the errors come out too low"
-    kinds: list[tuple[str, Severity, list[list[str]], str, str]] = [
-        ("label-conflict", "warning", conflicts, "under several classes", "keep each in the class it belongs to"),
-        ("duplicate", "warning", across, "in several splits", too_low),
-        (
-            "duplicate-within-split",
-            "note",
-            within,
-            "there several times",
-            "keep one of each, unless it is to count more",
-        ),
-    ]
+            groups["duplicate-within-split"].append(group)
     return [
         Finding(
             kind,
             severity,
-            f"{counted(len(groups), 'picture')} {where}, byte for byte",
+            f"{counted(len(groups[kind]), 'picture')} {where}, byte for byte",
             remedy,
-            [name for group in groups for name in group],
-            {"groups": groups},
+            [name for group in groups[kind] for name in group],
+            {"groups": groups[kind]},
         )
-        for kind, severity, groups, where, remedy in kinds
-        if groups
+        for kind, (severity, where, remedy) in _SAME_CONTENT.items()
+        if groups[kind]
     ]
 
 

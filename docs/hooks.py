@@ -2,7 +2,7 @@
 
 ``<!-- table: NAME -->`` becomes a table of the rows of the package, ``<!-- help: VERB -->`` what the verb prints with
 ``--help``, and ``<!-- results: NAME -->`` the tables of results/NAME.jsonl. Every file of src/verydeep or tests that a
-page names is checked, and so is results/README.md, which is written ahead.
+page names is checked, and so are the two pages that are written ahead, for readers of the repository.
 """
 
 import io
@@ -14,6 +14,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
+from paper_map import PAGE as MAP_PAGE
+from paper_map import StaleMapError, paper_map
 from paper_pages import PAPER_TABLES
 from result_pages import PAGE as RESULTS_PAGE
 from result_pages import RESULTS, growing_rows, markdown_table, result_tables, results_page
@@ -42,8 +44,13 @@ def on_pre_build(*, config: MkDocsConfig) -> None:
     Raises:
         PluginError: one is not.
     """
-    if not RESULTS_PAGE.is_file() or RESULTS_PAGE.read_text(encoding="utf-8") != results_page():
-        raise PluginError(f"{RESULTS_PAGE} is out of date: run python docs/result_pages.py")
+    for file, page, script in ((MAP_PAGE, paper_map, "paper_map.py"), (RESULTS_PAGE, results_page, "result_pages.py")):
+        try:
+            current = page()
+        except StaleMapError as error:
+            raise PluginError(str(error)) from error
+        if not file.is_file() or file.read_text(encoding="utf-8") != current:
+            raise PluginError(f"{file} is out of date: run python docs/{script}")
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:

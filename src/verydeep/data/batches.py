@@ -1,4 +1,7 @@
-"""Images become batches: seeded crops for training, whole images of one shape for testing."""
+"""Images become batches: seeded crops for training, whole images of one shape for testing.
+
+Paper: section 3.1.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator

@@ -13,7 +13,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from verydeep.errors import UsageError, UserError, check_output_file, printable
+from verydeep.errors import UsageError, UserError, printable
+from verydeep.files import check_output_file
 from verydeep.machine import num_cores
 
 

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
-from verydeep.data.sources import ImageSource, read_ahead
+from verydeep.data.sources import ArraySource, ImageSource, read_ahead
 from verydeep.errors import UserError
 from verydeep.images.decode import DAMAGED_REMEDY, DamagedImageError, decode_pixels
 from verydeep.images.geometry import size_of, too_long
@@ -141,6 +141,14 @@ class ImageSet:
             return error
         reason = None if scale is None else too_long(size_of(pixels), scale)
         return DamagedImageError(f"{self.where(index)}: an image of {reason}") if reason else pixels
+
+
+def array_images(
+    split: str, classes: tuple[str, ...], labels: ndarray, title: str, arrays: Mapping[str, UInt8[ndarray, "h w 3"]]
+) -> ImageSet:
+    """Makes labelled images of arrays in memory, by name."""
+    source, decoded = ArraySource(title, arrays), dict(enumerate(arrays.values()))
+    return ImageSet(split=split, classes=classes, names=list(arrays), labels=labels, source=source, decoded=decoded)
 
 
 def count_per_class(images: ImageSet) -> list[int]:

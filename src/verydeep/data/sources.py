@@ -28,13 +28,13 @@ class ImageSource(Protocol):
         """Reads to make at the same time: 1 where a read does not wait, more where it waits for a network."""
 
     def read(self, name: str) -> bytes:
-        """Reads the bytes of an image as they were stored; raises UserError where they cannot be had."""
+        """Reads the bytes of an image as they were stored; raises UserError where that fails."""
 
     def size(self, name: str) -> int:
-        """Number of bytes of an image."""
+        """Number of bytes of an encoded image."""
 
     def where(self, name: str) -> str:
-        """What a person calls the file of an image."""
+        """The path or address of an image, for messages."""
 
 
 @dataclass(frozen=True)

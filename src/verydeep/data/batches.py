@@ -42,8 +42,11 @@ def training_order(images: ImageSet, *, seed: int, epoch: int, balanced: bool = 
     return sample_ids
 
 
-class _Samples(Dataset[Batch | UserError]):
-    """Training crops, each drawn from (seed, epoch, sample id): the same for any number of workers and processes."""
+class _TrainingCrops(Dataset[Batch | UserError]):
+    """Batches of crops, indexed by lists of sample ids.
+
+    Each crop is drawn from (seed, epoch, sample id): the same for any number of workers and processes.
+    """
 
     def __init__(self, images: ImageSet, view: TrainingView, seed: int, epoch: int) -> None:
         self.images, self.view, self.seed, self.epoch = images, view, seed, epoch
@@ -58,18 +61,15 @@ class _Samples(Dataset[Batch | UserError]):
         return map(self.crop, sample_ids) if ahead == 1 else read_ahead(self.crop, sample_ids, ahead)
 
     def batch(self, sample_ids: list[int], crops: Iterator[UInt8[ndarray, "c c 3"]]) -> Batch:
-        labels = self.images.labels[np.array(sample_ids) % len(self.images)]
-        return _stack(list(islice(crops, len(sample_ids)))), torch.from_numpy(labels), torch.tensor(sample_ids)
+        images = torch.from_numpy(np.stack(list(islice(crops, len(sample_ids)))))
+        labels = torch.from_numpy(self.images.labels[np.array(sample_ids) % len(self.images)])
+        return images.permute(0, 3, 1, 2), labels, torch.tensor(sample_ids)
 
     def __getitem__(self, sample_ids: list[int]) -> Batch | UserError:
         try:
             return self.batch(sample_ids, self.crops(sample_ids))
         except UserError as error:  # raised in the main process: torch would add the worker's traceback to its line
             return error
-
-
-def _stack(arrays: list[ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
 
 
 def _collate(batch: Any) -> Any:  # noqa: ANN401 - the data set has made a batch already
@@ -113,12 +113,10 @@ def training_batches(
     order = training_order(images, seed=seed, epoch=epoch, balanced=balanced)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][first:]
     shares = [[batch[index] for index in members.share(len(batch))] or batch[:1] for batch in batches]
-    samples = _Samples(images, view, seed, epoch)
+    crops = _TrainingCrops(images, view, seed, epoch)
     if workers == 0:
-        crops = samples.crops(chain.from_iterable(shares))
-        return (samples.batch(sample_ids, crops) for sample_ids in shares)
+        made = crops.crops(chain.from_iterable(shares))
+        return (crops.batch(sample_ids, made) for sample_ids in shares)
     return _raise_errors(
-        DataLoader(
-            samples, batch_size=None, sampler=shares, num_workers=workers, collate_fn=_collate, prefetch_factor=4
-        )
+        DataLoader(crops, batch_size=None, sampler=shares, num_workers=workers, collate_fn=_collate, prefetch_factor=4)
     )

@@ -96,16 +96,17 @@ def read_flowers(folder: Path) -> Splits:
     ids = loadmat(folder / "setid.mat")
     labels = loadmat(folder / "imagelabels.mat")["labels"].ravel().astype(np.int64) - 1
     classes = read_class_names("flowers102")[: labels.max() + 1]
-    return {
-        split: ImageSet(
+    splits = {}
+    for split, key in (("train", "trnid"), ("val", "valid"), ("test", "tstid")):
+        numbers = ids[key].ravel()
+        splits[split] = ImageSet(
             split=split,
             classes=classes,
-            names=[f"jpg/image_{number:05d}.jpg" for number in ids[key].ravel().tolist()],
-            labels=labels[ids[key].ravel() - 1],
+            names=[f"jpg/image_{number:05d}.jpg" for number in numbers.tolist()],
+            labels=labels[numbers - 1],
             source=FolderSource(folder),
         )
-        for split, key in (("train", "trnid"), ("val", "valid"), ("test", "tstid"))
-    }
+    return splits
 
 
 def read_pets(folder: Path) -> Splits:
@@ -116,16 +117,13 @@ def read_pets(folder: Path) -> Splits:
     }
     breeds = {int(row[1]): row[0].rpartition("_")[0] for row in lists["train"]}
     classes = tuple(breeds[label].replace("_", " ").title() for label in range(1, len(breeds) + 1))
-    return {
-        split: ImageSet(
-            split=split,
-            classes=classes,
-            names=[f"images/{row[0]}.jpg" for row in rows],
-            labels=np.array([int(row[1]) - 1 for row in rows], dtype=np.int64),
-            source=FolderSource(folder),
-        )
-        for split, rows in lists.items()
-    }
+    source = FolderSource(folder)
+    splits = {}
+    for split, rows in lists.items():
+        names = [f"images/{name}.jpg" for name, *_ in rows]
+        labels = np.array([int(label) - 1 for _, label, *_ in rows], dtype=np.int64)
+        splits[split] = ImageSet(split=split, classes=classes, names=names, labels=labels, source=source)
+    return splits
 
 
 def read_caltech101(folder: Path) -> Splits:

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import centre_crop, picture
+from conftest import centre_crop, picture, pillow_rescale
 from verydeep.data.open import open_data
 from verydeep.errors import UsageError, UserError
-from verydeep.images.geometry import rescale
 from verydeep.images.resample import find_library
 from verydeep.nets.model_card import make_card
 from verydeep.nets.model_file import save
@@ -51,7 +50,7 @@ def spaced(length, side=32):
 
 def slow_parts(image, protocol, scale):
     """What the net sees at one scale, by method."""
-    whole = rescale(image, scale)
+    whole = pillow_rescale(image, scale)
     right, bottom = whole.width - 32, whole.height - 32
     trimmed = as_tensor(centre_crop(whole, whole.width // 32 * 32, whole.height // 32 * 32))
     grid = windows(whole, spaced(whole.height), spaced(whole.width))
@@ -120,7 +119,7 @@ def test_at_the_crop_of_a_square_image_every_protocol_is_the_crop(protocol, net)
     for side in (32, 50):
         square = picture(1, side, side)
         with torch.inference_mode():
-            expected = net(as_tensor(rescale(square, 32)))[0].softmax(0).numpy()
+            expected = net(as_tensor(pillow_rescale(square, 32)))[0].softmax(0).numpy()
         assert np.allclose(posterior(net, square, protocol=protocol, test_scales=[32]), expected, atol=1e-6)
 
 

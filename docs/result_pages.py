@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from verydeep.tables.layout import LaidTable, lay_out, lay_out_claims
-from verydeep.tables.results import read_results
+from verydeep.tables.claims import check_claims
+from verydeep.tables.layout import TableLayout, lay_out, lay_out_claims
+from verydeep.tables.rows import read_results
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -24,12 +25,12 @@ def result_tables(name: str) -> str:
         *(f"{remark[:1].upper()}{remark[1:]}." for remark in about["remarks"]),
         *map(_in_markdown, lay_out(results)),
     ]
-    if claims := results.claims():
+    if claims := check_claims(results.cells):
         parts.append(_in_markdown(lay_out_claims(claims)))
     return "\n\n".join(parts)
 
 
-def _in_markdown(laid: LaidTable) -> str:
+def _in_markdown(laid: TableLayout) -> str:
     line = [":---" if number < laid.first_number else "---:" for number in range(len(laid.columns))]
     return f"**{laid.title}**: {laid.caption}.\n\n{_table([laid.columns, line, *laid.rows])}"
 

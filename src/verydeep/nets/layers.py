@@ -1,4 +1,7 @@
-"""The layers of the nets as PyTorch modules, dropout with a seeded generator, and gradient checkpointing."""
+"""The layers of the nets as PyTorch modules, dropout with a seeded generator, and gradient checkpointing.
+
+Paper: sections 2.1, 3.1 and 3.2.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext

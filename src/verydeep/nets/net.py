@@ -1,4 +1,7 @@
-"""VeryDeep: one PyTorch module for every column of Table 1, always convolutional."""
+"""VeryDeep: one PyTorch module for every column of Table 1, always convolutional.
+
+Paper: sections 2.1 and 3.2, Table 1.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
@@ -58,7 +61,7 @@ class VeryDeep(nn.Module):
     Raises:
         UsageError: an unknown name, or a number out of range.
 
-    Paper: section 2, Table 1.
+    Paper: section 2.1, Table 1.
     """
 
     mean: Tensor

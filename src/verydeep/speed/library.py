@@ -1,6 +1,6 @@
 """The compiled kernel: found, chosen for this processor, and called.
 
-The C++ beside this file is built once for each kind of vector, and the best that the processor has is loaded. The
+The C++ in ``kernel/`` is built once for each kind of vector, and the best that the processor has is loaded. The
 environment variable ``VERYDEEP_KERNEL`` names another: avx512, avx2 or plain, or none to compute without.
 """
 
@@ -356,7 +356,8 @@ def _loaded(name: str) -> Kernel:
 
 @cache
 def _fingerprint() -> str:
-    files = [*sorted(_HERE.glob("*.cpp")), *sorted(_HERE.glob("*.h"))]
+    sources = _HERE / "kernel"
+    files = [*sorted(sources.glob("*.cpp")), *sorted(sources.glob("*.h"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 

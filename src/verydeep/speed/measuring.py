@@ -12,8 +12,7 @@ from torch import Tensor
 
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.accelerate import Accelerated
-from verydeep.speed.choosing import choose_backend
-from verydeep.speed.engines import every_backend
+from verydeep.speed.backend import choose_backend, every_kind
 
 BATCHES = (1, 8)
 """Crops of a call."""
@@ -67,7 +66,7 @@ def measure_backends(net: VeryDeep, report: Report) -> list[BackendSpeed]:
     calls: dict[str, Callable[[Tensor], Tensor]] = {}
     errors: dict[str, float] = {}
     failures: dict[str, str] = {}
-    backends = every_backend()
+    backends = every_kind()
     for number, backend in enumerate(backends):
         report("preparing backends", number, len(backends))
         try:

@@ -7,10 +7,10 @@ from small_nets import make_net
 from verydeep import accelerate
 from verydeep.errors import UsageError
 from verydeep.nets.architecture import Geometry, find_architecture
-from verydeep.speed import choosing, engines
-from verydeep.speed.choosing import choose_backend, choose_training, fastest_precision
-from verydeep.speed.engines import Candidate
+from verydeep.speed import backend, train_net
+from verydeep.speed.backend import BackendKind, choose_backend, fastest_precision
 from verydeep.speed.library import NoKernelError
+from verydeep.speed.train_net import choose_training
 
 AMX = {"amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni"}
 AVX512 = {"avx512_bf16", "avx512_vnni"}
@@ -25,15 +25,15 @@ def machine(monkeypatch):
         def find_kernel() -> None:
             raise NoKernelError("it was not built")
 
-        own = Candidate("verydeep's kernel", lambda net: None)
+        own = BackendKind("verydeep's kernel", lambda net: None)
         monkeypatch.setattr("verydeep.device.torch.cpu.get_capabilities", lambda: dict.fromkeys(capabilities, True))
-        monkeypatch.setattr(choosing, "has_kernel", lambda: kernel)
-        monkeypatch.setattr(choosing, "fp32_backend", lambda: own) if kernel else None
-        monkeypatch.setattr(engines, "find_kernel", find_kernel)
+        for module in (backend, train_net):
+            monkeypatch.setattr(module, "has_kernel", lambda: kernel)
+        monkeypatch.setattr(backend, "fp32_kind", lambda: own) if kernel else None
+        monkeypatch.setattr(backend, "find_kernel", find_kernel)
         monkeypatch.setenv("VERYDEEP_KERNEL", "none")
-        for module in (choosing, engines):
-            for name in ("openvino_version", "nncf_version"):
-                monkeypatch.setattr(module, name, lambda: "1.0" if libraries else None)
+        for name in ("openvino_version", "nncf_version"):
+            monkeypatch.setattr(backend, name, lambda: "1.0" if libraries else None)
 
     return make
 
@@ -111,11 +111,11 @@ def test_a_precision_or_a_device_that_is_not():
 def test_only_what_was_chosen_is_made(machine, monkeypatch):
     made = []
 
-    def counted(name: str, backend: type) -> None:
-        monkeypatch.setattr(engines, name, lambda *how: made.append(name) or backend(*how))
+    def counted(name: str, kind: type) -> None:
+        monkeypatch.setattr(backend, name, lambda *how: made.append(name) or kind(*how))
 
-    for name in ("KernelBackend", "TorchBf16", "OpenVinoNet"):
-        counted(name, getattr(engines, name))
+    for name in ("KernelBackend", "TorchBf16Backend", "OpenVinoBackend"):
+        counted(name, getattr(backend, name))
     machine(AMX, libraries=False)
     accelerate(make_net(), precision="auto")
-    assert made == ["TorchBf16"]
+    assert made == ["TorchBf16Backend"]

@@ -8,13 +8,13 @@ import torch
 
 from verydeep.device import Compute
 from verydeep.nets.layers import Convolution
-from verydeep.nets.net import VeryDeep, in_turn
+from verydeep.nets.net import VeryDeep
 from verydeep.runs.options import ComputeOptions
 from verydeep.runs.resume import resume
 from verydeep.runs.start import train
-from verydeep.speed import convolution
+from verydeep.speed import autograd
 from verydeep.speed.library import NoKernelError, find_kernel
-from verydeep.speed.training import Stage, by_kernel, place, release
+from verydeep.speed.train_net import Stage, group_layers, place, release
 from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import find_recipe
 from verydeep.training.state import Callback
@@ -38,9 +38,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, bool]]:
 
     def convolve(map_, weight, bias, *, rectify=False, pool=False):
         seen.append((rectify, pool))
-        return convolution.convolve_fast(map_, weight, bias, rectify=rectify, pool=pool)
+        return autograd.convolve_fast(map_, weight, bias, rectify=rectify, pool=pool)
 
-    monkeypatch.setattr("verydeep.speed.training.convolve_fast", convolve)
+    monkeypatch.setattr("verydeep.speed.train_net.convolve_fast", convolve)
     return seen
 
 
@@ -90,12 +90,13 @@ def test_every_architecture_gives_the_same_maps(calls, architecture, features_on
     assert (result - expected).norm() <= 1e-5 * expected.norm()
     assert bool(calls) == (architecture != "B-5x5")
     release(net)
-    assert net.compose is in_turn
+    assert type(net) is VeryDeep
 
 
 def test_what_follows_a_convolution_is_computed_with_it():
     plain, normed, first = (
-        by_kernel([*net.blocks()[0]]) for net in (make_net("D"), make_net("D", batch_norm=True), make_net("A-LRN"))
+        group_layers([*net.blocks()[0]], kernel=True)
+        for net in (make_net("D"), make_net("D", batch_norm=True), make_net("A-LRN"))
     )
 
     def kinds(stage):
@@ -162,7 +163,7 @@ def test_a_run_says_records_and_goes_on_with_its_choice(monkeypatch, tmp_path, c
     assert calls
     settings = json.loads((tmp_path / "run" / "run.json").read_text())
     assert settings["choice"]["kernel"] is True
-    assert trained.net.compose is in_turn
+    assert type(trained.net) is VeryDeep
     resume(tmp_path / "run")
     monkeypatch.setenv("VERYDEEP_KERNEL", "none")
     resume(tmp_path / "run", reporter=notes)
@@ -173,6 +174,5 @@ def test_without_a_kernel_pytorch_trains(monkeypatch, calls):
     monkeypatch.setenv("VERYDEEP_KERNEL", "none")
     net = make_net()
     place(net, choice(True))
-    assert net.compose is in_turn
     net.score_map(images()).sum().backward()
     assert calls == []

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import verydeep
-from verydeep.data.batches import batches_by_shape
 from verydeep.data.image_set import ImageSet
 from verydeep.data.open import open_data
 from verydeep.images.views import centre
@@ -25,10 +25,9 @@ from verydeep.images.views import centre
 
 def crops(images: ImageSet, scale: int, crop: int, batch: int) -> list[Tensor]:
     """Central crops in batches, in the order of the images."""
-    parts = batches_by_shape(
-        images, lambda pixels: [(0, part) for part in centre(pixels, scale, crop)], most_pixels=batch * crop * crop
-    )
-    return [pixels for _, _, pixels in parts]
+    cut = [centre(images.pixels(index), scale, crop)[0] for index in range(len(images))]
+    starts = range(0, len(cut), batch)
+    return [torch.from_numpy(np.stack(cut[start : start + batch])).permute(0, 3, 1, 2) for start in starts]
 
 
 def main() -> None:

@@ -29,14 +29,14 @@ from benchmarks.compare.peer_crops import (
     upright,
 )
 from benchmarks.compare.photographs import find_photographs
-from verydeep.data.batches import batches_by_shape, training_batches
+from verydeep.data.batches import training_batches
 from verydeep.data.image_set import ImageSet
-from verydeep.data.sources import FolderSource
+from verydeep.data.sources import FolderSource, read_ahead
 from verydeep.images.augment import TrainingView
 from verydeep.images.geometry import rescaled_size
 from verydeep.nets.architecture import scaled_length
 from verydeep.paper import constants
-from verydeep.testing.measure import BATCH_PIXELS
+from verydeep.testing.measure import batches_by_shape
 from verydeep.testing.protocols import find_protocol
 
 _ROUNDS = 7
@@ -143,12 +143,11 @@ class Pipeline:
         images, (method,) = self._images(), find_protocol("centre").methods
 
         def call() -> Tensor:
-            batches = batches_by_shape(
-                images,
-                lambda image: [(0, part) for part in method.view(image, self.scale, self.crop)],
-                most_pixels=BATCH_PIXELS,
+            parts = read_ahead(
+                lambda index: [(0, part) for part in method.view(images.pixels(index), self.scale, self.crop)],
+                range(len(images)),
             )
-            return torch.cat([batch for _, _, batch in batches])
+            return torch.cat([torch.from_numpy(batch).permute(0, 3, 1, 2) for _, _, batch in batches_by_shape(parts)])
 
         return call
 

@@ -45,7 +45,7 @@ _HOMES = {
     "fetch_weights": "weights.fetch",
     "fit": "runs.start",
     "load": "weights.resolve",
-    "open_data": "data.datasets",
+    "open_data": "data.open",
     "TrainOptions": "runs.options",
     "posterior": "testing.classifier",
     "read_card": "weights.resolve",

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from verydeep.data.batches import batches_by_shape, training_batches, training_order
+from verydeep.data.batches import training_batches, training_order
 from verydeep.data.open import open_data
 from verydeep.distributed import Processes
 from verydeep.images.augment import TrainingView
-from verydeep.images.geometry import rescale, rescaled
 
 VIEW = TrainingView(crop=32, train_scale=(32, 40), mirror=True)
 
@@ -35,48 +34,6 @@ def test_workers_change_nothing(make_folder):
     for (images, labels, _), (again, same, _) in zip(alone, helped, strict=True):
         assert torch.equal(images, again)
         assert torch.equal(labels, same)
-
-
-def test_batches_by_shape_hold_every_image_once_and_whole(make_folder):
-    train = open_data(make_folder("photos", {"a": 20, "b": 15})).train
-    seen = []
-
-    def parts(image):
-        return [(7, rescaled(image, 40))]
-
-    for kind, indices, images in batches_by_shape(train, parts, most_pixels=4 * 40 * 42):
-        assert kind == 7
-        assert len(indices) <= 4
-        for index, image in zip(indices, images, strict=True):
-            assert np.array_equal(image.permute(1, 2, 0).numpy(), np.asarray(rescale(train.read(index), 40)))
-        seen += indices
-    assert sorted(seen) == list(range(len(train)))
-
-
-def test_an_image_larger_than_the_bound_comes_alone(make_folder):
-    train = open_data(make_folder("photos", {"a": 5, "b": 5})).train
-    batches = list(batches_by_shape(train, lambda image: [(0, np.asarray(image))], most_pixels=1))
-    assert len(batches) == len(train)
-    assert all(len(indices) == 1 for _, indices, _ in batches)
-
-
-def test_parts_of_different_kinds_and_shapes_do_not_mix(make_folder):
-    train = open_data(make_folder("photos", {"a": 8, "b": 8})).train
-
-    def parts(image):
-        array = np.asarray(image)
-        return [(0, array[:20, :20]), (0, array[20:40, 20:40]), (1, array[:20, :20]), (1, array[:10, :30])]
-
-    seen = {(0, 20, 20): [], (1, 20, 20): [], (1, 10, 30): []}
-    for kind, indices, images in batches_by_shape(train, parts, most_pixels=7 * 400):
-        assert len(indices) == len(images) <= 9
-        for index, image in zip(indices, images, strict=True):
-            made = [array for of_kind, array in parts(train.read(index)) if of_kind == kind]
-            assert any(np.array_equal(image.permute(1, 2, 0).numpy(), array) for array in made)
-        seen[kind, *images.shape[2:]] += indices
-    once = list(range(len(train)))
-    assert sorted(seen[0, 20, 20]) == sorted(once + once)
-    assert sorted(seen[1, 20, 20]) == sorted(seen[1, 10, 30]) == once
 
 
 def test_balanced_sampling_draws_every_class_equally_often_and_never_the_same_crop_twice(make_folder):

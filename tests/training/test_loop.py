@@ -190,6 +190,32 @@ def test_nothing_left_to_train_is_refused(photos, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_callback_sees_each_epoch_and_may_stop_the_training(photos, tmp_path, tell_every_step):
+    class Two(Callback):
+        def __init__(self):
+            self.updates, self.lines, self.epochs = [], [], 0
+
+        def before_training(self, state):
+            self.epochs = state.recipe.epochs
+
+        def after_update(self, state):
+            self.updates.append((state.position.epoch, state.position.iteration))
+
+        def after_epoch(self, state):
+            self.lines.append(state.record)
+
+        def wants_stop(self):
+            return len(self.lines) == 2
+
+    seen = Two()
+    stopped = fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run", reporter=seen)
+    assert (stopped.epochs, stopped.finished, seen.epochs) == (2, False, 3)
+    assert seen.updates == [(epoch, update + 1) for epoch in range(2) for update in range(4)]
+    assert [line["epoch"] for line in seen.lines] == [1, 2]
+    assert seen.lines[1]["loss"] == untimed(tmp_path / "run")[1]["loss"]
+    assert resume(tmp_path / "run").epochs == 3
+
+
 def test_stopping_between_epochs(photos, tmp_path, tell_every_step):
     """With one update an epoch there is no middle of an epoch to stop in."""
     recipe = find_recipe("quick", epochs=5, batch_size=64)

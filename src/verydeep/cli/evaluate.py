@@ -1,6 +1,5 @@
 """``evaluate``: error rates of models and saved posteriors on data; fused, compared and saved."""
 
-import itertools
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,8 +17,8 @@ from verydeep.errors import UsageError
 from verydeep.files import check_output_file
 
 if TYPE_CHECKING:
+    from verydeep.testing.evaluate import ComparedPair
     from verydeep.testing.result import Result
-    from verydeep.testing.statistics import Comparison
 
 
 @Parameter(name="*")
@@ -40,7 +39,7 @@ class EvaluateOptions:
     per_class: bool = False
     "Give the error of each class too."
     report: Path | None = None
-    "Write a page with the errors and the worst mistakes to this file (.html)."
+    "Write a page with the errors and the worst of them in pictures to this file (.html)."
     device: Device = None
     damaged: Damaged = "fail"
 
@@ -69,7 +68,7 @@ def evaluate(
     from verydeep.device import find_device
     from verydeep.distributed import process_group
     from verydeep.runs.evaluation_report import write_evaluation_report
-    from verydeep.testing.evaluate import evaluate_each
+    from verydeep.testing.evaluate import compare_pairs, evaluate_each
     from verydeep.testing.result import check_writable, fuse, save_posteriors
     from verydeep.weights.resolve import unfinished
 
@@ -103,7 +102,7 @@ def evaluate(
         fused = fuse(results)
         if options.save is not None and is_first_process():
             save_posteriors(fused, options.save)
-        pairs = _compare_pairs(results) if options.compare else []
+        pairs = compare_pairs(results) if options.compare else []
         if fused.skipped:
             reporter.note(describe_skipped(fused.skipped))
     if not is_first_process():
@@ -111,7 +110,7 @@ def evaluate(
     if options.report is not None:
         command = shlex.join(["verydeep", *sys.argv[1:]])
         write_evaluation_report(options.report, fused, arguments[0], arguments[1], command)
-        print(f"{options.report} shows the errors and the worst mistakes", file=sys.stderr)
+        print(f"{options.report} shows the errors and the worst of them in pictures", file=sys.stderr)
     if json:
         print_json(_record(results, fused, pairs, options.per_class))
     else:
@@ -139,52 +138,8 @@ def _models_and_data(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     return models, last
 
 
-@dataclass(frozen=True, kw_only=True)
-class ComparedPair:
-    """Two results on the same images.
-
-    Attributes:
-        first: title of the first.
-        second: title of the second.
-        comparison: of their top-1 errors.
-        corrected_p_value: corrected for the number of pairs, by Holm's method.
-    """
-
-    first: str
-    second: str
-    comparison: "Comparison"
-    corrected_p_value: float
-
-    def as_record(self) -> dict[str, Any]:
-        """The figures, for JSON."""
-        names = {"first": self.first, "second": self.second}
-        return names | self.comparison.as_record() | {"corrected_p_value": self.corrected_p_value}
-
-
-def _compare_pairs(results: Sequence["Result"]) -> list[ComparedPair]:
-    """Compares every two results, corrected for the number of pairs.
-
-    Raises:
-        UserError: they are not of the same images.
-    """
-    from verydeep.testing.metrics import wrong
-    from verydeep.testing.result import check_alike
-    from verydeep.testing.statistics import compare, holm
-
-    pairs = list(itertools.combinations(results, 2))
-    comparisons = []
-    for first, second in pairs:
-        check_alike(first, second)
-        comparisons.append(compare(wrong(first.posteriors, first.labels), wrong(second.posteriors, second.labels)))
-    corrected = holm([comparison.p_value for comparison in comparisons])
-    return [
-        ComparedPair(first=first.title, second=second.title, comparison=comparison, corrected_p_value=value)
-        for (first, second), comparison, value in zip(pairs, comparisons, corrected, strict=True)
-    ]
-
-
 def _record(
-    results: Sequence["Result"], fused: "Result", pairs: Sequence[ComparedPair], per_class: bool
+    results: Sequence["Result"], fused: "Result", pairs: Sequence["ComparedPair"], per_class: bool
 ) -> dict[str, Any]:
     record = fused.as_record()
     if per_class:
@@ -196,7 +151,7 @@ def _record(
     return record
 
 
-def _print(results: Sequence["Result"], fused: "Result", pairs: Sequence[ComparedPair], per_class: bool) -> None:
+def _print(results: Sequence["Result"], fused: "Result", pairs: Sequence["ComparedPair"], per_class: bool) -> None:
     table = Table("net", "protocol", "Q", "split", "images", "top-1 error", "95% interval", "top-5 error")
     table.add_column("s/image", justify="right")
     for result in results:
@@ -233,7 +188,7 @@ def _add_result(table: Table, result: "Result", net: str) -> None:
     )
 
 
-def _print_pair(pair: ComparedPair, num_pairs: int) -> None:
+def _print_pair(pair: "ComparedPair", num_pairs: int) -> None:
     compared, (low, high) = pair.comparison, pair.comparison.interval95
     corrected = f", {pair.corrected_p_value:.2g} corrected for {num_pairs} pairs" if num_pairs > 1 else ""
     print(

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.cli.options import Json, Model, prepare_process
+from verydeep.cli.options import Device, Json, Model, prepare_process
 from verydeep.cli.output import fetch_models, print_json, print_table, reporting
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write, check_output_file, check_outside
@@ -35,8 +35,7 @@ class PredictOptions:
     "Test scale Q of the heat maps, pixels. [that of the prediction]"
     protocol: str = "single"
     "How posteriors are computed: single, centre, multi-scale ... as for evaluate."
-    device: str | None = None
-    "cpu, cuda or mps. [the fastest there is]"
+    device: Device = None
     precision: str = "fp32"
     "fp32, bf16, or auto: the faster of the two, by a rule over the machine."
 

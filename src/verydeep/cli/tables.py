@@ -132,7 +132,7 @@ def tables(data: Data | None = None, /, *, options: TablesOptions = TablesOption
         return 1
     _print(made.results, made.claims, json)
     if not json:
-        print(f"{made.page} shows them with curves and mistakes; {made.file} holds everything. To print them again:")
+        print(f"{made.page} shows them with curves and errors; {made.file} holds everything. To print them again:")
         print(f"  verydeep tables --from {shlex.quote(str(made.file))}")
     return 0
 

@@ -96,7 +96,7 @@ def _print(trained: "TrainedRun", data: str | None) -> None:
         f"{trained.model}: top-1 error {percent(trained.top1_error)}{top5} on {images} after"
         f" {trained.epochs} epoch{'s' if trained.epochs > 1 else ''} ({trained.images_per_second:,.0f} images/s)"
     )
-    print(f"{trained.run / 'report.html'} shows the curves and the worst mistakes. Next:")
+    print(f"{trained.run / 'report.html'} shows the curves and the worst errors. Next:")
     run = shlex.quote(str(trained.run))
     print(f"  verydeep evaluate {run} {shlex.quote(data) if data else 'DATA'}")
     print(f"  verydeep predict {run} IMAGE...")

@@ -1,7 +1,7 @@
 """Images become batches: seeded crops for training, whole images of one shape for testing."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
@@ -127,34 +127,3 @@ def training_batches(
     return _raise_errors(
         DataLoader(samples, batch_sampler=shares, num_workers=workers, collate_fn=_same, prefetch_factor=4)
     )
-
-
-def batches_by_shape(
-    images: ImageSet,
-    parts: Callable[[UInt8[ndarray, "h w 3"]], Sequence[tuple[int, UInt8[ndarray, "y x 3"]]]],
-    *,
-    most_pixels: int,
-) -> Iterator[tuple[int, list[int], UInt8[Tensor, "n 3 h w"]]]:
-    """Gives what is made of images in batches of one kind and one shape, never padded; the order follows the shapes.
-
-    Args:
-        images: the images to test on; each is read once.
-        parts: what is made of an image, such as crops or its rescaled whole, each with a number for its kind.
-        most_pixels: pixels of a batch at most, but at least one part.
-
-    Yields:
-        The kind, the index of the image of each part, and the parts.
-    """
-    waiting: dict[tuple[int, ...], tuple[list[int], list[ndarray]]] = {}
-    made = read_ahead(lambda index: parts(images.pixels(index)), range(len(images)), images.parallel_reads)
-    for index, parts_of_image in enumerate(made):
-        for kind, array in parts_of_image:
-            key = (kind, *array.shape)
-            indices, alike = waiting.setdefault(key, ([], []))
-            indices.append(index)
-            alike.append(array)
-            if (len(indices) + 1) * array.shape[0] * array.shape[1] > most_pixels:
-                yield kind, indices, _stack(alike)
-                del waiting[key]
-    for (kind, *_), (indices, alike) in waiting.items():
-        yield kind, indices, _stack(alike)

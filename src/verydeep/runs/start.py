@@ -241,6 +241,7 @@ def _begin(
         "workers": default_workers(options.workers, compute),
         "checkpoint_seconds": options.checkpoint_seconds,
         "hold_out": not options.no_validation,
+        "skip_damaged": options.skip_damaged,
         "skipped": skipped,
         "colours": colours,
         "environment": environment(),

@@ -1,9 +1,11 @@
 """Nets, images and protocols become error rates."""
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from numpy import ndarray
 
@@ -19,6 +21,7 @@ from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.backend import make_backend
 from verydeep.testing.measure import MeanPosterior, Measured, measure
+from verydeep.testing.metrics import wrong
 from verydeep.testing.protocols import Protocol, ProtocolAt, at_scales, find_protocol
 from verydeep.testing.result import (
     LabelledImages,
@@ -29,6 +32,7 @@ from verydeep.testing.result import (
     is_saved_posteriors,
     load_posteriors,
 )
+from verydeep.testing.statistics import Comparison, compare, holm
 from verydeep.weights.resolve import load, read_card
 
 Model = VeryDeep | str | Path
@@ -228,3 +232,43 @@ def check_classes(net: VeryDeep, images: ImageSet) -> None:
     if net.classes is not None and net.classes != images.classes:
         ours, theirs = next(pair for pair in zip(net.classes, images.classes, strict=True) if pair[0] != pair[1])
         raise UserError(f"the net's classes are not the data's: it has {ours!r} where the data have {theirs!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedPair:
+    """Two results on the same images.
+
+    Attributes:
+        first: title of the first.
+        second: title of the second.
+        comparison: of their top-1 errors.
+        corrected_p_value: corrected for the number of pairs, by Holm's method.
+    """
+
+    first: str
+    second: str
+    comparison: Comparison
+    corrected_p_value: float
+
+    def as_record(self) -> dict[str, Any]:
+        """The figures, for JSON."""
+        names = {"first": self.first, "second": self.second}
+        return names | self.comparison.as_record() | {"corrected_p_value": self.corrected_p_value}
+
+
+def compare_pairs(results: Sequence[Result]) -> list[ComparedPair]:
+    """Compares every two results, corrected for the number of pairs.
+
+    Raises:
+        UserError: they are not of the same images.
+    """
+    pairs = list(itertools.combinations(results, 2))
+    comparisons = []
+    for first, second in pairs:
+        check_alike(first, second)
+        comparisons.append(compare(wrong(first.posteriors, first.labels), wrong(second.posteriors, second.labels)))
+    corrected = holm([comparison.p_value for comparison in comparisons])
+    return [
+        ComparedPair(first=first.title, second=second.title, comparison=comparison, corrected_p_value=value)
+        for (first, second), comparison, value in zip(pairs, comparisons, corrected, strict=True)
+    ]

@@ -1,11 +1,15 @@
 """What computes a net is a rule over machine and net: for each kind of processor, with and without each library."""
 
+import copy
+import warnings
+
+import numpy as np
 import pytest
 import torch
 
-from small_nets import make_net
+from small_nets import difference, make_net, photos
 from verydeep import accelerate
-from verydeep.errors import UsageError
+from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import Geometry, find_architecture
 from verydeep.speed import backend, train_net
 from verydeep.speed.backend import BackendKind, choose_backend, fastest_precision
@@ -119,3 +123,40 @@ def test_only_what_was_chosen_is_made(machine, monkeypatch):
     machine(AMX, libraries=False)
     accelerate(make_net(), precision="auto")
     assert made == ["TorchBf16Backend"]
+
+
+def kinds() -> list[BackendKind]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no compiler
+        return backend.every_kind()
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.name)
+def test_every_backend_takes_arrays_of_any_strides_and_leaves_the_net_as_it_is(kind):
+    net, images = make_net("D", batch_norm=True, crop=64).train(), photos(70, 100).permute(0, 2, 3, 1).numpy()
+    made = kind.make(net)
+    assert isinstance(made, backend.Backend)
+    assert (made.crop, made.num_classes, made.layers) == (64, 7, ("pool5", "fc8"))
+    assert net.training
+    with torch.inference_mode():
+        expected = copy.deepcopy(net).eval().score_map(torch.from_numpy(images).permute(0, 3, 1, 2))
+    maps = made.maps(images)
+    assert difference(torch.from_numpy(maps), expected) < (1e-5 if kind.precision == "fp32" else 2e-2)
+    np.testing.assert_allclose(
+        made.head(made.maps(images, "pool5")), maps, atol=1e-5 if kind.precision == "fp32" else 1e-2
+    )
+    locked = images.copy()
+    locked.flags.writeable = False
+    for same in (images.astype(np.float32), images.copy(), images[:, :, ::-1].copy()[:, :, ::-1], locked):
+        np.testing.assert_array_equal(made.maps(same), maps)
+    net.load_state_dict(make_net("D", batch_norm=True, crop=64, seed=1).state_dict())
+    with pytest.raises(UserError, match="accelerate it again"):
+        made.maps(images)
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.name)
+def test_convolutions_alone_have_one_layer(kind):
+    net, images = make_net(features_only=True), photos(64, 40).permute(0, 2, 3, 1).numpy()
+    made = kind.make(net)
+    assert made.layers == ("pool5",)
+    assert made.maps(images, "pool5").shape == (2, 64, 2, 1)

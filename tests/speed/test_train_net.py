@@ -14,6 +14,7 @@ from verydeep.runs.resume import resume
 from verydeep.runs.start import train
 from verydeep.speed import autograd
 from verydeep.speed.library import NoKernelError, find_kernel
+from verydeep.speed.small_maps import convolve_small
 from verydeep.speed.train_net import Stage, group_layers, place, release
 from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import find_recipe
@@ -176,3 +177,46 @@ def test_without_a_kernel_pytorch_trains(monkeypatch, calls):
     place(net, choice(True))
     net.score_map(images()).sum().backward()
     assert calls == []
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_class_of_somebody_s_own_comes_back_and_a_copy_has_layers_of_its_own(kernel):
+    class Mine(VeryDeep):
+        pass
+
+    net = Mine("A", num_classes=3, crop=32, width=0.125)
+    place(net, choice(kernel))
+    assert isinstance(net, Mine)
+    twin = copy.deepcopy(net)
+    with torch.no_grad():
+        before = net.features(images())
+        for parameter in twin.parameters():
+            parameter.zero_()
+        assert torch.equal(net.features(images()), before)
+        assert not twin.features(images()).any()
+    place(net, choice(not kernel))
+    release(net)
+    assert type(net) is Mine
+
+
+def test_small_maps_are_products_in_training_alone(monkeypatch):
+    sides = []
+
+    def convolve(map_, *others):
+        sides.append(tuple(map_.shape[2:]))
+        return convolve_small(map_, *others)
+
+    monkeypatch.setattr("verydeep.speed.train_net.convolve_small", convolve)
+    net = make_net()
+    expected = net.features(images())
+    assert sides == []
+    place(net, choice(False))
+    result = net.features(images())
+    assert sides == [(2, 2)] * 2
+    assert (result - expected).norm() <= 1e-5 * expected.norm()
+    place(net, Compute(device="cpu", precision="fp32", channels_last=True, threads=1, gradient_checkpointing=True))
+    net.features(images()).sum().backward()
+    assert len(sides) == 6
+    net.get_submodule("conv5_1").register_forward_hook(lambda *_: sides.append("hooked"))
+    net.features(images())
+    assert sides[6:] == ["hooked", (2, 2)]

@@ -77,16 +77,7 @@ class Accelerated:
         return self.forward(images)
 
     def forward(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-        """Computes the scores: the mean of the class score map over its positions.
-
-        Args:
-            images: RGB in 0..255, uint8 or floating point, each side at least the crop.
-
-        Returns:
-            Scores before the soft-max.
-
-        Raises:
-            UserError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
+        """Computes the scores, before the soft-max: the mean of the class score map over its positions.
 
         Paper: section 3.2.
         """

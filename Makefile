@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := $(wildcard src/verydeep/*/*.cpp src/verydeep/*/*.h)
+SOURCES := $(wildcard src/verydeep/images/*.cpp src/verydeep/speed/kernel/*)
 export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: help demo test pages size wheel clean

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.files import read_lines
-from verydeep.tables.layout import LaidTable, lay_out, lay_out_claims
-from verydeep.tables.results import read_results
+from verydeep.tables.claims import check_claims
+from verydeep.tables.layout import TableLayout, lay_out, lay_out_claims
+from verydeep.tables.rows import read_results
 
 RESULTS = Path(__file__).parents[1] / "results"
 PAGE = RESULTS / "README.md"
@@ -89,7 +90,7 @@ def result_tables(name: str) -> str:
         *(f"{remark[:1].upper()}{remark[1:]}." for remark in about["remarks"]),
         *map(_in_markdown, lay_out(results)),
     ]
-    if claims := results.claims():
+    if claims := check_claims(results.cells):
         parts.append(_in_markdown(lay_out_claims(claims)))
     return "\n\n".join(parts)
 
@@ -115,7 +116,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], first_num
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in [head, line, *rows])
 
 
-def _in_markdown(laid: LaidTable) -> str:
+def _in_markdown(laid: TableLayout) -> str:
     return f"**{laid.title}**: {laid.caption}.\n\n{markdown_table(laid.columns, laid.rows, laid.first_number)}"
 
 

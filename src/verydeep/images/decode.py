@@ -58,22 +58,12 @@ def open_image(file: Path | io.BytesIO) -> Image.Image:
 
 
 def read_image(file: str | Path) -> Image.Image:
-    """Reads and decodes an image file."""
-    return decode_image(read_file(Path(file)), str(file))
-
-
-def decode_image(encoded: bytes, where: str) -> Image.Image:
-    """Decodes an image file to upright RGB, the first frame of an animation; ``where`` names it in messages."""
-    decoded = _decoded(encoded, where)
-    return decoded if isinstance(decoded, Image.Image) else Image.fromarray(decoded)
+    """Reads and decodes an image file to upright RGB."""
+    return Image.fromarray(decode_pixels(read_file(Path(file)), str(file)))
 
 
 def decode_pixels(encoded: bytes, where: str) -> UInt8[ndarray, "h w 3"]:
-    """Decodes an image file to upright pixels, as ``decode_image`` does."""
-    return np.asarray(_decoded(encoded, where))
-
-
-def _decoded(encoded: bytes, where: str) -> Image.Image | UInt8[ndarray, "h w 3"]:
+    """Decodes an image file to upright RGB, the first frame of an animation; ``where`` names it in messages."""
     try:
         with open_image(io.BytesIO(encoded)) as image:
             pixels = _decode_plain_jpeg(encoded, image)
@@ -81,8 +71,8 @@ def _decoded(encoded: bytes, where: str) -> Image.Image | UInt8[ndarray, "h w 3"
                 return pixels
             image.load()
             if image.format == "PPM" and image.mode == "I":  # 16 bits a pixel, which Pillow holds as 32
-                return to_rgb(Image.fromarray(np.asarray(image).astype(np.uint16)))
-            return to_rgb(ImageOps.exif_transpose(image))
+                return np.asarray(to_rgb(Image.fromarray(np.asarray(image).astype(np.uint16))))
+            return np.asarray(to_rgb(ImageOps.exif_transpose(image)))
     except MemoryError:
         raise
     except Exception as error:  # decoders of damaged files raise whatever they run into

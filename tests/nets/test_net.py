@@ -14,7 +14,7 @@ from verydeep.errors import UsageError, UserError
 from verydeep.images.decode import read_image
 from verydeep.nets.layers import FullyConnected
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.backend import TorchBackend
+from verydeep.speed.torch_backend import TorchBackend
 from verydeep.testing.tiling import adaptive_score_map
 
 TORCHVISION = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}

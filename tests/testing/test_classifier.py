@@ -9,7 +9,7 @@ from verydeep.device import fp32_choice
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.backend import TorchBackend
+from verydeep.speed.torch_backend import TorchBackend
 from verydeep.testing.classifier import Classifier, posterior, score_map_at
 from verydeep.testing.protocols import PROTOCOLS
 

@@ -1,4 +1,7 @@
-"""Batches of training crops, seeded and resumable."""
+"""Batches of training crops, seeded and resumable.
+
+Paper: section 3.1.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,7 @@
-"""A data set: its splits, what is held out, its fingerprint."""
+"""A data set: its splits, what is held out, its fingerprint.
+
+Paper: section 4.
+"""
 
 import hashlib
 from collections.abc import Mapping

@@ -27,7 +27,9 @@ Without a list Pillow starts other programs for some, such as Ghostscript for EP
 DAMAGED_REMEDY = "mend or remove it, or leave damaged files out with --damaged skip"
 """Of a damaged image in a data set, for messages."""
 
-_ORIENTATION = 0x0112  # of EXIF
+ORIENTATION = 0x0112
+"""The EXIF tag that says how an image is turned or mirrored; 1 is upright."""
+
 _PLAIN = frozenset({"YCbCr", "Gray"})
 
 
@@ -92,7 +94,7 @@ def _decode_plain_jpeg(encoded: bytes, image: Image.Image) -> UInt8[ndarray, "h 
     """
     if simplejpeg is None or image.format != "JPEG" or image.mode not in ("RGB", "L"):
         return None
-    if image.getexif().get(_ORIENTATION, 1) != 1:
+    if image.getexif().get(ORIENTATION, 1) != 1:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)

@@ -34,7 +34,7 @@ MOST_HEADERS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What the doctor found in a data set.
+    """The findings about a data set.
 
     Attributes:
         data: the folder or name that was looked at.

@@ -42,11 +42,11 @@ def tables(
     data: Data | None = None,
     /,
     *,
-    options: Annotated[TablesOptions, Parameter(name="*", parse=f"^(?!({'|'.join(_READ_HERE)})$)")] = TablesOptions(),
     architectures: Annotated[
         str, Parameter(help="Columns of Table 1, such as A,A-LRN,B,C,D,E; B-5x5 too.")
     ] = "A,A-LRN,B,C,D,E",
     models: Annotated[str | None, Parameter(help="Test these models, MODEL,MODEL,..., and train nothing.")] = None,
+    options: Annotated[TablesOptions, Parameter(name="*", parse=f"^(?!({'|'.join(_READ_HERE)})$)")] = TablesOptions(),
     train_scale: Annotated[
         tuple[str, ...],
         Parameter(help="S, or Smin,Smax, for every net; repeatable. [those of the paper's Table 3, x crop / 224]"),

@@ -1,4 +1,7 @@
-"""The paper's Tables 3 to 6 for other data and its claims, laid out once for the terminal and for pages."""
+"""The paper's Tables 3 to 6 for other data and its claims, laid out once for the terminal and for pages.
+
+Paper: Tables 3 to 6.
+"""
 
 import statistics
 from collections.abc import Iterable, Sequence

@@ -14,6 +14,9 @@ from pathlib import Path
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # without it Keras asks for TensorFlow, and its tests are skipped
+# two threads that wait for each other fall to a fortieth of their speed beside another process: here, in the processes
+# of the tests and in those that they start
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # an int is a float, as PEP 484 has it
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
@@ -31,7 +34,7 @@ from verydeep.training.state import Callback, TrainState  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
-torch.set_num_threads(1)  # two threads wait for each other where the machine has other work
+torch.set_num_threads(1)
 
 
 def gpu_device() -> str:

@@ -4,16 +4,17 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := $(wildcard src/verydeep/*/*.cpp src/verydeep/*/*.h)
+SOURCES := $(wildcard src/verydeep/images/*.cpp src/verydeep/speed/kernel/*)
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test test-all checks style types imports documentation size wheel clean
+.PHONY: help demo test test-all checks style types imports documentation pages size wheel clean
 
 help:
 	@echo "make demo   set up, train on the built-in digits, evaluate, predict, write a report (two minutes after set-up)"
 	@echo "make test   set up, run every check: style, types, imports, documentation, tests"
 	@echo "make test-all  the same, with the tests that take minutes"
 	@echo "make size   lines and files by room, beside what was planned"
+	@echo "make pages  write docs/paper-map.md and results/README.md anew, from the docstrings and from the files of results/"
 	@echo "make wheel  a wheel with the compiled kernel for any Linux of this kind of processor, in dist"
 	@echo "make clean  remove .venv and what was built"
 
@@ -42,7 +43,7 @@ demo: .venv/.installed
 	@$(BIN)/verydeep predict runs/demo runs/demo/digits --top 1
 	@echo "the run, its model file and its report.html lie in runs/demo"
 
-# a process of tests takes a gigabyte, so at most four
+# a process of tests takes up to two gigabytes, so at most four
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadgroup
 
 test: checks
@@ -70,6 +71,10 @@ imports:
 
 documentation:
 	$(call check,$(BIN)/mkdocs build --strict --quiet)
+
+# after a change of results/ or of a Paper: line; `make test` fails where they are out of date
+pages: .venv/.installed-dev
+	@$(BIN)/python docs/paper_map.py && $(BIN)/python docs/result_pages.py
 
 size:
 	@$(PYTHON) benchmarks/size.py

@@ -1,4 +1,7 @@
-"""Several processes of this command on one machine, as ``torchrun`` starts them."""
+"""Several processes of this command on one machine, as ``torchrun`` starts them.
+
+Paper: section 3.3.
+"""
 
 import logging
 import os

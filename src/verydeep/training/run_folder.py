@@ -103,6 +103,14 @@ class Run:
         """The state before that one, for when the newest is damaged."""
         return self.folder / PREVIOUS_CHECKPOINT_FILE
 
+    @property
+    def finished(self) -> bool:
+        """Whether the training came to its end; where its checkpoints are gone, whether it left a model file."""
+        if not self.checkpoint_file.exists():
+            return self.model_file.exists()
+        position = Position.from_record(read_progress(self.checkpoint_file))
+        return position.plateau.ended or position.epoch >= self.settings["recipe"]["epochs"]
+
     def _clear(self) -> None:
         """Removes what a training that did not begin has left."""
         if self.folder.is_dir():

@@ -113,13 +113,13 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def unpacked(name: str, folder: Path) -> Path:
-    """Unpacks an archive of ../shared/data into a folder; skips the test where it is not at hand."""
+def unpacked(name: str, folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> Path:
+    """Unpacks an archive of ../shared/data, or the members wanted; skips the test where it is not at hand."""
     archive = SHARED / f"{name}.tar"
     if not archive.exists():
         pytest.skip("the real images of ../shared/data are not on this machine")
     with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
+        tar.extractall(folder, (member for member in tar if wanted(member.name)), filter="data")
     return folder / name
 
 

@@ -282,6 +282,14 @@ def test_a_file_of_version_01_with_timms_names_is_read(tmp_path):
     assert all(torch.equal(tensor, new[name]) for name, tensor in old.state_dict().items())
 
 
+def test_equal_nets_give_equal_files(net, tmp_path):
+    net.classes = ("größe", 'two "words"', "tab\there")
+    for number in range(16):
+        save(net, tmp_path / f"{number}.safetensors", progress={"epoch": 1})
+    assert len({(tmp_path / f"{number}.safetensors").read_bytes() for number in range(16)}) == 1
+    assert read_card(tmp_path / "0.safetensors").classes == net.classes
+
+
 def test_what_selected_the_weights_is_in_the_card(net, tmp_path):
     file = tmp_path / "net.safetensors"
     for known, selected in (

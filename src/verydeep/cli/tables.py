@@ -78,7 +78,7 @@ _OF_TESTING = ("models", "split", "out", "plan", "device", "damaged")
 def tables(data: Data | None = None, /, *, options: TablesOptions = TablesOptions(), json: Json = False) -> int:
     """Train what is missing and print the paper's Tables 3 to 6 for a data set, beside the paper's numbers.
 
-    The same command goes on where it was interrupted, and does nothing twice.
+    The same command resumes where it was interrupted, and does nothing twice.
 
     Example: verydeep tables digits --architectures A,B --width 0.25 --epochs 2
     """

@@ -4,15 +4,16 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := $(wildcard src/verydeep/*/*.cpp src/verydeep/*/*.h)
+SOURCES := $(wildcard src/verydeep/images/*.cpp src/verydeep/speed/kernel/*)
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test size wheel clean
+.PHONY: help demo test pages size wheel clean
 
 help:
 	@echo "make demo   set up, train on the built-in digits, evaluate, predict, write a report (two minutes after set-up)"
 	@echo "make test   set up, run every check: style, types, imports, tests, documentation"
 	@echo "make size   lines and files by room, beside what was planned"
+	@echo "make pages  write docs/paper-map.md and results/README.md anew, from the docstrings and from the files of results/"
 	@echo "make wheel  a wheel with the compiled kernel for any Linux of this kind of processor, in dist"
 	@echo "make clean  remove .venv and what was built"
 
@@ -47,6 +48,10 @@ test: .venv/.installed-dev
 	@echo "imports"; $(BIN)/lint-imports > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 	@echo "documentation"; $(BIN)/mkdocs build --strict --quiet
 	@echo "tests"; $(BIN)/python -m pytest -q
+
+# after a change of results/ or of a Paper: line; `make test` fails where they are out of date
+pages: .venv/.installed-dev
+	@$(BIN)/python docs/paper_map.py && $(BIN)/python docs/result_pages.py
 
 size:
 	@$(PYTHON) benchmarks/size.py

@@ -11,7 +11,7 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-LIBRARIES = {"verydeep.speed._kernel": "src/verydeep/speed", "verydeep.images._resample": "src/verydeep/images"}
+LIBRARIES = {"verydeep.speed._kernel": "src/verydeep/speed/kernel", "verydeep.images._resample": "src/verydeep/images"}
 """The libraries, each with the folder of its sources."""
 
 VARIANTS = {

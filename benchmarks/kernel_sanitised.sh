@@ -16,5 +16,5 @@ sanitizers="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
 export ASAN_OPTIONS=detect_leaks=0 PYTHONPATH="$folder/src" PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1
 LD_PRELOAD="$(g++ -print-file-name=libasan.so):$(g++ -print-file-name=libubsan.so)" \
   "$python" -m pytest -q --capture=no -p no:cacheprovider tests/speed/test_library.py tests/speed/test_accelerate.py \
-  tests/speed/test_convolution.py tests/images/test_resample.py \
+  tests/speed/test_autograd.py tests/images/test_resample.py \
   -k "not memory_goes and not no_memory and not full_width and not finds_nothing_wrong"

@@ -2,21 +2,23 @@
 
 ``<!-- table: NAME -->`` becomes a table of the rows of the package, ``<!-- help: VERB -->`` what the verb prints with
 ``--help``, and ``<!-- results: NAME -->`` the tables of results/NAME.jsonl. Every file of src/verydeep or tests that a
-page names is checked.
+page names is checked, and so are the two pages that are written ahead, for readers of the repository.
 """
 
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
+from paper_map import PAGE as MAP_PAGE
+from paper_map import StaleMapError, paper_map
 from paper_pages import PAPER_TABLES
-from result_pages import result_tables
+from result_pages import PAGE as RESULTS_PAGE
+from result_pages import RESULTS, growing_rows, markdown_table, result_tables, results_page
 from rich.console import Console
 
 import verydeep
@@ -34,6 +36,21 @@ from verydeep.weights.writers import TARGETS
 _MARKER = re.compile(r"^<!-- (table|help|results): (\S+) -->$", re.MULTILINE)
 _SOURCE = re.compile(r"`(?!tests/|benchmarks/|verydeep/)((?:[a-z]+/)*[a-z0-9_]+\.py)`")
 _ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)*test_[a-z0-9_]+\.py|benchmarks/(?:[a-z]+/)?[a-z0-9_]+\.(?:py|sh))`")
+
+
+def on_pre_build(*, config: MkDocsConfig) -> None:
+    """Checks that the pages which are written ahead are what they would be if they were written now.
+
+    Raises:
+        PluginError: one is not.
+    """
+    for file, page, script in ((MAP_PAGE, paper_map, "paper_map.py"), (RESULTS_PAGE, results_page, "result_pages.py")):
+        try:
+            current = page()
+        except StaleMapError as error:
+            raise PluginError(str(error)) from error
+        if not file.is_file() or file.read_text(encoding="utf-8") != current:
+            raise PluginError(f"{file} is out of date: run python docs/{script}")
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -62,7 +79,7 @@ def _filled(kind: str, name: str, page: str) -> str:
     if kind == "results":
         return result_tables(name)
     if name in PAPER_TABLES:
-        return _table(*PAPER_TABLES[name]())
+        return markdown_table(*PAPER_TABLES[name]())
     if name not in TABLES:
         raise PluginError(f"{page}: no table {name!r}: choose one of {', '.join((*TABLES, *PAPER_TABLES))}")
     return TABLES[name]()
@@ -78,11 +95,6 @@ def _check_files(markdown: str, page: str, root: Path) -> None:
     for file in modules + [root / file for file in _ELSEWHERE.findall(markdown)]:
         if not file.is_file():
             raise PluginError(f"{page}: {file} does not exist: name the file that took its place")
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
 def _shown(value: object) -> str:
@@ -110,11 +122,11 @@ def _architectures() -> str:
             ]
         )
     head = ["name", "aliases", "weight layers", "parameters", "10⁹ MACs", "receptive field at pool5, pixels", "remark"]
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _readers() -> str:
-    return _table(["kind", "files"], ([row.name, row.remark] for row in READERS.values()))
+    return markdown_table(["kind", "files"], ([row.name, row.remark] for row in READERS.values()))
 
 
 def _targets() -> str:
@@ -128,14 +140,14 @@ def _targets() -> str:
         ]
         for row in TARGETS.values()
     )
-    return _table(["", "files", "architectures", "batch norm", "convolutions only"], rows)
+    return markdown_table(["", "files", "architectures", "batch norm", "convolutions only"], rows)
 
 
 def _recipes() -> str:
     columns = [row.as_record() for row in RECIPES.values()]
     fields = [field for field in columns[0] if field != "name"]
     rows = [[f"`{field}`", *(_shown(column[field]) for column in columns)] for field in fields]
-    return _table(["field", *(f"`{name}`" for name in RECIPES)], rows)
+    return markdown_table(["field", *(f"`{name}`" for name in RECIPES)], rows)
 
 
 def _protocols() -> str:
@@ -143,7 +155,7 @@ def _protocols() -> str:
     rows = [
         [f"`{row.name}`", row.remark, str(row.forward_passes(net, row.test_scales(net)))] for row in PROTOCOLS.values()
     ]
-    return _table(["name", "what the net sees, and what is averaged", "forward passes"], rows)
+    return markdown_table(["name", "what the net sees, and what is averaged", "forward passes"], rows)
 
 
 def _data_sets() -> str:
@@ -158,7 +170,7 @@ def _data_sets() -> str:
         ]
         for row in NAMED.values()
     ]
-    return _table(["name", "classes", "images", "download", "licence", "source"], rows)
+    return markdown_table(["name", "classes", "images", "download", "licence", "source"], rows)
 
 
 def _weights() -> str:
@@ -176,11 +188,11 @@ def _weights() -> str:
         ]
         for row in PUBLISHED.values()
     ]
-    return _table(["name", "net", "publisher", "top-1, top-5 error", "measured by", "file", "hash"], rows)
+    return markdown_table(["name", "net", "publisher", "top-1, top-5 error", "measured by", "file", "hash"], rows)
 
 
 def _findings() -> str:
-    return _table(["kind", "severity", "what it means"], [[f"`{kind}`", *row] for kind, row in KINDS.items()])
+    return markdown_table(["kind", "severity", "what it means"], [[f"`{kind}`", *row] for kind, row in KINDS.items()])
 
 
 def _names() -> str:
@@ -188,23 +200,13 @@ def _names() -> str:
 
 
 def _growing() -> str:
-    """The curves of benchmarks/growing.py, and the error each net ended with: the mean over the seeds, and each."""
-    lines = read_lines(Path(__file__).parents[1] / "results" / "growing.jsonl")
-    runs = dict.fromkeys(line["run"] for line in lines)
-    errors_of_runs = {
+    """The nets of benchmarks/growing.py, and their curves."""
+    lines = read_lines(RESULTS / "growing.jsonl")
+    errors = {
         run: [100 * line["val_top1_error"] for line in lines if line["run"] == run and line["seed"] == 0]
-        for run in runs
+        for run in dict.fromkeys(line["run"] for line in lines)
     }
-    rows = []
-    for run in runs:
-        ends: dict[int, dict[str, Any]] = {line["seed"]: line for line in lines if line["run"] == run}
-        errors = [100 * line["val_top1_error"] for line in ends.values()]
-        each = ", ".join(f"{error:.2f}" for error in errors)
-        epochs = max(line["epoch"] for line in ends.values())
-        loss = sum(line["loss"] for line in ends.values()) / len(ends)
-        rows.append([run, str(epochs), f"{loss:.3f}", f"{sum(errors) / len(errors):.2f}% ({each})"])
-    drawn = curves("Validation error, %, seed 0", "%", errors_of_runs)
-    return _table(["net", "epochs", "training loss", "validation error (each seed)"], rows) + f"\n\n{drawn}\n"
+    return f"{markdown_table(*growing_rows())}\n\n{curves('Validation error, %, seed 0', '%', errors)}\n"
 
 
 TABLES: dict[str, Callable[[], str]] = {

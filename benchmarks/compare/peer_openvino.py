@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmarks.compare.contender import Call
 from benchmarks.compare.peer_torch import Bind
 from verydeep.errors import UserError
-from verydeep.speed.openvino_net import import_nncf, import_openvino
+from verydeep.speed.openvino_backend import import_nncf, import_openvino
 
 
 def openvino_net(twin: nn.Module, example: Tensor, threads: int, *, precision: str, calibrate: Tensor | None) -> Bind:

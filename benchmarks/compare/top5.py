@@ -21,11 +21,9 @@ def main(model: str, precision: str, files: list[str]) -> None:
 
     from verydeep.data.image_set import ImageSet
     from verydeep.data.sources import FolderSource
-    from verydeep.device import fp32_choice
     from verydeep.nets.architecture import scaled_length
     from verydeep.paper.constants import TRAIN_SCALE
     from verydeep.speed.accelerate import accelerate
-    from verydeep.speed.backend import make_backend
     from verydeep.testing.measure import MeanPosterior, measure
     from verydeep.testing.protocols import ProtocolAt, find_protocol
     from verydeep.weights.resolve import load
@@ -39,7 +37,7 @@ def main(model: str, precision: str, files: list[str]) -> None:
         source=FolderSource(Path()),
     )
     scale = scaled_length(TRAIN_SCALE, net.geometry.crop)
-    backend = make_backend(accelerate(net, precision=precision), fp32_choice("cpu"))
+    backend = accelerate(net, precision=precision).backend
     shape, test = (len(images), backend.num_classes), ProtocolAt(find_protocol("centre"), (scale,))
     (measured,) = measure(backend, images, [test], lambda: MeanPosterior(*shape), mirror=net.mirror)
     posteriors = measured.kept

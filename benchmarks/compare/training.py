@@ -18,8 +18,7 @@ from verydeep.device import Compute
 from verydeep.errors import UsageError
 from verydeep.nets.architecture import layers
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.choosing import choose_training
-from verydeep.speed.training import place
+from verydeep.speed.train_net import choose_training, place
 from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import find_recipe
 from verydeep.training.update import update

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from verydeep.testing.evaluate import evaluate as evaluate
     from verydeep.testing.protocols import PROTOCOLS as PROTOCOLS
     from verydeep.training.recipe import RECIPES as RECIPES
-    from verydeep.weights.fetch import fetch_weights as fetch_weights
+    from verydeep.weights.resolve import fetch_weights as fetch_weights
     from verydeep.weights.resolve import load as load
     from verydeep.weights.resolve import read_card as read_card
     from verydeep.weights.writers.torch import to_torchvision as to_torchvision
@@ -42,7 +42,7 @@ _HOMES = {
     "accelerate": "speed.accelerate",
     "evaluate": "testing.evaluate",
     "fetch": "data.named",
-    "fetch_weights": "weights.fetch",
+    "fetch_weights": "weights.resolve",
     "fit": "runs.start",
     "load": "weights.resolve",
     "open_data": "data.open",

@@ -1,6 +1,8 @@
 """The processes of a job, started by torchrun or by ``train --devices``, and their collectives.
 
 In a single process every function here is trivial, so that calling code has no second path.
+
+Paper: section 3.3.
 """
 
 import json

@@ -11,7 +11,7 @@ from conftest import picture
 from verydeep.cli.app import app
 from verydeep.cli.main import VERBS
 from verydeep.cli.options import options_given, read_changes
-from verydeep.cli.tables import TablesOptions
+from verydeep.tables.grid import TablesOptions
 
 
 def arguments_of(*verb):
@@ -93,7 +93,7 @@ def test_what_the_parser_refuses_is_one_line_with_the_verb(arguments, complaint,
 
 def test_options_given_are_those_that_differ_from_their_defaults():
     assert options_given(TablesOptions()) == []
-    options = TablesOptions(width=0.5, set=("dropout=0",), seeds=1, split="val")
+    options = TablesOptions(width=0.5, changes={"dropout": 0}, seeds=1, split="val")
     assert options_given(options, besides=("split",)) == ["--width", "--set"]
 
 

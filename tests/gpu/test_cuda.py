@@ -20,7 +20,7 @@ from conftest import StopAfter, gpu_device, picture
 from verydeep import VeryDeep
 from verydeep.data.open import open_data
 from verydeep.device import Compute
-from verydeep.speed.choosing import choose_training
+from verydeep.speed.train_net import choose_training
 from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import find_recipe
 from verydeep.training.update import update

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from conftest import picture
+from conftest import picture, pillow_rescale
 from verydeep.errors import UserError
 from verydeep.images.augment import TrainingView, principal_shifts
-from verydeep.images.geometry import rescale, rescaled
+from verydeep.images.geometry import rescale
 from verydeep.images.resample import resample
 
 # covariance of ImageNet's pixels in 0..255, from its eigenvalues and eigenvectors as AlexNet's heirs publish them
@@ -22,7 +22,7 @@ def generator(seed=0):
 @pytest.mark.parametrize("size", [(100, 80), (50, 70), (64, 64), (300, 90)])
 def test_a_crop_is_a_window_of_the_rescaled_image(size):
     image = np.asarray(picture(0, *size))
-    whole = np.asarray(rescale(picture(0, *size), 73)).astype(int)
+    whole = np.asarray(pillow_rescale(picture(0, *size), 73)).astype(int)
     view = TrainingView(crop=64, train_scale=(73, 73), mirror=False)
     for seed in range(5):
         crop = view(image, generator(seed)).astype(int)
@@ -47,7 +47,7 @@ def test_every_place_scale_and_side_comes_up():
     seen = {view(image, generator(seed)).tobytes() for seed in range(300)}
     assert len(seen) > 150
     mirrored = TrainingView(crop=32, train_scale=(32, 32), mirror=True)
-    square = rescaled(image, 32)
+    square = rescale(image, 32)
     sides = [np.array_equal(mirrored(square, generator(seed)), square) for seed in range(400)]
     assert 150 < sum(sides) < 250
 

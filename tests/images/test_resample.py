@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from conftest import scene
+from conftest import pillow_rescale, scene
 from verydeep.errors import UsageError
 from verydeep.images import resample as module
-from verydeep.images.geometry import rescale, rescaled_size
+from verydeep.images.geometry import rescaled_size
 from verydeep.images.resample import KINDS, find_library, resample
 
 
@@ -96,7 +96,7 @@ def test_photographs_by_pillow_in_one_call(shared_photos, kind):
         with Image.open(file) as image:
             colours = image.convert("RGB")
         size = rescaled_size(colours.size, 96)
-        whole = np.asarray(rescale(colours, 96)).astype(int)
+        whole = np.asarray(pillow_rescale(colours, 96)).astype(int)
         for window in ((0, 0, *size), (9, 5, 64, 64)):
             left, top, width, height = window
             difference = resample(np.asarray(colours), size, window) - whole[top : top + height, left : left + width]

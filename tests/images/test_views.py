@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from conftest import picture, scene
+from conftest import picture, pillow_rescale, scene
 from verydeep.errors import UserError
-from verydeep.images.geometry import rescale
 from verydeep.images.resample import find_library
 from verydeep.images.views import corners_and_centre, grid, grid_offsets, untrimmed, whole
 
@@ -23,7 +22,7 @@ def test_the_grid_goes_evenly_from_edge_to_edge(room):
 
 def test_crops_are_cut_where_they_should_be():
     image = np.asarray(scene(3, 160, 120))
-    array = np.asarray(rescale(Image.fromarray(image), 90))
+    array = np.asarray(pillow_rescale(Image.fromarray(image), 90))
     assert array.shape == (90, 120, 3)
     crops = grid(image, 90, 64)
     assert len(crops) == 25
@@ -37,7 +36,7 @@ def test_crops_are_cut_where_they_should_be():
 
 def test_wholes_are_trimmed_about_the_centre_or_not_at_all():
     image = np.asarray(scene(4, 160, 120))
-    array = np.asarray(rescale(Image.fromarray(image), 90))
+    array = np.asarray(pillow_rescale(Image.fromarray(image), 90))
     trimmed = whole(image, 90, 64)[0]
     assert trimmed.shape == (64, 96, 3)
     # Pillow, where there was no compiler, rounds a window differently

@@ -8,14 +8,13 @@ import torchvision
 from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from conftest import centre_crop
+from conftest import centre_crop, pillow_rescale
 from verydeep.device import Compute, fp32_choice
 from verydeep.errors import UsageError, UserError
 from verydeep.images.decode import read_image
-from verydeep.images.geometry import rescale
 from verydeep.nets.layers import FullyConnected
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.backend import TorchBackend
+from verydeep.speed.torch_backend import TorchBackend
 from verydeep.testing.tiling import adaptive_score_map
 
 TORCHVISION = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
@@ -58,7 +57,7 @@ def test_agrees_with_torchvision(name, batch_norm):
 
 def test_agrees_with_torchvision_on_photographs(shared_photos):
     torch.manual_seed(0)
-    photographs = [centre_crop(rescale(read_image(file), 256), 224, 224) for file in shared_photos[:2]]
+    photographs = [centre_crop(pillow_rescale(read_image(file), 256), 224, 224) for file in shared_photos[:2]]
     images = torch.stack([pil_to_tensor(photograph) for photograph in photographs])
     check_against_torchvision("E", True, images)
 

@@ -15,7 +15,7 @@ import verydeep
 from small_nets import difference, in_threads, make_net, photos
 from verydeep import ARCHITECTURES, accelerate
 from verydeep.errors import UsageError, UserError
-from verydeep.speed import engines
+from verydeep.speed import backend
 from verydeep.speed.library import KERNELS, NoKernelError, find_kernel
 
 
@@ -37,7 +37,7 @@ def without_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise NoKernelError("the kernel plain was not built: install a C++ compiler, then verydeep again")
 
-    monkeypatch.setattr(engines, "find_kernel", missing)
+    monkeypatch.setattr(backend, "find_kernel", missing)
 
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))

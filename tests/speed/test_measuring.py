@@ -3,8 +3,9 @@
 import pytest
 
 from small_nets import make_net
-from verydeep.speed import engines, measuring
-from verydeep.speed.engines import every_backend
+from verydeep.speed import backend as backends
+from verydeep.speed import measuring
+from verydeep.speed.backend import every_kind
 from verydeep.speed.measuring import BATCHES, measure_backends
 
 pytestmark = pytest.mark.filterwarnings("ignore:computing with torch instead of verydeep's kernel")  # no compiler
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:computing with torch instead of 
 def test_every_backend_is_measured(features_only):
     told = []
     rows = measure_backends(make_net("D", features_only=features_only), lambda *progress: told.append(progress))
-    assert [row.backend for row in rows] == [backend.name for backend in every_backend()]
+    assert [row.backend for row in rows] == [kind.name for kind in every_kind()]
     for row in rows:
         assert row.failure is None
         assert row.images_per_second.keys() == set(BATCHES)
@@ -33,7 +34,7 @@ def test_a_backend_that_breaks_is_named_with_its_reason(monkeypatch):
     def broken(net):
         raise RuntimeError("no such\n instruction")
 
-    monkeypatch.setattr(engines, "TorchBf16", broken)
+    monkeypatch.setattr(backends, "TorchBf16Backend", broken)
     monkeypatch.setattr(measuring, "_ROUNDS", 1)
     rows = {row.failure: row for row in measure_backends(make_net(), lambda *_: None)}
     failed = rows.pop("no such instruction")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from verydeep.errors import UserError
-from verydeep.tables.rows import TableNet, read_row, row_of, settings_of
+from verydeep.tables.grid import TableNet
+from verydeep.tables.rows import gather_cells, read_row, row_of
 from verydeep.testing.result import Member, Result
 
 
@@ -54,20 +55,20 @@ def test_a_line_that_is_no_row_is_refused(change):
         read_row(record)
 
 
-def test_settings_gather_seeds_in_the_papers_order():
+def test_cells_gather_seeds_in_the_papers_order():
     nets = [net("E"), net("A"), net("D", (256, 512)), net("D")]
     rows = [row_of(result([seed, 1, 0, 0]), [one], seed) for seed in (1, 0) for one in nets]
-    settings = settings_of(rows)
-    assert [one.nets[0].title for one in settings] == ["A, S = 256", "D, S = 256", "D, S = [256;512]", "E, S = 256"]
-    assert settings[0].seeds == [0, 1]
-    assert settings[0].errors() == [0.25, 0.5]
-    assert settings[0].wrong([1]).tolist() == [[True, True, False, False]]
+    cells = gather_cells(rows)
+    assert [one.nets[0].title for one in cells] == ["A, S = 256", "D, S = 256", "D, S = [256;512]", "E, S = 256"]
+    assert cells[0].seeds == [0, 1]
+    assert cells[0].errors() == [0.25, 0.5]
+    assert cells[0].wrong([1]).tolist() == [[True, True, False, False]]
 
 
 def test_the_papers_cell_of_a_net_of_its_scales_and_of_smaller_ones():
     def paper(*nets, protocol="single", scales=(256,)):
         architectures = [one.architecture for one in nets]
-        return settings_of([row_of(result([0], protocol, scales, architectures), nets, 0)])[0].paper
+        return gather_cells([row_of(result([0], protocol, scales, architectures), nets, 0)])[0].paper
 
     assert paper(net()) == (0.27, 0.088)
     assert paper(net(scale=(73, 73), crop=64), scales=(73,)) == (0.27, 0.088)

@@ -7,16 +7,16 @@ import pytest
 
 from browser import chromium, opened
 from conftest import picture
+from verydeep.cli.tables import scale_bounds
 from verydeep.errors import UsageError, UserError
 from verydeep.paper.tables import FIXED_256, FIXED_384, JITTERED
-from verydeep.runs.options import ComputeOptions
-from verydeep.tables.grid import Asked, fusions, scale_bounds, short_names, trainings
+from verydeep.tables.claims import check_claims
+from verydeep.tables.grid import TablesOptions, fusions, list_runs, short_names
 from verydeep.tables.layout import lay_out, lay_out_claims
 from verydeep.tables.make import Tables
+from verydeep.tables.page import write_tables_page
 from verydeep.tables.plan import plan_tables
-from verydeep.tables.report import write_tables_report
-from verydeep.tables.results import read_results
-from verydeep.tables.verb import _shown
+from verydeep.tables.rows import read_results
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.result import load_posteriors
 
@@ -30,7 +30,7 @@ def once(tmp_path_factory):
         for count in range(12):
             shade = picture(100 * number + count, 60, 60).point(lambda value, number=number: value // 3 + 80 * number)
             shade.save(folder / "photos" / name / f"{count}.png")
-    made(ask(str(folder / "photos"), folder / "out"))
+    made(str(folder / "photos"), ask(folder / "out"))
     return folder
 
 
@@ -40,8 +40,8 @@ def photos(once):
 
 
 @pytest.fixture
-def asked(photos, tmp_path):
-    return ask(photos, tmp_path / "out")
+def asked(tmp_path):
+    return ask(tmp_path / "out")
 
 
 @pytest.fixture
@@ -51,55 +51,55 @@ def done(once, asked):
     return asked
 
 
-def ask(photos, out):
-    return Asked(
-        data=photos,
+def ask(out):
+    return TablesOptions(
         out=out,
         architectures=("A", "B"),
-        train_scales=((37, 37), (64, 70)),
+        train_scale=((37, 37), (64, 70)),
         width=0.125,
         crop=32,
         recipe="quick",
-        changes={"epochs": 1, "batch_size": 8},
-        execution=ComputeOptions(device="cpu", precision="fp32"),
-        command="verydeep tables photos",
+        epochs=1,
+        changes={"batch_size": 8},
+        device="cpu",
+        precision="fp32",
     )
 
 
-def made(asked):
-    tables = Tables(asked)
+def made(photos, asked):
+    tables = Tables(photos, asked, command="verydeep tables photos")
     assert tables.train_and_test()
     tables.fuse_all()
     return tables
 
 
 def test_the_nets_of_the_paper_in_its_order(tmp_path):
-    planned = trainings(["A", "D"], batch_norm=True, crop=64, train_scales=(), seeds=2, out=tmp_path)
+    planned = list_runs(TablesOptions(architectures=("A", "D"), batch_norm=True, seeds=2), crop=64, out=tmp_path)
     assert [one.title for one in planned[:4]] == [
         "A-bn, S = 73, seed 0",
         "D-bn, S = 73, seed 0",
         "D-bn, S = 110, seed 0",
         "D-bn, S = [73;146], seed 0",
     ]
-    assert planned[3].folder == tmp_path / "nets/D-bn-S73-146-seed0"
+    assert planned[3].model == tmp_path / "nets/D-bn-S73-146-seed0"
     assert len(planned) == 8
     assert [one.net.paper_scale for one in planned[:4]] == [FIXED_256, FIXED_256, FIXED_384, JITTERED]
     with pytest.raises(UsageError, match="asked for twice"):
-        trainings(["D", "vgg16"], batch_norm=False, crop=32, train_scales=(), seeds=1, out=tmp_path)
+        list_runs(TablesOptions(architectures=("D", "vgg16")), crop=32, out=tmp_path)
     with pytest.raises(UsageError, match="give 1 or more"):
-        trainings(["D"], batch_norm=False, crop=32, train_scales=(), seeds=0, out=tmp_path)
+        TablesOptions(architectures=("D",), seeds=0).check("photos")
 
 
 def test_what_is_fused_does_not_depend_on_errors(tmp_path):
-    names = ["E", "A", "C", "D"]
-    nets = [one.net for one in trainings(names, batch_norm=False, crop=224, train_scales=(), seeds=1, out=tmp_path)]
+    options = TablesOptions(architectures=("E", "A", "C", "D"))
+    nets = [one.net for one in list_runs(options, crop=224, out=tmp_path)]
     groups = [" + ".join(one.title for one in group) for group in fusions(nets)]
     assert "D, S = [256;512] + E, S = [256;512]" in groups
     assert sum(group.count("+") == 6 for group in groups) == 1  # the submission
     assert fusions(nets[:1]) == []
 
 
-def test_tables_from_nothing(done):
+def test_tables_from_nothing(done, photos):
     asked = done
     results = read_results(asked.out)
     tested = {(row.nets[0].name, row.nets[0].shown_scale, row.protocol) for row in results.rows if len(row.nets) == 1}
@@ -125,60 +125,60 @@ def test_tables_from_nothing(done):
         ("B", "[64;70]", "67"),
     ]
     assert table3.rows[0][-3:] == ("-", "29.6", "10.4")  # three classes have no top-5 error
-    names = {one.claim.name for one in again.claims()}
+    names = {one.claim.name for one in check_claims(again.cells)}
     assert names == {"depth", "jitter", "scales", "crops", "both", "fusion"}
-    assert len(lay_out_claims(again.claims()).rows) == 6
+    assert len(lay_out_claims(check_claims(again.cells)).rows) == 6
 
     single = next(row for row in results.rows if row.protocol == "single" and row.nets[0].is_jittered)
-    tested = evaluate(asked.out / "nets/A-S64-70-seed0", asked.data, protocol="single")
+    tested = evaluate(asked.out / "nets/A-S64-70-seed0", photos, protocol="single")
     assert single.record["top1_error"] == tested.top1_error
     both = load_posteriors(asked.out / "posteriors/A-S64-70-seed0-dense+multi-crop.safetensors")
-    straight = evaluate(asked.out / "nets/A-S64-70-seed0", asked.data, protocol="dense+multi-crop")
+    straight = evaluate(asked.out / "nets/A-S64-70-seed0", photos, protocol="dense+multi-crop")
     assert both.posteriors == pytest.approx(straight.posteriors, abs=1e-6)
 
 
-def test_nothing_is_done_twice_and_more_seeds_go_on(done, monkeypatch):
+def test_nothing_is_done_twice_and_more_seeds_go_on(done, photos, monkeypatch):
     asked = done
     trained = []
     from verydeep.tables import make as module
 
-    real = module.train
+    real = module.start
 
-    def counted(*arguments, **options):
-        trained.append(options["out"].name)
-        return real(*arguments, **options)
+    def counted(data, options, **others):
+        trained.append(options.out.name)
+        return real(data, options, **others)
 
-    monkeypatch.setattr(module, "train", counted)
-    made(asked)
+    monkeypatch.setattr(module, "start", counted)
+    made(photos, asked)
     assert trained == []
     shutil.rmtree(asked.out / "nets")  # what is tested need not be there any more
     shutil.rmtree(asked.out / "posteriors")
-    fields = vars(asked) | {"seeds": 2, "train_scales": ((37, 37),)}
-    tables = made(Asked(**fields))
+    fields = vars(asked) | {"seeds": 2, "train_scale": ((37, 37),)}
+    tables = made(photos, TablesOptions(**fields))
     assert trained == ["A-S37-seed1", "B-S37-seed1"]
     assert {row.seed for row in tables.results.rows} == {0, 1}
     with pytest.raises(UsageError, match=r"began with width 0\.125, not 0\.25"):
-        Tables(Asked(**fields | {"width": 0.25}))
+        Tables(photos, TablesOptions(**fields | {"width": 0.25}))
     with pytest.raises(UsageError, match="train_scale"):
-        Tables(Asked(**fields | {"changes": {"train_scale": 40}}))
+        Tables(photos, TablesOptions(**fields | {"changes": {"train_scale": 40}}))
     with pytest.raises(UsageError, match="below the crop"):
-        Tables(Asked(**fields | {"train_scales": ((16, 16),)}))
+        Tables(photos, TablesOptions(**fields | {"train_scale": ((16, 16),)}))
 
 
-def test_what_was_done_before_somebody_stopped_it_is_kept(asked, monkeypatch):
+def test_what_was_done_before_somebody_stopped_it_is_kept(asked, photos, monkeypatch):
     from verydeep.runs.resume import TrainedRun
     from verydeep.tables import make as module
 
-    real = module.train
+    real = module.start
 
-    def stopped(*arguments, **options):
-        trained = real(*arguments, **options)
-        if options["out"].name.startswith("B"):
+    def stopped(data, options, **others):
+        trained = real(data, options, **others)
+        if options.out.name.startswith("B"):
             return TrainedRun(**{**vars(trained), "finished": False})
         return trained
 
-    monkeypatch.setattr(module, "train", stopped)
-    tables = Tables(Asked(**vars(asked) | {"train_scales": ((37, 37),)}))
+    monkeypatch.setattr(module, "start", stopped)
+    tables = Tables(photos, TablesOptions(**vars(asked) | {"train_scale": ((37, 37),)}))
     assert not tables.train_and_test()
     assert {row.nets[0].name for row in read_results(asked.out).rows} == {"A"}
 
@@ -186,7 +186,7 @@ def test_what_was_done_before_somebody_stopped_it_is_kept(asked, monkeypatch):
 def test_models_are_tested_and_nothing_is_trained(done, photos, tmp_path):
     asked = done
     models = tuple(str(asked.out / f"nets/{name}-S64-70-seed0") for name in "AB")
-    tables = made(Asked(data=photos, out=tmp_path / "models", models=models))
+    tables = made(photos, TablesOptions(out=tmp_path / "models", models=models))
     assert tables.results.trainings == []
     assert {row.protocol for row in tables.results.rows if len(row.nets) == 2} == {
         "single",
@@ -211,7 +211,7 @@ def test_models_of_other_classes_are_refused_before_any_is_tested(done, photos, 
     fitting = str(done.out / "nets/A-S37-seed0")
     other = make_folder("other", {"a": 12, "b": 12}, side=60)
     with pytest.raises(UserError, match="3 classes and the data 2"):
-        Tables(Asked(data=str(other), out=tmp_path / "models", models=(fitting,)))
+        Tables(str(other), TablesOptions(out=tmp_path / "models", models=(fitting,)))
     assert not (tmp_path / "models").exists()
 
 
@@ -237,13 +237,13 @@ def test_cells_of_imagenet_are_judged(done, tmp_path):
     assert [row[-3:] for row in judged] == [("+0.01", "+0.03", "PASS"), ("+0.01", "+0.20", "differs")]
 
 
-def test_the_plan_counts_what_is_left(once, asked):
-    plan = plan_tables(Asked(**vars(asked) | {"architectures": ("A",)}))
-    assert len(plan.pieces) == 2
-    assert all(piece.training_seconds > 0 and piece.testing_seconds > 0 for piece in plan.pieces)
-    assert plan.seconds == pytest.approx(sum(piece.training_seconds + piece.testing_seconds for piece in plan.pieces))
+def test_the_plan_counts_what_is_left(once, photos, asked):
+    plan = plan_tables(photos, TablesOptions(**vars(asked) | {"architectures": ("A",)}))
+    assert len(plan.nets) == 2
+    assert all(net.training_seconds > 0 and net.testing_seconds > 0 for net in plan.nets)
+    assert plan.seconds == pytest.approx(sum(net.training_seconds + net.testing_seconds for net in plan.nets))
     shutil.copytree(once / "out", asked.out)
-    assert plan_tables(asked).pieces == ()
+    assert plan_tables(photos, asked).nets == ()
 
 
 def test_results_that_are_none_are_refused(asked, tmp_path):
@@ -258,9 +258,11 @@ def test_results_that_are_none_are_refused(asked, tmp_path):
 
 
 @pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
-def test_the_page_opens_in_a_browser_without_a_network(done):
-    asked, tables = done, made(done)
-    file = write_tables_report(asked.out / "report.html", tables.results, tables.results.claims(), _shown(tables))
+def test_the_page_opens_in_a_browser_without_a_network(done, photos):
+    tables = made(photos, done)
+    file = write_tables_page(
+        done.out / "report.html", tables.results, check_claims(tables.results.cells), tables.errors_of_last()
+    )
     messages, requests, widths, seen = opened(file, viewport={"width": 1100, "height": 800})
     assert messages == []
     assert [url for url in requests if not url.startswith("data:")] == [file.absolute().as_uri()]

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import picture
+from conftest import picture, pillow_rescale
 from verydeep.device import fp32_choice
 from verydeep.errors import UsageError, UserError
-from verydeep.images.geometry import rescale
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.backend import TorchBackend
+from verydeep.speed.torch_backend import TorchBackend
 from verydeep.testing.classifier import Classifier, posterior, score_map_at
 from verydeep.testing.protocols import PROTOCOLS
 
@@ -86,7 +85,7 @@ def test_the_score_map_is_that_of_the_trimmed_image(net):
 def test_the_score_map_of_a_prediction_is_its_largest_dense_one(net, image):
     found = Classifier(net, protocol="dense+multi-crop").predict(image).score_map
     with torch.inference_mode():
-        pixels = np.asarray(rescale(image, 72))
+        pixels = np.asarray(pillow_rescale(image, 72))
         top, left = (side % 32 // 2 for side in pixels.shape[:2])
         seen = torch.from_numpy(pixels[top : top + 64, left : left + 64].copy()).permute(2, 0, 1)[None]
         np.testing.assert_allclose(found.scores, net.score_map(seen)[0], atol=1e-4)

@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import centre_crop, picture
+from conftest import centre_crop, picture, pillow_rescale
 from verydeep.data.open import open_data
+from verydeep.device import fp32_choice
 from verydeep.errors import UsageError, UserError
-from verydeep.images.geometry import rescale
 from verydeep.images.resample import find_library
 from verydeep.nets.model_card import make_card
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.accelerate import Accelerated, accelerate, fastest
+from verydeep.speed.accelerate import accelerate
+from verydeep.speed.backend import make_backend
+from verydeep.speed.kernel_backend import KernelBackend
 from verydeep.speed.library import NoKernelError, find_kernel
+from verydeep.speed.torch_backend import TorchBackend
 from verydeep.testing import evaluate as evaluate_module
 from verydeep.testing.classifier import posterior
 from verydeep.testing.evaluate import evaluate, evaluate_each
@@ -51,7 +54,7 @@ def spaced(length, side=32):
 
 def slow_parts(image, protocol, scale):
     """What the net sees at one scale, by method."""
-    whole = rescale(image, scale)
+    whole = pillow_rescale(image, scale)
     right, bottom = whole.width - 32, whole.height - 32
     trimmed = as_tensor(centre_crop(whole, whole.width // 32 * 32, whole.height // 32 * 32))
     grid = windows(whole, spaced(whole.height), spaced(whole.width))
@@ -120,7 +123,7 @@ def test_at_the_crop_of_a_square_image_every_protocol_is_the_crop(protocol, net)
     for side in (32, 50):
         square = picture(1, side, side)
         with torch.inference_mode():
-            expected = net(as_tensor(rescale(square, 32)))[0].softmax(0).numpy()
+            expected = net(as_tensor(pillow_rescale(square, 32)))[0].softmax(0).numpy()
         assert np.allclose(posterior(net, square, protocol=protocol, test_scales=[32]), expected, atol=1e-6)
 
 
@@ -240,8 +243,8 @@ def test_the_kernel_gives_the_posteriors_of_the_net(monkeypatch, net, data, prot
     monkeypatch.setenv("VERYDEEP_KERNEL", "none")
     plain = evaluate(net.train(), data, protocol=protocol).posteriors
     assert net.training
-    assert isinstance(backends[0]._net, Accelerated) == (protocol != "caffe")
-    assert isinstance(backends[1]._net, VeryDeep)
+    assert isinstance(backends[0], KernelBackend) == (protocol != "caffe")
+    assert isinstance(backends[1], TorchBackend)
     np.testing.assert_allclose(fast, plain, atol=1e-6)
 
 
@@ -256,7 +259,7 @@ def test_an_accelerated_net_tests_one_image(net):
 
 
 def test_a_net_that_the_kernel_cannot_take_is_tested_all_the_same(net):
-    assert fastest(net.bfloat16()) is net
+    assert isinstance(make_backend(net.bfloat16(), fp32_choice("cpu")), TorchBackend)
 
 
 def test_mirror_images_share_a_batch_only_where_there_is_room(monkeypatch, net, data):

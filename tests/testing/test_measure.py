@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
+from conftest import pillow_rescale
 from verydeep.data.open import open_data
-from verydeep.images.geometry import rescale, rescaled
+from verydeep.images.geometry import rescale
 from verydeep.testing.measure import MeanPosterior, batches_by_shape, posteriors_of
 
 
@@ -17,14 +18,14 @@ def test_batches_by_shape_hold_every_image_once_and_whole(make_folder, monkeypat
     seen = []
 
     def parts(image):
-        return [(7, rescaled(image, 40))]
+        return [(7, rescale(image, 40))]
 
     monkeypatch.setattr("verydeep.testing.measure.BATCH_PIXELS", 4 * 40 * 42)
     for kind, indices, images in batches_by_shape(map(parts, pixels_of(train))):
         assert kind == 7
         assert len(indices) <= 4
         for index, image in zip(indices, images, strict=True):
-            assert np.array_equal(image, np.asarray(rescale(train.read(index), 40)))
+            assert np.array_equal(image, np.asarray(pillow_rescale(train.read(index), 40)))
         seen += indices
     assert sorted(seen) == list(range(len(train)))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from verydeep.device import fp32_choice
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
-from verydeep.speed.backend import TorchBackend, _rounding_up
+from verydeep.speed.torch_backend import TorchBackend, evaluated
 from verydeep.testing.tiling import head_in_parts, margin, pool5_map, score_map, spans, tiles, widest_margin
 
 
@@ -82,7 +82,7 @@ def test_spans_cover_every_position_once_and_fit(side, margin, most, ceil):
 )
 def test_tiles_give_the_scores_of_the_whole_image(architecture, height, width, ceil):
     net, images = make_net(architecture, batch_norm=architecture == "D"), images_of(height, width)
-    backend, pixels = Exact(_rounding_up(net) if ceil else net), pixels_of(images)
+    backend, pixels = Exact(evaluated(net, rounds_up=True) if ceil else net), pixels_of(images)
     rows, columns = tiles(height, width, rounds_up=ceil, most=320 * 320)
     assert len(rows) * len(columns) > (1 if height * width > 320 * 320 else 0)
     expected = backend.maps(pixels, "pool5")
@@ -110,8 +110,8 @@ def test_a_backend_gives_the_maps_of_its_net_and_leaves_its_mode():
 
 def test_rounding_up_is_of_a_copy_that_shares_the_weights():
     net = make_net().float()
-    twin = _rounding_up(net)
-    assert twin.get_parameter("conv1_1.weight") is net.get_parameter("conv1_1.weight")
+    twin = evaluated(net, rounds_up=True)
+    assert twin.get_parameter("conv1_1.weight").data_ptr() == net.get_parameter("conv1_1.weight").data_ptr()
     images = images_of(65, 97).float()
     with torch.inference_mode():
         assert net.features(images).shape[2:] == (65 // TOTAL_STRIDE, 97 // TOTAL_STRIDE)

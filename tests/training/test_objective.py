@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from verydeep.data.datasets import open_data
 
+from verydeep.data.open import open_data
 from verydeep.device import Compute
 from verydeep.nets.net import VeryDeep
 from verydeep.training.loop import make_optimiser

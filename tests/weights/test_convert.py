@@ -99,10 +99,10 @@ def test_convolutions_of_keras_are_verified_in_keras(verydeep, tmp_path):
 
 
 def test_a_difference_that_is_no_rounding_ends_it_and_nothing_is_written(verydeep, file, tmp_path, monkeypatch):
-    def disagree(*_):
-        return lambda images: torch.zeros(len(images), 3) + torch.tensor([1.0, 2.0, 3.0])
+    def disagree(file, found, geometry, images):
+        return torch.zeros(len(images), 3) + torch.tensor([1.0, 2.0, 3.0])
 
-    monkeypatch.setitem(verify.PEERS, "torchvision", verify.Peer(package="torchvision", load=disagree))
+    monkeypatch.setitem(verify.PEERS, "torchvision", ("torchvision", disagree))
     status, _, error = verydeep("weights", "import", file, "--out", tmp_path / "a.safetensors", "--verify")
     assert status == 1
     assert "the scores differ from those of torchvision" in error

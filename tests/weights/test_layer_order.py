@@ -1,7 +1,5 @@
 """The chain: what may follow what, and batch norms of another epsilon."""
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +10,7 @@ from verydeep.weights.layer_order import LayerOrder
 
 @pytest.fixture
 def chain():
-    chain = LayerOrder(Path("net.file"))
+    chain = LayerOrder()
     chain.convolution("first", torch.randn(4, 3, 3, 3), None)
     return chain
 

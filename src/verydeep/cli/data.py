@@ -86,7 +86,7 @@ def shards(
     options: ShardsOptions = ShardsOptions(),
     json: Json = False,
 ) -> None:
-    """Write WebDataset shards with an index; train and evaluate take them as DATA, from disk or http(s).
+    """Write WebDataset shards with an index, to be read from disk, http(s), s3, gs, az or hf.
 
     Example: verydeep shards digits shards/digits
     """

@@ -20,7 +20,7 @@ VERBS: Final = {
     "tables": "Train what is missing and print the paper's Tables 3 to 6 for a data set, beside the paper's numbers.",
     "predict": "Say what images show, the most likely classes first.",
     "fetch": "Download public data sets by name, check and unpack them, so that they can stand where a folder does.",
-    "shards": "Write WebDataset shards with an index; train and evaluate take them as DATA, from disk or http(s).",
+    "shards": "Write WebDataset shards with an index, to be read from disk, http(s), s3, gs, az or hf.",
     "doctor": "Say what is wrong with a data set, before it costs a night; exit with 1 if something is fatal.",
     "inspect": "Print layers, shapes, parameters, MACs, receptive field and memory of a net, and a model file's card.",
     "weights": "List, fetch, import and export weights of other programs.",

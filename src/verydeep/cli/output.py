@@ -153,7 +153,7 @@ def fetch_published(name: str, accept_hash: str | None = None) -> None:
     row = known_weights(name)
     if row.is_here and accept_hash is None:
         return
-    from verydeep.weights.fetch import fetch_weights  # which imports torch
+    from verydeep.weights.resolve import fetch_weights  # which imports torch
 
     with reporting() as reporter:
         if not row.is_here:

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,12 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from verydeep.cli.options import (
-    Damaged,
     Data,
-    Device,
     Json,
     Set,
-    Split,
     options_given,
     prepare_process,
     read_changes,
@@ -25,109 +22,79 @@ from verydeep.cli.options import (
 )
 from verydeep.cli.output import fetch_models, print_json, print_table, reporting
 from verydeep.errors import UsageError
-from verydeep.files import check_outside
+from verydeep.tables.grid import TablesOptions
 
 if TYPE_CHECKING:
     from verydeep.tables.claims import ClaimResult
-    from verydeep.tables.layout import LaidTable
+    from verydeep.tables.layout import TableLayout
     from verydeep.tables.plan import TablesPlan
-    from verydeep.tables.results import Results
+    from verydeep.tables.rows import TableResults
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class TablesOptions:
-    """The options of ``tables``."""
+_READ_HERE = ("architectures", "models", "train_scale", "changes")
+"""Options that are given as text."""
 
-    architectures: str = "A,A-LRN,B,C,D,E"
-    "Columns of Table 1, such as A,A-LRN,B,C,D,E; B-5x5 too."
-    models: str | None = None
-    "Test these models, MODEL,MODEL,..., and train nothing."
-    from_: Annotated[Path | None, Parameter(name="--from")] = None
-    "Only print what is in these results (a file, or its folder)."
-    seeds: int = 1
-    "Trainings of each net."
-    batch_norm: bool = False
-    "A batch norm after every convolution."
-    width: float = 1.0
-    "Factor on the channels of every layer."
-    crop: int | None = None
-    "Side of the training crop. [32 for digits and cifar, else 224]"
-    train_scale: tuple[str, ...] = ()
-    "S, or Smin,Smax, for every net; repeatable. [those of the paper's Table 3, x crop / 224]"
-    epochs: int | None = None
-    "Passes over the training images. [the recipe's]"
-    recipe: str = "small-images"
-    "paper, small-images, quick ... or a JSON file; the same for every net."
-    set: Set = ()
-    split: Split = None
-    out: Path | None = None
-    "The folder of everything. [runs/tables-DATA]"
-    plan: bool = False
-    "Only say how long it would take; measured for a moment."
-    device: Device = None
-    precision: str | None = None
-    "fp32 or bf16, of the trainings. [the faster]"
-    damaged: Damaged = "fail"
-
-
-_OF_TESTING = ("models", "split", "out", "plan", "device", "damaged")
+_OF_TESTING = ("models", "split", "out", "device", "damaged")
 """Options that say how to test."""
 
 
-def tables(data: Data | None = None, /, *, options: TablesOptions = TablesOptions(), json: Json = False) -> int:
+def tables(
+    data: Data | None = None,
+    /,
+    *,
+    options: Annotated[TablesOptions, Parameter(name="*", parse=f"^(?!({'|'.join(_READ_HERE)})$)")] = TablesOptions(),
+    architectures: Annotated[
+        str, Parameter(help="Columns of Table 1, such as A,A-LRN,B,C,D,E; B-5x5 too.")
+    ] = "A,A-LRN,B,C,D,E",
+    models: Annotated[str | None, Parameter(help="Test these models, MODEL,MODEL,..., and train nothing.")] = None,
+    train_scale: Annotated[
+        tuple[str, ...],
+        Parameter(help="S, or Smin,Smax, for every net; repeatable. [those of the paper's Table 3, x crop / 224]"),
+    ] = (),
+    set: Set = (),
+    from_: Annotated[
+        Path | None,
+        Parameter(name="--from", help="Only print what is in these results (a file, or its folder)."),
+    ] = None,
+    plan: Annotated[bool, Parameter(help="Only say how long it would take; measured for a moment.")] = False,
+    json: Json = False,
+) -> int:
     """Train what is missing and print the paper's Tables 3 to 6 for a data set, beside the paper's numbers.
 
     The same command resumes where it was interrupted, and does nothing twice.
 
     Example: verydeep tables digits --architectures A,B --width 0.25 --epochs 2
     """
-    changes = read_changes(options.set) | ({"epochs": options.epochs} if options.epochs is not None else {})
-    scales = [read_scales(text, "--train-scale") for text in options.train_scale]
+    options = replace(
+        options,
+        architectures=_names(architectures, "--architectures"),
+        models=() if models is None else _names(models, "--models"),
+        train_scale=tuple(scale_bounds(read_scales(text, "--train-scale")) for text in train_scale),
+        changes=read_changes(set),
+    )
     prepare_process()
 
-    from verydeep.runs.options import ComputeOptions
-    from verydeep.tables.grid import Asked, named_list, scale_bounds
+    from verydeep.tables.make import make_tables, reprint_tables
     from verydeep.tables.plan import plan_tables
-    from verydeep.tables.verb import make_tables, reprint_tables
 
-    if options.from_ is not None:
-        if data is not None or options.models is not None:
+    if from_ is not None:
+        if data is not None or options.models:
             raise UsageError("--from prints results that are there: give neither data nor models with it")
-        results, claims = reprint_tables(options.from_, options.out)
-        _print(results, claims, json)
+        _print(*reprint_tables(from_, options.out), json)
         return 0
     if data is None:
         raise UsageError("which data? Give a folder, or a name such as digits, or --from with results")
-    if options.models is not None and (of_training := options_given(options, besides=_OF_TESTING)):
+    if options.models and (of_training := options_given(options, besides=_OF_TESTING)):
         raise UsageError(f"{of_training[0]} is of trainings, and --models are trained: leave one of them out")
-    asked = Asked(
-        data=data,
-        out=options.out or Path("runs") / f"tables-{Path(data).name}",
-        models=named_list(options.models, "--models") if options.models is not None else (),
-        architectures=named_list(options.architectures, "--architectures"),
-        train_scales=tuple(scale_bounds(scale) for scale in scales),
-        seeds=options.seeds,
-        batch_norm=options.batch_norm,
-        width=options.width,
-        crop=options.crop,
-        recipe=options.recipe,
-        changes=changes,
-        split=options.split,
-        execution=ComputeOptions(device=options.device, precision=options.precision),
-        skip_damaged=options.damaged == "skip",
-        command=shlex.join(["verydeep", *sys.argv[1:]]),
-    )
-    check_outside(asked.out, "--out", data)
-    fetch_models(*asked.models)
-    with reporting() as reporter:
-        if options.plan:
-            plan = plan_tables(asked, reporter)
-        else:
-            made = make_tables(asked, reporter)
-    if options.plan:
-        print_json(plan.as_record()) if json else _print_plan(plan)
+    options.check(data)
+    fetch_models(*options.models)
+    if plan:
+        with reporting() as reporter:
+            planned = plan_tables(data, options, reporter=reporter)
+        print_json(planned.as_record()) if json else _print_plan(planned)
         return 0
+    with reporting() as reporter:
+        made = make_tables(data, options, reporter=reporter, command=shlex.join(["verydeep", *sys.argv[1:]]))
     if made is None:
         return 1
     _print(made.results, made.claims, json)
@@ -137,7 +104,21 @@ def tables(data: Data | None = None, /, *, options: TablesOptions = TablesOption
     return 0
 
 
-def _print(results: "Results", claims: Sequence["ClaimResult"], json: bool) -> None:
+def _names(text: str, option: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise UsageError(f"{option} {text!r}: give names between commas, such as A,B,D")
+    return names
+
+
+def scale_bounds(scales: Sequence[int]) -> tuple[int, int]:
+    """Returns the bounds of a training scale that was given as one or two numbers."""
+    if len(scales) > 2 or scales[0] > scales[-1]:
+        raise UsageError(f"--train-scale {','.join(map(str, scales))}: give S, or Smin,Smax")
+    return scales[0], scales[-1]
+
+
+def _print(results: "TableResults", claims: Sequence["ClaimResult"], json: bool) -> None:
     """Prints every table there are rows for, and what they say of the paper's claims."""
     from verydeep.tables.layout import lay_out, lay_out_claims
 
@@ -156,7 +137,7 @@ def _print(results: "Results", claims: Sequence["ClaimResult"], json: bool) -> N
         _print_laid(lay_out_claims(claims))
 
 
-def _print_laid(laid: "LaidTable") -> None:
+def _print_laid(laid: "TableLayout") -> None:
     table = Table(title=f"{laid.title}: {laid.caption}", title_justify="left", title_style="bold")
     for number, name in enumerate(laid.columns):
         longest = max(len(row[number]) for row in laid.rows)  # headings are broken sooner than cells
@@ -173,12 +154,12 @@ def _print_laid(laid: "LaidTable") -> None:
 
 def _print_plan(plan: "TablesPlan") -> None:
     table = Table("net", "training", "testing")
-    for piece in plan.pieces:
-        times = (piece.training_seconds, piece.testing_seconds)
-        table.add_row(escape(piece.name), *(_format_duration(seconds) if seconds else "done" for seconds in times))
+    for net in plan.nets:
+        times = (net.training_seconds, net.testing_seconds)
+        table.add_row(escape(net.name), *(_format_duration(seconds) if seconds else "done" for seconds in times))
     print_table(table)
     print(
-        f"{len(plan.pieces)} nets: {_format_duration(plan.training_seconds)} of training and "
+        f"{len(plan.nets)} nets: {_format_duration(plan.training_seconds)} of training and "
         f"{_format_duration(plan.testing_seconds)} of testing, {_format_duration(plan.seconds)} in all"
     )
 

@@ -1,16 +1,18 @@
-"""Archives of data sets: fetched only when asked, checked by their hash, unpacked whole or not at all.
+"""Archives of data sets: fetched only when asked, checked by their hash, unpacked completely or not at all.
 
 torchvision has a downloader too. It is not used because it waits for ever where nothing answers, falls back from https
-to http, writes under the final name, and takes a folder that was half unpacked for a whole one.
+to http, writes under the final name, and takes a folder that was half unpacked for a complete one.
 """
 
 import os
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
+from typing import IO
 
 from verydeep.download import Digest, check, download, report_bytes
 from verydeep.errors import UserError
@@ -23,23 +25,17 @@ Unpack = Callable[[Path, Path, Progress], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """A file that a data set is published as.
-
-    Attributes:
-        file: its name.
-        md5: of its bytes, as published.
-        size: bytes.
-        url: where it can be had; None where only its owner gives it, to those who ask.
-        becomes: the folder that it is unpacked to, or that is made with its help; None where it is used as it is.
-        unpack: makes that folder; None where nothing is to be unpacked.
-    """
+    """A file that a data set is published as."""
 
     file: str
     md5: str
     size: int
     url: str | None = None
+    "None where only its owner gives it, to those who ask."
     becomes: str | None = None
+    "The folder that it is unpacked to, or that is made with its help; None where it is used as it is."
     unpack: Unpack | None = None
+    "Makes that folder; None where nothing is to be unpacked."
 
     def is_done(self, folder: Path) -> bool:
         """Whether there is nothing left to do for it."""
@@ -62,16 +58,7 @@ def data_folder() -> Path:
 
 
 def obtain(archives: Sequence[Archive], folder: Path, progress: Progress = ignore_progress) -> None:
-    """Downloads what is missing, checks it and unpacks it. What was downloaded and unpacked is removed again.
-
-    Args:
-        archives: of one data set; every one that is missing has an address.
-        folder: of the data set.
-        progress: receives the megabytes done and their total.
-
-    Raises:
-        UserError: no network, a file that is not what was published, or a folder that cannot be written.
-    """
+    """Downloads what is missing, checks it and unpacks it; what was downloaded and unpacked is removed again."""
     needed = [archive for archive in archives if not archive.is_done(folder)]
     missing = [archive for archive in needed if archive.is_missing(folder)]
     try:
@@ -82,7 +69,7 @@ def obtain(archives: Sequence[Archive], folder: Path, progress: Progress = ignor
                 archive.check(folder, progress)
         for archive in needed:
             if archive.unpack:
-                _unpack_whole(archive, archive.unpack, folder, progress)
+                _unpack(archive, archive.unpack, folder, progress)
         for archive in missing:
             if archive.unpack:
                 (folder / archive.file).unlink()
@@ -107,8 +94,8 @@ def _download(archive: Archive, folder: Path, progress: Progress) -> None:
     )
 
 
-def _unpack_whole(archive: Archive, unpack: Unpack, folder: Path, progress: Progress) -> None:
-    """Unpacks into a temporary folder and then renames, so that the folder is there whole or not at all."""
+def _unpack(archive: Archive, unpack: Unpack, folder: Path, progress: Progress) -> None:
+    """Unpacks into a temporary folder and then renames, so that the folder is complete or not there."""
     assert archive.becomes is not None
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as temporary:
         try:
@@ -123,26 +110,25 @@ def _unpack_whole(archive: Archive, unpack: Unpack, folder: Path, progress: Prog
 
 def unpack_tar(archive: Path, into: Path, progress: Progress) -> None:
     """Unpacks a tar archive, compressed or not."""
-    with archive.open("rb") as file, tarfile.open(fileobj=file) as tar:
-        extract_members(tar, into, progress, f"unpacking {archive.name}", file.tell, archive.stat().st_size)
+    with archive.open("rb") as file:
+        for tar, member in tar_members(file, archive.stat().st_size, archive.name, progress):
+            tar.extract(member, into, filter="data")
 
 
 def unpack_tar_in_zip(archive: Path, into: Path, progress: Progress) -> None:
     """Unpacks the images of caltech101: a compressed tar archive inside a zip archive."""
     with zipfile.ZipFile(archive) as outer:
         name = next(name for name in outer.namelist() if name.endswith("/101_ObjectCategories.tar.gz"))
-        with outer.open(name) as file, tarfile.open(fileobj=file, mode="r|gz") as tar:
-            size = outer.getinfo(name).file_size
-            extract_members(tar, into, progress, f"unpacking {archive.name}", file.tell, size)
+        with outer.open(name) as file:
+            for tar, member in tar_members(file, outer.getinfo(name).file_size, archive.name, progress):
+                tar.extract(member, into, filter="data")
 
 
-def extract_members(
-    tar: tarfile.TarFile, into: Path, progress: Progress, what: str, position: Callable[[], int], size: int
-) -> None:
-    """Extracts every member of an archive, and none to a place outside the folder.
-
-    Progress is reported as ``what``: the bytes read so far, by ``position``, of ``size``.
-    """
-    for member in tar:
-        tar.extract(member, into, filter="data")
-        report_bytes(progress, what, position(), size)
+def tar_members(
+    file: IO[bytes] | BufferedIOBase, size: int, name: str, progress: Progress
+) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Yields the members of a tar file of a number of bytes, compressed or not, and reports how much is read."""
+    with tarfile.open(fileobj=file) as tar:
+        for member in tar:
+            yield tar, member
+            report_bytes(progress, f"unpacking {name}", file.tell(), size)

@@ -1,4 +1,7 @@
-"""Images become batches: seeded crops for training, whole images of one shape for testing."""
+"""Batches of training crops, seeded and resumable.
+
+Paper: section 3.1.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -23,17 +26,10 @@ Batch = tuple[UInt8[Tensor, "n 3 h w"], Int64[Tensor, "n"], Int64[Tensor, "n"]]
 
 
 def training_order(images: ImageSet, *, seed: int, epoch: int, balanced: bool = False) -> list[int]:
-    """Draws the order of one epoch from (seed, epoch).
+    """Draws the order of one epoch from (seed, epoch), as sample ids: as many as there are images.
 
-    Args:
-        images: the training images.
-        seed: of the whole training.
-        epoch: counted from 0.
-        balanced: draw with replacement, every class equally often, instead of using every image once.
-
-    Returns:
-        Sample ids, as many as there are images: the index of an image, plus the number of images for each time that it
-        came before in the same epoch.
+    A sample id is the index of an image, plus the number of images for each time that it came before in the epoch.
+    Balanced order draws with replacement, every class equally often, instead of using every image once.
     """
     generator = np.random.Generator(np.random.PCG64([seed, epoch]))
     if not balanced:
@@ -49,8 +45,11 @@ def training_order(images: ImageSet, *, seed: int, epoch: int, balanced: bool = 
     return sample_ids
 
 
-class _Samples(Dataset[Batch | UserError]):
-    """Training crops, each drawn from (seed, epoch, sample id): the same for any number of workers and processes."""
+class _TrainingCrops(Dataset[Batch | UserError]):
+    """Batches of crops, indexed by lists of sample ids.
+
+    Each crop is drawn from (seed, epoch, sample id): the same for any number of workers and processes.
+    """
 
     def __init__(self, images: ImageSet, view: TrainingView, seed: int, epoch: int) -> None:
         self.images, self.view, self.seed, self.epoch = images, view, seed, epoch
@@ -60,26 +59,23 @@ class _Samples(Dataset[Batch | UserError]):
         return self.view(self.images.pixels(sample_id % len(self.images)), generator)
 
     def crops(self, sample_ids: Iterable[int]) -> Iterator[UInt8[ndarray, "c c 3"]]:
-        """Makes crops one after the other, or ahead in threads where reading waits for a network."""
+        """Makes crops one after the other, or ahead in threads where reads wait for a network."""
         ahead = self.images.parallel_reads
         return map(self.crop, sample_ids) if ahead == 1 else read_ahead(self.crop, sample_ids, ahead)
 
     def batch(self, sample_ids: list[int], crops: Iterator[UInt8[ndarray, "c c 3"]]) -> Batch:
-        labels = self.images.labels[np.array(sample_ids) % len(self.images)]
-        return _stack(list(islice(crops, len(sample_ids)))), torch.from_numpy(labels), torch.tensor(sample_ids)
+        images = torch.from_numpy(np.stack(list(islice(crops, len(sample_ids)))))
+        labels = torch.from_numpy(self.images.labels[np.array(sample_ids) % len(self.images)])
+        return images.permute(0, 3, 1, 2), labels, torch.tensor(sample_ids)
 
-    def __getitems__(self, sample_ids: list[int]) -> Batch | UserError:
+    def __getitem__(self, sample_ids: list[int]) -> Batch | UserError:
         try:
             return self.batch(sample_ids, self.crops(sample_ids))
         except UserError as error:  # raised in the main process: torch would add the worker's traceback to its line
             return error
 
 
-def _stack(arrays: list[ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
-
-
-def _same(batch: Any) -> Any:  # noqa: ANN401 - __getitems__ has made the batch already
+def _collate(batch: Any) -> Any:  # noqa: ANN401 - the data set has made a batch already
     return batch
 
 
@@ -102,7 +98,7 @@ def training_batches(
     balanced: bool = False,
     members: Processes | None = None,
 ) -> Iterator[Batch]:
-    """Gives this process's share of the batches of one epoch.
+    """Returns an iterator over this process's share of the batches of one epoch.
 
     Args:
         images: the training images.
@@ -112,7 +108,7 @@ def training_batches(
         epoch: counted from 0.
         first: number of batches to leave out at the beginning, to resume in the middle of an epoch.
         workers: processes that make crops; 0 makes them in this one.
-        balanced: as for ``training_order``.
+        balanced: draw every class equally often.
         members: the processes that share a batch; where its last one has fewer images than there are processes, those
             without a share get its first image, which must not count.
     """
@@ -120,10 +116,10 @@ def training_batches(
     order = training_order(images, seed=seed, epoch=epoch, balanced=balanced)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][first:]
     shares = [[batch[index] for index in members.share(len(batch))] or batch[:1] for batch in batches]
-    samples = _Samples(images, view, seed, epoch)
+    crops = _TrainingCrops(images, view, seed, epoch)
     if workers == 0:
-        crops = samples.crops(chain.from_iterable(shares))
-        return (samples.batch(sample_ids, crops) for sample_ids in shares)
+        made = crops.crops(chain.from_iterable(shares))
+        return (crops.batch(sample_ids, made) for sample_ids in shares)
     return _raise_errors(
-        DataLoader(samples, batch_sampler=shares, num_workers=workers, collate_fn=_same, prefetch_factor=4)
+        DataLoader(crops, batch_size=None, sampler=shares, num_workers=workers, collate_fn=_collate, prefetch_factor=4)
     )

@@ -1,4 +1,7 @@
-"""A data set: its splits, what is held out, its fingerprint."""
+"""A data set: its splits, what is held out, its fingerprint.
+
+Paper: section 4.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -51,7 +54,7 @@ class DataSet:
         return {split: images for split, images in named.items() if images is not None and images.split == split}
 
     def split(self, name: str | None = None) -> ImageSet:
-        """Gives a split by name; by default test where there is one, else val.
+        """Returns a split by name; by default test where there is one, else val.
 
         Raises:
             UserError: the data set has no such split.
@@ -66,19 +69,17 @@ class DataSet:
 
 
 def make_data_set(
-    name: str, where: str, splits: Mapping[str, ImageSet], validation: str = "", *, mirror: bool = True
+    name: str,
+    where: str,
+    splits: Mapping[str, ImageSet],
+    validation: str = "",
+    *,
+    mirror: bool = True,
+    known_fingerprint: str | None = None,
 ) -> DataSet:
     """Makes a data set of its splits; a tenth of train becomes val where there is none.
 
-    Args:
-        name: short name.
-        where: what a person calls its folder or address.
-        splits: train, and val and test where they are there.
-        validation: where the images of val come from, in words.
-        mirror: whether a mirrored image still shows its class.
-
-    Raises:
-        UserError: a split would be empty.
+    ``where`` is what a person calls its folder or address.
     """
     train, val, test = splits["train"], splits.get("val"), splits.get("test")
     if val is None:
@@ -94,7 +95,7 @@ def make_data_set(
         test=test,
         mirror=mirror,
         validation=validation,
-        fingerprint=fingerprint(train, val, test),
+        fingerprint=known_fingerprint or fingerprint(train, val, test),
     )
 
 
@@ -105,18 +106,10 @@ def hold_out_test(images: ImageSet) -> dict[str, ImageSet]:
 
 
 def hold_out(images: ImageSet, share: float, split: str) -> tuple[ImageSet, ImageSet]:
-    """Sets a stratified share aside, chosen by a hash of each image's name.
+    """Sets a stratified share aside, chosen by a hash of each image's name; returns the rest, and what is set aside.
 
     The choice depends on nothing but the names: not on the order of the listing, nor on the version of a library. Each
     class gives at least one image where it has two.
-
-    Args:
-        images: all of them.
-        share: fraction of each class to set aside.
-        split: name of the split that is set aside.
-
-    Returns:
-        The rest, and the images set aside.
     """
     aside: list[int] = []
     for label in range(len(images.classes)):
@@ -132,11 +125,8 @@ def hold_out(images: ImageSet, share: float, split: str) -> tuple[ImageSet, Imag
 def train_on_all(data: DataSet) -> DataSet:
     """Adds the validation images to the training images, for a net whose recipe is settled already.
 
-    What stands where the validation images did are the same images under the name of the split that they are now of:
-    their error says that a training works, and nothing about new images.
-
-    Raises:
-        UserError: the validation images lie elsewhere than the training images.
+    ``val`` then holds the same images as a part of the training split: their error says that a training works, and
+    nothing about new images.
     """
     train, val = data.train, data.val
     if train.source != val.source or set(train.names) & set(val.names):
@@ -176,7 +166,7 @@ def _encoded(text: str) -> bytes:
 
 
 def describe(data: DataSet) -> str:
-    """Says in one line what a data set holds."""
+    """Describes a data set in one line."""
     counts = ", ".join(f"{len(images):,} {split}" for split, images in data.splits.items())
     smallest, largest = min(count_per_class(data.train)), max(count_per_class(data.train))
     each = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"

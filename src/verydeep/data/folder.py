@@ -13,7 +13,7 @@ from verydeep.data.dataset import VALIDATION_SHARE, DataSet, hold_out, hold_out_
 from verydeep.data.image_set import ImageSet
 from verydeep.data.sources import FolderSource
 from verydeep.errors import UserError
-from verydeep.images.decode import SUFFIXES, is_image_file
+from verydeep.images.decode import is_image_file
 
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 """Names of the folders of each split."""
@@ -25,28 +25,23 @@ _IGNORED_FOLDERS = frozenset({"__MACOSX", "__pycache__"})
 _NOT_READ = frozenset({
     ".heic", ".heif", ".avif", ".jfif", ".jp2", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".nef", ".arw",
 })  # fmt: skip
-_PICTURES = SUFFIXES | _NOT_READ
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderListing:
-    """What lies in a folder, whether or not it makes a data set; all names are relative to it.
-
-    Attributes:
-        root: the folder.
-        folders: the folders of each split; the root itself where there are no split folders.
-        images: the image files of each class folder of each split; some may have none.
-        loose: image files that lie where class folders should be.
-        unread: image files of formats that are not read.
-        beside: folders beside those of the splits.
-    """
+    """The files and folders in a folder, whether or not they make a data set; names are relative to it."""
 
     root: Path
     folders: Mapping[str, Sequence[Path]]
+    "The folders of each split; the root itself where there are no split folders."
     images: Mapping[str, Mapping[str, Sequence[str]]]
+    "The image files of each class folder of each split; some may have none."
     loose: Sequence[str]
+    "Image files that lie where class folders should be."
     unread: Sequence[str]
+    "Image files of formats that are not read."
     beside: Sequence[str]
+    "Folders beside those of the splits."
 
     @property
     def has_split_folders(self) -> bool:
@@ -60,12 +55,12 @@ class FolderListing:
 
     @property
     def folder_names(self) -> dict[str, str]:
-        """What the folder of each split is called; empty where there are no split folders."""
+        """Name of the folder of each split; empty where there are no split folders."""
         named = {split: folders[0].name if self.has_split_folders else "" for split, folders in self.folders.items()}
         return {split: named.get(split, named.get("train", "")) for split in SPLIT_NAMES}
 
     def image_sets(self) -> dict[str, ImageSet]:
-        """Makes the images of each split and sets aside what ``open_folder`` would; without classes it is one set."""
+        """Returns the images of each split, those held out too; one unlabelled set where there are no classes."""
         classes = self.classes
         if not classes or (len(classes) < 2 and not self.has_split_folders):
             inside = [name for files in self.images.values() for names in files.values() for name in names]
@@ -78,10 +73,9 @@ class FolderListing:
         return {split: sets[split] for split in SPLIT_NAMES if split in sets}
 
     def labelled(self, split: str, known: tuple[str, ...] | None = None) -> ImageSet:
-        """Makes the images of a split, strictly; the classes are its folders, or those known from the training split.
+        """Returns the images of a split; raises UserError where its class folders do not make one.
 
-        Raises:
-            UserError: its class folders do not make a split.
+        The classes are its folders, or those ``known`` from the training split.
         """
         (folder,), files = self.folders[split], self.images[split]
         if not files:
@@ -113,31 +107,27 @@ def list_folder(root: Path) -> FolderListing:
     folders = folders or {"train": [root]}
     unread: list[str] = []
 
-    def names(files: Sequence[Path]) -> list[str]:
-        found: list[str] = []
+    def readable(files: Sequence[Path]) -> list[str]:
+        names: list[str] = []
         for file in files:
-            (found if is_image_file(file) else unread).append(file.relative_to(root).as_posix())
-        return found
+            (names if is_image_file(file) else unread).append(file.relative_to(root).as_posix())
+        return names
 
     return FolderListing(
         root=root,
         folders=folders,
         images={
-            split: {name: names(files) for name, files in _class_files(inside).items()}
+            split: {name: readable(files) for name, files in _class_files(inside).items()}
             for split, inside in folders.items()
         },
-        loose=[name for folder in [root, *roots] for name in names(_loose_files(folder))],
+        loose=[name for folder in [root, *roots] for name in readable(_loose_files(folder))],
         unread=unread,
         beside=[name for name in class_folders(root) if root / name not in roots] if roots else [],
     )
 
 
 def open_folder(root: Path) -> DataSet:
-    """Opens class folders, or train/ val/ test/ with class folders in them.
-
-    Raises:
-        UserError: the folders do not make a data set.
-    """
+    """Opens class folders, or train/ val/ test/ with class folders in them."""
     listing = list_folder(root)
     name = root.resolve().name or "data"
     for folders in listing.folders.values():
@@ -157,7 +147,7 @@ def open_folder(root: Path) -> DataSet:
 
 
 def label_files(root: Path, split: str, classes: tuple[str, ...], files: Sequence[Sequence[str]]) -> ImageSet:
-    """Makes the images of a split from the files of each class, by their names relative to a folder."""
+    """Makes a labelled split of the files of each class, by their names relative to a folder."""
     return ImageSet(
         split=split,
         classes=classes,
@@ -173,17 +163,12 @@ def class_folders(folder: Path) -> list[str]:
     return sorted((name for name in names if name[0] != "." and name not in _IGNORED_FOLDERS), key=natural_key)
 
 
-def image_files(folder: Path, counts: Callable[[Path], bool] = is_image_file) -> list[Path]:
-    """Lists the image files of a folder and of the folders in it that are not passed over, in natural order.
-
-    Args:
-        folder: the folder.
-        counts: which files count as images.
-    """
+def image_files(folder: Path, accept: Callable[[Path], bool] = is_image_file) -> list[Path]:
+    """Lists the image files of a folder and of the folders in it that are not ignored, in natural order."""
     files: list[Path] = []
     for where, inner, names in os.walk(folder):
         inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in _IGNORED_FOLDERS)
-        files += [path for name in names if counts(path := Path(where) / name)]
+        files += [path for name in names if accept(path := Path(where) / name)]
     return sorted(files, key=lambda file: natural_key(file.as_posix()))
 
 
@@ -194,7 +179,7 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in _PICTURES and not file.name.startswith(".")
+    return is_image_file(file) or (file.suffix.lower() in _NOT_READ and not file.name.startswith("."))
 
 
 def _class_files(folders: Sequence[Path]) -> dict[str, list[Path]]:
@@ -211,18 +196,12 @@ def _loose_files(folder: Path) -> list[Path]:
 
 
 def find_images(arguments: Iterable[str]) -> list[Path]:
-    """Finds the image files that files, folders and patterns name.
-
-    Raises:
-        UserError: one of them names no image.
-    """
+    """Finds the image files that files, folders and patterns name."""
     found: list[Path] = []
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            inside = sorted(
-                (file for file in path.rglob("*") if is_image_file(file)), key=lambda f: natural_key(str(f))
-            )
+            inside = image_files(path)
             if not inside:
                 raise UserError(f"no images in {path}")
             found += inside

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from numpy import ndarray
 from PIL import Image
 
-from verydeep.data.sources import ImageSource, read_ahead
+from verydeep.data.sources import ArraySource, ImageSource, read_ahead
 from verydeep.errors import UserError
 from verydeep.images.decode import DAMAGED_REMEDY, DamagedImageError, decode_pixels
 from verydeep.images.geometry import size_of, too_long
@@ -19,53 +19,44 @@ from verydeep.progress import Progress, ignore_progress
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
-    """The labelled images of one split.
-
-    Attributes:
-        split: train, val or test.
-        classes: names of the classes, of the training split.
-        names: name of each image, relative to the data set.
-        labels: index of the class of each image, int64.
-        source: gives the encoded images by their names.
-        decoded: pixels of the images held in memory, RGB, by index.
-    """
+    """The labelled images of one split; each is read from its source when it is needed, or held decoded in memory."""
 
     split: str
+    "train, val or test."
     classes: tuple[str, ...]
+    "Names of the classes, of the training split."
     names: Sequence[str]
-    labels: ndarray
+    "Name of each image, relative to the data set."
+    labels: Int64[ndarray, "n"]
+    "Index of the class of each image."
     source: ImageSource
     decoded: Mapping[int, UInt8[ndarray, "h w 3"]] = field(default_factory=dict, repr=False)
+    "Pixels of the images held in memory, RGB, by index."
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
     def parallel_reads(self) -> int:
-        """Reads to make at the same time so that none waits for another."""
+        """Reads to make at the same time: those of the source, 1 where all images are held in memory."""
         return 1 if len(self.decoded) == len(self) else self.source.parallel_reads
 
     def where(self, index: int) -> str:
-        """What a person calls the file of an image."""
+        """The path or address of an image, for messages."""
         return self.source.where(self.names[index])
 
     def read(self, index: int) -> Image.Image:
-        """Decodes an image to upright RGB; raises as ``pixels`` does."""
+        """Decodes an image to upright RGB."""
         return Image.fromarray(self.pixels(index))
 
     def pixels(self, index: int) -> UInt8[ndarray, "h w 3"]:
-        """Decodes an image to the pixels of upright RGB.
-
-        Raises:
-            UserError: it cannot be had.
-            DamagedImageError: it cannot be decoded.
-        """
+        """Decodes an image to the pixels of upright RGB; raises DamagedImageError where that fails."""
         held = self.decoded.get(index)
         name = self.names[index]
         return decode_pixels(self.source.read(name), self.source.where(name)) if held is None else held
 
     def subset(self, indices: Sequence[int], split: str | None = None) -> "ImageSet":
-        """Takes some of the images, in the order given."""
+        """Selects images by their indices, in the order given."""
         return ImageSet(
             split=split or self.split,
             classes=self.classes,
@@ -76,14 +67,14 @@ class ImageSet:
         )
 
     def without(self, names: Sequence[str]) -> "ImageSet":
-        """Leaves images out by their names."""
+        """Leaves out images by their names."""
         left_out = set(names)
         if not left_out:
             return self
         return self.subset([index for index, name in enumerate(self.names) if name not in left_out])
 
     def decoded_bytes(self) -> int:
-        """Estimates the memory of all images decoded, from the sizes of a few; raises as ``pixels`` does."""
+        """Estimates the memory of all images decoded, from the sizes of a few."""
         some = np.linspace(0, len(self) - 1, min(16, len(self))).astype(int).tolist()
         return int(np.mean([self.pixels(index).nbytes for index in some]) * len(self))
 
@@ -99,16 +90,12 @@ class ImageSet:
 
         Args:
             skip_damaged: leave damaged files out instead of raising.
-            memory: decoded images are held up to this many bytes.
+            memory: bytes of decoded images to hold at most.
             scale: largest that they will be rescaled to, pixels; an image too long for it counts as damaged.
-            progress: receives the number done and their total.
+            progress: called with the number done and their total.
 
         Returns:
             The images that can be decoded, and the names of those left out.
-
-        Raises:
-            DamagedImageError: a file cannot be decoded, or is too long.
-            UserError: all of them are damaged.
         """
         damaged: dict[int, DamagedImageError] = {}
         held = dict(self.decoded)  # images without a file have nowhere else to be
@@ -122,17 +109,17 @@ class ImageSet:
                 held[index] = pixels
                 used += pixels.nbytes
             progress(f"reading {self.split}", index + 1, len(self))
-        whole = replace(self, decoded=held)
+        checked = replace(self, decoded=held)
         if not damaged:
-            return whole, []
+            return checked, []
         first, more = next(iter(damaged.values())), len(damaged) - 1
         if not skip_damaged:
             others = f" (and {more} more)" if more else ""
             raise DamagedImageError(f"{first}{others}; {DAMAGED_REMEDY}")
         if len(damaged) == len(self):
             raise UserError(f"every one of the {len(self)} images of {self.split} is damaged: {first}")
-        kept = whole.subset([index for index in range(len(self)) if index not in damaged])
-        return kept, [self.names[index] for index in damaged]
+        undamaged = [index for index in range(len(self)) if index not in damaged]
+        return checked.subset(undamaged), [self.names[index] for index in damaged]
 
     def _pixels_or_error(self, index: int, scale: int | None) -> UInt8[ndarray, "h w 3"] | DamagedImageError:
         try:
@@ -143,18 +130,25 @@ class ImageSet:
         return DamagedImageError(f"{self.where(index)}: an image of {reason}") if reason else pixels
 
 
+def array_images(
+    split: str, classes: tuple[str, ...], labels: ndarray, title: str, arrays: Mapping[str, UInt8[ndarray, "h w 3"]]
+) -> ImageSet:
+    """Makes labelled images of arrays in memory, by name."""
+    source, decoded = ArraySource(title, arrays), dict(enumerate(arrays.values()))
+    return ImageSet(split=split, classes=classes, names=list(arrays), labels=labels, source=source, decoded=decoded)
+
+
 def count_per_class(images: ImageSet) -> list[int]:
-    """Counts the images of each class."""
     counts: list[int] = np.bincount(images.labels, minlength=len(images.classes)).tolist()
     return counts
 
 
 def describe_skipped(names: Sequence[str]) -> str:
-    """Says in one line which damaged images were left out."""
+    """Describes in one line which damaged images were left out."""
     more = " ..." if len(names) > 5 else ""
     return f"left out {len(names)} damaged image{'s' if len(names) > 1 else ''}: {', '.join(names[:5])}{more}"
 
 
 def memory_for_images() -> int:
-    """Bytes of decoded images worth holding: a quarter of the memory that is free."""
+    """Bytes of decoded images to hold at most: a quarter of the memory that is free."""
     return free_memory() // 4

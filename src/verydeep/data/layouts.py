@@ -1,12 +1,12 @@
-"""The layouts that data sets are published in become labelled images. Nothing is unpickled.
+"""Readers of the layouts that data sets are published in. Nothing is unpickled.
 
-Each reader takes the folder of a data set and gives its images by split: ``train``, and ``val`` and ``test`` where
-they exist.
+Each takes the folder of a data set and returns its images by split: ``train``, and ``val`` and ``test`` where they
+exist.
 """
 
 import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -15,10 +15,10 @@ import numpy as np
 from numpy import ndarray
 
 from verydeep.class_names import read_class_names
-from verydeep.data.archives import extract_members
-from verydeep.data.folder import label_files
-from verydeep.data.image_set import ImageSet
-from verydeep.data.sources import ArraySource, FolderSource
+from verydeep.data.archives import tar_members
+from verydeep.data.folder import class_folders, label_files
+from verydeep.data.image_set import ImageSet, array_images
+from verydeep.data.sources import FolderSource
 from verydeep.images.decode import is_image_file
 from verydeep.progress import Progress
 
@@ -64,42 +64,27 @@ def _read_cifar(
             if file := tar.extractfile(member):
                 contents[PurePosixPath(member.name).name] = file.read()
     classes = tuple(contents[names_file].decode("ascii").split())
-    return {
-        "train": _cifar_images(folder, "train", classes, label_bytes, {name: contents[name] for name in train}),
-        "test": _cifar_images(folder, "test", classes, label_bytes, {test: contents[test]}),
-    }
-
-
-def _cifar_images(
-    folder: Path, split: str, classes: tuple[str, ...], label_bytes: int, batches: Mapping[str, bytes]
-) -> ImageSet:
-    names: list[str] = []
-    labels: list[ndarray] = []
-    held: list[ndarray] = []
-    for file, content in batches.items():
-        records = np.frombuffer(content, dtype=np.uint8).reshape(-1, label_bytes + _CIFAR_PIXELS)
-        stem = PurePosixPath(file).stem
-        names += [f"{stem}/{index:05d}.png" for index in range(len(records))]
-        labels.append(records[:, label_bytes - 1].astype(np.int64))
-        planes = records[:, label_bytes:].reshape(-1, 3, 32, 32)
-        held += list(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)))
-    return ImageSet(
-        split=split,
-        classes=classes,
-        names=names,
-        labels=np.concatenate(labels),
-        source=ArraySource(str(folder), dict(zip(names, held, strict=True))),
-        decoded=dict(enumerate(held)),
-    )
+    splits = {}
+    for split, files in (("train", train), ("test", [test])):
+        arrays: dict[str, ndarray] = {}
+        labels: list[ndarray] = []
+        for file_name in files:
+            records = np.frombuffer(contents[file_name], dtype=np.uint8).reshape(-1, label_bytes + _CIFAR_PIXELS)
+            labels.append(records[:, label_bytes - 1].astype(np.int64))
+            planes = records[:, label_bytes:].reshape(-1, 3, 32, 32)
+            for index, pixels in enumerate(np.ascontiguousarray(planes.transpose(0, 2, 3, 1))):
+                arrays[f"{PurePosixPath(file_name).stem}/{index:05d}.png"] = pixels
+        splits[split] = array_images(split, classes, np.concatenate(labels), str(folder), arrays)
+    return splits
 
 
 def read_imagenette(folder: Path) -> Splits:
     """Reads imagenette. Its folder ``val`` holds what people report on: it is the test split."""
     root = folder / "imagenette2"
-    identifiers = sorted_folders(root / "train")
+    identifiers = _sorted_folders(root / "train")
     classes = tuple(IMAGENETTE_CLASSES[identifier] for identifier in identifiers)
     return {
-        split: list_images(folder, split, classes, root / name, identifiers)
+        split: _list_images(folder, split, classes, root / name, identifiers)
         for split, name in (("train", "train"), ("test", "val"))
     }
 
@@ -111,16 +96,17 @@ def read_flowers(folder: Path) -> Splits:
     ids = loadmat(folder / "setid.mat")
     labels = loadmat(folder / "imagelabels.mat")["labels"].ravel().astype(np.int64) - 1
     classes = read_class_names("flowers102")[: labels.max() + 1]
-    return {
-        split: ImageSet(
+    splits = {}
+    for split, key in (("train", "trnid"), ("val", "valid"), ("test", "tstid")):
+        numbers = ids[key].ravel()
+        splits[split] = ImageSet(
             split=split,
             classes=classes,
-            names=[f"jpg/image_{number:05d}.jpg" for number in ids[key].ravel().tolist()],
-            labels=labels[ids[key].ravel() - 1],
+            names=[f"jpg/image_{number:05d}.jpg" for number in numbers.tolist()],
+            labels=labels[numbers - 1],
             source=FolderSource(folder),
         )
-        for split, key in (("train", "trnid"), ("val", "valid"), ("test", "tstid"))
-    }
+    return splits
 
 
 def read_pets(folder: Path) -> Splits:
@@ -131,16 +117,13 @@ def read_pets(folder: Path) -> Splits:
     }
     breeds = {int(row[1]): row[0].rpartition("_")[0] for row in lists["train"]}
     classes = tuple(breeds[label].replace("_", " ").title() for label in range(1, len(breeds) + 1))
-    return {
-        split: ImageSet(
-            split=split,
-            classes=classes,
-            names=[f"images/{row[0]}.jpg" for row in rows],
-            labels=np.array([int(row[1]) - 1 for row in rows], dtype=np.int64),
-            source=FolderSource(folder),
-        )
-        for split, rows in lists.items()
-    }
+    source = FolderSource(folder)
+    splits = {}
+    for split, rows in lists.items():
+        names = [f"images/{name}.jpg" for name, *_ in rows]
+        labels = np.array([int(label) - 1 for _, label, *_ in rows], dtype=np.int64)
+        splits[split] = ImageSet(split=split, classes=classes, names=names, labels=labels, source=source)
+    return splits
 
 
 def read_caltech101(folder: Path) -> Splits:
@@ -149,8 +132,8 @@ def read_caltech101(folder: Path) -> Splits:
     Paper: appendix B.
     """
     images = folder / "101_ObjectCategories"
-    classes = sorted_folders(images)
-    return {"train": list_images(folder, "train", classes, images, classes)}
+    classes = _sorted_folders(images)
+    return {"train": _list_images(folder, "train", classes, images, classes)}
 
 
 def read_caltech256(folder: Path) -> Splits:
@@ -159,58 +142,50 @@ def read_caltech256(folder: Path) -> Splits:
     Paper: appendix B.
     """
     images = folder / "256_ObjectCategories"
-    numbered = sorted_folders(images)
+    numbered = _sorted_folders(images)
     classes = tuple(name.partition(".")[2] for name in numbered)
-    return {"train": list_images(folder, "train", classes, images, numbered)}
+    return {"train": _list_images(folder, "train", classes, images, numbered)}
 
 
-def sorted_folders(folder: Path) -> tuple[str, ...]:
-    """The names of the folders in a folder, sorted by their bytes as torchvision does."""
-    return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != "."))
+def _sorted_folders(folder: Path) -> tuple[str, ...]:
+    """The names of the class folders in a folder, sorted by their bytes as torchvision does."""
+    return tuple(sorted(class_folders(folder)))
 
 
-def list_images(
-    root: Path, split: str, classes: tuple[str, ...], folder: Path, class_folders: Sequence[str]
+def _list_images(
+    root: Path, split: str, classes: tuple[str, ...], folder: Path, class_names: Sequence[str]
 ) -> ImageSet:
     """Lists the images that lie in one folder for each class, not those deeper down; a missing folder has none."""
     files: list[list[str]] = []
-    for name in class_folders:
+    for name in class_names:
         inside = folder / name
         entries = os.scandir(inside) if inside.is_dir() else ()
         images = sorted(entry.name for entry in entries if is_image_file(Path(entry.name)) and entry.is_file())
-        below = inside.relative_to(root).as_posix()
-        files.append([f"{below}/{image}" for image in images])
+        files.append([f"{inside.relative_to(root).as_posix()}/{image}" for image in images])
     return label_files(root, split, classes, files)
 
 
 def unpack_imagenet_train(archive: Path, into: Path, progress: Progress) -> None:
     """Unpacks the training images: an archive of archives, one for each class and named after it."""
-    size = archive.stat().st_size
-    with archive.open("rb") as file, tarfile.open(fileobj=file) as outer:
-        for member in outer:
-            inner = outer.extractfile(member)
-            if inner is None:  # a folder's own entry
-                continue
-            with tarfile.open(fileobj=inner) as tar:
-                folder = into / "train" / PurePosixPath(member.name).stem
-                extract_members(tar, folder, progress, f"unpacking {archive.name}", file.tell, size)
+    with archive.open("rb") as file:
+        for outer, member in tar_members(file, archive.stat().st_size, archive.name, progress):
+            if inner := outer.extractfile(member):  # not a folder's own entry
+                with tarfile.open(fileobj=inner) as tar:
+                    tar.extractall(into / "train" / PurePosixPath(member.name).stem, filter="data")
 
 
 def unpack_imagenet_val(archive: Path, into: Path, progress: Progress) -> None:
     """Unpacks the validation images, each into the folder of its class; the development kit lies beside them."""
-    classes = validation_classes(archive.with_name(IMAGENET_DEVKIT))
-    size = archive.stat().st_size
-    with archive.open("rb") as file, tarfile.open(fileobj=file) as tar:
-        for member in tar:
-            if not member.isfile():
-                continue
-            name = PurePosixPath(member.name)
-            number = int(name.stem.rpartition("_")[2])  # ILSVRC2012_val_00000001.JPEG is the first line of the truth
-            tar.extract(member.replace(name=name.name), into / "val" / classes[number - 1], filter="data")
-            progress(f"unpacking {archive.name}, MB", file.tell() // 10**6, max(1, size // 10**6))
+    classes = _validation_classes(archive.with_name(IMAGENET_DEVKIT))
+    with archive.open("rb") as file:
+        for tar, member in tar_members(file, archive.stat().st_size, archive.name, progress):
+            if member.isfile():
+                name = PurePosixPath(member.name)
+                number = int(name.stem.rpartition("_")[2])  # ILSVRC2012_val_00000001.JPEG: the first line of the truth
+                tar.extract(member.replace(name=name.name), into / "val" / classes[number - 1], filter="data")
 
 
-def validation_classes(devkit: Path) -> list[str]:
+def _validation_classes(devkit: Path) -> list[str]:
     """Reads the WordNet identifier of each validation image from the archive of the development kit."""
     from scipy.io import loadmat
 
@@ -235,9 +210,9 @@ def read_imagenet(folder: Path) -> Splits:
 
     Choice: the validation images are the validation split, as in the paper; there is no test split with labels.
     """
-    identifiers = sorted_folders(folder / "train")
+    identifiers = _sorted_folders(folder / "train")
     classes = imagenet_classes(identifiers)
-    return {split: list_images(folder, split, classes, folder / split, identifiers) for split in ("train", "val")}
+    return {split: _list_images(folder, split, classes, folder / split, identifiers) for split in ("train", "val")}
 
 
 def imagenet_classes(identifiers: tuple[str, ...]) -> tuple[str, ...]:

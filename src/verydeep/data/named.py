@@ -1,4 +1,7 @@
-"""Data sets that have a name: one row for each public one, fetched only when asked; and the built-in digits."""
+"""Data sets that have a name: one row for each public one, fetched only when asked; and the built-in digits.
+
+Paper: section 4, appendix B.
+"""
 
 import re
 from collections.abc import Callable
@@ -11,9 +14,8 @@ import numpy as np
 from verydeep.data import layouts
 from verydeep.data.archives import Archive, Unpack, data_folder, obtain, unpack_tar, unpack_tar_in_zip
 from verydeep.data.dataset import DataSet, hold_out_test, make_data_set
-from verydeep.data.image_set import ImageSet
+from verydeep.data.image_set import array_images
 from verydeep.data.layouts import Splits
-from verydeep.data.sources import ArraySource
 from verydeep.errors import UsageError, UserError
 from verydeep.files import format_bytes
 from verydeep.progress import Progress, ignore_progress
@@ -21,36 +23,26 @@ from verydeep.progress import Progress, ignore_progress
 
 @dataclass(frozen=True, kw_only=True)
 class NamedSet:
-    """A public data set.
-
-    Attributes:
-        name: what people call it.
-        homepage: where it comes from.
-        licence: as its source states it.
-        archives: the files it is published as.
-        num_classes: number of classes.
-        counts: number of images of each split that is published.
-        read: makes labelled images of its folder.
-        mirror: whether a mirrored image still shows its class.
-    """
+    """A public data set."""
 
     name: str
     homepage: str
     licence: str
+    "As its source states it."
     archives: tuple[Archive, ...]
     num_classes: int
     counts: dict[str, int]
+    "Number of images of each split that is published."
     read: Callable[[Path], Splits]
     mirror: bool = True
+    "Whether a mirrored image still shows its class."
 
     @property
     def folder(self) -> Path:
-        """Where it lies or will lie."""
         return data_folder() / self.name
 
     @property
     def size(self) -> int:
-        """Bytes of its archives."""
         return sum(archive.size for archive in self.archives)
 
     @property
@@ -60,11 +52,9 @@ class NamedSet:
 
     @property
     def is_here(self) -> bool:
-        """Whether it was fetched."""
         return all(archive.is_done(self.folder) for archive in self.archives)
 
     def as_record(self) -> dict[str, Any]:
-        """What is known of it, for JSON."""
         return {
             "name": self.name,
             "classes": self.num_classes,
@@ -262,13 +252,7 @@ def fetch(name: str, *, progress: Progress = ignore_progress) -> DataSet:
 
 
 def open_named(row: NamedSet) -> DataSet:
-    """Opens a data set that was fetched.
-
-    What was not published is set aside; what is reported on is never chosen by.
-
-    Raises:
-        UserError: it was not fetched, is damaged, or does not have the images that were published.
-    """
+    """Opens a data set that was fetched; val and test images that were not published are held out of train."""
     if not row.is_here:
         raise UserError(_how_to_get(row))
     for archive in row.archives:
@@ -309,15 +293,17 @@ def _again(row: NamedSet) -> str:
 
 
 def _check_counts(row: NamedSet, splits: Splits) -> None:
-    found, wanted = (
-        ", ".join(f"{count:,} {split}" for split, count in counts.items())
-        for counts in ({split: len(images) for split, images in splits.items()}, row.counts)
-    )
-    if found != wanted:
+    counts = {split: len(images) for split, images in splits.items()}
+    if counts != row.counts:
+        found, wanted = _in_words(counts), _in_words(row.counts)
         raise UserError(f"{row.folder} holds {found} images instead of {wanted}; {_again(row)}")
     num_classes = len(set(splits["train"].classes))
     if num_classes != row.num_classes:
         raise UserError(f"{row.folder} holds {num_classes} classes instead of {row.num_classes}; {_again(row)}")
+
+
+def _in_words(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {split}" for split, count in counts.items())
 
 
 def _digits() -> DataSet:
@@ -327,14 +313,8 @@ def _digits() -> DataSet:
     bunch = load_digits()
     grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     arrays = {f"{index:04d}.png": np.stack([array] * 3, axis=-1) for index, array in enumerate(grey)}
-    images = ImageSet(
-        split="train",
-        classes=tuple(str(name) for name in bunch.target_names),
-        names=list(arrays),
-        labels=bunch.target.astype(np.int64),
-        source=ArraySource("digits", arrays),
-        decoded=dict(enumerate(arrays.values())),
-    )
+    classes = tuple(str(name) for name in bunch.target_names)
+    images = array_images("train", classes, bunch.target.astype(np.int64), "digits", arrays)
     return make_data_set("digits", "digits", hold_out_test(images), mirror=False)
 
 

@@ -1,4 +1,4 @@
-"""The colours of a training set: their mean, spread and principal components."""
+"""Mean and covariance of the pixels of a training set."""
 
 from dataclasses import dataclass
 
@@ -15,12 +15,7 @@ MOST_IMAGES = 10_000
 
 @dataclass(frozen=True)
 class PixelStatistics:
-    """The distribution of RGB values, 0..255, each image counted alike.
-
-    Attributes:
-        mean: mean of each channel.
-        covariance: covariance of the channels.
-    """
+    """Mean and covariance of the RGB values, in 0..255, each image counted alike."""
 
     mean: Float[ndarray, "3"]
     covariance: Float[ndarray, "3 3"]
@@ -31,7 +26,6 @@ class PixelStatistics:
         return np.maximum(np.sqrt(np.diag(self.covariance)), 1.0)
 
     def as_record(self) -> dict[str, list[float] | list[list[float]]]:
-        """The numbers, for JSON."""
         return {
             "mean": self.mean.tolist(),
             "covariance": self.covariance.tolist(),
@@ -47,8 +41,8 @@ def measure_pixels(images: ImageSet) -> PixelStatistics:
     step = -(-len(images) // MOST_IMAGES)
     chosen = range(0, len(images), step)
     total, squares = np.zeros(3), np.zeros((3, 3))
-    for whole in read_ahead(images.pixels, chosen, images.parallel_reads):
-        pixels = whole.astype(np.float32).reshape(-1, 3)
+    for image in read_ahead(images.pixels, chosen, images.parallel_reads):
+        pixels = image.astype(np.float32).reshape(-1, 3)
         total += pixels.mean(axis=0, dtype=np.float64)
         squares += pixels.T @ pixels / len(pixels)
     mean = total / len(chosen)

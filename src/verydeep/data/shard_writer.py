@@ -126,15 +126,15 @@ def write_shards(
 def _check_free(folder: Path) -> None:
     if folder.is_dir() and (folder / UNFINISHED_FILE).exists():
         raise UsageError(f"{folder} holds shards that were not written to their end: remove it, or give a new folder")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UsageError(
-            f"{folder} is {'not empty' if folder.is_dir() else 'a file'}: give a new folder for the shards"
-        )
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty: give a new folder for the shards")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: give a new folder for the shards")
 
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[None]:
-    """Makes a folder that is marked as unfinished until the block ends well, and emptied when it does not."""
+    """A context with a new folder: marked as unfinished until the block ends, emptied where it raises."""
     new, unfinished = not folder.exists(), folder / UNFINISHED_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -182,7 +182,7 @@ def _padded(size: int, block: int) -> int:
 def _write_shard(images: ImageSet, group: Sequence[int], file: Path, report: Callable[[], None]) -> IndexedShard:
     names = [images.names[index] for index in group]
     offsets, sizes = [], []
-    encoded = read_ahead(lambda row: images.source.read(names[row]), range(len(group)), images.source.parallel_reads)
+    encoded = read_ahead(images.source.read, names, images.source.parallel_reads)
     with atomic_write(file) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for position, name, data in zip(group, names, encoded, strict=True):
@@ -216,7 +216,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _kind(name: str) -> str:
-    """The ending of the member: that of the file, in its usual short form."""
+    """The ending of a member: that of the file, in its usual short form."""
     if not is_image_file(Path(name)):
         return "png"  # a picture that had no file
     suffix = Path(name).suffix[1:].lower()

@@ -16,24 +16,25 @@ from PIL import Image
 from verydeep.images.decode import read_file
 
 _T = TypeVar("_T")
+_Item = TypeVar("_Item")
 
 
 @runtime_checkable  # the tests check the types of arguments
 class ImageSource(Protocol):
-    """Gives the encoded images of a data set by their names. It can be sent to another process."""
+    """Reads the encoded images of a data set by their names; can be pickled for worker processes."""
 
     @property
     def parallel_reads(self) -> int:
         """Reads to make at the same time: 1 where a read does not wait, more where it waits for a network."""
 
     def read(self, name: str) -> bytes:
-        """Reads the bytes of an image as they were stored; raises UserError where they cannot be had."""
+        """Reads the bytes of an image as they were stored; raises UserError where that fails."""
 
     def size(self, name: str) -> int:
-        """Number of bytes of an image."""
+        """Number of bytes of an encoded image."""
 
     def where(self, name: str) -> str:
-        """What a person calls the file of an image."""
+        """The path or address of an image, for messages."""
 
 
 @dataclass(frozen=True)
@@ -73,21 +74,15 @@ class ArraySource:
         return f"{self.title}/{name}"
 
 
-def read_ahead(read: Callable[[int], _T], indices: Iterable[int], parallel_reads: int = 1) -> Iterator[_T]:
-    """Reads in threads, a little ahead of the consumer, in order.
-
-    Args:
-        read: reads one of them.
-        indices: which, in order.
-        parallel_reads: threads at least; there are never fewer than cores.
-    """
+def read_ahead(read: Callable[[_Item], _T], items: Iterable[_Item], parallel_reads: int = 1) -> Iterator[_T]:
+    """Reads items in threads, a little ahead of the consumer, in order; there are as many threads as cores or more."""
     cores = os.cpu_count() or 1
     threads = max(cores, parallel_reads)
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[_T]] = deque()
         try:
-            for index in indices:
-                waiting.append(pool.submit(read, index))
+            for item in items:
+                waiting.append(pool.submit(read, item))
                 if len(waiting) > max(8 * cores, 2 * threads):
                     yield waiting.popleft().result()
             while waiting:

@@ -1,4 +1,4 @@
-"""What is random about a training image: scale jitter, crop, mirror, colour shift."""
+"""Augmentation of training images: scale jitter, random crop, mirror, colour shift."""
 
 from dataclasses import dataclass
 
@@ -14,16 +14,12 @@ from verydeep.paper import constants
 
 
 def principal_shifts(covariance: Float[ndarray, "3 3"]) -> Float[ndarray, "3 3"]:
-    """Computes how far one unit of the random factors shifts the colours.
+    """Computes the matrix that three normal numbers are multiplied with for a shift of R, G and B, in grey levels.
 
     Choice: the covariance is that of pixels divided by 255 and the shift is multiplied by 255, a few grey levels a
     channel on photographs. On pixels in 0..255 the formula would shift by hundreds of levels.
 
-    Args:
-        covariance: of RGB in 0..255.
-
-    Returns:
-        A matrix; multiplied with three normal numbers it is the shift of R, G and B, in grey levels.
+    The covariance is given of RGB in 0..255.
 
     Paper: section 3.1, after Krizhevsky et al. (2012).
     """
@@ -51,15 +47,7 @@ class TrainingView:
     colour_shift: Float[ndarray, "3 3"] | None = None
 
     def __call__(self, pixels: UInt8[ndarray, "h w 3"], generator: Generator) -> UInt8[ndarray, "c c 3"]:
-        """Draws a scale, a position, a mirroring and a colour shift.
-
-        Args:
-            pixels: RGB of an image of any size.
-            generator: where the random numbers come from.
-
-        Raises:
-            UserError: the image is too long to be rescaled.
-        """
+        """Draws a scale, a position, a mirroring and a colour shift, and makes that crop of an image of any size."""
         low, high = self.train_scale
         scale = low if low == high else int(generator.integers(low, high + 1))
         if reason := too_long(size_of(pixels), scale):

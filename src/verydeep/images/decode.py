@@ -25,7 +25,7 @@ Without a list Pillow starts other programs for some, such as Ghostscript for EP
 """
 
 DAMAGED_REMEDY = "mend or remove it, or leave damaged files out with --damaged skip"
-"""Where images are of a data set."""
+"""Of a damaged image in a data set, for messages."""
 
 _ORIENTATION = 0x0112  # of EXIF
 _PLAIN = frozenset({"YCbCr", "Gray"})
@@ -41,12 +41,7 @@ def is_image_file(file: Path) -> bool:
 
 
 def read_file(file: Path) -> bytes:
-    """Reads a file.
-
-    Raises:
-        UserError: there is no such file.
-        DamagedImageError: the disk or its permissions do not give it.
-    """
+    """Reads a file; raises DamagedImageError where the disk or its permissions forbid it."""
     try:
         return file.read_bytes()
     except FileNotFoundError as error:
@@ -63,27 +58,18 @@ def open_image(file: Path | io.BytesIO) -> Image.Image:
 
 
 def read_image(file: str | Path) -> Image.Image:
-    """Decodes an image file as ``decode_image`` does.
-
-    Raises:
-        UserError: there is no such file.
-        DamagedImageError: it cannot be decoded.
-    """
+    """Reads and decodes an image file."""
     return decode_image(read_file(Path(file)), str(file))
 
 
 def decode_image(encoded: bytes, where: str) -> Image.Image:
-    """Decodes the bytes of an image file, in one of ``FORMATS``, to upright RGB; of an animation the first frame.
-
-    Raises:
-        DamagedImageError: they cannot be decoded; ``where`` is what a person calls the file.
-    """
+    """Decodes an image file to upright RGB, the first frame of an animation; ``where`` names it in messages."""
     decoded = _decoded(encoded, where)
     return decoded if isinstance(decoded, Image.Image) else Image.fromarray(decoded)
 
 
 def decode_pixels(encoded: bytes, where: str) -> UInt8[ndarray, "h w 3"]:
-    """Decodes as ``decode_image`` does, to pixels."""
+    """Decodes an image file to upright pixels, as ``decode_image`` does."""
     return np.asarray(_decoded(encoded, where))
 
 
@@ -111,8 +97,8 @@ def _decoded(encoded: bytes, where: str) -> Image.Image | UInt8[ndarray, "h w 3"
 def _decode_plain_jpeg(encoded: bytes, image: Image.Image) -> UInt8[ndarray, "h w 3"] | None:
     """Decodes a JPEG that is upright, in colour or grey, and undamaged, by libjpeg-turbo in one go.
 
-    Pillow has the same decoder, feeds it piece by piece, and copies the pixels twice. The pixels are equal; whatever
-    is not plain, is damaged or cannot be decoded here gives None, and is left to Pillow.
+    Pillow has the same decoder, feeds it piece by piece, and copies the pixels twice; the pixels are equal. None for
+    all other files: Pillow decodes them, or says what is wrong.
     """
     if simplejpeg is None or image.format != "JPEG" or image.mode not in ("RGB", "L"):
         return None
@@ -129,12 +115,9 @@ def _decode_plain_jpeg(encoded: bytes, image: Image.Image) -> UInt8[ndarray, "h 
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Turns grey, palette, CMYK, 16-bit and transparent images into 8-bit RGB.
+    """Converts grey, palette, CMYK, 16-bit and transparent images to 8-bit RGB.
 
     Choice: transparent pixels are laid over white; 16-bit grey is scaled to 8 bits.
-
-    Raises:
-        DamagedImageError: 32-bit pixels, whose range nothing states.
     """
     if image.mode == "RGB":
         return image

@@ -1,8 +1,7 @@
-"""Sizes and windows of an image: isotropic rescaling, the middle, what is too long."""
+"""Isotropic rescaling: sizes, the window in the middle, the limit of pixels."""
 
 from jaxtyping import UInt8
 from numpy import ndarray
-from PIL import Image
 
 from verydeep.images.resample import resample
 
@@ -11,7 +10,7 @@ MOST_PIXELS = 64_000_000
 
 
 def rescaled_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
-    """Computes width and height after isotropic rescaling: the shorter side is the scale, the longer one rounded."""
+    """Width and height after isotropic rescaling: the shorter side is the scale, the longer one rounded."""
     width, height = size
     if width <= height:
         return scale, max(scale, round(height * scale / width))
@@ -19,21 +18,11 @@ def rescaled_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
 
 
 def too_long(size: tuple[int, int], scale: int) -> str | None:
-    """Says why an image cannot be rescaled: it would have more than ``MOST_PIXELS``; None where it can."""
+    """Why an image cannot be rescaled: it would have more than ``MOST_PIXELS``; None where it can."""
     width, height = rescaled_size(size, scale)
     if width * height <= MOST_PIXELS:
         return None
     return f"{size[0]}x{size[1]} becomes {width}x{height} at scale {scale}, more than {MOST_PIXELS:,} pixels"
-
-
-def rescale(image: Image.Image, scale: int) -> Image.Image:
-    """Rescales an image isotropically so that its shorter side has a length, in pixels: never a squash.
-
-    Choice: bilinear with antialiasing.
-
-    Paper: section 3.1.
-    """
-    return image.resize(rescaled_size(image.size, scale), Image.Resampling.BILINEAR)
 
 
 def size_of(pixels: UInt8[ndarray, "h w 3"]) -> tuple[int, int]:
@@ -41,8 +30,12 @@ def size_of(pixels: UInt8[ndarray, "h w 3"]) -> tuple[int, int]:
     return pixels.shape[1], pixels.shape[0]
 
 
-def rescaled(pixels: UInt8[ndarray, "h w 3"], scale: int, multiple: int = 1) -> UInt8[ndarray, "y x 3"]:
-    """Rescales an image as ``rescale`` does, then trims its sides about the centre to multiples of a number of pixels.
+def rescale(pixels: UInt8[ndarray, "h w 3"], scale: int, multiple: int = 1) -> UInt8[ndarray, "y x 3"]:
+    """Rescales an image isotropically until its shorter side is the scale, in pixels.
+
+    The sides are then trimmed about the centre to multiples of a number of pixels.
+
+    Choice: bilinear with antialiasing.
 
     Paper: section 3.1.
     """
@@ -51,14 +44,11 @@ def rescaled(pixels: UInt8[ndarray, "h w 3"], scale: int, multiple: int = 1) -> 
 
 
 def rescaled_centre(pixels: UInt8[ndarray, "h w 3"], scale: int, crop: int) -> UInt8[ndarray, "c c 3"]:
-    """Rescales an image as ``rescale`` does and cuts a square out of its middle; nothing else is computed.
-
-    Paper: section 3.1.
-    """
+    """Cuts a square out of the middle of the rescaled image; no other pixel of it is computed."""
     size = rescaled_size(size_of(pixels), scale)
     return resample(pixels, size, centred(size, crop, crop))
 
 
 def centred(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
-    """Says where the middle of an image lies: left, top, width, height; what is odd remains right and below."""
+    """Returns the window in the middle of an image: left, top, width, height; an odd pixel remains right and below."""
     return (size[0] - width) // 2, (size[1] - height) // 2, width, height

@@ -84,19 +84,19 @@ struct Sums {
   }
 };
 
-// For each place of a stretch of a resampled line: the first pixel that it is made of, how many, and their weights.
+// For each position of a range of a resampled row or column: the first pixel it is made of, how many, their weights.
 struct Axis {
   int64_t taps;  // at most
   std::vector<int64_t> first, count;
   std::vector<int32_t> weights;
 
-  Axis(int64_t length, int64_t rescaled, int64_t begin, int64_t places) : first(places), count(places) {
+  Axis(int64_t length, int64_t rescaled, int64_t begin, int64_t positions) : first(positions), count(positions) {
     const double scale = static_cast<double>(length) / rescaled, support = std::max(scale, 1.0), per = 1.0 / support;
     taps = static_cast<int64_t>(std::ceil(support)) * 2 + 1;
-    weights.resize(static_cast<size_t>(places) * taps);
+    weights.resize(static_cast<size_t>(positions) * taps);
     std::vector<double> triangle(taps);
-    for (int64_t place = 0; place < places; ++place) {
-      const double centre = (begin + place + 0.5) * scale;
+    for (int64_t position = 0; position < positions; ++position) {
+      const double centre = (begin + position + 0.5) * scale;
       const int64_t from = std::max<int64_t>(0, static_cast<int64_t>(centre - support + 0.5));
       const int64_t to = std::min(length, static_cast<int64_t>(centre + support + 0.5));
       double total = 0;
@@ -105,14 +105,14 @@ struct Axis {
         triangle[tap] = distance < 1 ? 1 - distance : 0;
         total += triangle[tap];
       }
-      int32_t* own = &weights[static_cast<size_t>(place) * taps];
+      int32_t* own = &weights[static_cast<size_t>(position) * taps];
       int64_t last = 0;
       for (int64_t tap = 0; tap < to - from; ++tap) {
         own[tap] = static_cast<int32_t>(0.5 + (total != 0 ? triangle[tap] / total : triangle[tap]) * (1 << PRECISION));
         if (own[tap] != 0) last = tap;
       }
-      first[place] = from;
-      count[place] = last + 1;
+      first[position] = from;
+      count[position] = last + 1;
     }
   }
   int64_t begin() const { return first.front(); }
@@ -142,10 +142,10 @@ inline Bytes shifted(Bytes pixels, Bytes more, Bytes less) {
 
 // four resampled rows, `stride` bytes apart
 void resample_across(const Axis& across, const uint8_t* interleaved, uint8_t* to, size_t stride) {
-  const int64_t places = across.first.size(), begin = across.begin();
-  // as many taps for every place, though the last weights of most are zero: a processor foresees such loops
+  const int64_t positions = across.first.size(), begin = across.begin();
+  // as many taps for every position, though the last weights of most are zero: a CPU predicts such loops
   const int64_t taps = *std::max_element(across.count.begin(), across.count.end());
-  for (int64_t x = 0; x < places; ++x) {
+  for (int64_t x = 0; x < positions; ++x) {
     const uint8_t* from = interleaved + (across.first[x] - begin) * LANES;
     const int32_t* weights = &across.weights[x * across.taps];
     Sums sums;
@@ -171,7 +171,8 @@ void resample(const Image& image, const Axis& across, const Axis& down, bool mir
               uint8_t* to) {
   const int64_t width = across.first.size(), height = down.first.size();
   const int64_t stride = (width + ROWS) * PIXEL;  // a vector may reach beyond the last pixel
-  const int64_t held = (down.taps + 2 * ROWS - 1) / ROWS * ROWS;  // rows of the ring: those of a place, and four at a time
+  // rows of the ring: those that one row of the window is made of, rounded up, for four are resampled together
+  const int64_t held = (down.taps + 2 * ROWS - 1) / ROWS * ROWS;
   std::vector<uint8_t> ring(held * stride), row(stride);
   std::vector<uint8_t> interleaved((across.end() - across.begin() + across.taps) * LANES);
   std::vector<const uint8_t*> rows(down.taps);
@@ -208,7 +209,7 @@ extern "C" {
 
 const char* verydeep_source() { return VERYDEEP_SOURCE; }
 
-// the kind of vectors that this processor has: 2 AVX-512, 1 AVX2 with FMA, 0 neither
+// the kind of vectors that this CPU has: 2 AVX-512, 1 AVX2 with FMA, 0 neither
 int verydeep_vectors() {
 #if defined(__x86_64__)
   __builtin_cpu_init();

@@ -5,6 +5,8 @@ Pillow's bilinear ``resize`` gives, to the last bit, where that resamples rows b
 the columns of some tall images, which changes a quarter of the values by one grey level.) Without it Pillow computes
 the window: values differ by one grey level at most, by 0.3 on average. The environment variable ``VERYDEEP_RESAMPLE``
 (avx512, avx2, plain or none) chooses here too.
+
+Paper: section 3.1.
 """
 
 import ctypes
@@ -27,7 +29,7 @@ KINDS = ("plain", "avx2", "avx512")
 VARIABLE = "VERYDEEP_RESAMPLE"
 
 MOST_SIDE = 2**31
-"""Of a rescaled image, pixels: all sums and products of 64 bits have room."""
+"""Longest side of a rescaled image, pixels: 64-bit sums and products cannot overflow."""
 
 _HERE = Path(__file__).parent
 
@@ -44,13 +46,13 @@ def resample(
 
     Args:
         pixels: RGB.
-        size: width and height of the rescaled whole, pixels.
-        window: left, top, width and height, pixels; inside the rescaled whole.
+        size: width and height of the rescaled image, pixels.
+        window: left, top, width and height in the rescaled image, pixels.
         mirrored: mirror the window, left to right.
         shift: added to the colours, in grey levels; what leaves 0..255 is clipped.
 
     Raises:
-        ValueError: pixels of another kind, no pixels, or a window that is not inside.
+        ValueError: pixels of another dtype or shape, no pixels, or a window that is not inside.
     """
     left, top, width, height = window
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
@@ -107,11 +109,7 @@ def _shifted(
 
 
 def find_library() -> ctypes.CDLL | None:
-    """Finds the fastest library that was built and that this CPU can run; None where Pillow has to do.
-
-    Raises:
-        UsageError: the environment asks for one that there is not.
-    """
+    """Returns the fastest library that was built and that this CPU can run; None where Pillow has to do."""
     wanted = os.environ.get(VARIABLE, "")
     if wanted == "none":
         return None

@@ -1,4 +1,4 @@
-"""What a net sees of an image at a test scale: its whole, or crops of it."""
+"""Views of an image at a test scale: the whole image, or crops of it."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,14 +6,14 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from verydeep.errors import UserError
-from verydeep.images.geometry import centred, rescaled, rescaled_centre, size_of, too_long
+from verydeep.images.geometry import centred, rescale, rescaled_centre, size_of, too_long
 from verydeep.paper.constants import TOTAL_STRIDE
 
 GRID_SIDE = 5
 """Crops of the grid in each direction (section 3.2 has 5x5)."""
 
 View = Callable[[UInt8[ndarray, "h w 3"], int, int], list[UInt8[ndarray, "y x 3"]]]
-"""Gives what the net sees of an image, RGB, from the test scale Q and the crop, both in pixels."""
+"""Cuts the inputs of a net out of an image, RGB, for a test scale Q and a crop, both in pixels."""
 
 
 def whole(image: UInt8[ndarray, "h w 3"], scale: int, _crop: int) -> list[UInt8[ndarray, "y x 3"]]:
@@ -29,7 +29,7 @@ def untrimmed(image: UInt8[ndarray, "h w 3"], scale: int, _crop: int) -> list[UI
 def centre(image: UInt8[ndarray, "h w 3"], scale: int, crop: int) -> list[UInt8[ndarray, "y x 3"]]:
     """The central crop of the image rescaled to Q.
 
-    Of an image too long to be held at Q, what is far from its centre is cut off before.
+    An image too long to be held at Q is cut about its centre first.
     """
     if too_long(size_of(image), scale):
         short = min(size_of(image))
@@ -60,11 +60,7 @@ def grid(image: UInt8[ndarray, "h w 3"], scale: int, crop: int) -> list[UInt8[nd
 
 
 def grid_offsets(room: int) -> Sequence[int]:
-    """The offsets of the crops of the grid in one direction.
-
-    Args:
-        room: the largest offset, pixels.
-    """
+    """Offsets of the crops of the grid in one direction, from 0 to ``room`` pixels."""
     steps = GRID_SIDE - 1
     return [(2 * room * index + steps) // (2 * steps) for index in range(GRID_SIDE)]
 
@@ -76,4 +72,4 @@ def _cut(array: UInt8[ndarray, "h w 3"], top: int, left: int, crop: int) -> UInt
 def _rescaled(image: UInt8[ndarray, "h w 3"], scale: int, multiple: int = 1) -> UInt8[ndarray, "y x 3"]:
     if reason := too_long(size_of(image), scale):
         raise UserError(f"an image of {reason}: crop it, or use --protocol centre")
-    return rescaled(image, scale, multiple)
+    return rescale(image, scale, multiple)

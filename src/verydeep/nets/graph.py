@@ -1,40 +1,28 @@
-"""A net as a few operations: convolutions with their batch norm folded in, and fully connected layers."""
+"""A net as a few operations: convolutions with batch norm folded in, and fully connected layers; weights as arrays.
+
+The kernel lays it out, and OpenVINO's graphs are built from it.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
-from jaxtyping import Float, Float64, Num
+from jaxtyping import Float, Float32, Float64
+from numpy import ndarray
 from torch import Tensor, nn
 
+from verydeep.errors import UserError
 from verydeep.nets.architecture import layers
+from verydeep.nets.layers import windows
 from verydeep.nets.net import VeryDeep
-from verydeep.nets.small_maps import windows
 
 _WINDOW_FLOATS = 2**26
 """Most floats that the windows of fc6 hold at once, one image at least: 256 MiB."""
 
 
-@runtime_checkable
-class Backend(Protocol):
-    """Computes a net in float32. The next call may overwrite what a call has returned."""
-
-    def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
-        """Computes the map after the last pooling, from RGB in 0..255, uint8 or float32, on the CPU."""
-        ...
-
-    def head(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:
-        """Computes the class score map from the map after the last pooling."""
-        ...
-
-    def score_map(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k i j"]:
-        """Computes the class score map from RGB in 0..255, uint8 or float32, on the CPU."""
-        return self.head(self.features(images))
-
-
-@dataclass(frozen=True, eq=False)
-class Folded:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ConvolutionStep:
     """A convolution of stride 1 with what follows it: its batch norm, the ReLU, and the pooling.
 
     Attributes:
@@ -47,34 +35,101 @@ class Folded:
     """
 
     name: str
-    weight: Float[Tensor, "k c s s"]
-    factor: Float64[Tensor, "k"]
-    bias: Float64[Tensor, "k"]
+    weight: Float32[ndarray, "k c s s"]
+    factor: Float64[ndarray, "k"]
+    bias: Float64[ndarray, "k"]
     normalise: bool
     pool: bool
 
-    def scaled_weight(self) -> Float[Tensor, "k c s s"]:
+    def scaled_weight(self) -> Float32[ndarray, "k c s s"]:
         """The weight times its factor; the net's own where the factor is 1 everywhere."""
         if bool((self.factor == 1).all()):
-            return self.weight.contiguous()
-        return (self.weight.double() * self.factor[:, None, None, None]).float().contiguous()
+            return self.weight
+        scaled: ndarray = (self.weight * self.factor[:, None, None, None]).astype(np.float32)
+        return scaled
 
 
-def folded(net: VeryDeep) -> list[Folded]:
-    """Returns the convolutions of a net in their order."""
-    return [_fold(net, *names) for names in _names(net)]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FullyConnectedStep:
+    """A fully connected layer as a convolution without padding; weight and bias are the net's own."""
+
+    name: str
+    weight: Float32[ndarray, "k c s s"]
+    bias: Float32[ndarray, "k"]
+    rectify: bool
+
+    def rows(self) -> Float32[ndarray, "k l"]:
+        """The weight as a matrix."""
+        return self.weight.reshape(len(self.weight), -1)
 
 
-def fully_connected(net: VeryDeep) -> list[tuple[Float[Tensor, "k c s s"], Float[Tensor, "k"]]]:
-    """Returns weight and bias of each fully connected layer, the net's own; none where it has convolutions only."""
-    found = []
-    for layer in layers(net.geometry, features_only=net.features_only):
-        if layer.kind == "fully-connected":
-            module = net.get_submodule(layer.name)
-            assert isinstance(module, nn.Conv2d)
-            assert module.bias is not None
-            found.append((module.weight.detach().contiguous(), module.bias.detach()))
-    return found
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Graph:
+    """The operations of a net in their order.
+
+    Attributes:
+        mean: subtracted from the pixels, RGB in 0..255.
+        divisor: divides them afterwards.
+        convolutions: up to the last pooling.
+        fully_connected: after it; empty where the net has convolutions only.
+        check_unchanged: raises UserError once the net was trained or loaded anew: weights are shared with it.
+    """
+
+    mean: Float32[ndarray, "3"]
+    divisor: Float32[ndarray, "3"]
+    convolutions: tuple[ConvolutionStep, ...]
+    fully_connected: tuple[FullyConnectedStep, ...]
+    check_unchanged: Callable[[], None]
+
+
+def graph_of(net: VeryDeep) -> Graph:
+    """Returns the operations of a net in evaluation mode.
+
+    Raises:
+        UserError: the net is not in float32 on the CPU.
+    """
+    check_float32(net)
+    rows = layers(net.geometry, features_only=net.features_only)
+    connected = [layer.name for layer in rows if layer.kind == "fully-connected"]
+    return Graph(
+        mean=_array(net.mean).copy(),
+        divisor=_array(net.divisor).copy(),
+        convolutions=tuple(_fold(net, *names) for names in _names(net)),
+        fully_connected=tuple(
+            FullyConnectedStep(name=name, weight=weight, bias=bias, rectify=name != connected[-1])
+            for name in connected
+            for weight, bias in [_weights(net, name)]
+        ),
+        check_unchanged=weights_check(net),
+    )
+
+
+def check_float32(net: VeryDeep) -> None:
+    """Raises UserError where a net is not in float32 on the CPU."""
+    for tensor in (*net.parameters(), *net.buffers()):
+        if tensor.device.type != "cpu":
+            raise UserError(f"this net is on {tensor.device.type}: move it with net.cpu() first")
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise UserError(f"this net is in {str(tensor.dtype).removeprefix('torch.')}: make it net.float() first")
+
+
+def weights_check(net: VeryDeep) -> Callable[[], None]:
+    """Returns a function that raises UserError once the weights of a net were changed in place."""
+    last = list(net.parameters())[-1].detach()
+    before = _version(last)
+
+    def check() -> None:
+        if _version(last) != before:
+            raise UserError("the weights of this net were changed after it was accelerated: accelerate it again")
+
+    return check
+
+
+def _version(tensor: Tensor) -> int:
+    try:
+        return tensor._version
+    except RuntimeError:  # what was made in inference mode counts no changes, and does not always say that it was
+        return 0
 
 
 def over_positions(
@@ -126,17 +181,31 @@ def _names(net: VeryDeep) -> list[tuple[str, str | None, bool, bool]]:
     return names
 
 
-def _fold(net: VeryDeep, name: str, norm_name: str | None, normalise: bool, pool: bool) -> Folded:
-    convolution = net.get_submodule(name)
-    assert isinstance(convolution, nn.Conv2d)
-    assert convolution.bias is not None
-    bias = convolution.bias.detach().double()
-    factor = torch.ones_like(bias)
+def _fold(net: VeryDeep, name: str, norm_name: str | None, normalise: bool, pool: bool) -> ConvolutionStep:
+    weight, single_bias = _weights(net, name)
+    bias = single_bias.astype(np.float64)
+    factor = np.ones_like(bias)
     if norm_name is not None:
         norm = net.get_submodule(norm_name)
         assert isinstance(norm, nn.BatchNorm2d)
         assert norm.running_mean is not None
         assert norm.running_var is not None
-        factor = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
-        bias = (bias - norm.running_mean.double()) * factor + norm.bias.detach().double()
-    return Folded(name, convolution.weight.detach(), factor, bias, normalise, pool)
+        scale, shift, mean, variance = (
+            _array(tensor).astype(np.float64)
+            for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        )
+        factor = scale / np.sqrt(variance + norm.eps)
+        bias = (bias - mean) * factor + shift
+    return ConvolutionStep(name=name, weight=weight, factor=factor, bias=bias, normalise=normalise, pool=pool)
+
+
+def _weights(net: VeryDeep, name: str) -> tuple[Float32[ndarray, "k c s s"], Float32[ndarray, "k"]]:
+    module = net.get_submodule(name)
+    assert isinstance(module, nn.Conv2d)
+    assert module.bias is not None
+    return _array(module.weight), _array(module.bias)
+
+
+def _array(tensor: Tensor) -> ndarray:
+    array: ndarray = tensor.detach().contiguous().numpy()
+    return array

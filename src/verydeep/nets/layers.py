@@ -1,4 +1,7 @@
-"""The layers of the nets as PyTorch modules, dropout with a seeded generator, and gradient checkpointing."""
+"""The layers of the nets as PyTorch modules, dropout with a seeded generator, and gradient checkpointing.
+
+Paper: sections 2.1, 3.1 and 3.2.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,7 +16,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from verydeep.nets.architecture import Layer
-from verydeep.nets.small_maps import convolve_small, is_small, windows
 from verydeep.paper import constants
 
 _WINDOW_FLOATS: Final = 2**28
@@ -51,13 +53,10 @@ class Convolution(nn.Conv2d):
     def reset_parameters(self) -> None:
         """Leaves the weights uninitialised: PyTorch's default takes seconds and would be overwritten."""
 
-    def forward(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k y x"]:
-        """Convolves; small maps on the CPU as a matrix multiplication, which adds up in another order."""
-        precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.weight.dtype
-        if self.kernel_size[0] > 1 and not torch.compiler.is_compiling() and is_small(map_, precision):
-            assert self.bias is not None
-            return convolve_small(map_, self.weight, self.bias, precision)
-        return super().forward(map_)
+
+def windows(map_: Float[Tensor, "n y x c"], kernel: int) -> Float[Tensor, "n i j k k c"]:
+    """Returns a view of the kernel-sized windows at every position of a map."""
+    return map_.unfold(1, kernel, 1).unfold(2, kernel, 1).permute(0, 1, 2, 4, 5, 3)
 
 
 class FullyConnected(nn.Conv2d):
@@ -88,8 +87,8 @@ class FullyConnected(nn.Conv2d):
         else:
             positions = windows(map_.permute(0, 2, 3, 1), kernel).permute(0, 1, 2, 5, 3, 4)
             weight = self.weight
-        scores = F.linear(positions.reshape(n, i * j, -1), weight.reshape(self.out_channels, -1), self.bias)
-        return scores.reshape(n, i, j, -1).permute(0, 3, 1, 2)
+        scores = F.linear(positions.reshape(n, i * j, c * kernel**2), weight.reshape(self.out_channels, -1), self.bias)
+        return scores.reshape(n, i, j, self.out_channels).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
-"""VeryDeep: one PyTorch module for every column of Table 1, always convolutional."""
+"""VeryDeep: one PyTorch module for every column of Table 1, always convolutional.
 
-from collections.abc import Callable, Iterable, Sequence
+Paper: sections 2.1 and 3.2, Table 1.
+"""
+
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import torch
@@ -18,11 +21,6 @@ from verydeep.paper import constants
 
 IMAGENET_MEAN: Final = (123.68, 116.779, 103.939)
 """Mean RGB of ILSVRC-2012 in 0..255, as published with the authors' models."""
-
-
-def in_turn(layers: Sequence[nn.Module]) -> nn.Sequential:
-    """Makes one module of the layers of a block; PyTorch computes them one by one."""
-    return nn.Sequential(*layers)
 
 
 class VeryDeep(nn.Module):
@@ -52,13 +50,12 @@ class VeryDeep(nn.Module):
         divisor: divides them afterwards, 1 by the paper's convention.
         gradient_checkpointing: whether the backward pass computes the activations of each block again instead of
             keeping them, which takes about a third more time and much less memory.
-        compose: makes one module of the layers of a block: ``in_turn``, or one that computes several layers at once.
         input_is_set: whether mean and divisor belong to the weights, or are ImageNet's by default.
 
     Raises:
         UsageError: an unknown name, or a number out of range.
 
-    Paper: section 2, Table 1.
+    Paper: section 2.1, Table 1.
     """
 
     mean: Tensor
@@ -93,7 +90,6 @@ class VeryDeep(nn.Module):
         scale = scaled_length(constants.TRAIN_SCALE, crop)
         self.train_scale: tuple[int, int] = (scale, scale)
         self.gradient_checkpointing = False
-        self.compose: Callable[[Sequence[nn.Module]], nn.Sequential] = in_turn
         self._blocks: tuple[tuple[object, ...], tuple[nn.Sequential, ...]] | None = None
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN))
         self.register_buffer("divisor", torch.ones(3))
@@ -186,15 +182,19 @@ class VeryDeep(nn.Module):
         """Returns the layers up to each pooling as modules; made once, and again where a layer was replaced."""
         names = list(self._modules)
         convolutional = names if self.features_only else names[: names.index("fc6")]
-        key = (self.compose, *(self._modules[name] for name in convolutional))
+        key = (type(self), *(self._modules[name] for name in convolutional))
         if self._blocks is None or self._blocks[0] != key:
             blocks: list[list[nn.Module]] = [[]]
             for name in convolutional:
                 blocks[-1].append(self.get_submodule(name))
                 if name.startswith("pool"):
                     blocks.append([])
-            self._blocks = key, tuple(self.compose(block) for block in blocks[:-1])
+            self._blocks = key, tuple(self.make_block(block) for block in blocks[:-1])
         return self._blocks[1]
+
+    def make_block(self, block: Sequence[nn.Module]) -> nn.Sequential:
+        """Makes one module of the layers of a block; a subclass may compute several layers at once."""
+        return nn.Sequential(*block)
 
     def head(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:
         """Computes the class score map from the map after the last pooling.

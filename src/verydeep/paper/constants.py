@@ -2,6 +2,8 @@
 
 Source: K. Simonyan and A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015,
 arXiv:1409.1556v6.
+
+Paper: sections 2.1, 3.1 and 3.2, Table 2.
 """
 
 from typing import Final

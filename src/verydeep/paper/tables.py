@@ -4,6 +4,8 @@ Errors are in per cent, as the paper prints them; None stands for a cell it leav
 ``_error`` give fractions, as everything that this package measures.
 
 Source: K. Simonyan and A. Zisserman, arXiv:1409.1556v6, section 4, appendices A and B.
+
+Paper: Tables 3 to 12.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,8 @@
 """The trainings of a chain, one after another, each in a run folder of its own below one folder.
 
 The options of the chain stand in the ``run.json`` of each of its runs, so that any of them is enough to resume it.
+
+Paper: sections 3.1 and 4.4.
 """
 
 import json

@@ -14,8 +14,7 @@ from verydeep.errors import UserError
 from verydeep.nets.architecture import layers
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.options import TrainOptions
-from verydeep.speed.choosing import choose_training
-from verydeep.speed.training import place
+from verydeep.speed.train_net import choose_training, place
 from verydeep.training.recipe import Recipe
 
 _IN_FLIGHT = 5

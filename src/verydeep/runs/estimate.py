@@ -20,7 +20,7 @@ from verydeep.runs.chain import step_options, steps_of
 from verydeep.runs.compute import choose_compute, default_workers, fitting_micro_batch, fixed_bytes, saved_bytes
 from verydeep.runs.options import TrainOptions
 from verydeep.runs.start import default_folder, make_net
-from verydeep.speed.training import place
+from verydeep.speed.train_net import place
 from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import Recipe
 from verydeep.training.state import Callback

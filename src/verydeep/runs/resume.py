@@ -21,9 +21,9 @@ from verydeep.nets.model_card import DataCard, ModelCard, make_card, selected_on
 from verydeep.nets.net import VeryDeep
 from verydeep.report.pages import REPORT_FILE, write_page
 from verydeep.runs.evaluation_report import data_facts, errors_of, page_of_result
-from verydeep.speed.backend import TorchBackend
 from verydeep.speed.library import has_kernel
-from verydeep.speed.training import REMEDY, release
+from verydeep.speed.torch_backend import TorchBackend
+from verydeep.speed.train_net import REMEDY, release
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.measure import MeanPosterior, measure
 from verydeep.testing.metrics import top_error

@@ -1,23 +1,35 @@
-"""Who computes a net: arrays of pixels in, maps out."""
+"""Who computes a net: what a backend is, and the written rule by which one is chosen on a machine.
 
-import copy
+The rule looks at machine and net and at no stop-watch, so that equal commands give equal runs. The figures beside it,
+and beside that of ``train_net.py``, are images/s, D at 224 unless another is named. With AMX: two cores of a Xeon.
+Without: CPUs of AMD that multiply bf16 in AVX-512, two cores of Zen 4 in inference and one of Zen 5 in training.
+``verydeep inspect MODEL --speed`` says what holds on another machine.
+"""
+
+import os
 import typing
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 from numpy import ndarray
-from torch import Tensor, nn
+from torch import Tensor
 
-from verydeep.device import Compute
+from verydeep.device import Compute, fp32_choice, has_amx, has_fast_bf16, has_fast_int8
+from verydeep.errors import UsageError, UserError
+from verydeep.nets.graph import check_float32
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.accelerate import Accelerated, Computing, fastest
+from verydeep.speed.kernel_backend import KernelBackend
+from verydeep.speed.library import VARIABLE, Kernel, NoKernelError, find_kernel, has_kernel
+from verydeep.speed.openvino_backend import INSTALL, OpenVinoBackend, nncf_version, openvino_version
+from verydeep.speed.torch_backend import TorchBackend, TorchBf16Backend
 
 
 @typing.runtime_checkable
 class Backend(typing.Protocol):
-    """Computes a net on images, from any thread.
+    """Computes a net on images, from any thread, with the weights that the net had when the backend was made.
 
     Attributes:
         crop: side of the smallest images, pixels.
@@ -41,7 +53,7 @@ class Backend(typing.Protocol):
         """Computes the maps of a layer, one position for 32 pixels.
 
         Args:
-            images: RGB.
+            images: RGB; the backends of this room take float32 in 0..255 too.
             layer: one of ``layers``.
         """
 
@@ -49,73 +61,124 @@ class Backend(typing.Protocol):
         """Computes the class score maps from parts of the maps after pool5, for images that are computed in parts."""
 
 
-class TorchBackend:
-    """A net computed by PyTorch, or by what accelerates it; the net is in evaluation mode while it computes.
+@dataclass(frozen=True)
+class BackendKind:
+    """A kind of backend that this machine has.
 
-    Args:
-        net: the net, which moves to the device of the choice; or an accelerated one.
-        choice: device, precision and layout.
+    Attributes:
+        name: what computes, with its version and precision.
+        make: makes it for a net.
+        precision: fp32, bf16 or int8.
     """
 
-    layers = ("pool5", "fc8")
-
-    def __init__(self, net: Computing, choice: Compute) -> None:
-        self._net, self._choice = net, choice
-        if isinstance(net, VeryDeep):
-            net.place(choice)
-
-    @property
-    def crop(self) -> int:
-        """Side of the smallest images, pixels."""
-        return self._net.geometry.crop
-
-    @property
-    def num_classes(self) -> int:
-        """Of the scores."""
-        return self._net.geometry.num_classes
-
-    def maps(self, images: UInt8[ndarray, "n h w 3"], layer: str = "fc8") -> Float32[ndarray, "n k i j"]:
-        """Computes the maps of a layer, one position for 32 pixels."""
-        assert layer in self.layers
-        compute = self._net.features if layer == "pool5" else self._net.score_map
-        return self._computed(compute, torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
-
-    def head(self, pool5_maps: Float32[ndarray, "n c y x"]) -> Float32[ndarray, "n k i j"]:
-        """Computes the class score maps from parts of the maps after pool5."""
-        dtype = torch.float32 if isinstance(self._net, Accelerated) else next(self._net.parameters()).dtype
-        return self._computed(self._net.head, torch.from_numpy(np.ascontiguousarray(pool5_maps)).to(dtype))
-
-    def _computed(self, compute: Callable[[Tensor], Tensor], given: Tensor) -> Float32[ndarray, "n k i j"]:
-        net = self._net if isinstance(self._net, VeryDeep) and self._net.training else None
-        if net is not None:
-            net.eval()
-        try:
-            with torch.inference_mode(), self._choice.autocast():
-                (moved,) = self._choice.move(given)
-                found: ndarray = compute(moved).float().cpu().numpy()
-        finally:
-            if net is not None:
-                net.train()
-        return found
+    name: str
+    make: Callable[[VeryDeep], Backend]
+    precision: str = "fp32"
 
 
-def make_backend(net: Computing, choice: Compute, *, rounds_up: bool = False) -> Backend:
+def make_backend(net: VeryDeep, compute: Compute, *, rounds_up: bool = False) -> Backend:
     """Returns the fastest backend for a net on a device.
 
     Args:
-        net: the net, or an accelerated one.
-        choice: device, precision and layout.
-        rounds_up: compute a copy whose pooling rounds sizes up, as Caffe's does; the weights are shared.
+        net: the net.
+        compute: device, precision and layout.
+        rounds_up: whether the pooling rounds sizes up, as Caffe's does.
+
+    Raises:
+        UsageError: the environment asks for a kernel that there is not.
     """
-    if rounds_up:
-        return TorchBackend(_rounding_up(net.net if isinstance(net, Accelerated) else net), choice)
-    return TorchBackend(fastest(net) if isinstance(net, VeryDeep) and choice.device == "cpu" else net, choice)
+    if compute.device == "cpu" and compute.precision == "fp32" and not rounds_up and has_kernel() and _is_float32(net):
+        return KernelBackend(net, find_kernel())
+    return TorchBackend(net, compute, rounds_up=rounds_up)
 
 
-def _rounding_up(net: VeryDeep) -> VeryDeep:
-    twin = copy.copy(net)
-    twin._modules = {
-        name: nn.MaxPool2d(2, ceil_mode=True) if isinstance(module, nn.MaxPool2d) else module
-        for name, module in net._modules.items()
-    }
-    return twin
+def choose_backend(precision: str, calibrate: Sequence[Tensor] | None = None) -> BackendKind:
+    """Chooses what computes the scores of a net on the CPU.
+
+    Args:
+        precision: fp32, bf16, int8 or auto.
+        calibrate: batches of images for int8.
+
+    Raises:
+        UserError: int8 is asked for, and what computes it is not installed.
+        UsageError: int8 is asked for without images.
+    """
+    if precision == "auto":
+        precision = fastest_precision(can_calibrate=calibrate is not None)
+    if precision == "int8":
+        return _int8_kind(calibrate)  # the only one there is
+    if precision == "bf16":
+        if not has_fast_bf16("cpu"):
+            warnings.warn("this processor has no bf16 products: fp32 is faster, and exact", stacklevel=3)
+        torch_bf16, *openvino = bf16_kinds()
+        # OpenVINO 70, PyTorch 42 with AMX; 14.7 and 14.0 without; without bf16 at all it would compute in fp32 unasked
+        return openvino[0] if openvino and has_fast_bf16("cpu") else torch_bf16
+    return fp32_kind()  # the kernel 20.7, OpenVINO 7.4, PyTorch 7.0; with AMX 28.5, 10.1 and 8.2
+
+
+def fastest_precision(*, can_calibrate: bool = False) -> str:
+    """Chooses the precision of ``auto``; there may be images to find the scales of int8 by."""
+    if can_calibrate and openvino_version() and nncf_version() and has_fast_int8():
+        return "int8"  # 131, bf16 70 with AMX; without 32 where the kernel does 23, on one core
+    if has_amx():
+        return "bf16"  # 70, the kernel 28.5
+    if has_fast_bf16("cpu") and not has_kernel():
+        return "bf16"  # 14.0, PyTorch in fp32 7.0
+    return "fp32"  # the kernel 20.7, bf16 in AVX-512 alone 14.7: Winograd saves more than the shorter numbers
+
+
+def every_kind() -> list[BackendKind]:
+    """The kinds of backends for the CPU of this machine, but for int8, which needs images."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where there is no kernel its place in the list says so
+        kinds = [fp32_kind()]
+    if has_kernel():
+        kinds.append(BackendKind("torch, channels last, fp32", _torch_fp32))
+    return [*kinds, *bf16_kinds()]
+
+
+def fp32_kind() -> BackendKind:
+    """The kernel, and PyTorch with a warning where it was not built."""
+    try:
+        return _kernel_kind(find_kernel())
+    except NoKernelError as error:
+        if os.environ.get(VARIABLE) != "none":
+            warnings.warn(f"computing with torch instead of verydeep's kernel: {error}", stacklevel=4)
+        return BackendKind(f"torch, channels last, fp32: {error}", _torch_fp32)
+
+
+def bf16_kinds() -> list[BackendKind]:
+    """PyTorch, and OpenVINO where it is installed."""
+    name = f"PyTorch {torch.__version__.partition('+')[0]} bf16, channels last"
+    kinds = [BackendKind(name, lambda net: TorchBf16Backend(net), "bf16")]
+    if number := openvino_version():
+        kinds.append(BackendKind(f"OpenVINO {number} bf16", lambda net: OpenVinoBackend(net, "bf16"), "bf16"))
+    return kinds
+
+
+def _kernel_kind(kernel: Kernel) -> BackendKind:
+    return BackendKind(f"verydeep's kernel ({kernel.name}), fp32", lambda net: KernelBackend(net, kernel))
+
+
+def _torch_fp32(net: VeryDeep) -> Backend:
+    return TorchBackend(net, fp32_choice("cpu"))
+
+
+def _int8_kind(calibrate: Sequence[Tensor] | None) -> BackendKind:
+    if calibrate is None:
+        raise UsageError(
+            "int8 needs images to find its scales by: give calibrate=images, some hundred such as the net will "
+            "see, n,3,h,w, RGB in 0..255"
+        )
+    if openvino_version() is None or nncf_version() is None:
+        raise UserError(f"int8 needs OpenVINO and NNCF, which are not installed: {INSTALL}")
+    name = f"OpenVINO {openvino_version()} int8, quantised by NNCF {nncf_version()}"
+    return BackendKind(name, lambda net: OpenVinoBackend(net, "int8", calibrate), "int8")
+
+
+def _is_float32(net: VeryDeep) -> bool:
+    try:
+        check_float32(net)
+    except UserError:
+        return False
+    return True

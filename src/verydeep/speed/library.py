@@ -1,6 +1,6 @@
 """The compiled kernel: found, chosen for this processor, and called.
 
-The C++ beside this file is built once for each kind of vector, and the best that the processor has is loaded. The
+The C++ in ``kernel/`` is built once for each kind of vector, and the best that the processor has is loaded. The
 environment variable ``VERYDEEP_KERNEL`` names another: avx512, avx2 or plain, or none to compute without.
 """
 
@@ -18,6 +18,7 @@ from jaxtyping import Float, Float64, Num
 from torch import Tensor
 
 from verydeep.errors import UsageError
+from verydeep.speed.checks import check_shape
 from verydeep.speed.memory import Buffer, huge_pages
 
 KERNELS = {
@@ -63,18 +64,11 @@ class NoKernelError(Exception):
 
 @dataclass(frozen=True)
 class Packed:
-    """The weights of one convolution, laid out for the kernel.
+    """The weights of one convolution, laid out for the kernel: for Winograd's algorithm, or in panels."""
 
-    Attributes:
-        kernel: its side.
-        weights: transformed for Winograd's algorithm where the side is 3, else in panels.
-        bias: one number per output channel, padded.
-        is_winograd: which of the two.
-    """
-
-    kernel: int
+    kernel: int  # its side
     weights: Float[Tensor, "floats"]
-    bias: Float[Tensor, "k"]
+    bias: Float[Tensor, "k"]  # padded
     is_winograd: bool
 
     def check(self, channels: int, *, is_winograd: bool) -> None:
@@ -89,15 +83,11 @@ class Kernel:
 
     Maps are n,y,x,c with the channels rounded up to ``channels``; those that are not there are zero. Every method
     computes with as many threads as torch does, gives a view of the buffer it was given, and raises UsageError for
-    tensors of another kind or whose shapes do not fit: the native code would read past their end.
+    tensors of another kind or whose shapes do not fit: the native code would read past their end. What a method takes
+    as ``result`` is where its map goes; ``work`` is overwritten.
 
     Args:
         name: a key of ``KERNELS``.
-
-    Attributes:
-        name: the same.
-        cache: size of the second-level cache, bytes.
-        most_channels: that a map may have.
 
     Raises:
         NoKernelError: it was not built, or from another source.
@@ -120,12 +110,14 @@ class Kernel:
             call = getattr(library, f"verydeep_{function}")
             call.restype, call.argtypes = result, arguments
             self._call[function] = call
-        self.cache = torch.cpu.get_capabilities().get("l2_cache_size") or 2**20
+        self.cache = torch.cpu.get_capabilities().get("l2_cache_size") or 2**20  # second level, bytes
         self.most_channels: int = self._call["most_channels"]()
 
     def call(self, function: str, *arguments: object) -> Any:  # noqa: ANN401 - what C gives
         """Calls a function of the library: tensors as the addresses of their memory, which stays theirs."""
-        return self._call[function](*arguments)
+        return self._call[function](
+            *(argument.data_ptr() if isinstance(argument, Tensor) else argument for argument in arguments)
+        )
 
     def channels(self, count: int) -> int:
         """Rounds a number of channels up to what maps have."""
@@ -140,22 +132,15 @@ class Kernel:
         *,
         padded: bool = True,
     ) -> Packed:
-        """Lays out the weights of a convolution.
-
-        Args:
-            weight: of an odd side.
-            bias: one number per output channel.
-            factor: multiplies the weights of each output channel.
-            padded: whether the channels of the input are rounded up, as those of maps are and of images are not.
-        """
+        """Lays out weights times a factor for each output channel; those of images have input channels not padded."""
         if weight.ndim != 4 or weight.shape[2] % 2 == 0:
             raise UsageError(f"weight of shape {tuple(weight.shape)}: give k,c,s,s of an odd s")
         k, c, side, _ = weight.shape
         if not 0 < min(k, c) <= max(k, c) <= self.most_channels:
             raise UsageError(f"weight of {k} and {c} channels: the kernel takes 1 to {self.most_channels:,}")
-        _check(weight, "weight", (k, c, side, side))
-        _check(bias, "bias", (k,), torch.float64)
-        _check(factor, "factor", (k,), torch.float64)
+        check_shape(weight, "weight", (k, c, side, side))
+        check_shape(bias, "bias", (k,), torch.float64)
+        check_shape(factor, "factor", (k,), torch.float64)
         given, out = self.channels(c) if padded else c, self.channels(k)
         weight, factor = weight.detach().contiguous(), factor.contiguous()
         padded_bias = torch.zeros(out)
@@ -163,11 +148,9 @@ class Kernel:
         is_winograd = side == 3 and padded
         packed = huge_pages(given * out * (36 if is_winograd else side * side))
         if is_winograd:
-            self._call["pack_winograd"](
-                weight.data_ptr(), factor.data_ptr(), k, c, packed.data_ptr(), torch.get_num_threads()
-            )
+            self.call("pack_winograd", weight, factor, k, c, packed, torch.get_num_threads())
         else:
-            self._call["pack_direct"](weight.data_ptr(), factor.data_ptr(), k, c, given, side, packed.data_ptr())
+            self.call("pack_direct", weight, factor, k, c, given, side, packed)
         return Packed(kernel=side, weights=packed, bias=padded_bias, is_winograd=is_winograd)
 
     def first(
@@ -181,89 +164,50 @@ class Kernel:
         result: Buffer,
         work: Buffer,
     ) -> Float[Tensor, "n i j k"]:
-        """Subtracts the mean from images, divides, convolves, adds the bias and rectifies.
-
-        Args:
-            images: uint8 or float32, of any memory layout.
-            mean: one number per channel.
-            divisor: one number per channel.
-            packed: the weights, of three input channels that are not padded.
-            pool: whether to pool the largest of 2x2 places.
-            result: where the map goes.
-            work: overwritten.
-        """
-        _check(images, "images", (None, 3, None, None), torch.uint8 if images.dtype == torch.uint8 else torch.float32)
-        _check(mean, "mean", (3,), contiguous=True)
-        _check(divisor, "divisor", (3,), contiguous=True)
+        """Normalises images of any memory layout, uint8 or float32, convolves, rectifies, pools where asked for."""
+        check_shape(
+            images, "images", (None, 3, None, None), torch.uint8 if images.dtype == torch.uint8 else torch.float32
+        )
+        check_shape(mean, "mean", (3,), contiguous=True)
+        check_shape(divisor, "divisor", (3,), contiguous=True)
         packed.check(3, is_winograd=False)
         (n, _, height, width), out, threads = images.shape, len(packed.bias), torch.get_num_threads()
         to = result.take(n, *_pooled(height, width, pool), out)
-        space = work.take(self._call["direct_floats"](width, 3, out, packed.kernel, threads))
-        self._call["first"](
-            images.data_ptr(),
-            images.dtype == torch.uint8,
-            (c_long * 4)(*images.stride()),
-            mean.data_ptr(),
-            divisor.data_ptr(),
-            n,
-            height,
-            width,
-            out,
-            packed.kernel,
-            packed.weights.data_ptr(),
-            packed.bias.data_ptr(),
-            pool,
-            to.data_ptr(),
-            space.data_ptr(),
-            threads,
-        )
+        space = work.take(self.call("direct_floats", width, 3, out, packed.kernel, threads))
+        source = [images, images.dtype == torch.uint8, (c_long * 4)(*images.stride()), mean, divisor]
+        sizes = [n, height, width, out, packed.kernel]
+        self.call("first", *source, *sizes, packed.weights, packed.bias, pool, to, space, threads)
         return to
 
     def convolve(
         self, map_: Float[Tensor, "n y x c"], packed: Packed, *, pool: bool, result: Buffer, work: Buffer
     ) -> Float[Tensor, "n i j k"]:
-        """Convolves with stride 1 so that the resolution stays, adds the bias and rectifies.
-
-        Args:
-            map_: the input.
-            packed: the weights.
-            pool: whether to pool the largest of 2x2 places.
-            result: where the map goes.
-            work: overwritten.
-        """
-        _check(map_, "map", (None, None, None, None), contiguous=True)
+        """Convolves with stride 1 so that the resolution stays, adds the bias, rectifies, pools where asked for."""
+        check_shape(map_, "map", (None, None, None, None), contiguous=True)
         packed.check(map_.shape[3], is_winograd=packed.is_winograd)
         (n, height, width, c), out, threads = map_.shape, len(packed.bias), torch.get_num_threads()
         to = result.take(n, *_pooled(height, width, pool), out)
         sizes = [n, height, width, c, out]
-        weights = [packed.weights.data_ptr(), packed.bias.data_ptr(), pool, to.data_ptr()]
+        weights = [packed.weights, packed.bias, pool, to]
         if packed.is_winograd:
-            space = work.take(self._call["winograd_floats"](tiles(n, height, width), c, out, threads, self.cache))
-            self._call["winograd"](map_.data_ptr(), *sizes, *weights, space.data_ptr(), threads, self.cache)
+            space = work.take(self.call("winograd_floats", tiles(n, height, width), c, out, threads, self.cache))
+            self.call("winograd", map_, *sizes, *weights, space, threads, self.cache)
         else:
-            space = work.take(self._call["direct_floats"](width, c, out, packed.kernel, threads))
-            self._call["direct"](map_.data_ptr(), *sizes, packed.kernel, *weights, space.data_ptr(), threads)
+            space = work.take(self.call("direct_floats", width, c, out, packed.kernel, threads))
+            self.call("direct", map_, *sizes, packed.kernel, *weights, space, threads)
         return to
 
     def normalise_and_pool(
         self, map_: Float[Tensor, "n y x c"], alpha: float, k: float, result: Buffer
     ) -> Float[Tensor, "n i j c"]:
-        """Local response normalisation over five channels with beta 0.75, then the largest of 2x2 places.
-
-        Args:
-            map_: the input.
-            alpha: on the plain sum of squares.
-            k: added to it.
-            result: where the map goes.
+        """Local response normalisation over five channels with beta 0.75, alpha on the plain sum of squares; pools.
 
         Paper: section 2.1.
         """
-        _check(map_, "map", (None, None, None, None), contiguous=True)
+        check_shape(map_, "map", (None, None, None, None), contiguous=True)
         n, height, width, channels = map_.shape
         to = result.take(n, height // 2, width // 2, channels)
-        self._call["normalise_and_pool"](
-            map_.data_ptr(), n, height, width, channels, alpha, k, to.data_ptr(), torch.get_num_threads()
-        )
+        self.call("normalise_and_pool", map_, n, height, width, channels, alpha, k, to, torch.get_num_threads())
         return to
 
     def fully_connected(
@@ -276,35 +220,18 @@ class Kernel:
         result: Buffer,
         work: Buffer,
     ) -> Float[Tensor, "r k"]:
-        """Multiplies rows with weights as PyTorch has them, adds the bias, and rectifies where asked for.
-
-        Args:
-            rows: contiguous.
-            weight: contiguous.
-            bias: contiguous.
-            rectify: whether to.
-            result: where the rows go.
-            work: overwritten.
-        """
-        _check(rows, "rows", (None, None), contiguous=True)
-        _check(weight, "weight", (None, rows.shape[1]), contiguous=True)
-        _check(bias, "bias", (len(weight),), contiguous=True)
+        """Multiplies rows with weights as PyTorch has them, adds the bias, rectifies where asked for."""
+        check_shape(rows, "rows", (None, None), contiguous=True)
+        check_shape(weight, "weight", (None, rows.shape[1]), contiguous=True)
+        check_shape(bias, "bias", (len(weight),), contiguous=True)
         (count, length), out, threads = rows.shape, len(weight), torch.get_num_threads()
         to = result.take(count, out)
-        space = work.take(self._call["fully_connected_floats"](count, threads))
-        self._call["fully_connected"](
-            rows.data_ptr(),
-            count,
-            length,
-            out,
-            weight.data_ptr(),
-            bias.data_ptr(),
-            rectify,
-            to.data_ptr(),
-            space.data_ptr(),
-            threads,
-        )
+        space = work.take(self.call("fully_connected_floats", count, threads))
+        self.call("fully_connected", rows, count, length, out, weight, bias, rectify, to, space, threads)
         return to
+
+
+_loaded = cache(Kernel)
 
 
 def find_kernel() -> Kernel:
@@ -337,11 +264,7 @@ def find_kernel() -> Kernel:
 
 
 def has_kernel() -> bool:
-    """Whether there is a kernel to compute with.
-
-    Raises:
-        UsageError: the environment asks for one that there is not.
-    """
+    """Whether there is a kernel to compute with; raises UsageError as ``find_kernel`` does."""
     try:
         find_kernel()
     except NoKernelError:
@@ -350,42 +273,10 @@ def has_kernel() -> bool:
 
 
 @cache
-def _loaded(name: str) -> Kernel:
-    return Kernel(name)
-
-
-@cache
 def _fingerprint() -> str:
-    files = [*sorted(_HERE.glob("*.cpp")), *sorted(_HERE.glob("*.h"))]
+    sources = _HERE / "kernel"
+    files = [*sorted(sources.glob("*.cpp")), *sorted(sources.glob("*.h"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-
-
-def check_kind(tensor: Tensor, name: str, dtype: torch.dtype = torch.float32) -> None:
-    """Refuses what the native code would take for something else, or count in 32 bits and could not."""
-    if tensor.device.type != "cpu" or tensor.dtype != dtype:
-        wanted, given = (str(kind).removeprefix("torch.") for kind in (dtype, tensor.dtype))
-        raise UsageError(f"{name} in {given} on {tensor.device.type}: the kernel takes {wanted} on cpu")
-    if max(tensor.shape, default=0) >= 2**31:
-        raise UsageError(f"{name} of shape {tuple(tensor.shape)}: the kernel takes sides below 2,147,483,648")
-
-
-def _check(
-    tensor: Tensor,
-    name: str,
-    shape: tuple[int | None, ...],
-    dtype: torch.dtype = torch.float32,
-    *,
-    contiguous: bool = False,
-) -> None:
-    """Refuses what the native code would read past the end of; None is any size."""
-    check_kind(tensor, name, dtype)
-    fits = tensor.ndim == len(shape) and all(
-        want in (None, side) for want, side in zip(shape, tensor.shape, strict=True)
-    )
-    if not fits or (contiguous and not tensor.is_contiguous()):
-        wanted = ",".join("any" if side is None else str(side) for side in shape)
-        kind = " contiguous" if contiguous else ""
-        raise UsageError(f"{name} of shape {tuple(tensor.shape)}: the kernel takes{kind} {wanted}")
 
 
 def tiles(n: int, height: int, width: int) -> int:

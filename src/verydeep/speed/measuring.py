@@ -6,14 +6,16 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-import torch
-from torch import Tensor
+import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
 
+from verydeep.device import fp32_choice
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.accelerate import Accelerated
-from verydeep.speed.choosing import choose_backend
-from verydeep.speed.engines import every_backend
+from verydeep.speed.backend import choose_backend, every_kind
+from verydeep.speed.torch_backend import TorchBackend
 
 BATCHES = (1, 8)
 """Crops of a call."""
@@ -23,6 +25,8 @@ _ROUNDS, _SECONDS = 5, 4.0
 
 _REST = 0.02
 """Seconds before a call: threads of the last backend may still wait for more work."""
+
+Call = Callable[[UInt8[ndarray, "n h w 3"]], ndarray]
 
 Report = Callable[[str, int, int], None]
 """Told what is done, how far it is, and how far it goes."""
@@ -50,64 +54,49 @@ class BackendSpeed:
 
 
 def measure_backends(net: VeryDeep, report: Report) -> list[BackendSpeed]:
-    """Measures every backend for the processor, each round in turn, on crops of noise.
+    """Measures every backend for the CPU, each round in turn, on crops of noise.
 
     int8 is left out: it needs images such as the net will see.
 
     Args:
-        net: in float32, on the processor.
+        net: in float32, on the CPU.
         report: told how far it is.
     """
-    taken = _taken_for()
-    side = net.geometry.crop
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randint(0, 256, (max(BATCHES), side, side, 3), dtype=torch.uint8, generator=generator)
-    images = noise.permute(0, 3, 1, 2)
-    exact = _exact(net, images[:1])
-    calls: dict[str, Callable[[Tensor], Tensor]] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a missing kernel, or bf16 that is slow: the table shows it
+        taken = {precision: choose_backend(precision).name for precision in ("fp32", "bf16", "auto")}
+    side, layer = net.geometry.crop, "pool5" if net.features_only else "fc8"
+    images = np.random.default_rng(0).integers(0, 256, (max(BATCHES), side, side, 3), dtype=np.uint8)
+    exact = TorchBackend(copy.deepcopy(net).double(), fp32_choice("cpu")).maps(images[:1], layer)
+    calls: dict[str, Call] = {}
     errors: dict[str, float] = {}
     failures: dict[str, str] = {}
-    backends = every_backend()
-    for number, backend in enumerate(backends):
-        report("preparing backends", number, len(backends))
+    kinds = every_kind()
+    for number, kind in enumerate(kinds):
+        report("preparing backends", number, len(kinds))
         try:
-            fast = Accelerated(net, backend)
-            call = fast.features if net.features_only else fast.score_map
-            errors[backend.name] = float((call(images[:1]).double() - exact).norm() / exact.norm())
-            calls[backend.name] = call
+            call = partial(kind.make(net).maps, layer=layer)
+            errors[kind.name] = float(np.linalg.norm(call(images[:1]) - exact) / np.linalg.norm(exact))
+            calls[kind.name] = call
         except (RuntimeError, ImportError, OSError, ValueError) as error:  # a library that breaks ends no other
-            failures[backend.name] = " ".join(str(error).split())
-    report("preparing backends", len(backends), len(backends))
-    rates: dict[str, dict[int, float]] = {name: {} for name in calls}
-    for batch in BATCHES:
-        for name, seconds in _time(calls, images[:batch], report).items():
-            rates[name][batch] = batch / statistics.median(seconds)
+            failures[kind.name] = " ".join(str(error).split())
+    report("preparing backends", len(kinds), len(kinds))
+    seconds = {batch: _time(calls, images[:batch], report) for batch in BATCHES}
     return [
         BackendSpeed(
-            backend=backend.name,
-            precision=backend.precision,
-            taken_for=tuple(precision for precision, name in taken.items() if name == backend.name),
-            images_per_second=rates.get(backend.name, {}),
-            relative_error=errors.get(backend.name),
-            failure=failures.get(backend.name),
+            backend=kind.name,
+            precision=kind.precision,
+            taken_for=tuple(precision for precision, name in taken.items() if name == kind.name),
+            images_per_second={batch: batch / seconds[batch][kind.name] for batch in BATCHES if kind.name in calls},
+            relative_error=errors.get(kind.name),
+            failure=failures.get(kind.name),
         )
-        for backend in backends
+        for kind in kinds
     ]
 
 
-def _taken_for() -> dict[str, str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a missing kernel, or bf16 that is slow: the table shows it
-        return {precision: choose_backend(precision).name for precision in ("fp32", "bf16", "auto")}
-
-
-@torch.inference_mode()
-def _exact(net: VeryDeep, images: Tensor) -> Tensor:
-    double = copy.deepcopy(net).double().eval()
-    return double.features(images) if net.features_only else double.score_map(images)
-
-
-def _time(calls: dict[str, Callable[[Tensor], Tensor]], images: Tensor, report: Report) -> dict[str, list[float]]:
+def _time(calls: dict[str, Call], images: UInt8[ndarray, "n h w 3"], report: Report) -> dict[str, float]:
+    """Median seconds of each call."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call(images)  # the first takes memory
@@ -122,4 +111,4 @@ def _time(calls: dict[str, Callable[[Tensor], Tensor]], images: Tensor, report: 
         report(f"timing batches of {len(images)}", _ROUNDS if last else number, _ROUNDS)
         if last:
             break
-    return seconds
+    return {name: statistics.median(times) for name, times in seconds.items()}

@@ -1,10 +1,13 @@
-"""Memory that is taken once and used again, in huge pages where the system has them."""
+"""Memory that is taken once and used again, in huge pages where the system has them; arrays as tensors."""
 
 import mmap
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, UInt8
+from numpy import ndarray
 from torch import Tensor
 
 _HUGE = 2**21
@@ -44,3 +47,20 @@ class Buffer:
             self._floats = huge_pages(0)  # the old memory goes before the new comes
             self._floats = huge_pages(count)
         return self._floats[:count].view(shape)
+
+
+Pixels = UInt8[ndarray, "n h w 3"] | Float32[ndarray, "n h w 3"]
+"""Images, RGB in 0..255."""
+
+
+def as_tensor(array: ndarray) -> Tensor:
+    """Returns an array as a tensor: a copy only where PyTorch cannot share it, mirrored or not writable."""
+    shared = array.flags.writeable and min(array.strides) >= 0
+    return torch.from_numpy(array if shared else np.array(array, order="C"))
+
+
+@contextmanager
+def ordinary_tensors() -> Iterator[None]:
+    """A context whose tensors take no gradients and are not inference mode's, so that they can be written to later."""
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        yield

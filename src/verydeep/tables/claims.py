@@ -1,11 +1,15 @@
-"""What the paper claims of its tables, each put to the test on the rows that another data set gave."""
+"""What the paper claims of its tables, each put to the test on the rows that another data set gave.
 
-from collections.abc import Callable, Iterable, Sequence
+Paper: section 4.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from verydeep.tables.rows import Setting
+from verydeep.tables.grid import DENSE_AND_CROPS
+from verydeep.tables.rows import TableCell
 from verydeep.testing.statistics import Difference, Term, contrast, holm, mean_contrast, seed_image_bootstrap
 
 SIGNIFICANT = 0.05
@@ -20,10 +24,10 @@ BY_DEPTH = ("A", "B", "D", "E")
 
 @dataclass(frozen=True)
 class Pair:
-    """Two settings, of which the paper says how the second compares with the first."""
+    """Two cells, of which the paper says how the second compares with the first."""
 
-    first: Setting
-    second: Setting
+    first: TableCell
+    second: TableCell
 
     @property
     def title(self) -> str:
@@ -43,69 +47,58 @@ class Pair:
         return contrast(self.first.wrong(), self.second.wrong(), same_nets=False)
 
 
-class Table:
-    """Settings to be looked up."""
+Pairs = Callable[[Sequence[TableCell]], list[Pair]]
+"""Finds the pairs that a claim is about."""
 
-    def __init__(self, settings: Iterable[Setting]) -> None:
-        self.settings = list(settings)
 
-    def single(self, protocol: str) -> list[Setting]:
-        """The settings of one net by a protocol."""
-        return [one for one in self.settings if len(one.nets) == 1 and one.protocol == protocol]
+def _pairs(fits: Callable[[TableCell, TableCell], bool]) -> Pairs:
+    return lambda cells: [Pair(one, other) for one in cells for other in cells if one is not other and fits(one, other)]
 
-    def by_architecture(self, first: str, second: str, protocol: str) -> list[Pair]:
-        """Pairs of two architectures that were trained and tested alike."""
-        return self._pairs(
-            self.single(protocol),
-            lambda one, other: (
-                (one.nets[0].architecture, other.nets[0].architecture) == (first, second)
-                and one.nets[0].train_scale == other.nets[0].train_scale
-                and one.nets[0].batch_norm == other.nets[0].batch_norm
-            ),
+
+def _alone(one: TableCell, other: TableCell, first: str, second: str) -> bool:
+    """Whether both are of one net, by these protocols."""
+    return len(one.nets) == len(other.nets) == 1 and (one.protocol, other.protocol) == (first, second)
+
+
+def _architectures(first: str, second: str, protocol: str = "single") -> Pairs:
+    """Two architectures that were trained and tested alike."""
+    return _pairs(
+        lambda one, other: (
+            _alone(one, other, protocol, protocol)
+            and (one.nets[0].architecture, other.nets[0].architecture) == (first, second)
+            and one.nets[0].train_scale == other.nets[0].train_scale
+            and one.nets[0].batch_norm == other.nets[0].batch_norm
         )
-
-    def by_protocol(self, first: str, second: str) -> list[Pair]:
-        """Pairs of two protocols for the same nets."""
-        return self._pairs(
-            self.settings,
-            lambda one, other: (
-                (one.protocol, other.protocol) == (first, second) and one.nets == other.nets and len(one.nets) == 1
-            ),
-        )
-
-    def by_jitter(self) -> list[Pair]:
-        """Pairs of a fixed training scale and jitter, tested at one scale."""
-        return self._pairs(
-            self.single("single"),
-            lambda one, other: (
-                one.nets[0].architecture == other.nets[0].architecture
-                and one.nets[0].name == other.nets[0].name
-                and other.nets[0].is_jittered
-                and not one.nets[0].is_jittered
-            ),
-        )
-
-    def by_fusion(self) -> list[Pair]:
-        """Pairs of a net and of two nets fused, tested alike."""
-        return self._pairs(
-            self.settings,
-            lambda one, other: (
-                len(one.nets) == 1
-                and len(other.nets) == 2
-                and one.nets[0] in other.nets
-                and one.protocol == other.protocol
-            ),
-        )
-
-    @staticmethod
-    def _pairs(settings: Sequence[Setting], fits: Callable[[Setting, Setting], bool]) -> list[Pair]:
-        return [Pair(one, other) for one in settings for other in settings if one is not other and fits(one, other)]
+    )
 
 
-def _by_depth(table: Table) -> list[Pair]:
-    there = {one.nets[0].architecture for one in table.single("single")}
+def _protocols(first: str, second: str) -> Pairs:
+    """Two protocols for the same net."""
+    return _pairs(lambda one, other: _alone(one, other, first, second) and one.nets == other.nets)
+
+
+def _by_depth(cells: Sequence[TableCell]) -> list[Pair]:
+    """Each net of those that differ in depth alone and the next deeper one that there is."""
+    there = {cell.nets[0].architecture for cell in cells if len(cell.nets) == 1 and cell.protocol == "single"}
     depths = [name for name in BY_DEPTH if name in there]
-    return [pair for first, second in pairwise(depths) for pair in table.by_architecture(first, second, "single")]
+    return [pair for first, second in pairwise(depths) for pair in _architectures(first, second)(cells)]
+
+
+def _is_jitter(one: TableCell, other: TableCell) -> bool:
+    """Whether a fixed training scale and jitter are compared, tested at one scale."""
+    return (
+        _alone(one, other, "single", "single")
+        and one.nets[0].architecture == other.nets[0].architecture
+        and one.nets[0].name == other.nets[0].name
+        and other.nets[0].is_jittered
+        and not one.nets[0].is_jittered
+    )
+
+
+def _is_fusion(one: TableCell, other: TableCell) -> bool:
+    """Whether a net and two nets fused are compared, tested alike."""
+    alike = len(one.nets) == 1 and len(other.nets) == 2 and one.protocol == other.protocol
+    return alike and one.nets[0] in other.nets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,14 +109,14 @@ class Claim:
         name: short.
         text: in words.
         source: where the paper says it.
-        pairs: the pairs of settings that it is about.
+        pairs: finds the pairs of cells that it is about.
         no_gain: whether it says that the second brings nothing, rather than that it is better.
     """
 
     name: str
     text: str
     source: str
-    pairs: Callable[[Table], list[Pair]]
+    pairs: Pairs
     no_gain: bool = False
 
 
@@ -132,7 +125,7 @@ _ROWS = (
         name="lrn",
         text="local response normalisation does not help: it gains less than half a point",
         source="section 4.1",
-        pairs=lambda table: table.by_architecture("A", "A-LRN", "single"),
+        pairs=_architectures("A", "A-LRN"),
         no_gain=True,
     ),
     Claim(name="depth", text="deeper is better (A, B, D, E)", source="section 4.1", pairs=_by_depth),
@@ -140,52 +133,52 @@ _ROWS = (
         name="1x1",
         text="C's 1x1 convolutions help: C is better than B",
         source="section 4.1",
-        pairs=lambda table: table.by_architecture("B", "C", "single"),
+        pairs=_architectures("B", "C"),
     ),
     Claim(
         name="3x3",
         text="3x3 convolutions help more than 1x1: D is better than C",
         source="section 4.1",
-        pairs=lambda table: table.by_architecture("C", "D", "single"),
+        pairs=_architectures("C", "D"),
     ),
     Claim(
         name="5x5",
         text="two 3x3 convolutions are better than one 5x5: B is better than B-5x5",
         source="section 4.1",
-        pairs=lambda table: table.by_architecture("B-5x5", "B", "centre"),
+        pairs=_architectures("B-5x5", "B", "centre"),
     ),
     Claim(
         name="jitter",
         text="scale jitter in training is better than a fixed scale, tested at one scale",
         source="section 4.1",
-        pairs=Table.by_jitter,
+        pairs=_pairs(_is_jitter),
     ),
     Claim(
         name="scales",
         text="several test scales are better than one",
         source="section 4.2",
-        pairs=lambda table: table.by_protocol("single", "multi-scale"),
+        pairs=_protocols("single", "multi-scale"),
     ),
     Claim(
         name="crops",
         text="many crops are slightly better than dense",
         source="section 4.3",
-        pairs=lambda table: table.by_protocol("multi-scale", "multi-crop"),
+        pairs=_protocols("multi-scale", "multi-crop"),
     ),
     Claim(
         name="both",
         text="dense and many crops together are better than either",
         source="section 4.3",
-        pairs=lambda table: [
-            *table.by_protocol("multi-scale", "dense+multi-crop"),
-            *table.by_protocol("multi-crop", "dense+multi-crop"),
+        pairs=lambda cells: [
+            *_protocols("multi-scale", DENSE_AND_CROPS)(cells),
+            *_protocols("multi-crop", DENSE_AND_CROPS)(cells),
         ],
     ),
     Claim(
         name="fusion",
         text="two nets fused are better than each alone",
         source="section 4.4",
-        pairs=Table.by_fusion,
+        pairs=_pairs(_is_fusion),
     ),
 )
 
@@ -219,7 +212,6 @@ class ClaimResult:
         return "supported" if holds else "contradicted"
 
     def as_record(self) -> dict[str, Any]:
-        """The figures, for JSON."""
         return {
             "claim": self.claim.name,
             "text": self.claim.text,
@@ -234,16 +226,15 @@ class ClaimResult:
         }
 
 
-def check_claims(settings: Iterable[Setting]) -> list[ClaimResult]:
-    """Tests every claim that the settings have a pair for.
+def check_claims(cells: Sequence[TableCell]) -> list[ClaimResult]:
+    """Tests every claim that the cells have a pair for.
 
     The pairs of a claim count alike. Its p-value is that of the mean of their differences, for the threshold that the
     claim is about: no difference, or a gain of half a point.
     """
-    table = Table(settings)
     measured = []
     for claim in CLAIMS.values():
-        if pairs := claim.pairs(table):
+        if pairs := claim.pairs(cells):
             threshold = -NO_GAIN if claim.no_gain else 0.0
             contrasts = [pair.terms() for pair in pairs]
             own = [seed_image_bootstrap(terms, threshold=threshold) for terms in contrasts]

@@ -1,85 +1,190 @@
-"""Which nets the tables need: architectures x training scales x seeds, and how each is tested."""
+"""Options of the tables, and the nets they need: architectures x training scales x seeds.
+
+Importing this needs no torch.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from verydeep.errors import UsageError
-from verydeep.nets.architecture import Geometry, find_architecture, scaled_length
-from verydeep.paper.tables import FIXED_256, TABLE_3, TABLE_6, Scales
-from verydeep.report.pages import REPORT_FILE
-from verydeep.runs.options import ComputeOptions
-from verydeep.tables.rows import TableNet
-from verydeep.training.recipe import Recipe, find_recipe
-from verydeep.weights.resolve import read_card
+from verydeep.files import check_outside
+from verydeep.nets.architecture import ARCHITECTURES, Geometry, find_architecture, scaled_length
+from verydeep.paper.tables import CROP, FIXED_256, FIXED_384, JITTERED, TABLE_3, TABLE_6, Scales
+from verydeep.runs.options import TrainOptions
 
-MEASURED = ("centre", "single", "multi-scale", "multi-crop")
-"""Protocols that a net is tested by, in this order; multi-crop only with scale jitter, as in the paper's Table 5."""
-
-BOTH = "dense+multi-crop"
+DENSE_AND_CROPS = "dense+multi-crop"
 """The protocol whose posteriors are the mean of those of multi-scale and multi-crop."""
 
-FUSED = ("single", "multi-scale", "multi-crop", BOTH)
+FUSED = ("single", "multi-scale", "multi-crop", DENSE_AND_CROPS)
 """Protocols that several nets are fused by."""
-
-DEFAULT_ARCHITECTURES = ("A", "A-LRN", "B", "C", "D", "E")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """A net to be trained.
+class TableNet:
+    """A net of the tables, whatever its seed."""
 
-    Attributes:
-        net: what it is.
-        seed: of the training.
-        folder: its run folder.
-    """
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    name: str  # its architecture, or the model that was given
+    architecture: str  # the paper's name
+    batch_norm: bool
+    crop: int  # of the training, pixels
+    train_scale: Scales  # smallest and largest S, pixels
+
+    @property
+    def is_jittered(self) -> bool:
+        return self.train_scale[0] < self.train_scale[1]
+
+    @property
+    def shown_scale(self) -> str:
+        """S as the paper writes it: ``256`` or ``[256;512]``."""
+        low, high = self.train_scale
+        return f"[{low};{high}]" if self.is_jittered else str(low)
+
+    @property
+    def title(self) -> str:
+        """Such as ``D, S = [256;512]``."""
+        return f"{self.name}, S = {self.shown_scale}"
+
+    @property
+    def order(self) -> tuple[int, Scales, str]:
+        """Sorts nets as the paper does: by column of Table 1, fixed scales before jitter."""
+        return list(ARCHITECTURES).index(self.architecture), (self.train_scale[1], self.train_scale[0]), self.name
+
+    @property
+    def paper_scale(self) -> Scales | None:
+        """The paper's training scale that this one is, scaled by crop/224; None where it is none."""
+        for scales in (FIXED_256, FIXED_384, JITTERED):
+            scaled = [scale * self.crop / CROP for scale in scales]
+            if all(abs(ours - theirs) <= 1 for ours, theirs in zip(self.train_scale, scaled, strict=True)):
+                return scales
+        return None
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """The protocols that it is tested by; many crops only with scale jitter, as in the paper's Table 5."""
+        dense = ("centre", "single", "multi-scale")
+        return (*dense, "multi-crop", DENSE_AND_CROPS) if self.is_jittered else dense
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRun:
+    """A net of one seed: a training, or a model that was given."""
 
     net: TableNet
     seed: int
-    folder: Path
+    model: Path  # its run folder, or the model
+    stem: str  # names its files
 
     @property
     def title(self) -> str:
         """Such as ``D, S = [73;146], seed 2``."""
         return f"{self.net.title}, seed {self.seed}"
 
-    @property
-    def is_trained(self) -> bool:
-        """Whether its training came to its end, which the report marks."""
-        return (self.folder / REPORT_FILE).exists()
+
+@dataclass(frozen=True, kw_only=True)
+class TablesOptions:
+    """Options of the tables: filled by the command line or in Python, stored in results.jsonl.
+
+    The text under a field is its help on the command line.
+    """
+
+    architectures: tuple[str, ...] = ("A", "A-LRN", "B", "C", "D", "E")
+    "Columns of Table 1, such as A,A-LRN,B,C,D,E; B-5x5 too."
+    models: tuple[str, ...] = ()
+    "Test these models, MODEL,MODEL,..., and train nothing."
+    seeds: int = 1
+    "Trainings of each net."
+    batch_norm: bool = False
+    "A batch norm after every convolution."
+    width: float = 1.0
+    "Factor on the channels of every layer."
+    crop: int | None = None
+    "Side of the training crop. [32 for digits and cifar, else 224]"
+    train_scale: tuple[Scales, ...] = ()
+    "S, or Smin,Smax, for every net; repeatable. [those of the paper's Table 3, x crop / 224]"
+    epochs: int | None = None
+    "Passes over the training images. [the recipe's]"
+    recipe: str = "small-images"
+    "paper, small-images, quick ... or a JSON file; the same for every net."
+    changes: dict[str, Any] = field(default_factory=dict)
+    "Change a field of the recipe: key=value."
+    split: str | None = None
+    "train, val or test. [test where there is one, else val]"
+    out: Path | None = None
+    "The folder of everything. [runs/tables-DATA]"
+    device: str | None = None
+    "cpu, cuda or mps; by default the fastest there is."
+    precision: str | None = None
+    "fp32 or bf16, of the trainings. [the faster]"
+    damaged: Literal["fail", "skip"] = "fail"
+    "What to do with damaged images: fail, or skip and count them."
+
+    def folder(self, data: str) -> Path:
+        return self.out or Path("runs") / f"tables-{Path(data).name}"
+
+    def check(self, data: str) -> None:
+        """Checks what can be checked before anything is read.
+
+        Raises:
+            UsageError: a value that cannot be right.
+        """
+        if self.seeds < 1:
+            raise UsageError(f"--seeds {self.seeds}: give 1 or more")
+        if "train_scale" in self.changes:
+            raise UsageError("--set train_scale: the tables train at several: give --train-scale for each of them")
+        check_outside(self.folder(data), "--out", data)
+
+    def training(self, run: TableRun | None = None) -> TrainOptions:
+        """The options of one training; without a run, what all trainings have in common."""
+        common = TrainOptions(
+            width=self.width,
+            recipe=self.recipe,
+            changes=self.changes,
+            epochs=self.epochs,
+            device=self.device,
+            precision=self.precision,
+            damaged=self.damaged,
+        )
+        if run is None:
+            return common
+        net = run.net
+        return replace(
+            common,
+            architecture=net.architecture,
+            batch_norm=net.batch_norm,
+            crop=net.crop,
+            train_scale=net.train_scale if net.is_jittered else net.train_scale[0],
+            seed=run.seed,
+            out=run.model,
+            resume=True,
+        )
+
+    def geometry(self, net: TableNet, num_classes: int) -> Geometry:
+        """What fixes the shapes of a net to be trained."""
+        row, _ = find_architecture(net.architecture)
+        return Geometry(
+            architecture=row, batch_norm=net.batch_norm, num_classes=num_classes, crop=net.crop, width=self.width
+        )
+
+    def as_record(self) -> dict[str, Any]:
+        """The options, for JSON: where the results lie is none of them."""
+        return {name: value for name, value in asdict(self).items() if name != "out"}
 
 
-def trainings(
-    architectures: Sequence[str],
-    *,
-    batch_norm: bool,
-    crop: int,
-    train_scales: Sequence[Scales],
-    seeds: int,
-    out: Path,
-) -> list[Training]:
-    """Lists the trainings, all nets of the first seed before those of the next.
-
-    Args:
-        architectures: names of columns of Table 1; those that end in ``bn`` have batch norm.
-        batch_norm: a batch norm in every net.
-        crop: side of the training crop, pixels.
-        train_scales: bounds of S for every net, pixels; where there are none those of the paper's Table 3, scaled.
-        seeds: number of trainings of each net, with the seeds from 0 on.
-        out: the folder of everything.
+def list_runs(options: TablesOptions, *, crop: int, out: Path) -> list[TableRun]:
+    """Lists the trainings, all nets of the first seed before those of the next; ``crop`` is that of the nets.
 
     Raises:
-        UsageError: an unknown architecture, one that is given twice, or no seed.
+        UsageError: an unknown architecture, or one that is given twice.
     """
-    if seeds < 1:
-        raise UsageError(f"--seeds {seeds}: give 1 or more")
     nets: list[TableNet] = []
-    for name in architectures:
+    for name in options.architectures:
         row, named_batch_norm = find_architecture(name)
-        has_norm = batch_norm or named_batch_norm
-        for scales in train_scales or [_scaled(scales, crop) for scales in paper_scales(row.name)]:
+        has_norm = options.batch_norm or named_batch_norm
+        for scales in options.train_scale or [_scaled(scales, crop) for scales in paper_scales(row.name)]:
             net = TableNet(
                 name=f"{row.name}-bn" if has_norm else row.name,
                 architecture=row.name,
@@ -90,11 +195,14 @@ def trainings(
             if net in nets:
                 raise UsageError(f"{net.title} is asked for twice: give each architecture and scale once")
             nets.append(net)
-    return [
-        Training(net=net, seed=seed, folder=out / "nets" / f"{folder_name(net)}-seed{seed}")
-        for seed in range(seeds)
-        for net in nets
-    ]
+    stems = [(net, f"{_stem(net)}-seed{seed}", seed) for seed in range(options.seeds) for net in nets]
+    return [TableRun(net=net, seed=seed, model=out / "nets" / stem, stem=stem) for net, stem, seed in stems]
+
+
+def _stem(net: TableNet) -> str:
+    """Such as ``D-bn-S73-146``."""
+    low, high = net.train_scale
+    return f"{net.name}-S{low}-{high}" if net.is_jittered else f"{net.name}-S{low}"
 
 
 def paper_scales(architecture: str) -> list[Scales]:
@@ -104,127 +212,6 @@ def paper_scales(architecture: str) -> list[Scales]:
 
 def _scaled(scales: Scales, crop: int) -> Scales:
     return scaled_length(scales[0], crop), scaled_length(scales[1], crop)
-
-
-def folder_name(net: TableNet) -> str:
-    """Such as ``D-bn-S73-146``."""
-    low, high = net.train_scale
-    return f"{net.name}-S{low}-{high}" if net.is_jittered else f"{net.name}-S{low}"
-
-
-def measured_protocols(net: TableNet) -> tuple[str, ...]:
-    """The protocols that a net is tested by."""
-    return MEASURED if net.is_jittered else tuple(name for name in MEASURED if name != "multi-crop")
-
-
-def fusions(nets: Sequence[TableNet]) -> list[tuple[TableNet, ...]]:
-    """Which nets are fused: as the paper did, whatever their errors.
-
-    The two deepest at each training scale (the paper's D and E with jitter), all of one training scale, and the seven
-    of the submission where they are there.
-
-    Paper: section 4.4.
-    """
-    found: list[tuple[TableNet, ...]] = []
-    for scale in dict.fromkeys(net.train_scale for net in nets):
-        alike = sorted((net for net in nets if net.train_scale == scale), key=_depth)
-        found += [tuple(alike[-2:]), tuple(alike)]
-    found.append(_submission(nets))
-    return [group for group in dict.fromkeys(found) if len(group) > 1]
-
-
-def _depth(net: TableNet) -> int:
-    return find_architecture(net.architecture)[0].weight_layers
-
-
-def _submission(nets: Sequence[TableNet]) -> tuple[TableNet, ...]:
-    wanted = [(net.architecture, net.train_scale) for net in TABLE_6[0].models]
-    by_paper = {(net.architecture, net.paper_scale): net for net in nets}
-    return tuple(by_paper[one] for one in wanted) if all(one in by_paper for one in wanted) else ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """The options of the verb.
-
-    Attributes:
-        data: what to train and test on.
-        out: the folder of everything.
-        models: nets to be tested; where there are some, none is trained.
-        architectures: names of columns of Table 1.
-        train_scales: bounds of S for every net, pixels; where there are none, those of the paper, scaled.
-        seeds: trainings of each net.
-        batch_norm: a batch norm in every net.
-        width: factor on the channels.
-        crop: side of the training crop, pixels; None for the default of the data.
-        recipe: name of a recipe, or a JSON file.
-        changes: new values of fields of the recipe.
-        split: that is tested on; None for test where there is one, else val.
-        execution: how trainings are computed.
-        skip_damaged: leave damaged images out.
-        command: that gives it again.
-    """
-
-    data: str
-    out: Path
-    models: tuple[str, ...] = ()
-    architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES
-    train_scales: tuple[Scales, ...] = ()
-    seeds: int = 1
-    batch_norm: bool = False
-    width: float = 1.0
-    crop: int | None = None
-    recipe: str = "small-images"
-    changes: dict[str, Any] | None = None
-    split: str | None = None
-    execution: ComputeOptions | None = None
-    skip_damaged: bool = False
-    command: str = ""
-
-    def find_recipe(self, net: TableNet | None = None) -> Recipe:
-        """The recipe, for one of the nets at its own training scale.
-
-        Raises:
-            UsageError: there is no such recipe, a field that cannot be right, or a training scale among its changes.
-        """
-        changes = self.changes or {}
-        if "train_scale" in changes:
-            raise UsageError("--set train_scale: the tables train at several: give --train-scale for each of them")
-        if net is None:
-            return find_recipe(self.recipe, **changes)
-        scales = net.train_scale if net.is_jittered else net.train_scale[0]
-        return find_recipe(self.recipe, **changes, train_scale=scales)
-
-    def nets(self, crop: int) -> list[Training]:
-        """The nets, each with its seed and its folder; the models that were given, where some were.
-
-        Raises:
-            UserError: a model cannot be read.
-            UsageError: an unknown architecture, or a scale below the crop.
-        """
-        if self.models:
-            return [_given(model, name) for model, name in zip(self.models, short_names(self.models), strict=True)]
-        planned = trainings(
-            self.architectures,
-            batch_norm=self.batch_norm,
-            crop=crop,
-            train_scales=self.train_scales,
-            seeds=self.seeds,
-            out=self.out,
-        )
-        for training in planned:
-            self.find_recipe(training.net).scales(crop)
-        return planned
-
-    def geometry(self, net: TableNet, num_classes: int) -> Geometry:
-        """What fixes the shapes of a net to be trained."""
-        return Geometry(
-            architecture=find_architecture(net.architecture)[0],
-            batch_norm=net.batch_norm,
-            num_classes=num_classes,
-            crop=net.crop,
-            width=self.width,
-        )
 
 
 def short_names(models: Sequence[str]) -> list[str]:
@@ -239,36 +226,24 @@ def short_names(models: Sequence[str]) -> list[str]:
     return short if len(set(short)) == len(short) else list(models)
 
 
-def _given(model: str, name: str) -> Training:
-    card = read_card(model)
-    net = TableNet(
-        name=name,
-        architecture=card.architecture,
-        batch_norm=card.batch_norm,
-        crop=card.crop,
-        train_scale=card.train_scale,
-    )
-    return Training(net=net, seed=0, folder=Path(model))
+def fusions(nets: Sequence[TableNet]) -> list[tuple[TableNet, ...]]:
+    """Which nets are fused: as the paper did, whatever their errors.
 
+    The two deepest at each training scale (the paper's D and E with jitter), all of one training scale, and the seven
+    of the submission where they are there.
 
-def named_list(text: str, option: str) -> tuple[str, ...]:
-    """Reads names between commas.
-
-    Raises:
-        UsageError: one of them is empty.
+    Paper: section 4.4.
     """
-    names = tuple(name.strip() for name in text.split(","))
-    if not all(names):
-        raise UsageError(f"{option} {text!r}: give names between commas, such as A,B,D")
-    return names
+    groups: list[tuple[TableNet, ...]] = []
+    for scale in dict.fromkeys(net.train_scale for net in nets):
+        alike = sorted((net for net in nets if net.train_scale == scale), key=_depth)
+        groups += [tuple(alike[-2:]), tuple(alike)]
+    submitted = [(net.architecture, net.train_scale) for net in TABLE_6[0].models]
+    by_paper = {(net.architecture, net.paper_scale): net for net in nets}
+    if all(one in by_paper for one in submitted):
+        groups.append(tuple(by_paper[one] for one in submitted))
+    return [group for group in dict.fromkeys(groups) if len(group) > 1]
 
 
-def scale_bounds(scales: Sequence[int]) -> Scales:
-    """The bounds of a training scale that was given as one or two numbers.
-
-    Raises:
-        UsageError: there are more than two, or the larger comes first.
-    """
-    if len(scales) > 2 or scales[0] > scales[-1]:
-        raise UsageError(f"--train-scale {','.join(map(str, scales))}: give S, or Smin,Smax")
-    return scales[0], scales[-1]
+def _depth(net: TableNet) -> int:
+    return ARCHITECTURES[net.architecture].weight_layers

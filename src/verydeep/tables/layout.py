@@ -1,49 +1,43 @@
-"""The paper's Tables 3 to 6 for other data, laid out once for the terminal and for the report."""
+"""The paper's Tables 3 to 6 for other data and its claims, laid out once for the terminal and for pages.
+
+Paper: Tables 3 to 6.
+"""
 
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from verydeep.tables.claims import ClaimResult
-from verydeep.tables.grid import BOTH
-from verydeep.tables.results import Results
-from verydeep.tables.rows import Setting
+from verydeep.tables.grid import DENSE_AND_CROPS, TableNet
+from verydeep.tables.rows import TableCell, TableResults
 
 _PASS = 0.001
 """Largest difference to the paper's error that counts as the same, a fraction."""
 
-_METHODS = {"multi-scale": "dense", "multi-crop": "multi-crop", BOTH: "multi-crop & dense"}
+_METHODS = {"multi-scale": "dense", "multi-crop": "multi-crop", DENSE_AND_CROPS: "multi-crop & dense"}
 """How Tables 5 and 6 of the paper name the protocols."""
 
 
 @dataclass(frozen=True)
-class LaidTable:
-    """A table to be shown.
+class TableLayout:
+    """A table to be shown."""
 
-    Attributes:
-        title: such as ``Table 3``.
-        caption: what it shows.
-        columns: headings.
-        rows: the cells.
-        first_number: index of the first column of numbers.
-    """
-
-    title: str
+    title: str  # such as Table 3
     caption: str
     columns: tuple[str, ...]
     rows: list[tuple[str, ...]]
-    first_number: int
+    first_number: int  # index of the first column of numbers
 
 
-def lay_out(results: Results) -> list[LaidTable]:
+def lay_out(results: TableResults) -> list[TableLayout]:
     """Lays out the tables that there are rows for."""
-    single = [one for one in results.settings if len(one.nets) == 1]
-    fused = [one for one in results.settings if len(one.nets) > 1]
+    cells = results.cells
+    single, fused = ([cell for cell in cells if (len(cell.nets) > 1) == several] for several in (False, True))
     judge = results.about.get("data") == "imagenet" and bool(results.about.get("models"))
     errors = _error_columns(judge=judge)
 
-    def row(setting: Setting, *first: str) -> tuple[str, ...]:
-        return (*first, *_error_cells(setting, judge=judge))
+    def row(cell: TableCell, *first: str) -> tuple[str, ...]:
+        return (*first, *_error_cells(cell, judge=judge))
 
     def by(protocol: str) -> list[tuple[str, ...]]:
         return [
@@ -52,14 +46,16 @@ def lay_out(results: Results) -> list[LaidTable]:
             if one.protocol == protocol
         ]
 
-    with_crops = {one.nets for one in single if one.protocol == "multi-crop"}
-    methods = [
-        row(one, one.nets[0].name, one.nets[0].shown_scale, _shown(one.test_scales), _METHODS[one.protocol])
-        for nets in dict.fromkeys(one.nets for one in single if one.nets in with_crops)
-        for protocol in _METHODS
-        for one in single
-        if one.nets == nets and one.protocol == protocol
-    ]
+    def by_method(nets: tuple[TableNet, ...]) -> list[tuple[str, ...]]:
+        there = {one.protocol: one for one in single if one.nets == nets}
+        return [
+            row(there[name], nets[0].name, nets[0].shown_scale, _shown(there[name].test_scales), method)
+            for name, method in _METHODS.items()
+            if name in there
+        ]
+
+    with_crops = [one.nets for one in single if one.protocol == "multi-crop"]
+    methods = [line for nets in with_crops for line in by_method(nets)]
     groups = [
         row(
             one,
@@ -71,11 +67,15 @@ def lay_out(results: Results) -> list[LaidTable]:
     ]
     net_columns = ("net", "S", "Q")
     tables = [
-        LaidTable("Table 3", "one test scale, dense (section 4.1)", (*net_columns, *errors), by("single"), 3),
-        LaidTable("Table 4", "several test scales, dense (section 4.2)", (*net_columns, *errors), by("multi-scale"), 3),
-        LaidTable("Table 5", "dense and many crops (section 4.3)", (*net_columns, "method", *errors), methods, 4),
-        LaidTable("Table 6", "several nets fused (section 4.4)", ("nets / S", "Q", "method", *errors), groups, 3),
-        LaidTable("The central crop", "one crop at one scale (section 4.1)", (*net_columns, *errors), by("centre"), 3),
+        TableLayout("Table 3", "one test scale, dense (section 4.1)", (*net_columns, *errors), by("single"), 3),
+        TableLayout(
+            "Table 4", "several test scales, dense (section 4.2)", (*net_columns, *errors), by("multi-scale"), 3
+        ),
+        TableLayout("Table 5", "dense and many crops (section 4.3)", (*net_columns, "method", *errors), methods, 4),
+        TableLayout("Table 6", "several nets fused (section 4.4)", ("nets / S", "Q", "method", *errors), groups, 3),
+        TableLayout(
+            "The central crop", "one crop at one scale (section 4.1)", (*net_columns, *errors), by("centre"), 3
+        ),
     ]
     return [table for table in tables if table.rows]
 
@@ -89,17 +89,17 @@ def _error_columns(*, judge: bool) -> tuple[str, ...]:
     return ("seeds", "top-1 error", "top-5 error", "paper top-1", "paper top-5", *judged)
 
 
-def _error_cells(setting: Setting, *, judge: bool) -> tuple[str, ...]:
-    paper = setting.paper
-    cells = [str(len(setting.rows)), _spread(setting.errors()), _spread(setting.errors("top5_error"))]
+def _error_cells(cell: TableCell, *, judge: bool) -> tuple[str, ...]:
+    paper = cell.paper
+    cells = [str(len(cell.rows)), _spread(cell.errors()), _spread(cell.errors("top5_error"))]
     cells += ["", ""] if paper is None else [f"{100 * error:.1f}" for error in paper]
     if judge:
-        cells += ["", "", ""] if paper is None else _judged(setting, paper)
+        cells += ["", "", ""] if paper is None else _judged(cell, paper)
     return tuple(cells)
 
 
-def _judged(setting: Setting, paper: tuple[float, float]) -> list[str]:
-    ours = [setting.errors(), setting.errors("top5_error")]
+def _judged(cell: TableCell, paper: tuple[float, float]) -> list[str]:
+    ours = [cell.errors(), cell.errors("top5_error")]
     differences = [statistics.mean(mine) - theirs for mine, theirs in zip(ours, paper, strict=True) if mine]
     # the paper rounds to a tenth of a point
     passes = all(abs(round(difference, 6)) <= _PASS + 0.0005 for difference in differences)
@@ -115,7 +115,7 @@ def _spread(errors: Sequence[float]) -> str:
     return f"{mean} ± {100 * statistics.stdev(errors):.2f}" if len(errors) > 1 else mean
 
 
-def lay_out_claims(claims: Sequence[ClaimResult]) -> LaidTable:
+def lay_out_claims(claims: Sequence[ClaimResult]) -> TableLayout:
     """Lays out what the results say of the paper's claims."""
     rows: list[tuple[str, ...]] = [
         (
@@ -134,4 +134,4 @@ def lay_out_claims(claims: Sequence[ClaimResult]) -> LaidTable:
         "top-1 error of the second less that of the first, in points, mean over the pairs; the interval is for other "
         f"seeds and other images; p is corrected for the {len(claims)} claims; one seed decides nothing about nets"
     )
-    return LaidTable("The paper's claims", caption, columns, rows, 2)
+    return TableLayout("The paper's claims", caption, columns, rows, 2)

@@ -1,84 +1,128 @@
-"""What ``verydeep tables`` does: trains the nets that are missing, tests all, fuses them, writes what it finds."""
+"""The tables from beginning to end: nets trained or taken as they are, tested, fused, judged and drawn."""
 
+import itertools
 import time
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from verydeep.data.dataset import DataSet, describe
 from verydeep.data.open import open_data
-from verydeep.files import read_lines
+from verydeep.errors import UserError
 from verydeep.machine import environment, now
 from verydeep.nets.architecture import layers
 from verydeep.nets.model_file import MODEL_FILE
-from verydeep.runs.start import check_images, default_crop, train
-from verydeep.tables.grid import (
-    BOTH,
-    FUSED,
-    Asked,
-    Training,
-    fusions,
-    measured_protocols,
-)
-from verydeep.tables.results import RESULTS_FILE, Results, read_results, write_results
-from verydeep.tables.rows import TableNet, row_of
-from verydeep.tables.whole import Whole
+from verydeep.progress import OverallProgress
+from verydeep.report.pages import REPORT_FILE, Errors
+from verydeep.runs.evaluation_report import errors_of
+from verydeep.runs.start import check_images, start
+from verydeep.tables.claims import ClaimResult, check_claims
+from verydeep.tables.grid import FUSED, TableRun, TablesOptions, fusions
+from verydeep.tables.page import write_tables_page
+from verydeep.tables.plan import is_trained, runs_of
+from verydeep.tables.rows import RESULTS_FILE, TableResults, begin_results, read_results, row_of, write_results
 from verydeep.testing.evaluate import check_classes, evaluate_each
-from verydeep.testing.result import Result, check_alike, fuse, is_saved_posteriors, load_posteriors, save_posteriors
-from verydeep.training.run_folder import LOG_FILE, Run, check_same_options
-from verydeep.training.state import Callback
+from verydeep.testing.result import Result, fuse, is_saved_posteriors, load_posteriors, save_posteriors
+from verydeep.training.run_folder import Run, check_same_options
+from verydeep.training.state import Callback, TrainState
 from verydeep.weights.resolve import load
 
 _TRAINING_PASSES = 3
 """A training step costs about three forward passes."""
 
-_PASSES = {"centre": 1, "single": 0, "multi-scale": 6, "multi-crop": 150}
-"""Forward passes of a protocol, beyond those of the others."""
+_PASSES = {"centre": 1, "multi-scale": 6, "multi-crop": 150}
+"""Forward passes of a protocol, beyond those that it shares with others."""
 
 
-class Tables:
-    """The tables in the making; what is done is written at once, and is not done again, even where its net is gone.
+@dataclass(frozen=True, kw_only=True)
+class MadeTables:
+    """Tables that are made: their results, what these say of the paper's claims, and the files of both."""
 
-    Args:
-        asked: the options of the verb.
-        reporter: is told how it goes.
+    results: TableResults
+    claims: Sequence[ClaimResult]
+    file: Path
+    page: Path
 
-    Attributes:
-        planned: the nets, each with its seed and its folder.
-        opened: the data set.
-        results: what is done.
-        file: where it is written.
+
+def make_tables(
+    data: str, options: TablesOptions, *, reporter: Callback | None = None, command: str = ""
+) -> MadeTables | None:
+    """Trains and tests what is missing, and writes the page; None where the user stopped it.
 
     Raises:
         UserError: the data, a model or the folder cannot be used.
-        UsageError: an option that cannot be right, or results in the folder that were asked for otherwise.
+        UsageError: an option that cannot be right, or results in the folder that began with other options.
     """
+    reporter = reporter or Callback()
+    tables = Tables(data, options, reporter=reporter, command=command)
+    if not tables.train_and_test():
+        reporter.note("stopped; everything is saved. The same command goes on:")
+        reporter.note(f"  {command}")
+        return None
+    tables.fuse_all()
+    reporter.note("comparing and drawing")
+    claims = check_claims(tables.results.cells)
+    page = write_tables_page(tables.folder / REPORT_FILE, tables.results, claims, tables.errors_of_last())
+    return MadeTables(results=tables.results, claims=claims, file=tables.file, page=page)
 
-    def __init__(self, asked: Asked, reporter: Callback | None = None) -> None:
-        reporter = reporter or Callback()
-        asked.find_recipe()
-        opened = open_data(asked.data, reporter.progress)
-        self.asked, self.reporter = asked, reporter
-        self.planned = planned = asked.nets(asked.crop or default_crop(opened))
-        for model in asked.models:
-            check_classes(load(model), opened.split(asked.split))
-        self.file = asked.out / RESULTS_FILE
-        self.results, self.opened = self._begin(opened), opened
-        missing = [training for training in planned if self.is_missing(training)]
-        if missing and not asked.models:
-            self.opened, _ = check_images(opened, asked.skip_damaged, reporter)
-        self.whole = Whole(reporter, dict(work for training in missing for work in self._works(training)))
-        self.whole.note(describe(opened))
 
-    def _begin(self, opened: DataSet) -> Results:
-        asked, images = self.asked, opened.split(self.asked.split)
-        alike: dict[str, Any] = {"fingerprint": opened.fingerprint, "split": images.split, "models": list(asked.models)}
-        if not asked.models:
-            alike |= {"width": asked.width, "recipe": asked.find_recipe().as_record()}
+def reprint_tables(source: Path, out: Path | None) -> tuple[TableResults, Sequence[ClaimResult]]:
+    """Reads results, and writes their page into a folder where one is given.
+
+    Raises:
+        UserError: there are none, or the folder cannot be written.
+    """
+    results = read_results(source)
+    claims = check_claims(results.cells)
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            write_tables_page(out / REPORT_FILE, results, claims)
+        except OSError as error:
+            raise UserError(f"--out {out} cannot be written: {error.strerror or error}") from error
+    return results, claims
+
+
+class Tables:
+    """The tables in the making; what is done is written at once, and is not done again, even where its net is gone."""
+
+    def __init__(
+        self, data: str, options: TablesOptions, *, reporter: Callback | None = None, command: str = ""
+    ) -> None:
+        self._reporter = reporter = reporter or Callback()
+        options.check(data)
+        common = options.training().find_recipe()
+        opened = open_data(data, reporter.progress)
+        self._options, self._command, self._source = options, command, data
+        self.folder = options.folder(data)
+        self.file = self.folder / RESULTS_FILE
+        self.runs = runs_of(options, opened, self.folder)
+        self._images = opened.split(options.split)
+        for model in options.models:
+            check_classes(load(model), self._images)
+        self.results, self.opened = self._begin(opened, common.as_record()), opened
+        missing = [run for run in self.runs if self._missing(run)]
+        if missing and not options.models:
+            self.opened, _ = check_images(opened, options.damaged == "skip", reporter)
+        parts = dict(part for run in missing for part in self._parts(run))
+        self._overall = OverallProgress(reporter.progress, parts)
+        self._callback = _TrainingProgress(self._overall, reporter.note)
+        self._callback.note(describe(opened))
+
+    def _begin(self, opened: DataSet, recipe: dict[str, Any]) -> TableResults:
+        options, images = self._options, self._images
+        alike: dict[str, Any] = {
+            "fingerprint": opened.fingerprint,
+            "split": images.split,
+            "models": list(options.models),
+        }
+        if not options.models:
+            alike |= {"width": options.width, "recipe": recipe}
         about = {
-            "command": asked.command,
+            "command": self._command,
             "data": opened.name,
-            "source": asked.data,
+            "source": self._source,
             "contents": describe(opened),
             "validation": opened.validation,
             "num_train": len(opened.train),
@@ -89,168 +133,174 @@ class Tables:
             "seconds": 0.0,
             "remarks": [],
             **alike,
+            "options": options.as_record(),
         }
-        if not self.file.exists():
-            return Results(about=about)
-        before = read_results(self.file)
-        check_same_options(f"the results in {self.file}", before.about, alike)
-        kept = {name: before.about[name] for name in ("began", "seconds", "remarks")}
-        return replace(before, about=about | kept)
+        return begin_results(self.file, about, alike)
 
-    def protocols(self, net: TableNet) -> tuple[str, ...]:
-        """The protocols of a net."""
-        measured = measured_protocols(net)
-        return (*measured, BOTH) if "multi-crop" in measured else measured
+    def _missing(self, run: TableRun) -> bool:
+        return any(not self.results.has([run.net], run.seed, name) for name in run.net.protocols)
 
-    def is_missing(self, training: Training) -> bool:
-        """Whether a test of a net is still to be done."""
-        return any(
-            self.results.row([training.net], training.seed, name) is None for name in self.protocols(training.net)
-        )
-
-    def _works(self, training: Training) -> list[tuple[str, float]]:
-        """The pieces of work of a net, in products of a crop with the net."""
-        net = training.net
-        macs = sum(layer.macs for layer in layers(self.asked.geometry(net, len(self.opened.classes))))
-        works = []
-        if not self.asked.models and not training.is_trained:
-            passes = _TRAINING_PASSES * self.asked.find_recipe().epochs * len(self.opened.train)
-            works.append((f"training {training.title}", float(macs * passes)))
-        images = len(self.opened.split(self.asked.split))
-        passes = sum(_PASSES[protocol] for protocol in measured_protocols(net))
-        works.append((f"testing {training.title}", float(macs * images * passes)))
-        return works
+    def _parts(self, run: TableRun) -> list[tuple[str, float]]:
+        """The training and the test of a net, with the multiplications of each."""
+        geometry = self._options.geometry(run.net, len(self.opened.classes))
+        macs, parts = float(sum(layer.macs for layer in layers(geometry))), []
+        if not self._options.models and not is_trained(run):
+            passes = _TRAINING_PASSES * self._options.training(run).find_recipe().epochs * len(self.opened.train)
+            parts.append((f"training {run.title}", macs * passes))
+        passes = len(self._images) * sum(_PASSES.get(name, 0) for name in run.net.protocols)
+        return [*parts, (f"testing {run.title}", macs * passes)]
 
     def train_and_test(self) -> bool:
-        """Does what is missing; False where somebody stopped it."""
-        for training in self.planned:
-            if not self.is_missing(training):
-                continue
-            begun = time.monotonic()
-            if not self.asked.models and not self._train(training):
+        """Does what is missing, net by net; False where the user stopped it."""
+        for run in self.runs:
+            if self._missing(run):
+                begun = time.monotonic()
+                trained = bool(self._options.models) or self._train(run)
+                if trained:
+                    self._test(run)
                 self._save(begun)
-                return False
-            self._test(training)
-            self._save(begun)
+                if not trained:
+                    return False
         return True
 
     def _save(self, begun: float) -> None:
         self.results.about["seconds"] += time.monotonic() - begun
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         write_results(self.results, self.file)
 
-    def _train(self, training: Training) -> bool:
-        asked, net, folder = self.asked, training.net, training.folder
-        recipe = asked.find_recipe(net)
-        if training.is_trained:
-            began = Run.open(folder).settings
-            check_same_options(
-                f"the run in {folder}",
-                {"fingerprint": began["fingerprint"], "net": began["net"], "seed": began["seed"]} | began["recipe"],
-                {
-                    "fingerprint": self.opened.fingerprint,
-                    "net": asked.geometry(net, len(self.opened.classes)).title,
-                    "seed": training.seed,
-                    **recipe.as_record(),
-                },
-            )
+    def _train(self, run: TableRun) -> bool:
+        if is_trained(run):
+            self._check_alike(run)
         else:
-            with self.whole.piece(f"training {training.title}"):
-                trained = train(
+            with self._overall.within(f"training {run.title}"):
+                trained = start(
                     self.opened,
-                    out=folder,
-                    architecture=net.architecture,
-                    batch_norm=net.batch_norm,
-                    crop=net.crop,
-                    width=asked.width,
-                    recipe=asked.recipe,
-                    changes=(asked.changes or {}) | {"train_scale": recipe.train_scale},
-                    seed=training.seed,
-                    execution=asked.execution,
-                    skip_damaged=asked.skip_damaged,
-                    go_on=True,
-                    reporter=self.whole,
-                    command=asked.command,
-                    data_source=asked.data,
+                    self._options.training(run),
+                    reporter=self._callback,
+                    data_source=self._source,
+                    command=self._command,
                 )
             if not trained.finished:
                 return False
-        log = read_lines(folder / LOG_FILE)
-        record = {"net": net.model_dump(), "seed": training.seed, "seconds": sum(line["seconds"] for line in log)}
-        self.results.trainings.append(record | {"log": log})
+        log = Run.open(run.model).log_records()
+        seconds = sum(line["seconds"] for line in log)
+        self.results.trainings.append({"net": vars(run.net), "seed": run.seed, "seconds": seconds, "log": log})
         return True
 
-    def _test(self, training: Training) -> None:
-        """Tests a net by all protocols that are missing in one pass over the images."""
-        net, names = training.net, self.protocols(training.net)
-        with self.whole.piece(f"testing {training.title}"):
-            there = {name: self._kept(training, name) for name in names}
-            found = {name: result for name, result in there.items() if result is not None}
-            missing = [name for name in names if name not in found]
+    def _check_alike(self, run: TableRun) -> None:
+        """Checks that a training that is there was asked for by the same options."""
+        began = Run.open(run.model).settings
+        check_same_options(
+            f"the run in {run.model}",
+            {"fingerprint": began["fingerprint"], "net": began["net"], "seed": began["seed"]} | began["recipe"],
+            {
+                "fingerprint": self.opened.fingerprint,
+                "net": self._options.geometry(run.net, len(self.opened.classes)).title,
+                "seed": run.seed,
+                **self._options.training(run).find_recipe().as_record(),
+            },
+        )
+
+    def _test(self, run: TableRun) -> None:
+        """Tests a net by all protocols that are missing, in one pass over the images."""
+        options, names = self._options, run.net.protocols
+        found = {name: result for name in names if (result := self._saved(run, name)) is not None}
+        missing = [name for name in names if name not in found]
+        with self._overall.within(f"testing {run.title}"):
             if missing:
                 (results,) = evaluate_each(
-                    [training.folder],
+                    [run.model],
                     self.opened,
                     missing,
-                    split=self.asked.split,
-                    device=self.asked.execution.device if self.asked.execution else None,
-                    skip_damaged=self.asked.skip_damaged,
-                    progress=self.whole.progress,
+                    split=options.split,
+                    device=options.device,
+                    skip_damaged=options.damaged == "skip",
+                    progress=self._overall.advance,
                     note=self._remark,
                 )
                 found |= zip(missing, results, strict=True)
         for name in missing:
-            file = self.posteriors_file(training, name)
+            file = self._posteriors_file(run, name)
             file.parent.mkdir(parents=True, exist_ok=True)
             save_posteriors(found[name], file)
         for name in names:
-            if self.results.row([net], training.seed, name) is None:
-                self.results.rows.append(row_of(found[name], [net], training.seed))
+            if not self.results.has([run.net], run.seed, name):
+                self.results.rows.append(row_of(found[name], [run.net], run.seed))
         errors = ", ".join(f"{name} {100 * found[name].top1_error:.2f}%" for name in names)
-        self.reporter.note(f"{training.title}: top-1 error on {found[names[0]].split} {errors}")
+        self._reporter.note(f"{run.title}: top-1 error on {self._images.split} {errors}")
 
     def _remark(self, text: str) -> None:
         if text not in self.results.about["remarks"]:
             self.results.about["remarks"].append(text)
 
-    def posteriors_file(self, training: Training, protocol: str) -> Path:
-        """Where the posteriors of a net by a protocol are kept."""
-        name = training.folder.name if not self.asked.models else training.net.name.strip("/").replace("/", "-")
-        return self.asked.out / "posteriors" / f"{name}-{protocol}.safetensors"
+    def _posteriors_file(self, run: TableRun, protocol: str) -> Path:
+        return self.folder / "posteriors" / f"{run.stem}-{protocol}.safetensors"
 
-    def _kept(self, training: Training, protocol: str) -> Result | None:
+    def _saved(self, run: TableRun, protocol: str) -> Result | None:
         """The posteriors of a test that was done, unless the net is newer."""
-        file = self.posteriors_file(training, protocol)
-        model = training.folder / MODEL_FILE if training.folder.is_dir() else training.folder
+        file = self._posteriors_file(run, protocol)
+        model = run.model / MODEL_FILE if run.model.is_dir() else run.model
         if not is_saved_posteriors(file) or (model.exists() and file.stat().st_mtime < model.stat().st_mtime):
             return None
         result = load_posteriors(file)
-        if result.fingerprint != self.opened.fingerprint or result.split != self.opened.split(self.asked.split).split:
-            return None
-        return result
+        alike = result.fingerprint == self.opened.fingerprint and result.split == self._images.split
+        return result if alike else None
 
     def fuse_all(self) -> None:
         """Fuses nets of the same seed, by the protocols that all of them were tested by.
 
         Paper: section 4.4.
         """
-        begun, missing = time.monotonic(), 0
-        for seed in dict.fromkeys(training.seed for training in self.planned):
-            members = {training.net: training for training in self.planned if training.seed == seed}
-            for group in fusions(list(members)):
-                for protocol in FUSED:
-                    if any(protocol not in self.protocols(net) for net in group) or self.results.row(
-                        group, seed, protocol
-                    ):
-                        continue
-                    results = [self._kept(members[net], protocol) for net in group]
-                    there = [result for result in results if result is not None]
-                    if len(there) < len(group):
-                        missing += 1
-                        continue
-                    for other in there[1:]:
-                        check_alike(there[0], other)
-                    self.results.rows.append(row_of(fuse(there), group, seed))
-        if missing:
-            self.reporter.note(f"{missing} fusions are left out: the posteriors of their nets are not here any more")
+        begun, num_missing = time.monotonic(), 0
+        for seed in dict.fromkeys(run.seed for run in self.runs):
+            runs = {run.net: run for run in self.runs if run.seed == seed}
+            for group, protocol in itertools.product(fusions(list(runs)), FUSED):
+                if self.results.has(group, seed, protocol) or any(protocol not in net.protocols for net in group):
+                    continue
+                saved = [self._saved(runs[net], protocol) for net in group]
+                results = [result for result in saved if result is not None]
+                if len(results) == len(group):
+                    self.results.rows.append(row_of(fuse(results), group, seed))
+                else:
+                    num_missing += 1
+        if num_missing:
+            self._reporter.note(
+                f"{num_missing} fusions are left out: the posteriors of their nets are not here any more"
+            )
         self._save(begun)
+
+    def errors_of_last(self) -> Errors | None:
+        """Errors of the last net in the paper's order, dense at several scales: chosen by no error."""
+        last = max(self.runs, key=lambda run: (run.net.order, -run.seed))
+        file = self._posteriors_file(last, "multi-scale")
+        if not is_saved_posteriors(file):
+            return None
+        result = load_posteriors(file)
+        images = self.opened.split(result.split).without(result.skipped)
+        try:
+            net = load(last.model)
+        except UserError:  # its run folder is gone; its posteriors are not
+            net = None
+        return errors_of(result, images, net, f"{last.title}, by protocol multi-scale.")
+
+
+class _TrainingProgress(Callback):
+    """Reports a training as a part of the tables; a note that several trainings give stands once."""
+
+    def __init__(self, overall: OverallProgress, note: Callable[[str], None]) -> None:
+        self._overall, self._note = overall, note
+        self._notes: set[str] = set()
+
+    def note(self, text: str) -> None:
+        if text not in self._notes:
+            self._notes.add(text)
+            part = self._overall.part
+            self._note(f"{part}: {text}" if part else text)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        self._overall.show(what, done, total)
+
+    def after_update(self, state: TrainState) -> None:
+        at, epochs = state.position, state.recipe.epochs
+        what = f"epoch {at.epoch + 1}/{epochs}, training error {100 * at.score / at.seen:.1f}%"
+        self._overall.advance(what, at.epoch * state.num_updates + at.iteration, epochs * state.num_updates)

@@ -1,8 +1,9 @@
-"""What the tables will take, before the first training begins."""
+"""Which nets the tables consist of, and what those that are missing will take, measured for a moment."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,30 +14,56 @@ from verydeep.data.open import open_data
 from verydeep.device import find_device, fp32_choice
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.estimate import plan
-from verydeep.runs.options import read_keywords
 from verydeep.runs.start import default_crop
 from verydeep.speed.backend import make_backend
-from verydeep.tables.grid import Asked, Training, measured_protocols
-from verydeep.tables.results import RESULTS_FILE, Results, read_results
+from verydeep.tables.grid import TableNet, TableRun, TablesOptions, list_runs, short_names
+from verydeep.tables.rows import RESULTS_FILE, TableResults, read_results
 from verydeep.testing.measure import ViewPlan
 from verydeep.testing.protocols import PROTOCOLS, ProtocolAt, at_scales
+from verydeep.training.run_folder import SETTINGS_FILE, Run
 from verydeep.training.state import Callback
-from verydeep.weights.resolve import load
+from verydeep.weights.resolve import load, read_card
 
 _TIMED_PIXELS = 8 * 224 * 224
 _NUM_LOOKED_AT = 16
 """Images whose sizes stand for all."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    """One training with its tests.
+def runs_of(options: TablesOptions, data: DataSet, folder: Path) -> list[TableRun]:
+    """The trainings, or the models that were given.
 
-    Attributes:
-        name: of the net and the seed.
-        training_seconds: 0 where it is done.
-        testing_seconds: 0 where it is done.
+    Raises:
+        UserError: a model cannot be read.
+        UsageError: an unknown architecture, or a scale below the crop.
     """
+    if options.models:
+        return [_given(model, name) for model, name in zip(options.models, short_names(options.models), strict=True)]
+    crop = options.crop or default_crop(data)
+    runs = list_runs(options, crop=crop, out=folder)
+    for run in runs:
+        options.training(run).find_recipe().scales(crop)
+    return runs
+
+
+def _given(model: str, name: str) -> TableRun:
+    card = read_card(model)
+    net = TableNet(
+        name=name,
+        architecture=card.architecture,
+        batch_norm=card.batch_norm,
+        crop=card.crop,
+        train_scale=card.train_scale,
+    )
+    return TableRun(net=net, seed=0, model=Path(model), stem=name.strip("/").replace("/", "-"))
+
+
+def is_trained(run: TableRun) -> bool:
+    return (run.model / SETTINGS_FILE).exists() and Run.open(run.model).finished
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedNet:
+    """A net of one seed that is not done yet, and the seconds it will take; 0 for a training that is done."""
 
     name: str
     training_seconds: float
@@ -45,40 +72,32 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class TablesPlan:
-    """What the tables will take.
+    """What the tables will take, net by net."""
 
-    Attributes:
-        pieces: the nets that are not done yet.
-    """
-
-    pieces: tuple[Piece, ...]
+    nets: tuple[PlannedNet, ...]
 
     @property
     def training_seconds(self) -> float:
-        """Of all trainings."""
-        return sum(piece.training_seconds for piece in self.pieces)
+        return sum(net.training_seconds for net in self.nets)
 
     @property
     def testing_seconds(self) -> float:
-        """Of all tests."""
-        return sum(piece.testing_seconds for piece in self.pieces)
+        return sum(net.testing_seconds for net in self.nets)
 
     @property
     def seconds(self) -> float:
-        """Of everything."""
         return self.training_seconds + self.testing_seconds
 
     def as_record(self) -> dict[str, Any]:
-        """The figures, for JSON."""
         return {
-            "nets": [vars(piece) for piece in self.pieces],
+            "nets": [vars(net) for net in self.nets],
             "training_seconds": self.training_seconds,
             "testing_seconds": self.testing_seconds,
             "seconds": self.seconds,
         }
 
 
-def plan_tables(asked: Asked, reporter: Callback | None = None) -> TablesPlan:
+def plan_tables(data: str, options: TablesOptions, *, reporter: Callback | None = None) -> TablesPlan:
     """Measures each architecture for a moment and adds up; nothing is written.
 
     Raises:
@@ -86,53 +105,33 @@ def plan_tables(asked: Asked, reporter: Callback | None = None) -> TablesPlan:
         UsageError: an option that cannot be right.
     """
     reporter = reporter or Callback()
-    asked.find_recipe()
-    opened = open_data(asked.data, reporter.progress)
-    nets = asked.nets(asked.crop or default_crop(opened))
-    file = asked.out / RESULTS_FILE
-    results = read_results(file) if file.exists() else Results(about={})
-    measured: dict[str, float] = {}
-    pieces = []
-    for training in nets:
-        net, seed = training.net, training.seed
-        left = [name for name in measured_protocols(net) if results.row([net], seed, name) is None]
+    options.check(data)
+    options.training().find_recipe()
+    opened = open_data(data, reporter.progress)
+    folder = options.folder(data)
+    file = folder / RESULTS_FILE
+    results = read_results(file) if file.exists() else TableResults(about={})
+    seconds_of: dict[str, float] = {}  # trainings of an architecture take alike
+    planned = []
+    for run in runs_of(options, opened, folder):
+        left = [name for name in run.net.protocols if not results.has([run.net], run.seed, name)]
         if not left:
             continue
         seconds = 0.0
-        if not asked.models and not training.is_trained:
-            if net.name not in measured:
-                measured[net.name] = _training_seconds(asked, training, opened, reporter)
-            seconds = measured[net.name]
-        pieces.append(
-            Piece(
-                name=training.title,
-                training_seconds=seconds,
-                testing_seconds=_testing_seconds(asked, training, opened, left),
-            )
-        )
-    return TablesPlan(pieces=tuple(pieces))
+        if not options.models and not is_trained(run):
+            if run.net.name not in seconds_of:
+                seconds_of[run.net.name] = plan(opened, options.training(run), reporter=reporter).seconds
+            seconds = seconds_of[run.net.name]
+        testing = _testing_seconds(options, run, opened, left)
+        planned.append(PlannedNet(name=run.title, training_seconds=seconds, testing_seconds=testing))
+    return TablesPlan(nets=tuple(planned))
 
 
-def _training_seconds(asked: Asked, training: Training, opened: DataSet, reporter: Callback) -> float:
-    net = training.net
-    options = {
-        "out": asked.out,
-        "architecture": net.architecture,
-        "batch_norm": net.batch_norm,
-        "crop": net.crop,
-        "width": asked.width,
-        "recipe": asked.recipe,
-        "changes": (asked.changes or {}) | {"train_scale": asked.find_recipe(net).train_scale},
-        "execution": asked.execution,
-    }
-    return plan(opened, read_keywords(options), reporter=reporter).seconds
-
-
-def _testing_seconds(asked: Asked, training: Training, opened: DataSet, protocols: list[str]) -> float:
-    if asked.models:
-        net = load(training.folder)
+def _testing_seconds(options: TablesOptions, run: TableRun, opened: DataSet, protocols: Sequence[str]) -> float:
+    if options.models:
+        net = load(run.model)
     else:
-        geometry = asked.geometry(training.net, len(opened.classes))
+        geometry = options.geometry(run.net, len(opened.classes))
         net = VeryDeep(
             geometry.architecture.name,
             batch_norm=geometry.batch_norm,
@@ -140,21 +139,21 @@ def _testing_seconds(asked: Asked, training: Training, opened: DataSet, protocol
             crop=geometry.crop,
             width=geometry.width,
         ).eval()
-        net.train_scale = training.net.train_scale
+        net.train_scale = run.net.train_scale
     net.mirror = net.mirror and opened.mirror
+    images = opened.split(options.split)
     tests = [at_scales(PROTOCOLS[name], net) for name in protocols]
-    pixels = _pixels_per_image(net, opened.split(asked.split), tests) * len(opened.split(asked.split))
-    return pixels / _pixels_per_second(net, asked.execution.device if asked.execution else None)
+    return _pixels_per_image(net, images, tests) * len(images) / _pixels_per_second(net, options.device)
 
 
 def _pixels_per_image(net: VeryDeep, images: ImageSet, tests: Sequence[ProtocolAt]) -> float:
     """Counts the pixels that a net is applied to, by the sizes of a few images: each view counts once."""
-    plan = ViewPlan(tests, net.geometry.crop, mirror=net.mirror)
+    views = ViewPlan(tests, net.geometry.crop, mirror=net.mirror)
     few = sorted(set(np.linspace(0, len(images) - 1, min(_NUM_LOOKED_AT, len(images))).astype(int).tolist()))
     total: float = sum(
-        (2 if plan.views[number].mirrored else 1) * part.shape[0] * part.shape[1]
+        (2 if views.views[number].mirrored else 1) * part.shape[0] * part.shape[1]
         for index in few
-        for number, part in plan.cut(images.pixels(index))
+        for number, part in views.cut(images.pixels(index))
     )
     return total / len(few)
 

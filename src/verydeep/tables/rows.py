@@ -1,78 +1,39 @@
-"""The rows of the tables: one test of a net, or of several fused, with which images it got wrong."""
+"""The rows of the tables: tests of nets as JSON lines, and gathered over seeds into the cells of the tables."""
 
 import base64
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from verydeep.errors import UserError
-from verydeep.nets.architecture import ARCHITECTURES
+from verydeep.files import atomic_write, read_lines
 from verydeep.paper import tables as paper_tables
-from verydeep.paper.tables import Scales
+from verydeep.tables.grid import TableNet
 from verydeep.testing.metrics import wrong
 from verydeep.testing.result import Result
+from verydeep.training.run_folder import check_same_options
 
-_PAPER_SCALES = (paper_tables.FIXED_256, paper_tables.FIXED_384, paper_tables.JITTERED)
+RESULTS_FILE = "results.jsonl"
+"""Name of the results in the folder of the tables."""
+
+_NETS = TypeAdapter(tuple[TableNet, ...])
 
 
-class TableNet(BaseModel):
-    """A net of the tables, whatever seed it was trained with.
-
-    Attributes:
-        name: what a person calls it: its architecture, or the model that was given.
-        architecture: the paper's name.
-        batch_norm: whether a batch norm follows each convolution.
-        crop: side of the training crop, pixels.
-        train_scale: smallest and largest S, pixels.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    architecture: str
-    batch_norm: bool
-    crop: int
-    train_scale: tuple[int, int]
-
-    @property
-    def is_jittered(self) -> bool:
-        """Whether it was trained with scale jitter."""
-        return self.train_scale[0] < self.train_scale[1]
-
-    @property
-    def shown_scale(self) -> str:
-        """S as the paper writes it: ``256`` or ``[256;512]``."""
-        low, high = self.train_scale
-        return f"[{low};{high}]" if self.is_jittered else str(low)
-
-    @property
-    def title(self) -> str:
-        """Such as ``D, S = [256;512]``."""
-        return f"{self.name}, S = {self.shown_scale}"
-
-    @property
-    def order(self) -> tuple[int, tuple[int, int], str]:
-        """Sorts nets as the paper does: by column of Table 1, fixed scales before jitter."""
-        return list(ARCHITECTURES).index(self.architecture), self.train_scale[::-1], self.name
-
-    @property
-    def paper_scale(self) -> Scales | None:
-        """The paper's training scale that this one is, scaled by crop/224; None where it is none."""
-        for scales in _PAPER_SCALES:
-            scaled = [scale * self.crop / paper_tables.CROP for scale in scales]
-            if all(abs(ours - theirs) <= 1 for ours, theirs in zip(self.train_scale, scaled, strict=True)):
-                return scales
-        return None
+def read_net(record: dict[str, Any]) -> TableNet:
+    """Reads a net of a training or a row."""
+    return _NETS.validate_python([record])[0]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableRow:
-    """One test.
+class ResultRow:
+    """One test of one seed: a line of results.jsonl.
 
     Attributes:
         nets: what was tested; several where they are fused.
@@ -88,7 +49,6 @@ class TableRow:
 
     @property
     def protocol(self) -> str:
-        """Name of the protocol."""
         return str(self.record["protocol"])
 
     def as_record(self) -> dict[str, Any]:
@@ -98,19 +58,18 @@ class TableRow:
             **self.record,
             "train_scale": scales[0] if len(scales) == 1 else scales,
             "seed": self.seed,
-            "nets": [net.model_dump() for net in self.nets],
+            "nets": [asdict(net) for net in self.nets],
             "wrong": base64.b64encode(np.packbits(self.wrong).tobytes()).decode("ascii"),
         }
 
 
-def row_of(result: Result, nets: Sequence[TableNet], seed: int) -> TableRow:
+def row_of(result: Result, nets: Sequence[TableNet], seed: int) -> ResultRow:
     """Makes the row of a test."""
-    return TableRow(
-        nets=tuple(nets), seed=seed, record=result.as_record(), wrong=wrong(result.posteriors, result.labels)
-    )
+    is_wrong = wrong(result.posteriors, result.labels)
+    return ResultRow(nets=tuple(nets), seed=seed, record=result.as_record(), wrong=is_wrong)
 
 
-def read_row(record: dict[str, Any]) -> TableRow:
+def read_row(record: dict[str, Any]) -> ResultRow:
     """Reads a row from its line.
 
     Raises:
@@ -118,27 +77,21 @@ def read_row(record: dict[str, Any]) -> TableRow:
     """
     fields = dict(record)
     try:
-        nets = tuple(TableNet.model_validate(net) for net in fields.pop("nets"))
+        nets = _NETS.validate_python(fields.pop("nets"))
         bits = np.frombuffer(base64.b64decode(fields.pop("wrong"), validate=True), dtype=np.uint8)
         is_wrong = np.unpackbits(bits, count=fields["num_images"]).astype(bool)
-        return TableRow(nets=nets, seed=fields.pop("seed"), record=fields, wrong=is_wrong)
+        return ResultRow(nets=nets, seed=fields.pop("seed"), record=fields, wrong=is_wrong)
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         raise UserError(f"a row of the results cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """The rows of one way of testing one net, or several fused: one for each seed.
-
-    Attributes:
-        nets: what was tested.
-        protocol: how.
-        rows: by seed.
-    """
+class TableCell:
+    """One net, or several fused, tested by one protocol: a row for each seed."""
 
     nets: tuple[TableNet, ...]
     protocol: str
-    rows: tuple[TableRow, ...]
+    rows: tuple[ResultRow, ...]
 
     @property
     def title(self) -> str:
@@ -147,12 +100,10 @@ class Setting:
 
     @property
     def test_scales(self) -> tuple[int, ...]:
-        """Test scales Q, pixels."""
         return tuple(self.rows[0].record["test_scales"])
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds there are."""
         return [row.seed for row in self.rows]
 
     def errors(self, key: str = "top1_error") -> list[float]:
@@ -161,14 +112,9 @@ class Setting:
         return [] if None in values else values
 
     def wrong(self, seeds: Iterable[int] | None = None) -> Bool[ndarray, "s n"]:
-        """Which images each seed got wrong.
-
-        Args:
-            seeds: which; by default all.
-        """
-        wanted = self.seeds if seeds is None else list(seeds)
+        """Which images each of some seeds got wrong; by default of all."""
         by_seed = {row.seed: row.wrong for row in self.rows}
-        return np.stack([by_seed[seed] for seed in wanted])
+        return np.stack([by_seed[seed] for seed in (self.seeds if seeds is None else seeds)])
 
     @property
     def paper(self) -> tuple[float, float] | None:
@@ -182,13 +128,100 @@ class Setting:
         return None if row is None else (row.top1_error, row.top5_error)
 
 
-def settings_of(rows: Iterable[TableRow]) -> list[Setting]:
-    """Gathers rows into settings, in the paper's order; the rows of each by seed."""
-    groups: dict[tuple[tuple[TableNet, ...], str], list[TableRow]] = {}
+def gather_cells(rows: Iterable[ResultRow]) -> list[TableCell]:
+    """Gathers rows over the seeds, in the paper's order."""
+    groups: dict[tuple[tuple[TableNet, ...], str], list[ResultRow]] = {}
     for row in rows:
         groups.setdefault((row.nets, row.protocol), []).append(row)
-    settings = [
-        Setting(nets=nets, protocol=protocol, rows=tuple(sorted(group, key=lambda row: row.seed)))
+    cells = [
+        TableCell(nets=nets, protocol=protocol, rows=tuple(sorted(group, key=lambda row: row.seed)))
         for (nets, protocol), group in groups.items()
     ]
-    return sorted(settings, key=lambda setting: (len(setting.nets), [net.order for net in setting.nets]))
+    return sorted(cells, key=lambda cell: (len(cell.nets), [net.order for net in cell.nets]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableResults:
+    """Everything that the tables are drawn from.
+
+    Attributes:
+        about: the data, the recipe, the machine, the command.
+        trainings: of each net trained: its net, its seed, the time it took and the lines of its log.
+        rows: the tests.
+    """
+
+    about: dict[str, Any]
+    trainings: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    rows: list[ResultRow] = field(default_factory=list, repr=False)
+
+    @property
+    def cells(self) -> list[TableCell]:
+        """The rows, gathered over the seeds."""
+        return gather_cells(self.rows)
+
+    def has(self, nets: Iterable[TableNet], seed: int, protocol: str) -> bool:
+        """Whether a test is done."""
+        wanted = (tuple(nets), seed, protocol)
+        return any((row.nets, row.seed, row.protocol) == wanted for row in self.rows)
+
+
+def begin_results(file: Path, about: dict[str, Any], alike: dict[str, Any]) -> TableResults:
+    """Begins results, or takes those that are there; ``alike`` is the part of ``about`` that must be the same.
+
+    Raises:
+        UserError: they cannot be read.
+        UsageError: they began with other options.
+    """
+    if not file.exists():
+        return TableResults(about=about)
+    before = read_results(file)
+    check_same_options(f"the results in {file}", before.about, alike)
+    return replace(before, about=about | {name: before.about[name] for name in ("began", "seconds", "remarks")})
+
+
+def write_results(results: TableResults, file: Path) -> None:
+    """Writes the results, whole or not at all: one line about them, then the trainings, then the tests."""
+    lines = [
+        {"kind": "about", **results.about},
+        *({"kind": "training", **training} for training in results.trainings),
+        *({"kind": "row", **row.as_record()} for row in results.rows),
+    ]
+    with atomic_write(file) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def read_results(source: str | Path) -> TableResults:
+    """Reads results from their file, or the folder that holds it.
+
+    Raises:
+        UserError: there are none, or they cannot be read.
+    """
+    file = Path(source)
+    if file.is_dir():
+        file = file / RESULTS_FILE
+    try:
+        lines = read_lines(file)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UserError(f"--from {file} cannot be read: {reason}: give the results of verydeep tables") from error
+    about, trainings, records = (_of_kind(lines, kind) for kind in ("about", "training", "row"))
+    if not about or not records:
+        raise UserError(f"--from {file} holds no results of verydeep tables")
+    try:
+        rows = [read_row(record) for record in records]
+    except UserError as error:
+        raise UserError(f"--from {file}: {error}") from error
+    _check_one_set(rows, file)
+    return TableResults(about=about[0], trainings=trainings, rows=rows)
+
+
+def _of_kind(lines: Sequence[Any], kind: str) -> list[dict[str, Any]]:
+    found = (line for line in lines if isinstance(line, dict) and line.get("kind") == kind)
+    return [{key: value for key, value in line.items() if key != "kind"} for line in found]
+
+
+def _check_one_set(rows: Sequence[ResultRow], file: Path) -> None:
+    sets = {(row.record["data"], row.record["split"], row.record["num_images"]) for row in rows}
+    if len(sets) > 1:
+        shown = " and ".join(f"{data} {split} ({count} images)" for data, split, count in sorted(sets)[:2])
+        raise UserError(f"{file} mixes tests of {shown}: draw the tables of each by themselves")

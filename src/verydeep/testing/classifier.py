@@ -21,8 +21,9 @@ from verydeep.images.views import whole
 from verydeep.nets.checks import check_images
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
-from verydeep.speed.accelerate import Accelerated, Computing, accelerate
-from verydeep.speed.backend import Backend, TorchBackend, make_backend
+from verydeep.speed.accelerate import Accelerated
+from verydeep.speed.backend import Backend, choose_backend, make_backend
+from verydeep.speed.torch_backend import TorchBackend
 from verydeep.testing.measure import ViewPlan, compute, posteriors_of
 from verydeep.testing.protocols import at_scales, find_protocol
 from verydeep.testing.tiling import score_map
@@ -109,7 +110,7 @@ class Classifier:
         if self.precision == "fp32" or rounds_up:
             return make_backend(self.net, choice, rounds_up=rounds_up)
         if self.device == "cpu":
-            return make_backend(accelerate(self.net, precision=self.precision), choice)
+            return choose_backend(self.precision).make(self.net)
         lower = self.precision == "bf16" or has_fast_bf16(self.device)
         return make_backend(self.net, replace(choice, precision="bf16" if lower else "fp32"))
 
@@ -150,7 +151,7 @@ class Classifier:
 
 
 def posterior(
-    net: Computing,
+    net: VeryDeep | Accelerated,
     image: ImageLike,
     *,
     protocol: str = "single",
@@ -172,9 +173,13 @@ def posterior(
         UsageError: an unknown protocol or a scale below the crop.
     """
     row = find_protocol(protocol)
-    plain = net.net if isinstance(net, Accelerated) else net
-    test, choice = at_scales(row, plain, test_scales), fp32_choice(next(plain.parameters()).device.type)
-    backend = make_backend(net, choice, rounds_up=True) if row.rounds_up else TorchBackend(net, choice)
+    plain = net if isinstance(net, VeryDeep) else net.net
+    test = at_scales(row, plain, test_scales)
+    if isinstance(net, VeryDeep) or row.rounds_up:
+        choice = fp32_choice(next(plain.parameters()).device.type)
+        backend: Backend = TorchBackend(plain, choice, rounds_up=row.rounds_up)
+    else:
+        backend = net.backend
     return posterior_and_map(backend, ViewPlan([test], backend.crop, mirror=plain.mirror), pixels_of(image))[0]
 
 

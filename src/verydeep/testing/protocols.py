@@ -1,4 +1,7 @@
-"""How a net is tested: protocols by name."""
+"""How a net is tested: protocols by name.
+
+Paper: sections 3.2, 4.1, 4.2 and 4.3.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ from verydeep.device import Compute
 from verydeep.distributed import all_reduce_any, all_reduce_sum, processes
 from verydeep.errors import UserError
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.training import place
+from verydeep.speed.train_net import place
 from verydeep.training.objective import Objective
 from verydeep.training.recipe import Recipe, scheduled_rate
 from verydeep.training.state import Callback, TrainState

@@ -85,6 +85,14 @@ class Run:
     def previous_checkpoint_file(self) -> Path:
         return self.folder / PREVIOUS_CHECKPOINT_FILE
 
+    @property
+    def finished(self) -> bool:
+        """Whether the training came to its end; where its checkpoints are gone, whether it left a model file."""
+        if not self.checkpoint_file.exists():
+            return self.model_file.exists()
+        position = Position.from_record(read_progress(self.checkpoint_file))
+        return position.plateau.ended or position.epoch >= self.settings["recipe"]["epochs"]
+
     def _clear(self) -> None:
         if self.folder.is_dir():
             for name in _FILES:

@@ -16,10 +16,9 @@ from verydeep.nets.net import VeryDeep
 from verydeep.progress import Progress, ignore_progress
 from verydeep.weights.imported import ImportedWeights, assemble
 from verydeep.weights.options import ImportOptions, read_colour
-from verydeep.weights.pictures import drawn_pictures
 from verydeep.weights.readers import read_weights
 from verydeep.weights.resolve import find_model_file, load
-from verydeep.weights.verify import Agreement, compare
+from verydeep.weights.verify import Agreement, compare, drawn_pictures
 from verydeep.weights.writers import export, find_target
 from verydeep.weights.writers.target import Preprocessing
 
@@ -29,27 +28,17 @@ MOST_DIFFERENCE: Final = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What became of a third-party file.
-
-    Attributes:
-        file: that was read.
-        out: the model file that was written.
-        weights: what was read.
-        net: the net it made.
-        sha256: of the third-party file.
-        agreement: with the other program, where that was asked for.
-    """
+    """A third-party file and the model file written of it."""
 
     file: Path
     out: Path
     weights: ImportedWeights
     net: VeryDeep
-    sha256: str
-    agreement: Agreement | None
+    sha256: str  # of the third-party file
+    agreement: Agreement | None  # with the other program, where that was asked for
 
     @property
     def num_parameters(self) -> int:
-        """Weights and biases."""
         return sum(parameter.numel() for parameter in self.net.parameters())
 
     def as_record(self) -> dict[str, Any]:
@@ -81,28 +70,16 @@ def import_weights(
     pictures: Sequence[Image.Image] = (),
     progress: Progress = ignore_progress,
 ) -> Imported:
-    """Reads a third-party file, checks it, compares it where asked to, and writes a model file.
-
-    Args:
-        file: of weights of another program.
-        options: as on the command line.
-        pictures: what both programs are compared on; where there are none, a few drawn ones.
-        progress: called while the file is hashed.
-
-    Raises:
-        UserError: the file cannot be read, is no net of Table 1, or disagrees with its own program.
-        UsageError: options that do not go together.
-    """
+    """Reads a third-party file, checks it, compares it on pictures where asked to, and writes a model file."""
     options.check()
     _check_other_file(file, options.out)
     weights = read_weights(file)
     mean, divisor = read_colour(options.mean, "--mean"), read_colour(options.divisor, "--divisor")
     if mean or divisor or options.bgr:
         weights = weights.with_input(mean=mean, divisor=divisor, bgr=options.bgr)
+    classes = None if options.classes is None else read_classes(options.classes)
     try:
-        net = assemble(
-            weights, crop=options.crop, classes=None if options.classes is None else read_classes(options.classes)
-        )
+        net = assemble(weights, crop=options.crop, classes=classes)
     except UsageError:
         raise
     except UserError as error:
@@ -130,14 +107,7 @@ def _verify(file: Path, weights: ImportedWeights, net: VeryDeep, pictures: Seque
 
 
 def read_classes(names: str) -> tuple[str, ...]:
-    """Reads the names of the classes in the order of the scores.
-
-    Args:
-        names: a text file with one name a line; or ``imagenet``, its 1000 names.
-
-    Raises:
-        UserError: the file cannot be read, or a line is empty.
-    """
+    """Reads the names of the classes, in the order of the scores, of a text file with one a line; or ``imagenet``'s."""
     if names == "imagenet":
         return read_class_names("imagenet")
     try:
@@ -154,21 +124,13 @@ def read_classes(names: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written for another program.
+    """A file written for another program."""
 
-    Attributes:
-        model: the model as it was named.
-        target: the program.
-        file: what was written.
-        preprocessing: what that program has to do to an image.
-        calls: how the net is made and the file loaded there.
-    """
-
-    model: str
+    model: str  # as it was named
     target: str
     file: Path
     preprocessing: Preprocessing
-    calls: tuple[str, str]
+    calls: tuple[str, str]  # how the net is made there, and the file loaded
 
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
@@ -182,17 +144,7 @@ class Exported:
 
 
 def export_weights(model: str, to: str, out: Path) -> Exported:
-    """Writes the weights of a model file for another program.
-
-    Args:
-        model: a model file, a run folder or a published name.
-        to: a name in TARGETS.
-        out: the file to be written.
-
-    Raises:
-        UserError: the model cannot be read, or the file not be written.
-        UsageError: the program cannot hold this net.
-    """
+    """Writes the weights of a MODEL for a program in TARGETS."""
     target = find_target(to)
     file = find_model_file(model)
     _check_other_file(file, out)

@@ -5,21 +5,23 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from verydeep.errors import UsageError, UserError
-from verydeep.nets.architecture import ARCHITECTURES, Architecture, Geometry, Layer, layers
+from verydeep.nets.architecture import ARCHITECTURES, Architecture, Geometry
 from verydeep.nets.net import IMAGENET_MEAN, VeryDeep, empty_net
 from verydeep.paper import constants
 
 Triple = tuple[float, float, float]
-Shape = tuple[int, ...]
+MeanAndDivisor = tuple[Triple, Triple]
+"""RGB, of pixels in 0..255."""
 
 _CONVOLUTION = re.compile(r"conv([1-9])_([1-9])\.weight")
-_STATISTICS = ("weight", "bias", "running_mean", "running_var")
 _COUNTER = "num_batches_tracked"  # the tensor of a batch norm that older files lack
 
 
@@ -34,8 +36,7 @@ class ImportedWeights:
         mean: subtracted from the pixels, RGB in 0..255.
         divisor: divides them afterwards.
         convention: what the file's own program does to the pixels, in words.
-        classes: names of the classes in the order of the scores, where the file has them.
-        features_only: whether it has convolutions and no fully connected layers.
+        classes: in the order of the scores, where the file names them.
         pooled_crops: crops for which its program pools the last map to the side of fc6, as torchvision does for any, so
             that fc6 can be rewritten exactly for a net trained on them.
     """
@@ -46,8 +47,12 @@ class ImportedWeights:
     divisor: Triple
     convention: str
     classes: tuple[str, ...] | None = None
-    features_only: bool = False
     pooled_crops: range = range(0)
+
+    @property
+    def features_only(self) -> bool:
+        """Whether it has convolutions and no fully connected layers."""
+        return not any(name.startswith("fc") for name in self.tensors)
 
     def with_input(
         self, *, mean: Triple | None = None, divisor: Triple | None = None, bgr: bool = False
@@ -75,41 +80,48 @@ def assemble(found: ImportedWeights, *, crop: int | None = None, classes: Sequen
             then fc6 is rewritten exactly.
         classes: names of the classes in the order of the scores; by default those of the file.
 
-    Returns:
-        The net in evaluation mode, its mean and divisor set.
-
     Raises:
-        UserError: the tensors are no net of Table 1, a weight is NaN or infinite, the mean or divisor is none, or
-            the names are not as many as the scores.
+        UserError: the tensors are no net of Table 1, or a weight, the mean, the divisor or the names are unusable.
         UsageError: a crop that the weights cannot have.
 
     Paper: section 2.1, Table 1.
     """
     features_only = found.features_only
-    geometry = _infer_geometry(found.tensors, features_only=features_only)
+    net = _find_net(found.tensors, features_only=features_only)
     _check_numbers(found)
-    tensors = dict(found.tensors)
-    if crop is not None and crop != geometry.crop:
-        fc6_crop, geometry = geometry.crop, replace(geometry, crop=crop)
+    tensors = found.tensors | {"mean": torch.tensor(IMAGENET_MEAN), "divisor": torch.ones(3)}
+    if crop is not None and crop != net.geometry.crop:
+        geometry = replace(net.geometry, crop=crop)
         if not features_only and crop not in found.pooled_crops:
-            raise UsageError(f"crop {crop}: fc6 of these weights of {found.kind} is of crop {fc6_crop}")
+            raise UsageError(f"crop {crop}: fc6 of these weights of {found.kind} is of crop {net.geometry.crop}")
         if not features_only:
             tensors["fc6.weight"] = fold_adaptive_pool(tensors["fc6.weight"], geometry.fc6_kernel)
-    net = empty_net(geometry, features_only=features_only)
-    for name in _expected_shapes(geometry, features_only=features_only):
-        if name.endswith(_COUNTER):
-            tensors[name] = tensors.get(name, torch.tensor(0)).to(torch.int64)
-        else:
-            tensors[name] = tensors[name].detach().to("cpu", torch.float32).contiguous()
-    tensors |= {"mean": torch.tensor(IMAGENET_MEAN), "divisor": torch.ones(3)}
+        net = empty_net(geometry, features_only=features_only)
+    for name, like in net.state_dict().items():
+        tensor = tensors.get(name, torch.tensor(0))  # a counter that is not there
+        tensors[name] = tensor.detach().to("cpu", like.dtype).contiguous()
     net.load_state_dict(tensors, assign=True)
     net.set_input(found.mean, found.divisor)
     names = found.classes if classes is None else tuple(classes)
     if names is not None and not features_only:
-        if len(names) != geometry.num_classes:
-            raise UserError(f"{len(names):,} names of classes for the {geometry.num_classes:,} scores of fc8")
+        if len(names) != net.geometry.num_classes:
+            raise UserError(f"{len(names):,} names of classes for the {net.geometry.num_classes:,} scores of fc8")
         net.classes = names
     return net.eval()
+
+
+def mean_and_divisor(factor: NDArray[np.float64], offset: NDArray[np.float64]) -> MeanAndDivisor | None:
+    """Those of a net that first computes factor * pixel + offset; None where they are no usable numbers."""
+    with np.errstate(all="ignore"):
+        mean, divisor = 0 - offset / factor, 1 / factor
+    if not np.isfinite([mean, divisor]).all() or not (divisor > 0).all():
+        return None
+    return as_triple(mean), as_triple(divisor)
+
+
+def as_triple(numbers: NDArray[np.float64]) -> Triple:
+    red, green, blue = numbers.tolist()
+    return red, green, blue
 
 
 def pooling_matrix(side: int, kernel: int) -> Float[Tensor, "kernel side"]:
@@ -120,12 +132,9 @@ def pooling_matrix(side: int, kernel: int) -> Float[Tensor, "kernel side"]:
 def fold_adaptive_pool(weight: Float[Tensor, "o c y x"], side: int) -> Float[Tensor, "o c side side"]:
     """Rewrites fc6 so that adaptive average pooling before it is not needed.
 
-    Pooling is linear, so the weights of a smaller map are sums of those of the pooled one: at crop 32 each channel has
-    one position, which pooling repeats 49 times, and its weight is the sum of the 49. Added in float64.
-
-    Args:
-        weight: of fc6 after pooling to y,x positions.
-        side: of the last map of one crop, crop/32.
+    Pooling is linear, so the weights of a smaller map, of ``side`` = crop/32, are sums of those of the pooled one: at
+    crop 32 each channel has one position, which pooling repeats 49 times, and its weight is the sum of the 49. Added in
+    float64.
     """
     pooling = pooling_matrix(side, weight.shape[-1])
     # a slice at a time: in float64 the whole is 800 MB
@@ -133,8 +142,8 @@ def fold_adaptive_pool(weight: Float[Tensor, "o c y x"], side: int) -> Float[Ten
     return torch.cat([part.float() for part in folded])
 
 
-def _infer_geometry(tensors: Mapping[str, Tensor], *, features_only: bool) -> Geometry:
-    """Finds the only net of Table 1 with these shapes; without fully connected layers its crop is 224."""
+def _find_net(tensors: Mapping[str, Tensor], *, features_only: bool) -> VeryDeep:
+    """Makes the only net of Table 1 with these shapes, on the meta device; convolutions alone are of crop 224."""
     row = _find_row(tensors)
     batch_norm = any(name.startswith("bn") for name in tensors)
     crop, num_classes = constants.CROP, 1000
@@ -151,44 +160,26 @@ def _infer_geometry(tensors: Mapping[str, Tensor], *, features_only: bool) -> Ge
             )
         except UsageError as error:
             raise UserError(f"no net of Table 1: {error}") from error
-        misfit = _misfit(tensors, geometry, features_only=features_only)
+        net = empty_net(geometry, features_only=features_only)
+        misfit = _misfit(tensors, net)
         if misfit is None:
-            return geometry
+            return net
         misfits.append(misfit)
     raise UserError(misfits[0])
 
 
-def _misfit(tensors: Mapping[str, Tensor], geometry: Geometry, *, features_only: bool) -> str | None:
-    expected = _expected_shapes(geometry, features_only=features_only)
+def _misfit(tensors: Mapping[str, Tensor], net: VeryDeep) -> str | None:
+    title = net.geometry.title
+    expected = {name: tuple(like.shape) for name, like in net.state_dict().items() if name not in ("mean", "divisor")}
     for name, shape in expected.items():
         if name not in tensors and not name.endswith(_COUNTER):
-            return f"{name} of {geometry.title} is missing"
+            return f"{name} of {title} is missing"
         if name in tensors and tuple(tensors[name].shape) != shape:
-            return f"{name} has the shape {tuple(tensors[name].shape)}, and not {shape} as in {geometry.title}"
+            return f"{name} has the shape {tuple(tensors[name].shape)}, and not {shape} as in {title}"
     for name, tensor in tensors.items():
         if name not in expected:
-            return f"{name}, of shape {tuple(tensor.shape)}, is none of {geometry.title}"
+            return f"{name}, of shape {tuple(tensor.shape)}, is none of {title}"
     return None
-
-
-def _expected_shapes(geometry: Geometry, *, features_only: bool) -> dict[str, Shape]:
-    shapes: dict[str, Shape] = {}
-    for layer in layers(geometry):
-        if not (features_only and layer.kind == "fully-connected"):
-            shapes |= _layer_shapes(layer)
-    return shapes
-
-
-def _layer_shapes(layer: Layer) -> dict[str, Shape]:
-    match layer.kind:
-        case "convolution" | "fully-connected":
-            kernel = (layer.channels, layer.in_channels, layer.kernel, layer.kernel)
-            return {f"{layer.name}.weight": kernel, f"{layer.name}.bias": (layer.channels,)}
-        case "batch-norm":
-            vectors: dict[str, Shape] = {f"{layer.name}.{name}": (layer.channels,) for name in _STATISTICS}
-            return vectors | {f"{layer.name}.{_COUNTER}": ()}
-        case _:
-            return {}
 
 
 def _find_row(tensors: Mapping[str, Tensor]) -> Architecture:
@@ -209,7 +200,7 @@ def _find_row(tensors: Mapping[str, Tensor]) -> Architecture:
     raise UserError(f"its convolutions, block by block {shown}, are no column of Table 1 ({known})")
 
 
-def _shape_of(tensors: Mapping[str, Tensor], name: str) -> Shape:
+def _shape_of(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
     if name not in tensors:
         raise UserError(f"{name} is missing")
     shape = tuple(tensors[name].shape)

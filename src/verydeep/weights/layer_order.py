@@ -1,17 +1,14 @@
 """Names layers that come one by one, as Caffe, MatConvNet and ONNX store them, in the order of Table 1."""
 
 import math
-from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from verydeep.errors import UserError
 from verydeep.nets.architecture import ARCHITECTURES
-from verydeep.weights.imported import Triple
 
 _EPSILON: Final = 1e-5  # what batch norm adds to the variance here, PyTorch's default
 
@@ -33,18 +30,11 @@ class LayerOrder:
     A layer where no net of the paper has one is refused, and so is a convolution that is none of the paper's. Weights
     come as o,i,y,x or o,i; every method raises UserError, with the layer's name in the file.
 
-    Args:
-        file: for the messages.
-
-    Attributes:
-        tensors: the weights by our names, in float32.
-
     Paper: section 2.1, Table 1.
     """
 
-    def __init__(self, file: Path) -> None:
-        self.tensors: dict[str, Tensor] = {}
-        self._file = file
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}  # by our names, in float32
         self._last = "the image"
         self._block, self._index = 1, 0
         self._head_layers = 0
@@ -80,15 +70,10 @@ class LayerOrder:
         if weight.ndim != 2:
             raise self._error(name, f"has weights of shape {tuple(weight.shape)} where a matrix is due")
         ours = self._enter_head(name)
-        positions, rest = divmod(int(weight.shape[1]), self._channels)
-        side = math.isqrt(positions)
-        if rest or side * side != positions or not positions:
+        convolution = as_convolution(weight, self._channels, order)
+        if convolution is None:
             raise self._error(name, f"takes {weight.shape[1]} numbers from maps of {self._channels} channels")
-        if order == "cyx":
-            weight = weight.reshape(-1, self._channels, side, side)
-        else:
-            weight = weight.reshape(-1, side, side, self._channels).permute(0, 3, 1, 2)
-        self._add(name, ours, weight, bias)
+        self._add(name, ours, convolution, bias)
 
     def batch_norm(
         self, name: str, scale: Tensor | None, shift: Tensor | None, mean: Tensor, variance: Tensor, epsilon: float
@@ -138,16 +123,16 @@ class LayerOrder:
         """Whether the three fully connected layers have come."""
         return self._head_layers == len(_HEAD)
 
-    def finish(self) -> bool:
-        """Ends the net, not too early, and returns whether it has convolutions alone."""
+    def finish(self) -> dict[str, Tensor]:
+        """Ends the net, not too early, and returns its weights."""
         complete = self._block == 6 or (self._block == 5 and self._last == "ReLU")
         if not complete or 0 < self._head_layers < len(_HEAD):
             layers = sum(name.startswith(("conv", "fc")) for name in self.tensors) // 2
             raise UserError(
-                f"{self._file} ends after {layers} layers with weights, in block {self._block}: it is no VGG net, "
-                "or not the whole of one"
+                f"it ends after {layers} layers with weights, in block {self._block}: it is no VGG net, or not the "
+                "whole of one"
             )
-        return not self._head_layers
+        return self.tensors
 
     def _enter_head(self, name: str) -> str:
         self._follow("fully connected layer", name)
@@ -176,15 +161,11 @@ class LayerOrder:
         self._channels = out
 
     def _error(self, name: str, what: str) -> UserError:
-        return UserError(f"{self._file}: layer {name!r} {what}: give a net of the paper's Table 1")
+        return UserError(f"layer {name!r} {what}: give a net of the paper's Table 1")
 
 
 def names_in_order(kernels: list[int]) -> list[str]:
-    """Names convolutions of these kernel sizes, in order from the image on, by the only column of Table 1 they can be.
-
-    Raises:
-        UserError: no column has these convolutions.
-    """
+    """Names convolutions of these kernel sizes, in order, by the only column of Table 1 they can be."""
     for row in ARCHITECTURES.values():
         if [kernel for block in row.blocks for kernel in block] == kernels:
             return [
@@ -196,13 +177,18 @@ def names_in_order(kernels: list[int]) -> list[str]:
     raise UserError(f"its {len(kernels)} convolutions ({shown}) are no column of Table 1")
 
 
+def as_convolution(weight: Tensor, channels: int, order: Literal["cyx", "yxc"]) -> Tensor | None:
+    """Reshapes the matrix (o,i) of a layer after a square map, flattened in this order; None where it is no square."""
+    out, inputs = weight.shape
+    side = math.isqrt(inputs // channels) if channels else 0
+    if not side or channels * side * side != inputs:
+        return None
+    if order == "cyx":
+        return weight.reshape(out, channels, side, side)
+    return weight.reshape(out, side, side, channels).permute(0, 3, 1, 2)
+
+
 def as_tensor(numbers: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
     """Takes numbers into a tensor, without a copy where they lie as PyTorch can use them."""
     native = np.require(numbers, numbers.dtype.newbyteorder("="), ["A", "W"])
     return torch.from_numpy(native)
-
-
-def as_triple(numbers: NDArray[np.float64]) -> Triple:
-    """Three numbers, one for each colour."""
-    red, green, blue = numbers.tolist()
-    return red, green, blue

@@ -49,11 +49,7 @@ class ImportOptions:
 
 
 def read_colour(text: str | None, option: str) -> tuple[float, float, float] | None:
-    """Reads R,G,B.
-
-    Raises:
-        UsageError: these are not three finite numbers.
-    """
+    """Reads R,G,B, or raises UsageError."""
     if text is None:
         return None
     try:

@@ -3,7 +3,7 @@
 Hashes, sizes and error rates are those that the publisher gives, and where a publisher gives none there is none.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -33,38 +33,21 @@ class PublishedErrors:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedWeights:
-    """Weights that somebody publishes.
-
-    Attributes:
-        name: what a MODEL argument calls them.
-        aliases: other names.
-        publisher: who gives the file.
-        architecture: the paper's name.
-        batch_norm: whether a batch norm follows each convolution.
-        features_only: whether the file has no fully connected layers that mean anything.
-        url: where the file is had.
-        size: bytes of the file, about.
-        digest: the hash that its publisher, or else whoever ``digest_source`` names, gives; None where nobody does.
-        digest_source: who gives it and where, in words.
-        licence: as its source states it.
-        errors: as published; None where nobody publishes any.
-        selected_on: the split that had a say in the weights, where that is known.
-        train_scale: smallest and largest training scale S, pixels.
-    """
+    """Weights that somebody publishes."""
 
     name: str
     aliases: tuple[str, ...] = ()
     publisher: str
     architecture: str
     batch_norm: bool = False
-    features_only: bool = False
+    features_only: bool = False  # whether the file has no fully connected layers that mean anything
     url: str
-    size: int
+    size: int  # bytes, about
     digest: Digest | None
-    digest_source: str
-    licence: str
+    digest_source: str  # who gives it and where, in words
+    licence: str  # as its source states it
     errors: PublishedErrors | None
-    selected_on: str | None = None
+    selected_on: str | None = None  # the split that had a say in the weights, where that is known
     train_scale: tuple[int, int] = (constants.TRAIN_SCALE, constants.TRAIN_SCALE)
 
     @property
@@ -84,22 +67,15 @@ class PublishedWeights:
 
     def as_record(self) -> dict[str, Any]:
         """What is known of it, for JSON."""
+        kept = ("name", "publisher", "architecture", "batch_norm", "features_only", "url", "licence")
+        measured = ("top1_error", "top5_error", "protocol", "measured")
         return {
-            "name": self.name,
+            **{key: getattr(self, key) for key in kept},
             "aliases": list(self.aliases),
-            "publisher": self.publisher,
-            "architecture": self.architecture,
-            "batch_norm": self.batch_norm,
-            "features_only": self.features_only,
-            "url": self.url,
             "bytes": self.size,
             "hash": None if self.digest is None else vars(self.digest),
             "hash_source": self.digest_source,
-            "licence": self.licence,
-            "top1_error": self.errors and self.errors.top1_error,
-            "top5_error": self.errors and self.errors.top5_error,
-            "protocol": self.errors and self.errors.protocol,
-            "measured": self.errors and self.errors.measured,
+            **{key: self.errors and getattr(self.errors, key) for key in measured},
             "here": self.is_here,
             "file": str(self.file),
         }
@@ -116,6 +92,7 @@ _TORCHVISION_LICENCE = (
     "non-commercial research and education"
 )
 _TORCHVISION_MEASURED = "central crop of 224 at Q = 256, as torchvision publishes it"
+_LAYERS: Final = {"A": 11, "B": 13, "D": 16, "E": 19}
 
 
 def _torchvision(
@@ -123,9 +100,10 @@ def _torchvision(
 ) -> PublishedWeights:
     """A file of torchvision: its name carries the first eight digits of its sha256, which torch.hub checks."""
     batch_norm = "_bn-" in file
+    label = architecture + ("-bn" if batch_norm else "")
     return PublishedWeights(
-        name=f"imagenet-{architecture}" + ("-bn" if batch_norm else ""),
-        aliases=(f"torchvision-{architecture}" + ("-bn" if batch_norm else ""),),
+        name=f"imagenet-{label}",
+        aliases=(f"torchvision-{label}",),
         publisher="torchvision",
         architecture=architecture,
         batch_norm=batch_norm,
@@ -171,11 +149,9 @@ _FEATURES = PublishedWeights(
 )
 
 
-def _authors(architecture: str, layers: int, size: int, sha1: str, others: str) -> PublishedWeights:
-    """A net of the paper, D or E trained with scale jittering.
-
-    The authors give no hash. The one here is what two other projects check this file by.
-    """
+def _authors(architecture: str, size: int, sha1: str, others: str) -> PublishedWeights:
+    """A net of the paper, D or E trained with scale jittering; the hash is what other projects check this file by."""
+    layers = _LAYERS[architecture]
     row = next(row for row in TABLE_4 if (row.architecture, row.train_scale) == (architecture, JITTERED))
     scales = ", ".join(str(scale) for scale in row.test_scales)
     return PublishedWeights(
@@ -200,13 +176,14 @@ def _authors(architecture: str, layers: int, size: int, sha1: str, others: str) 
 
 
 _AUTHORS = (
-    _authors("D", 16, 553_432_081, "9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24", "OpenCV and MXNet"),
-    _authors("E", 19, 574_671_192, "239785e7862442717d831f682bb824055e51e9ba", "MXNet and others"),
+    _authors("D", 553_432_081, "9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24", "OpenCV and MXNet"),
+    _authors("E", 574_671_192, "239785e7862442717d831f682bb824055e51e9ba", "MXNet and others"),
 )
 
 
-def _keras(architecture: str, layers: int, size: int, md5: str, top1: float, top5: float) -> PublishedWeights:
+def _keras(architecture: str, size: int, md5: str, top1: float, top5: float) -> PublishedWeights:
     """Keras's copy of the authors' net; Keras checks it by this hash."""
+    layers = _LAYERS[architecture]
     return PublishedWeights(
         name=f"keras-{architecture}",
         aliases=(f"keras-vgg{layers}",),
@@ -230,33 +207,24 @@ def _keras(architecture: str, layers: int, size: int, md5: str, top1: float, top
 
 
 _KERAS = (
-    _keras("D", 16, 553_467_096, "64373286793e3c8b2b4e3219cbf3544b", 28.732, 9.950),
-    _keras("E", 19, 574_710_816, "cbe5617147190e668d6c5d5026f83318", 28.744, 10.012),
+    _keras("D", 553_467_096, "64373286793e3c8b2b4e3219cbf3544b", 28.732, 9.950),
+    _keras("E", 574_710_816, "cbe5617147190e668d6c5d5026f83318", 28.744, 10.012),
 )
 
 
 def _timm(row: PublishedWeights) -> PublishedWeights:
     """Timm's copy of a file of torchvision, as safetensors."""
-    layers = {"A": 11, "B": 13, "D": 16, "E": 19}[row.architecture]
-    model = f"vgg{layers}" + ("_bn" if row.batch_norm else "") + ".tv_in1k"
+    model = f"vgg{_LAYERS[row.architecture]}" + ("_bn" if row.batch_norm else "") + ".tv_in1k"
     assert row.errors is not None
-    return PublishedWeights(
+    return replace(
+        row,
         name=row.name.replace("imagenet", "timm"),
         aliases=(f"timm/{model}", model),
         publisher="timm, on the Hugging Face hub, from torchvision",
-        architecture=row.architecture,
-        batch_norm=row.batch_norm,
         url=f"https://huggingface.co/timm/{model}/resolve/main/model.safetensors",
-        size=row.size,
         digest=None,
         digest_source="none published",
-        licence=_TORCHVISION_LICENCE,
-        errors=PublishedErrors(
-            top1_error=row.errors.top1_error,
-            top5_error=row.errors.top5_error,
-            protocol=row.errors.protocol,
-            measured=f"{_TORCHVISION_MEASURED} of the same weights",
-        ),
+        errors=replace(row.errors, measured=f"{_TORCHVISION_MEASURED} of the same weights"),
     )
 
 
@@ -273,11 +241,7 @@ def find_published(name: str) -> PublishedWeights | None:
 
 
 def known_weights(name: str) -> PublishedWeights:
-    """Finds published weights by any of their names.
-
-    Raises:
-        UsageError: nothing has this name.
-    """
+    """Finds published weights by any of their names, or raises UsageError."""
     row = find_published(name)
     if row is None:
         raise UsageError(f"unknown weights {name!r}: choose one of {', '.join(PUBLISHED)}")

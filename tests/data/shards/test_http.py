@@ -129,9 +129,20 @@ def test_a_query_goes_along(make_folder, tmp_path, serve):
 
 
 def test_a_proxy_is_used_where_the_environment_names_one(folder, serve, monkeypatch):
+    asked = []
+
+    def connections(proxy, process):
+        asked.append(proxy)
+        raise urllib3.exceptions.HTTPError("no network in a test")
+
     server = serve(folder)
+    assert isinstance(web._connections(server.address, 0), urllib3.ProxyManager)
+    monkeypatch.setattr(web, "_connections", connections)
     monkeypatch.setenv("http_proxy", server.address)
     monkeypatch.delenv("no_proxy", raising=False)
-    assert isinstance(HttpStorage()._pool("http://example.org/a.tar"), urllib3.ProxyManager)
+    with pytest.raises(UserError, match="no network in a test"):
+        HttpStorage().read("http://example.org/a.tar", 0, 20)
     monkeypatch.setenv("no_proxy", "example.org")
-    assert not isinstance(HttpStorage()._pool("http://example.org/a.tar"), urllib3.ProxyManager)
+    with pytest.raises(UserError, match="no network in a test"):
+        HttpStorage().read("http://example.org/a.tar", 0, 20)
+    assert asked == [server.address, None]

@@ -11,7 +11,7 @@ from conftest import picture
 from foreign_nets import damage_many, images, make_net, relative_difference
 from verydeep.errors import UserError
 from verydeep.weights.imported import assemble
-from verydeep.weights.readers import READERS, find_reader
+from verydeep.weights.readers import READERS, find_reader, read_weights
 from verydeep.weights.readers.caffe import is_caffe, read_caffe
 from verydeep.weights.verify import compare
 
@@ -236,7 +236,7 @@ def test_what_is_no_net_of_the_paper(change, message, tmp_path):
     file = tmp_path / "net.caffemodel"
     file.write_bytes(whole.SerializeToString())
     with pytest.raises(UserError, match=message) as caught:
-        assemble(read_caffe(file))
+        assemble(read_weights(file))
     assert str(file) in str(caught.value)
 
 
@@ -281,7 +281,7 @@ def test_hostile_lengths_take_no_memory(tmp_path):
     for content in (b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\x7f", empty_layers, long_shape):
         file.write_bytes(content)
         with pytest.raises(UserError, match=r"net\.caffemodel"):
-            read_caffe(file)
+            read_weights(file)
 
 
 def test_the_whole_net_d(tmp_path, record_property):

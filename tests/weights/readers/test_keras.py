@@ -18,7 +18,7 @@ from peer_nets import as_pixels, crops, keras_net, keras_scores  # noqa: E402
 from verydeep.errors import UserError  # noqa: E402
 from verydeep.weights.imported import assemble  # noqa: E402
 from verydeep.weights.readers import find_reader, read_weights  # noqa: E402
-from verydeep.weights.readers.keras_config import check_layers, configured_layers  # noqa: E402
+from verydeep.weights.readers.keras_config import check_config  # noqa: E402
 from verydeep.weights.verify import largest_difference  # noqa: E402
 
 # Keras's own, with numpy 2
@@ -379,7 +379,7 @@ def test_settings_are_checked(cls, key, value):
         if layer["class_name"] == cls:
             layer["config"][key] = value
     with pytest.raises(UserError, match=rf"has {key} .*, and a VGG has"):
-        check_layers(configured_layers(net), "a.keras")
+        check_config(net)
 
 
 @pytest.mark.parametrize("side", [40, None])
@@ -387,7 +387,7 @@ def test_padded_poolings_are_refused_where_they_change_the_map(side):
     net = json.loads(changed_net(pooling={"padding": "same"}).to_json())
     net["config"]["layers"][0]["config"]["batch_shape"] = [None, side, side, 3]
     with pytest.raises(UserError, match="padding same, and images of sides"):
-        check_layers(configured_layers(net), "a.keras")
+        check_config(net)
 
 
 def test_weights_alone_do_not_hide_a_rescaling(tmp_path):

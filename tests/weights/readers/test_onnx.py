@@ -20,7 +20,7 @@ from peer_nets import as_pixels, crops
 from verydeep.errors import UserError
 from verydeep.nets.net import VeryDeep
 from verydeep.weights.imported import assemble
-from verydeep.weights.readers import find_reader
+from verydeep.weights.readers import find_reader, read_weights
 from verydeep.weights.readers.onnx import find_input, is_onnx, read_onnx
 from verydeep.weights.verify import compare, largest_difference
 
@@ -289,7 +289,7 @@ def test_what_is_no_net_of_the_paper(change, message, tmp_path):
         assert set(read_onnx(file).tensors["fc8.bias"].tolist()) == {0}
         return
     with pytest.raises(UserError, match=message) as caught:
-        read_onnx(file)
+        read_weights(file)
     assert "net.onnx" in str(caught.value)
 
 

@@ -9,7 +9,7 @@ from verydeep.errors import UserError
 from verydeep.nets.architecture import Geometry, find_architecture
 from verydeep.weights.imported import assemble
 from verydeep.weights.layer_order import names_in_order
-from verydeep.weights.readers.torch import as_convolution, from_state_dict, parts
+from verydeep.weights.readers.torch import from_state_dict, layer_names
 from verydeep.weights.verify import largest_difference
 
 PICTURES = [scene(seed, 224, 224) for seed in range(2)]
@@ -156,7 +156,7 @@ def test_two_fully_connected_layers_are_no_vgg():
 
 def test_a_matrix_that_is_no_square_map_is_told_with_its_shape():
     with pytest.raises(UserError, match=r"fc6.weight has the shape \(4, 130\): 130 inputs are no square map of 64"):
-        as_convolution("fc6.weight", torch.zeros(4, 130), 64)
+        from_state_dict(torchvision_net("A").state_dict() | {"classifier.0.weight": torch.zeros(4, 130)})
 
 
 @pytest.mark.parametrize("style", ["torchvision", "timm"])
@@ -173,7 +173,7 @@ def test_names_there_are_those_of_the_program(style, name):
         else:
             theirs = pytest.importorskip("timm", reason="timm is an extra of the tests").create_model(call)
     expected = {name.rpartition(".")[0] for name in theirs.state_dict()}
-    assert {part.theirs for part in parts(geometry, style)} == expected
+    assert set(layer_names(geometry, style).values()) == expected
 
 
 def test_convolutions_in_order_name_their_column():

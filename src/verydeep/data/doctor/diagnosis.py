@@ -29,7 +29,7 @@ from verydeep.images.decode import open_image
 from verydeep.progress import Progress, ignore_progress
 
 MOST_HEADERS = 10_000
-"""Files whose heads the short form reads at most."""
+"""Files whose headers the short form reads at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +70,9 @@ class Diagnosis:
 
 
 def examine(data: str | Path, progress: Progress = ignore_progress) -> Diagnosis:
-    """Looks at every file of a data set and says what is wrong with it.
+    """Examines every file of a data set and reports what is wrong with it.
 
-    A folder is listed leniently: what ``open_data`` would refuse is found and said, and the rest is looked at all the
-    same.
+    A folder is listed leniently: what ``open_data`` would refuse is reported, and the rest is examined all the same.
 
     Args:
         data: a folder, or a built-in name.
@@ -107,18 +106,12 @@ def _examine_folder(root: Path, data: str, progress: Progress) -> Diagnosis:
         *imbalance_findings(sets.get("train")),
     ]
     if UNLABELLED not in sets and not any(finding.severity == "fatal" for finding in findings):
-        findings += _refusal(root)
+        try:
+            open_data(root)  # the last authority on whether a folder can be trained on
+        except UserError as error:
+            message, _, remedy = str(error).rpartition(": ")
+            findings.append(Finding("refused", "fatal", message or remedy, remedy))
     return _diagnosis(data, sets, findings)
-
-
-def _refusal(root: Path) -> list[Finding]:
-    """Asks ``open_data`` as the last authority on whether a folder can be trained on."""
-    try:
-        open_data(root)
-    except UserError as error:
-        message, _, remedy = str(error).rpartition(": ")
-        return [Finding("refused", "fatal", message or remedy, remedy)]
-    return []
 
 
 def _diagnosis(data: str, sets: Mapping[str, ImageSet], findings: Sequence[Finding]) -> Diagnosis:
@@ -132,14 +125,14 @@ def _diagnosis(data: str, sets: Mapping[str, ImageSet], findings: Sequence[Findi
 
 
 def examine_quickly(data: DataSet) -> list[Finding]:
-    """Says what can be known of an opened data set without decoding its images: the short form, before a training.
+    """Reports what can be known of an opened data set without decoding its images: the short form, before a training.
 
     Args:
         data: the data set.
 
     Returns:
         The worst first, of: classes that a split lacks, class folders that look like none, imbalance, and what the
-        heads of up to 10,000 files of train say.
+        headers of up to 10,000 files of train say.
     """
     sets = data.splits
     findings = class_set_findings(sets, list(sets), dict.fromkeys(sets, ""))
@@ -152,16 +145,17 @@ def examine_quickly(data: DataSet) -> list[Finding]:
 
 
 def _headers(images: ImageSet) -> dict[str, FileFacts]:
-    """Reads the heads of files, spread evenly over a large set; none of images in memory or behind a network."""
-    is_cheap = not images.decoded and images.source.parallel_reads == 1
-    chosen = range(0, len(images), -(-len(images) // MOST_HEADERS)) if is_cheap else []
+    """Reads the headers of files, spread evenly over a large set; none of images in memory or behind a network."""
+    if images.decoded or images.source.parallel_reads > 1:
+        return {}
 
-    def read(index: int) -> FileFacts | None:
+    def read(name: str) -> FileFacts | None:
         try:
-            with open_image(io.BytesIO(images.source.read(images.names[index]))) as image:
+            with open_image(io.BytesIO(images.source.read(name))) as image:
                 return FileFacts(size=0, **read_header(image))
         except Exception:  # damaged: the training looks at every file itself, and says so
             return None
 
-    found = zip(chosen, read_ahead(read, chosen), strict=True)
-    return {images.names[index]: facts for index, facts in found if facts is not None}
+    names = images.names[:: -(-len(images) // MOST_HEADERS)]
+    found = zip(names, read_ahead(read, names), strict=True)
+    return {name: facts for name, facts in found if facts is not None}

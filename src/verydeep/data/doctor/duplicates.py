@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8, UInt64
@@ -40,6 +41,10 @@ class NearDuplicate(NamedTuple):
     similarity: float
     mirrored: bool
 
+    def as_record(self) -> dict[str, Any]:
+        similarity = round(self.similarity, 3)
+        return {"files": [self.first, self.second], "similarity": similarity, "mirrored": self.mirrored}
+
 
 def duplicate_findings(
     sets: Mapping[str, ImageSet],
@@ -49,11 +54,7 @@ def duplicate_findings(
 ) -> list[Finding]:
     """Reports pictures that are there twice: the same bytes anywhere, near-duplicates in two splits.
 
-    Args:
-        sets: the images of each split.
-        facts: of all files.
-        own: the splits that are held out by their names.
-        progress: receives the number done and their total.
+    ``own`` are the splits that are held out by their names.
     """
     class_of = {
         name: images.classes[label]
@@ -93,18 +94,14 @@ def _same_content_findings(
             groups["duplicate"].append(group)
         elif num_classes == 1:
             groups["duplicate-within-split"].append(group)
-    return [
-        Finding(
-            kind,
-            severity,
-            f"{counted(len(groups[kind]), 'picture')} {where}, byte for byte",
-            remedy,
-            [name for group in groups[kind] for name in group],
-            {"groups": groups[kind]},
-        )
-        for kind, (severity, where, remedy) in _SAME_CONTENT.items()
-        if groups[kind]
-    ]
+    findings = []
+    for kind, (severity, where, remedy) in _SAME_CONTENT.items():
+        if found := groups[kind]:
+            message = f"{counted(len(found), 'picture')} {where}, byte for byte"
+            findings.append(
+                Finding(kind, severity, message, remedy, list(chain.from_iterable(found)), {"groups": found})
+            )
+    return findings
 
 
 def _near_duplicate_finding(
@@ -112,7 +109,12 @@ def _near_duplicate_finding(
 ) -> Finding:
     split, shown = images.split, pairs[:_MOST_PAIRS]
     number = len({pair.first for pair in pairs})
-    conflicts = sum(class_of[pair.first] != class_of[pair.second] for pair in pairs)
+    message = (
+        f"{number:,} of the {len(images):,} images of {split} ({100 * number / len(images):.1f}%) "
+        f"show a photograph that {' or '.join(others)} has too"
+    )
+    if conflicts := sum(class_of[pair.first] != class_of[pair.second] for pair in pairs):
+        message += f"; {counted(conflicts, 'pair')} under two classes"
     remedy = f"remove one of each pair, or the error on {split} comes out too low"
     if own:
         remedy = (
@@ -121,22 +123,13 @@ def _near_duplicate_finding(
     return Finding(
         kind="near-duplicate",
         severity="warning",
-        message=f"{number:,} of the {len(images):,} images of {split} ({100 * number / len(images):.1f}%) "
-        f"show a photograph that {' or '.join(others)} has too"
-        + (f"; {counted(conflicts, 'pair')} under two classes" if conflicts else ""),
+        message=message,
         remedy=remedy,
         files=list(dict.fromkeys(name for pair in shown for name in (pair.first, pair.second))),
         details={
             "splits": [split, *others],
             "pairs_left_out": len(pairs) - len(shown),
-            "pairs": [
-                {
-                    "files": [pair.first, pair.second],
-                    "similarity": round(pair.similarity, 3),
-                    "mirrored": pair.mirrored,
-                }
-                for pair in shown
-            ],
+            "pairs": [pair.as_record() for pair in shown],
         },
     )
 
@@ -184,10 +177,9 @@ def _near_pairs(
 ) -> Int[ndarray, "pairs 4"]:
     """Finds the pairs of hashes that differ in few bits, those that differ least first.
 
-    Returns:
-        The number of bits, the index of the first, the index of the second, and whether the one is mirrored.
+    Columns: number of differing bits, index of the first, index of the second, whether the one is mirrored.
     """
-    (low, whole), (other_low, other_whole) = _as_words(first), _as_words(second)
+    (low, all_bits), (other_low, other_bits) = _as_words(first), _as_words(second)
     height = max(1, _HASHES_AT_A_TIME // len(second))
     num_blocks = -(-len(first) // height)
 
@@ -197,7 +189,7 @@ def _near_pairs(
         for mirrored in (0, 1):
             mask = _MIRROR if mirrored else np.uint64(0)
             i, j = np.nonzero(np.bitwise_count((low[rows] ^ mask) ^ other_low.T) <= MOST_LOW_BITS)
-            bits = np.bitwise_count(whole[rows][i] ^ mask ^ other_whole[j]).sum(axis=1, dtype=np.int64)
+            bits = np.bitwise_count(all_bits[rows][i] ^ mask ^ other_bits[j]).sum(axis=1, dtype=np.int64)
             near = bits <= MOST_BITS
             i, j = i[near] + rows.start, j[near]
             found.append(np.stack([bits[near], i, j, np.full_like(i, mirrored)], axis=1))
@@ -212,5 +204,5 @@ def _near_pairs(
 
 
 def _as_words(hashes: UInt8[ndarray, "n 32"]) -> tuple[UInt64[ndarray, "n 1"], UInt64[ndarray, "n 4"]]:
-    """Gives the bits of the 8 x 8 lowest frequencies, and all bits, as numbers of 64 bits."""
+    """Returns the bits of the 8 x 8 lowest frequencies, and all bits, as numbers of 64 bits."""
     return np.ascontiguousarray(hashes[:, :16:2]).view(np.uint64), hashes.view(np.uint64)

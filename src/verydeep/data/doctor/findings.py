@@ -1,4 +1,4 @@
-"""What the doctor finds: kinds, severities, and one finding."""
+"""The findings of the doctor: their kinds and severities."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

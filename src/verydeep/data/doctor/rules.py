@@ -27,31 +27,51 @@ _TINY_SHARE = 8  # a side this many times shorter than the usual one is odd in a
 _HUGE_SHARE, _HUGE_PIXELS = 32, 1_000_000  # as many times the usual pixels, and slow to decode
 _ALWAYS_HUGE_PIXELS = 50_000_000
 
+FileRule = tuple[str, Severity, Callable[[FileFacts], bool], str, str]
+"""Kind, severity, to which files it applies, message, remedy."""
+
 
 def structure_findings(listing: FolderListing) -> list[Finding]:
-    """Says what keeps a folder from being a data set, and what in it is passed over."""
+    """Reports what keeps a folder from being a data set, and what in it is passed over."""
+    unread = _files_finding(
+        listing.unread,
+        "unread-format",
+        "warning",
+        "of a format that is not read: passed over",
+        "convert them to JPEG or PNG",
+    )
     if not listing.classes:
-        return [_no_classes(listing), *_passed_over(listing, ["unread-format"])]
+        return [_no_classes(listing), *unread]
     return [
         *_split_folders(listing),
         *_no_class_folders(listing),
         *_too_few_classes(listing),
-        *_passed_over(listing, ["outside-classes", "unread-format"]),
+        *_files_finding(
+            listing.loose,
+            "outside-classes",
+            "warning",
+            "outside the class folders: passed over",
+            "move them into the folders of their classes, or elsewhere",
+            "image",
+        ),
+        *unread,
     ]
+
+
+def _files_finding(
+    files: Sequence[str], kind: str, severity: Severity, message: str, remedy: str, noun: str = "file"
+) -> list[Finding]:
+    return [Finding(kind, severity, f"{counted(len(files), noun)} {message}", remedy, files)] if files else []
 
 
 def _no_classes(listing: FolderListing) -> Finding:
     if listing.has_split_folders:
         message = "the folders of the splits hold no class folders"
-        return Finding(
-            "no-classes", "fatal", message, "put the images of each class into a folder of its name, in each split"
-        )
-    return Finding(
-        "no-classes",
-        "note",
-        f"a folder of {counted(len(listing.loose), 'image')} without class folders",
-        "give it to predict; to train or evaluate, put the images of each class into a folder of its name",
-    )
+        remedy = "put the images of each class into a folder of its name, in each split"
+        return Finding("no-classes", "fatal", message, remedy)
+    message = f"a folder of {counted(len(listing.loose), 'image')} without class folders"
+    remedy = "give it to predict; to train or evaluate, put the images of each class into a folder of its name"
+    return Finding("no-classes", "note", message, remedy)
 
 
 def _split_folders(listing: FolderListing) -> list[Finding]:
@@ -59,8 +79,7 @@ def _split_folders(listing: FolderListing) -> list[Finding]:
     for split, folders in listing.folders.items():
         if len(folders) > 1:
             names = [folder.name for folder in folders]
-            both = " and ".join(f"{name}/" for name in names)
-            message = f"{both} both mean the split {split}"
+            message = f"{' and '.join(f'{name}/' for name in names)} both mean the split {split}"
             findings.append(Finding("split-folders", "fatal", message, "keep one of them", names))
     if "train" not in listing.folders:
         names = [folder.name for folders in listing.folders.values() for folder in folders]
@@ -75,33 +94,29 @@ def _split_folders(listing: FolderListing) -> list[Finding]:
 
 
 def _no_class_folders(listing: FolderListing) -> list[Finding]:
-    """Finds folders in the place of classes that have no images, or a name that no class would have."""
+    """Reports folders in the place of classes that have no images, or a name that no class would have."""
     empty = {name for classes in listing.images.values() for name in classes} - set(listing.classes)
     splits = {name for name in listing.classes if name.casefold() in _NAMES_OF_SPLITS}
-    odd = empty | set(odd_names(listing.classes))
+    odd = sorted(empty | set(odd_names(listing.classes)))
     if not odd:
         return []
+    message = f"{named([f'{name}/' for name in odd])} {'look' if len(odd) > 1 else 'looks'} like no class"
+    if {name.casefold() for name in odd} >= {"jpegimages", "annotations"}:
+        message += ": these are the folders of a set of boxes (Pascal VOC)"
+    elif empty:
+        message += f"; without images: {named(sorted(empty))}"
     remedy = "make a folder for each class, with its images in it, and move or remove these"
     if splits - empty:
         remedy = "name the folders of the splits train/, val/ and test/, or give the folder of one split alone"
-    voc = {name.casefold() for name in odd} >= {"jpegimages", "annotations"}
-    return [
-        Finding(
-            "no-class-folder",
-            "fatal" if empty or splits or len(_real_classes(listing)) < 2 else "warning",
-            f"{named([f'{name}/' for name in sorted(odd)])} {'look' if len(odd) > 1 else 'looks'} like no class"
-            + (": these are the folders of a set of boxes (Pascal VOC)" if voc else "")
-            + (f"; without images: {named(sorted(empty))}" if empty and not voc else ""),
-            remedy,
-            [
-                folder.joinpath(name).relative_to(listing.root).as_posix()
-                for split, folders in listing.folders.items()
-                for folder in folders
-                for name in sorted(odd)
-                if name in listing.images[split] and (folder / name).is_dir()
-            ],
-        )
+    files = [
+        (folder / name).relative_to(listing.root).as_posix()
+        for split, folders in listing.folders.items()
+        for folder in folders
+        for name in odd
+        if name in listing.images[split] and (folder / name).is_dir()
     ]
+    is_fatal = empty or splits or len(_real_classes(listing)) < 2
+    return [Finding("no-class-folder", "fatal" if is_fatal else "warning", message, remedy, files)]
 
 
 def odd_names(classes: Sequence[str]) -> list[str]:
@@ -123,33 +138,11 @@ def _too_few_classes(listing: FolderListing) -> list[Finding]:
     return [Finding("too-few-classes", "fatal", message, remedy, [name])]
 
 
-def _passed_over(listing: FolderListing, kinds: Sequence[str]) -> list[Finding]:
-    rules = {
-        "outside-classes": (
-            listing.loose,
-            f"{counted(len(listing.loose), 'image')} outside the class folders: passed over",
-            "move them into the folders of their classes, or elsewhere",
-        ),
-        "unread-format": (
-            listing.unread,
-            f"{counted(len(listing.unread), 'file')} of a format that is not read: passed over",
-            "convert them to JPEG or PNG",
-        ),
-    }
-    return [
-        Finding(kind, "warning", message, remedy, files)
-        for kind, (files, message, remedy) in rules.items()
-        if kind in kinds and files
-    ]
-
-
 def class_set_findings(sets: Mapping[str, ImageSet], own: Collection[str], folders: Mapping[str, str]) -> list[Finding]:
     """Compares the classes of the other splits with those of train.
 
-    Args:
-        sets: the images of each split.
-        own: the splits that are held out by their names; there a class may only be too small.
-        folders: what the folder of each split is called; empty for the root.
+    ``own`` are the splits that are held out by their names, where a class may only be too small; ``folders`` has the
+    name of the folder of each split, empty for the root.
     """
     if "train" not in sets:
         return []
@@ -171,25 +164,23 @@ def class_set_findings(sets: Mapping[str, ImageSet], own: Collection[str], folde
 
 
 def _class_set_finding(train: str, other: str, missing: list[str], extra: list[str]) -> Finding:
-    lacks = f"{other}/ lacks {named(missing)}" if missing else ""
-    has = f"{other}/ has {named(extra)}, which {train}/ has not" if extra else ""
-    spelling = {name.casefold() for name in missing} & {name.casefold() for name in extra}
-    return Finding(
-        "class-sets",
-        "fatal",
-        "the classes differ between the splits: " + "; ".join(filter(None, (lacks, has))),
-        "write a class in the same way in both"
-        if spelling
-        else "give both splits the same class folders, each with images",
-        [f"{other}/{name}" for name in (*missing, *extra)],
-        {"missing": missing, "extra": extra},
-    )
+    differences = []
+    if missing:
+        differences.append(f"{other}/ lacks {named(missing)}")
+    if extra:
+        differences.append(f"{other}/ has {named(extra)}, which {train}/ has not")
+    remedy = "give both splits the same class folders, each with images"
+    if {name.casefold() for name in missing} & {name.casefold() for name in extra}:
+        remedy = "write a class in the same way in both"
+    message = f"the classes differ between the splits: {'; '.join(differences)}"
+    files = [f"{other}/{name}" for name in (*missing, *extra)]
+    return Finding("class-sets", "fatal", message, remedy, files, {"missing": missing, "extra": extra})
 
 
 def imbalance_findings(images: ImageSet | None) -> list[Finding]:
-    """Says when the largest class of a training split has several times as many images as the smallest.
+    """Reports when the largest class of a training split has several times as many images as the smallest.
 
-    The finding gives the weight of each class that makes all classes count alike: n / (k x its images).
+    The weight of each class, n / (k x its images), makes all classes count alike.
     """
     if images is None:
         return []
@@ -212,10 +203,7 @@ def imbalance_findings(images: ImageSet | None) -> list[Finding]:
 
 
 def file_findings(facts: Mapping[str, FileFacts]) -> list[Finding]:
-    """Says what is odd about single files, by path."""
-    whole = [fact for fact in facts.values() if fact.width and not fact.damage]
-    side = median([fact.shorter_side for fact in whole]) if whole else 0
-    pixels = median([fact.width * fact.height for fact in whole]) if whole else 0
+    """Reports what is odd about single files, by path."""
     findings = []
     damaged = {name: fact.damage for name, fact in facts.items() if fact.damage and not fact.too_large}
     if damaged:
@@ -223,34 +211,39 @@ def file_findings(facts: Mapping[str, FileFacts]) -> list[Finding]:
         remedy = "mend or remove them, or train with --damaged skip"
         findings.append(Finding("damaged", "fatal", message, remedy, list(damaged), {"reasons": damaged}))
     refused = [name for name, fact in facts.items() if fact.too_large]
-    if refused:
-        message = f"{counted(len(refused), 'file')} with more pixels than are decoded for safety"
-        findings.append(Finding("huge", "fatal", message, "shrink them", refused))
-    for kind, severity, applies, message, remedy in _file_rules(side, pixels):
-        files = [name for name, fact in facts.items() if not fact.damage and applies(fact)]
-        if files:
-            findings.append(Finding(kind, severity, f"{counted(len(files), 'file')} {message}", remedy, files))
+    findings += _files_finding(refused, "huge", "fatal", "with more pixels than are decoded for safety", "shrink them")
+    sound = {name: fact for name, fact in facts.items() if not fact.damage}
+    for kind, severity, applies, message, remedy in _file_rules([fact for fact in sound.values() if fact.width]):
+        files = [name for name, fact in sound.items() if applies(fact)]
+        findings += _files_finding(files, kind, severity, message, remedy)
     return findings
 
 
-FileRule = tuple[str, Severity, Callable[[FileFacts], bool], str, str]
-"""Kind, severity, to which files it applies, what is said of them, remedy."""
+def _file_rules(sound: Sequence[FileFacts]) -> list[FileRule]:
+    """Makes the rules for files that can be decoded; what is usual among them is their median."""
+    side = median([fact.shorter_side for fact in sound]) if sound else 0
+    pixels = median([fact.num_pixels for fact in sound]) if sound else 0
 
+    def is_tiny(fact: FileFacts) -> bool:
+        below_a_crop = fact.shorter_side < SMALLEST_CROP and fact.shorter_side <= side / 2
+        return below_a_crop or fact.shorter_side < side / _TINY_SHARE
 
-def _file_rules(side: float, pixels: float) -> list[FileRule]:
-    """Makes the rules for files that can be decoded, in a set with a usual shorter side and number of pixels."""
+    def is_huge(fact: FileFacts) -> bool:
+        beside_the_others = fact.num_pixels >= _HUGE_PIXELS and fact.num_pixels >= _HUGE_SHARE * pixels
+        return beside_the_others or fact.num_pixels >= _ALWAYS_HUGE_PIXELS
+
     return [
         (
             "tiny",
             "warning",
-            lambda fact: _is_tiny(fact.shorter_side, side),
+            is_tiny,
             f"far smaller than the others ({side:g} pixels at the shorter side as a rule)",
             "remove them, or find them in a larger size: they are blown up to the training scale",
         ),
         (
             "huge",
             "note",
-            lambda fact: _is_huge(fact.width * fact.height, pixels),
+            is_huge,
             f"far larger than the others ({pixels / 1e6:.2g} megapixels as a rule): slow to decode in each epoch",
             "shrink them once",
         ),
@@ -283,13 +276,3 @@ def _file_rules(side: float, pixels: float) -> list[FileRule]:
             "nothing, or turn their pixels once",
         ),
     ]
-
-
-def _is_tiny(shorter_side: int, usual: float) -> bool:
-    """Whether a picture is far smaller than the others: below a crop and half of the usual side, or an eighth of it."""
-    return (shorter_side < SMALLEST_CROP and shorter_side <= usual / 2) or shorter_side < usual / _TINY_SHARE
-
-
-def _is_huge(pixels: int, usual: float) -> bool:
-    """Whether a picture is far larger than the others, or 50 megapixels."""
-    return pixels >= _ALWAYS_HUGE_PIXELS or (pixels >= _HUGE_PIXELS and pixels >= _HUGE_SHARE * usual)

@@ -22,49 +22,45 @@ _FLAT = 2  # grey levels between the darkest and the brightest pixel of a pictur
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileFacts:
-    """What there is to know about one image file.
-
-    Attributes:
-        size: of the file, bytes.
-        digest: SHA-256 of its content; empty where it cannot be read.
-        width: pixels, as stored; 0 where the file is damaged before they are known.
-        height: pixels, as stored.
-        mode: Pillow's name for the pixels.
-        sixteen_bits: whether a channel has 16 bits.
-        orientation: EXIF's, 1 for upright.
-        perceptual_hash: of the upright picture, 256 bits in hexadecimal; empty where it shows nothing or is damaged.
-        damage: why it cannot be decoded; empty where it can.
-        too_large: whether Pillow refuses it for its number of pixels.
-    """
+    """Facts about one image file, 0 or empty where damage hides them; width and height in pixels as stored."""
 
     size: int
     digest: str = ""
+    "SHA-256 of the content."
     width: int = 0
     height: int = 0
     mode: str = ""
+    "Pillow's name for the pixels."
     sixteen_bits: bool = False
     orientation: int = 1
+    "EXIF's, 1 for upright."
     perceptual_hash: str = ""
+    "Of the upright picture, 256 bits in hexadecimal; empty too where it shows nothing."
     damage: str = ""
+    "Why it cannot be decoded."
     too_large: bool = False
+    "Whether Pillow refuses it for its number of pixels."
 
     @property
     def shorter_side(self) -> int:
         return min(self.width, self.height)
 
+    @property
+    def num_pixels(self) -> int:
+        return self.width * self.height
+
 
 def scan(root: Path, names: Sequence[str], progress: Progress = ignore_progress) -> dict[str, FileFacts]:
-    """Looks at files of a folder by their names relative to it, in as many threads as there are cores."""
+    """Reads the facts of files by their names relative to a folder, in as many threads as there are cores."""
     facts: dict[str, FileFacts] = {}
-    found = read_ahead(lambda index: scan_file(root / names[index]), range(len(names)))
-    for name, of_file in zip(names, found, strict=True):
-        facts[name] = of_file
+    for name, found in zip(names, read_ahead(lambda name: scan_file(root / name), names), strict=True):
+        facts[name] = found
         progress("looking at the images", len(facts), len(names))
     return facts
 
 
 def scan_file(file: Path) -> FileFacts:
-    """Decodes an image file and says what there is to know about it; never raises for a damaged one."""
+    """Decodes an image file and returns the facts about it; never raises for a damaged one."""
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -83,7 +79,7 @@ def scan_file(file: Path) -> FileFacts:
 
 
 def read_header(image: Image.Image) -> dict[str, Any]:
-    """Reads the head of an open file, before its pixels are decoded, into fields of ``FileFacts``."""
+    """Reads the header of an open file, before its pixels are decoded, into fields of ``FileFacts``."""
     # an open file's image has the list of its tiles; Pillow's types know it of the subclass only
     raw = image.tile[0].args if image.tile else ""  # type: ignore[attr-defined]
     raw_mode = raw if isinstance(raw, str) else str(raw[0]) if raw else ""
@@ -98,7 +94,7 @@ def read_header(image: Image.Image) -> dict[str, Any]:
 
 
 def _damage(file: Path, error: Exception) -> str:
-    """Says why a file cannot be read, in the words of the training that would stop at it."""
+    """Why a file cannot be read, in the words of the training that would stop at it."""
     try:
         read_image(file)
     except UserError as refusal:
@@ -107,7 +103,7 @@ def _damage(file: Path, error: Exception) -> str:
 
 
 def _perceptual_hash(image: Image.Image) -> str:
-    """Says of the 16 x 16 lowest spatial frequencies, rows first, whether each is above their median.
+    """A bit for each of the 16 x 16 lowest spatial frequencies, rows first: whether it is above their median.
 
     Choice: JPEG is decoded at the smallest eighth of its size that leaves 96 pixels a side.
     """

@@ -13,7 +13,7 @@ from pathlib import Path
 from verydeep.data.dataset import DataSet, hold_out_test, make_data_set
 from verydeep.data.folder import SPLIT_NAMES, natural_key
 from verydeep.data.shards.index import INDEX_FILE, UNFINISHED_FILE, IndexedShard, ShardIndex, is_index, read_index
-from verydeep.data.shards.source import ShardPart, make_image_set
+from verydeep.data.shards.source import ShardImages, make_image_set
 from verydeep.data.shards.storage import (
     DiskStorage,
     Storage,
@@ -43,9 +43,7 @@ def is_shards(data: str) -> bool:
         return not path.is_dir()
     if path.name == INDEX_FILE:
         return path.is_file()
-    if not path.is_dir():
-        return False
-    return (path / UNFINISHED_FILE).exists() or _has_index(path) or bool(_tar_files(path))
+    return path.is_dir() and ((path / UNFINISHED_FILE).exists() or _has_index(path) or bool(_tar_files(path)))
 
 
 def _names_tar_files(path: str) -> bool:
@@ -69,16 +67,7 @@ def _tar_files(folder: Path) -> list[str]:
 
 
 def open_shards(data: str, progress: Progress = ignore_progress) -> DataSet:
-    """Opens shards.
-
-    Args:
-        data: the folder or address of an index or the index itself, tar files as ``x-{000..009}.tar``, or a folder of
-            tar files.
-        progress: receives the number of shards listed, where they have no index.
-
-    Raises:
-        UserError: an address that is not read; shards that are missing, damaged or hold pickles.
-    """
+    """Opens shards: those of an index, tar files as ``x-{000..009}.tar``, or the tar files of a folder."""
     storage, path = find_storage(data), path_part(data)
     if path.lower().endswith(_COMPRESSED):
         raise UserError(f"{data} is compressed: unpack it to .tar, images are read out of its middle")
@@ -104,7 +93,7 @@ def _refuse_unfinished(storage: Storage, folder: str) -> None:
 
 
 def _expand(pattern: str) -> list[str]:
-    """Gives the files of a pattern with braces."""
+    """Expands the braces of a pattern."""
     from braceexpand import braceexpand  # a folder needs it not, and gpu.sh runs where it may be missing
 
     try:
@@ -140,36 +129,33 @@ def _open_index(
 ) -> DataSet:
     """Opens the shards of an index, or some of them."""
     files = [inside(folder, shard.file) for shard in shards]
-    stats = read_ahead(lambda number: storage.stat(files[number]), range(len(files)), storage.parallel_reads)
-    parts: dict[str, list[ShardPart]] = {}
+    stats = read_ahead(storage.stat, files, storage.parallel_reads)
+    splits: dict[str, list[ShardImages]] = {}
     for file, shard, (size, _) in zip(files, shards, stats, strict=True):
         if size != shard.bytes:
             raise UserError(
                 f"{file} has {size:,} bytes and its index says {shard.bytes:,}: it was changed or cut short: "
                 "copy it again, or write the shards anew"
             )
-        part = ShardPart(
-            file=file,
-            names=shard.names,
-            labels=shard.labels,
-            offsets=shard.offsets,
-            sizes=shard.sizes,
-            positions=shard.positions,
+        splits.setdefault(shard.split, []).append(
+            ShardImages(
+                file=file,
+                names=shard.names,
+                labels=shard.labels,
+                offsets=shard.offsets,
+                sizes=shard.sizes,
+                positions=shard.positions,
+            )
         )
-        parts.setdefault(shard.split, []).append(part)
-    if "train" not in parts:
-        raise UserError(f"{where} has shards of {' and '.join(parts)} but none of train: name them all")
-    splits = {split: make_image_set(storage, split, index.classes, some) for split, some in parts.items()}
-    if len(shards) < len(index.shards):
-        return make_data_set(index.name, where, splits, index.validation, mirror=index.mirror)
-    return DataSet(
-        name=index.name,
-        train=splits["train"],
-        val=splits["val"],
-        test=splits.get("test"),
+    if "train" not in splits:
+        raise UserError(f"{where} has shards of {' and '.join(splits)} but none of train: name them all")
+    return make_data_set(
+        index.name,
+        where,
+        {split: make_image_set(storage, split, index.classes, images) for split, images in splits.items()},
+        index.validation,
         mirror=index.mirror,
-        validation=index.validation,
-        fingerprint=index.fingerprint,
+        known_fingerprint=index.fingerprint if len(shards) == len(index.shards) else None,
     )
 
 
@@ -185,8 +171,8 @@ def _open_files(storage: Storage, files: Sequence[str], name: str, where: str, p
         if indexed.keys() >= set(wanted):
             return _open_index(storage, index, folder, [indexed[name] for name in wanted], where)
     listings = {}
-    made = read_ahead(lambda number: list_shard(storage, files[number]), range(len(files)), storage.parallel_reads)
-    for file, listing in zip(files, made, strict=True):
+    listed = read_ahead(lambda file: list_shard(storage, file), files, storage.parallel_reads)
+    for file, listing in zip(files, listed, strict=True):
         listings[file] = listing
         progress("listing shards", len(listings), len(files))
     return _join_listings(storage, listings, folder, name, where)
@@ -197,23 +183,26 @@ def _join_listings(storage: Storage, listings: Mapping[str, TarListing], folder:
     shards: dict[str | None, list[str]] = {}
     for file in listings:
         shards.setdefault(_split_of(file), []).append(file)
-    whole = list(shards) == [None]
-    if not whole and None in shards:
+    has_splits = list(shards) != [None]
+    if has_splits and None in shards:
         raise UserError(f"{shards[None][0]} is named after no split and others are: name all of them or none")
-    if not whole and "train" not in shards:
+    if has_splits and "train" not in shards:
         raise UserError(
             f"{where} has shards of {' and '.join(map(str, shards))} but none of train: "
             "the classes come from the training split"
         )
-    training = {label for file in shards[None if whole else "train"] for label in listings[file].labels}
-    classes, numbers = _number_classes(training, _read_classes(storage, folder), where)
+    training = {label for file in shards["train" if has_splits else None] for label in listings[file].labels}
+    classes, indices = _number_classes(training, _read_classes(storage, folder), where)
     splits = {
         split or "train": make_image_set(
-            storage, split or "train", classes, [_part(file, listings[file], numbers, len(classes)) for file in files]
+            storage,
+            split or "train",
+            classes,
+            [_labelled(file, listings[file], indices, len(classes)) for file in files],
         )
         for split, files in shards.items()
     }
-    return make_data_set(name, where, hold_out_test(splits["train"]) if whole else splits, "the shards of val")
+    return make_data_set(name, where, splits if has_splits else hold_out_test(splits["train"]), "the shards of val")
 
 
 def _split_of(file: str) -> str | None:
@@ -243,7 +232,7 @@ def _read_classes(storage: Storage, folder: str) -> tuple[str, ...] | None:
 def _number_classes(
     labels: set[str], listed: tuple[str, ...] | None, where: str
 ) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Gives the classes, and the index of the class of each label; labels that are numbers count the listed classes."""
+    """Returns the classes, and the class index of each label; labels that are numbers count the listed classes."""
     classes = listed or tuple(sorted(labels, key=natural_key))
     if len(classes) < 2:
         raise UserError(f"{where} has one class, {classes[0]!r}: a classifier needs at least two")
@@ -252,17 +241,17 @@ def _number_classes(
     return classes, {name: index for index, name in enumerate(classes)}
 
 
-def _part(file: str, listing: TarListing, numbers: Mapping[str, int], num_classes: int) -> ShardPart:
+def _labelled(file: str, listing: TarListing, indices: Mapping[str, int], num_classes: int) -> ShardImages:
     for name, label in zip(listing.names, listing.labels, strict=True):
-        if label not in numbers:
+        if label not in indices:
             raise UserError(
                 f"label {label!r} of {file}:{name} is none of the {num_classes} classes, which come from "
                 f"{CLASSES_FILE} beside the shards or else from the labels of the training split"
             )
-    return ShardPart(
+    return ShardImages(
         file=file,
         names=[f"{file_name(file)}/{name}" for name in listing.names],
-        labels=[numbers[label] for label in listing.labels],
+        labels=[indices[label] for label in listing.labels],
         offsets=listing.offsets,
         sizes=listing.sizes,
     )

@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import cache
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -30,14 +31,8 @@ class HttpStorage:
     parallel_reads = 32
     block_size = 4 * 2**20
 
-    def __init__(self) -> None:
-        self._pools: dict[tuple[int, str], urllib3.PoolManager] = {}
-
-    def __reduce__(self) -> tuple[type["HttpStorage"], tuple[()]]:
-        return HttpStorage, ()
-
     def stat(self, file: str) -> tuple[int, str]:
-        """Number of bytes of a file, and its entity tag or time of modification, by a request for its first byte."""
+        """Returns the number of bytes, and the entity tag or time of modification, by a request for the first byte."""
         response = self._ask(file, {"Range": "bytes=0-0"}, _AT_FIRST, preload_content=False)
         try:
             if response.status == 200:
@@ -75,8 +70,10 @@ class HttpStorage:
     def _ask(
         self, file: str, headers: dict[str, str], retries: urllib3.Retry, *, preload_content: bool = True
     ) -> urllib3.BaseHTTPResponse:
+        scheme, host = urlsplit(file)[:2]
+        proxy = None if proxy_bypass(host) else getproxies().get(scheme)
         try:
-            return self._pool(file).request(
+            return _connections(proxy, os.getpid()).request(
                 "GET",
                 file,
                 headers=headers,
@@ -88,17 +85,12 @@ class HttpStorage:
         except HTTPError as error:
             raise UserError(f"{file} cannot be read: {_reason(error)}: is its server up?") from error
 
-    def _pool(self, file: str) -> urllib3.PoolManager:
-        """Gives connections of this process: those of the process it was forked from carry that one's answers."""
-        scheme, host = urlsplit(file)[:2]
-        key = (os.getpid(), scheme)
-        if key not in self._pools:
-            proxy, size = getproxies().get(scheme), 2 * self.parallel_reads
-            pool = urllib3.PoolManager(maxsize=size)
-            if proxy and not proxy_bypass(host):
-                pool = urllib3.ProxyManager(proxy, maxsize=size)
-            self._pools.setdefault(key, pool)
-        return self._pools[key]
+
+@cache
+def _connections(proxy: str | None, process: int) -> urllib3.PoolManager:
+    """Opens the connections of a process: those of the process it was forked from carry that one's answers."""
+    size = 2 * HttpStorage.parallel_reads
+    return urllib3.ProxyManager(proxy, maxsize=size) if proxy else urllib3.PoolManager(maxsize=size)
 
 
 def _check_status(file: str, status: int, wanted: int) -> None:

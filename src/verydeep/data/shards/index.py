@@ -85,16 +85,12 @@ class ShardIndex(BaseModel):
 
 
 def is_index(beginning: bytes) -> bool:
-    """Whether a file that begins like this is an index of ours."""
+    """Whether a file with this beginning is an index of ours."""
     return f'"format":"{_FORMAT}"'.encode() in beginning[:200].replace(b" ", b"")
 
 
 def read_index(storage: Storage, file: str) -> ShardIndex | None:
-    """Reads an index; gives None where there is none, or one of another program.
-
-    Raises:
-        UserError: it is damaged, or of a later version.
-    """
+    """Reads an index; None where there is none, or one of another program."""
     text = storage.read_whole(file)
     if text is None or not is_index(text):
         return None
@@ -110,7 +106,7 @@ def read_index(storage: Storage, file: str) -> ShardIndex | None:
 
 
 def write_index(index: ShardIndex, file: Path) -> None:
-    """Writes an index, whole or not at all: one line for each shard."""
+    """Writes an index completely or not at all, one line for each shard."""
     head = index.model_dump_json(exclude={"shards"})
     lines = ",\n".join(shard.model_dump_json() for shard in index.shards)
     with atomic_write(file) as temporary:

@@ -1,6 +1,6 @@
 """Images inside of tar files, each read by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -12,8 +12,20 @@ from verydeep.data.shards.storage import Storage, file_name
 from verydeep.errors import UserError
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShardImages:
+    """The images of one shard; positions are those in their split, None where shards and images are in order."""
+
+    file: str
+    names: Sequence[str]
+    labels: Sequence[int]
+    offsets: Sequence[int]
+    sizes: Sequence[int]
+    positions: Sequence[int] | None = None
+
+
 class ShardSource:
-    """Gives the images of tar files; the arrays have the index of the tar file, the offset and the size of each."""
+    """The images of one split in tar files; ``shards`` has the index of the tar file of each name."""
 
     def __init__(
         self,
@@ -46,41 +58,26 @@ class ShardSource:
 
     def where(self, name: str) -> str:
         file = self.files[self._shards[self._rows[name]]]
-        return f"{file}:{name.removeprefix(file_name(file) + '/')}"
+        return f"{file}:{name.removeprefix(f'{file_name(file)}/')}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShardPart:
-    """The images of one shard; positions in the split are None for the order of the shards."""
-
-    file: str
-    names: Sequence[str]
-    labels: Sequence[int]
-    offsets: Sequence[int]
-    sizes: Sequence[int]
-    positions: Sequence[int] | None = None
-
-
-def make_image_set(storage: Storage, split: str, classes: tuple[str, ...], parts: Sequence[ShardPart]) -> ImageSet:
+def make_image_set(storage: Storage, split: str, classes: tuple[str, ...], shards: Sequence[ShardImages]) -> ImageSet:
     """Puts the images of the shards of a split into the order of the split."""
 
-    def column(values: Sequence[Sequence[int]]) -> ndarray:
-        joined: ndarray = np.fromiter(chain.from_iterable(values), dtype=np.int64)[order]
-        return joined
+    def join(columns: Iterable[Sequence[int]]) -> ndarray:
+        return np.fromiter(chain.from_iterable(columns), dtype=np.int64)
 
-    names = list(chain.from_iterable(part.names for part in parts))
-    order: ndarray = np.arange(len(names))
-    if parts[0].positions is not None:
-        order = np.argsort(np.fromiter(chain.from_iterable(part.positions or () for part in parts), dtype=np.int64))
+    names = list(chain.from_iterable(shard.names for shard in shards))
+    positions = join(shard.positions or () for shard in shards)
+    order = positions.argsort() if len(positions) else np.arange(len(names))
     names = [names[row] for row in order]
     source = ShardSource(
         storage,
-        [part.file for part in parts],
+        [shard.file for shard in shards],
         names,
-        np.repeat(np.arange(len(parts)), [len(part.names) for part in parts])[order],
-        column([part.offsets for part in parts]),
-        column([part.sizes for part in parts]),
+        np.repeat(np.arange(len(shards)), [len(shard.names) for shard in shards])[order],
+        join(shard.offsets for shard in shards)[order],
+        join(shard.sizes for shard in shards)[order],
     )
-    return ImageSet(
-        split=split, classes=classes, names=names, labels=column([part.labels for part in parts]), source=source
-    )
+    labels = join(shard.labels for shard in shards)[order]
+    return ImageSet(split=split, classes=classes, names=names, labels=labels, source=source)

@@ -5,6 +5,7 @@ import os
 import posixpath
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 from urllib.parse import urlsplit, urlunsplit
@@ -23,21 +24,16 @@ OBJECT_STORES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "hf": "huggingface-
 
 @runtime_checkable  # the tests check the types of arguments
 class Storage(Protocol):
-    """Reads files by a path or an address. It can be sent to another process and used by many threads.
+    """Reads files by a path or an address, in threads and processes; raises UserError where a file cannot be read."""
 
-    Each method raises UserError where a file cannot be read.
-    """
+    parallel_reads: int
+    "Reads to make at the same time so that none waits for another."
 
-    @property
-    def parallel_reads(self) -> int:
-        """Reads to make at the same time so that none waits for another."""
-
-    @property
-    def block_size(self) -> int:
-        """Bytes to read at least when a whole file is gone through."""
+    block_size: int
+    "Bytes to read at least when a whole file is gone through."
 
     def stat(self, file: str) -> tuple[int, str]:
-        """Number of bytes of a file, and what changes when the file does; that is empty where nothing says it."""
+        """Returns the number of bytes, and what changes when the file does; empty where nothing says it."""
 
     def read(self, file: str, offset: int, size: int) -> bytes:
         """Reads a part of a file; less of it only where the file ends."""
@@ -47,7 +43,7 @@ class Storage(Protocol):
 
 
 class DiskStorage:
-    """Files on the disks of this machine. Reads share no position, so threads and forked processes do not meet."""
+    """Files on the disks of this machine, opened for each read: threads and forked processes share no position."""
 
     parallel_reads = 1
     block_size = io.DEFAULT_BUFFER_SIZE
@@ -81,24 +77,18 @@ class ObjectStorage:
     parallel_reads = 32
     block_size = 4 * 2**20
 
-    def __init__(self) -> None:
-        self._opened: dict[tuple[int, str], Any] = {}
-
-    def __reduce__(self) -> tuple[type["ObjectStorage"], tuple[()]]:
-        return ObjectStorage, ()
-
     def stat(self, file: str) -> tuple[int, str]:
-        found = self._ask(file, lambda files: files.info(file))
+        found = self._ask(file, lambda store: store.info(file))
         stamps = (found.get(key) for key in ("ETag", "etag", "LastModified", "last_modified", "updated", "created"))
         return int(found["size"]), str(next(filter(None, stamps), ""))
 
     def read(self, file: str, offset: int, size: int) -> bytes:
-        return self._ask(file, lambda files: bytes(files.cat_file(file, start=offset, end=offset + size)))
+        return self._ask(file, lambda store: bytes(store.cat_file(file, start=offset, end=offset + size)))
 
     def read_whole(self, file: str) -> bytes | None:
-        def read(files: Any) -> bytes | None:  # noqa: ANN401 - fsspec has no types
+        def read(store: Any) -> bytes | None:  # noqa: ANN401 - fsspec has no types
             try:
-                return bytes(files.cat_file(file))
+                return bytes(store.cat_file(file))
             except (FileNotFoundError, PermissionError):  # stores that list nothing forbid what is not there
                 return None
 
@@ -106,21 +96,19 @@ class ObjectStorage:
 
     def _ask(self, file: str, action: Callable[[Any], _T]) -> _T:
         try:
-            return action(self._files(file))
+            return action(_object_store(urlsplit(file).scheme, os.getpid()))
         except OSError as error:
             raise _unreadable(file, error) from error
         except Exception as error:  # each package has its own
             raise UserError(f"{file} cannot be read: {_one_line(error)}") from error
 
-    def _files(self, file: str) -> Any:  # noqa: ANN401 - fsspec has no types
-        """Gives the connections of this process: those of the process it was forked from are not for it."""
-        scheme = urlsplit(file).scheme
-        key = (os.getpid(), scheme)
-        if key not in self._opened:
-            import fsspec
 
-            self._opened.setdefault(key, fsspec.filesystem(scheme, skip_instance_cache=True))
-        return self._opened[key]
+@cache
+def _object_store(scheme: str, process: int) -> Any:  # noqa: ANN401 - fsspec has no types
+    """Opens the connections of a process: those of the process it was forked from are not for it."""
+    import fsspec
+
+    return fsspec.filesystem(scheme, skip_instance_cache=True)
 
 
 def _unreadable(file: str, error: OSError) -> UserError:
@@ -139,11 +127,7 @@ def is_address(file: str) -> bool:
 
 
 def find_storage(file: str) -> Storage:
-    """Finds what reads a file.
-
-    Raises:
-        UserError: it is an address that is not read, or whose package is missing.
-    """
+    """Returns what reads a file; raises UserError where it is an address that is not read, or a package is missing."""
     found = _SCHEME.match(file)
     if found is None or not is_address(file):
         return DiskStorage()
@@ -170,7 +154,7 @@ def find_storage(file: str) -> Storage:
     return ObjectStorage()
 
 
-class _Blocks(io.RawIOBase):
+class _Stream(io.RawIOBase):
     def __init__(self, storage: Storage, file: str, size: int) -> None:
         super().__init__()
         self._storage, self._file, self._size, self._position = storage, file, size, 0
@@ -196,7 +180,7 @@ class _Blocks(io.RawIOBase):
 
 def open_stream(storage: Storage, file: str, size: int) -> io.BufferedReader:
     """Opens a file of a number of bytes to go through it, mostly forwards."""
-    return io.BufferedReader(_Blocks(storage, file, size), storage.block_size)
+    return io.BufferedReader(_Stream(storage, file, size), storage.block_size)
 
 
 def path_part(file: str) -> str:
@@ -205,7 +189,6 @@ def path_part(file: str) -> str:
 
 
 def file_name(file: str) -> str:
-    """The name of a file without the folders of its path or address."""
     return path_part(file).rpartition("/")[2]
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import tarfile
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from verydeep.data.shards.storage import Storage, open_stream
 from verydeep.errors import UserError
-from verydeep.files import atomic_write
+from verydeep.files import atomic_write, cache_folder
 from verydeep.images.decode import SUFFIXES
 
 PICKLES = frozenset({"pyd", "pkl", "pickle", "pth", "pt", "ckpt", "joblib", "dill"})
@@ -34,10 +33,7 @@ _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\x
 
 
 class TarListing(BaseModel):
-    """The images of a shard, in its order; a label is the name or the number of a class.
-
-    ``bytes`` is the size of the whole file, ``stamp`` changes when the file does.
-    """
+    """The images of a shard, in its order; a label names or numbers a class; the stamp changes when the file does."""
 
     bytes: int
     stamp: str
@@ -48,13 +44,10 @@ class TarListing(BaseModel):
 
 
 def list_shard(storage: Storage, file: str) -> TarListing:
-    """Lists a shard, or takes the list that was made when it was opened before.
-
-    Raises:
-        UserError: it is missing, cut short or no shard; or it holds pickles.
-    """
+    """Lists a shard, or takes the list that was made when it was opened before; pickles and damage raise UserError."""
     size, stamp = storage.stat(file)
-    cached = _cache_file(file)
+    name = file if "://" in file else str(Path(file).resolve())
+    cached = cache_folder() / "shards" / f"{hashlib.sha256(f'{_VERSION} {name}'.encode()).hexdigest()[:32]}.json"
     with suppress(OSError, ValidationError):
         listing = TarListing.model_validate_json(cached.read_bytes())
         if stamp and (listing.bytes, listing.stamp) == (size, stamp):
@@ -67,13 +60,6 @@ def list_shard(storage: Storage, file: str) -> TarListing:
     return listing
 
 
-def _cache_file(file: str) -> Path:
-    """Names the file below the user's cache folder (XDG) that keeps the list of a shard."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    name = file if "://" in file else str(Path(file).resolve())
-    return home / "verydeep" / "shards" / f"{hashlib.sha256(f'{_VERSION} {name}'.encode()).hexdigest()[:32]}.json"
-
-
 @dataclass
 class _Sample:
     """The members of one key, by kind; of texts the file and the content."""
@@ -83,6 +69,21 @@ class _Sample:
 
 
 def _walk(storage: Storage, file: str, size: int, stamp: str) -> TarListing:
+    listing = TarListing(bytes=size, stamp=stamp, names=[], offsets=[], sizes=[], labels=[])
+    for key, sample in _read_samples(storage, file, size).items():
+        if not sample.images and "cls" not in sample.texts:
+            continue  # of no use to a classifier
+        image = _image(sample, key, file)
+        listing.names.append(image.name)
+        listing.offsets.append(image.offset_data)
+        listing.sizes.append(image.size)
+        listing.labels.append(_label(sample, image.name, key, file))
+    if not listing.names:
+        raise UserError(f"{file} holds no images: is it a WebDataset shard?")
+    return listing
+
+
+def _read_samples(storage: Storage, file: str, size: int) -> dict[str, _Sample]:
     samples: dict[str, _Sample] = {}
     seen: set[str] = set()
     with open_stream(storage, file, size) as stream:
@@ -100,26 +101,11 @@ def _walk(storage: Storage, file: str, size: int, stamp: str) -> TarListing:
             elif kind in ("cls", "json"):
                 stream.seek(member.offset_data)
                 sample.texts[kind] = f"{file}:{member.name}", stream.read(min(member.size, _MOST_LABEL_BYTES))
-    return _listed(samples, file, size, stamp)
-
-
-def _listed(samples: dict[str, _Sample], file: str, size: int, stamp: str) -> TarListing:
-    listing = TarListing(bytes=size, stamp=stamp, names=[], offsets=[], sizes=[], labels=[])
-    for key, sample in samples.items():
-        if not sample.images and "cls" not in sample.texts:
-            continue  # of no use to a classifier
-        image = _image(sample, key, file)
-        listing.names.append(image.name)
-        listing.offsets.append(image.offset_data)
-        listing.sizes.append(image.size)
-        listing.labels.append(_label(sample, image.name, key, file))
-    if not listing.names:
-        raise UserError(f"{file} holds no images: is it a WebDataset shard?")
-    return listing
+    return samples
 
 
 def _image(sample: _Sample, key: str, file: str) -> tarfile.TarInfo:
-    """Gives the one image of a sample; one named key.jpg goes before others, such as key.mask.png."""
+    """Returns the one image of a sample; one named key.jpg goes before others, such as key.mask.png."""
     plain = {kind: image for kind, image in sample.images.items() if "." not in kind} or sample.images
     if not plain:
         raise UserError(f"sample {key!r} of {file} has a label and no image: write the shard anew")
@@ -174,7 +160,7 @@ def _refuse_pickles(file: str, name: str) -> None:
 
 
 def _members(stream: BufferedReader, file: str, size: int) -> Iterator[tarfile.TarInfo]:
-    """Goes through the files of a tar file, and makes sure that it is whole."""
+    """Yields the files of a tar file, and checks that it is complete."""
     beginning = stream.read(_BLOCK)
     for magic, name in _COMPRESSED.items():
         if beginning.startswith(magic):

@@ -14,47 +14,25 @@ from verydeep.weights.readers.onnx import is_onnx, read_onnx
 from verydeep.weights.readers.torch import is_pickle, is_safetensors, read_pickle, read_safetensors
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Reader:
-    """A kind of file with weights of another program.
-
-    Attributes:
-        name: as a user would say it.
-        remark: which files are meant.
-        recognises: whether a file is of this kind, by its content and never by its name.
-        read: its weights in our names; UserError, one line, where it cannot.
-    """
+    """A kind of file with weights of another program."""
 
     name: str
-    remark: str
-    recognises: Callable[[Path], bool]
-    read: Callable[[Path], ImportedWeights]
+    remark: str  # which files are meant
+    recognises: Callable[[Path], bool]  # by the content of a file, never by its name
+    read: Callable[[Path], ImportedWeights]  # UserError, one line; find_reader and read_weights name the file
 
 
+_CAFFE = ".caffemodel, such as the authors' VGG_ILSVRC_16_layers"
+_PYTORCH = ".pth, .pt and .bin: torchvision's and timm's names, and the seed class's net.* and classifier.*"
 _ROWS = (
-    Reader(
-        name="safetensors", remark="timm's and torchvision's names", recognises=is_safetensors, read=read_safetensors
-    ),
-    Reader(name="Keras", remark=".h5, .weights.h5 and .keras", recognises=is_keras, read=read_keras),
-    Reader(
-        name="PyTorch",
-        remark=".pth, .pt and .bin: torchvision's and timm's names, and the seed class's net.* and classifier.*",
-        recognises=is_pickle,
-        read=read_pickle,
-    ),
-    Reader(
-        name="MatConvNet",
-        remark=".mat, such as imagenet-vgg-verydeep-16",
-        recognises=is_matconvnet,
-        read=read_matconvnet,
-    ),
-    Reader(name="ONNX", remark=".onnx with its weights inside or beside it", recognises=is_onnx, read=read_onnx),
-    Reader(
-        name="Caffe",
-        remark=".caffemodel, such as the authors' VGG_ILSVRC_16_layers",
-        recognises=is_caffe,
-        read=read_caffe,
-    ),
+    Reader("safetensors", "timm's and torchvision's names", is_safetensors, read_safetensors),
+    Reader("Keras", ".h5, .weights.h5 and .keras", is_keras, read_keras),
+    Reader("PyTorch", _PYTORCH, is_pickle, read_pickle),
+    Reader("MatConvNet", ".mat, such as imagenet-vgg-verydeep-16", is_matconvnet, read_matconvnet),
+    Reader("ONNX", ".onnx with its weights inside or beside it", is_onnx, read_onnx),
+    Reader("Caffe", _CAFFE, is_caffe, read_caffe),
 )
 
 READERS: Final[dict[str, Reader]] = {row.name: row for row in _ROWS}
@@ -62,11 +40,7 @@ READERS: Final[dict[str, Reader]] = {row.name: row for row in _ROWS}
 
 
 def find_reader(file: Path) -> Reader:
-    """Finds what kind of file it is, by its content.
-
-    Raises:
-        UserError: it is no file that can be read, or of no kind we know.
-    """
+    """Finds what kind of file it is, by its content, or raises UserError."""
     try:
         size = file.stat().st_size
         if not file.is_file():
@@ -87,10 +61,7 @@ def find_reader(file: Path) -> Reader:
 
 
 def read_weights(file: str | Path) -> ImportedWeights:
-    """Reads the weights of another program; nothing in the file is run.
-
-    Args:
-        file: of any kind in READERS, whatever its name.
+    """Reads the weights of another program, of any kind in READERS whatever the file's name; nothing in it is run.
 
     Raises:
         UserError: no such file, of no kind we know, damaged, or with something in it that is no weight.

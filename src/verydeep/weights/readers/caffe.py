@@ -73,9 +73,9 @@ class _Layer:
     message: Message
     schema: _Schema
 
-    def weights(self, file: Path) -> list[Tensor]:
+    def weights(self) -> list[Tensor]:
         """The numbers of the layer in the shapes that the file gives them."""
-        return [_read_blob(file, self.name, blob) for blob in self.message.messages(self.schema.blobs)]
+        return [_read_blob(self.name, blob) for blob in self.message.messages(self.schema.blobs)]
 
     def settings(self, number: int) -> Message:
         """The message with the settings of the layer, empty where there is none."""
@@ -111,22 +111,20 @@ def read_caffe(file: Path) -> ImportedWeights:
     try:
         layers = list(_layers(file))
         if not any(layer.type == "Pooling" for layer in layers):
-            layers = list(_with_steps_between(layers, file))
-        order = LayerOrder(file)
-        _take(order, layers, file)
+            layers = list(_with_steps_between(layers))
+        order = LayerOrder()
+        _take(order, layers)
         mean, divisor, origin = _find_input(layers)
     except (WireError, OSError) as error:
         raise UserError(f"{file} is no net of Caffe, or is damaged ({error}): {_REMEDY}") from error
-    features_only = order.finish()
-    # Caffe reads images through OpenCV: blue, green, red
-    order.tensors["conv1_1.weight"] = order.tensors["conv1_1.weight"].flip(1)
+    tensors = order.finish()
+    tensors["conv1_1.weight"] = tensors["conv1_1.weight"].flip(1)  # Caffe reads images through OpenCV: blue first
     return ImportedWeights(
         kind="Caffe",
-        tensors=order.tensors,
+        tensors=tensors,
         mean=mean,
         divisor=divisor,
         convention=f"BGR in 0..255 minus the mean ({origin}); turned to RGB here",
-        features_only=features_only,
     )
 
 
@@ -149,33 +147,33 @@ def _layers(file: Path) -> Iterator[_Layer]:
         yield _Layer(name=message.text(schema.name), type=kind, message=message, schema=schema)
 
 
-def _take(order: LayerOrder, layers: list[_Layer], file: Path) -> None:
+def _take(order: LayerOrder, layers: list[_Layer]) -> None:
     scales = {index: layer for index, layer in enumerate(layers) if layer.type == "Scale"}
     for index, layer in enumerate(layers):
         match layer.type:
             case "Convolution":
-                _take_convolution(order, layer, file)
+                _take_convolution(order, layer)
             case "InnerProduct":
-                weight, bias = _weight_and_bias(layer, file)
+                weight, bias = _weight_and_bias(layer)
                 order.connected(layer.name, weight.reshape(weight.shape[-2:]), bias)
             case "BatchNorm":
-                _take_batch_norm(order, layer, scales.pop(index + 1, None), file)
+                _take_batch_norm(order, layer, scales.pop(index + 1, None))
             case "ReLU":
                 order.relu(layer.name, slope=layer.settings(layer.schema.relu).number(1, 0))
             case "Pooling":
                 _take_pooling(order, layer)
             case kind if index in scales or kind not in _WITHOUT_EFFECT | {"Scale"}:
-                raise UserError(f"{file}: layer {layer.name!r} is of type {kind!r}, which no net of Table 1 has")
+                raise UserError(f"layer {layer.name!r} is of type {kind!r}, which no net of Table 1 has")
 
 
-def _with_steps_between(layers: list[_Layer], file: Path) -> Iterator[_Layer]:
+def _with_steps_between(layers: list[_Layer]) -> Iterator[_Layer]:
     """Adds the ReLUs and poolings to a file of weights alone, whose names must then say where they are."""
     block = "1"
     weighted = [layer for layer in layers if layer.type not in _WITHOUT_EFFECT | {"ReLU"}]
     for index, layer in enumerate(weighted):
         found = re.fullmatch(r"(?:conv|bn|scale)(\d)_\d\S*|(fc)[678]\S*", layer.name)
         if not found:
-            raise UserError(f"{file} has no poolings, and the name {layer.name!r} does not say where its layer is")
+            raise UserError(f"it has no poolings, and the name {layer.name!r} does not say where its layer is")
         if (found[1] or "6") != block:
             yield _Layer(name=f"pool{block}", type="Pooling", message=_EMPTY, schema=layer.schema)
             block = found[1] or "6"
@@ -187,8 +185,8 @@ def _with_steps_between(layers: list[_Layer], file: Path) -> Iterator[_Layer]:
         yield _Layer(name="relu", type="ReLU", message=_EMPTY, schema=_V1)
 
 
-def _take_convolution(order: LayerOrder, layer: _Layer, file: Path) -> None:
-    weight, bias = _weight_and_bias(layer, file)
+def _take_convolution(order: LayerOrder, layer: _Layer) -> None:
+    weight, bias = _weight_and_bias(layer)
     settings = layer.settings(layer.schema.convolution)
     order.convolution(
         layer.name,
@@ -209,28 +207,28 @@ def _take_pooling(order: LayerOrder, layer: _Layer) -> None:
     order.pooling(layer.name, kernel=kernel, stride=stride, padding=padding, maximum=settings.integer(1, 0) == 0)
 
 
-def _take_batch_norm(order: LayerOrder, layer: _Layer, scale: _Layer | None, file: Path) -> None:
+def _take_batch_norm(order: LayerOrder, layer: _Layer, scale: _Layer | None) -> None:
     """Takes Caffe's BatchNorm, which only normalises, with the Scale that follows it."""
-    blobs = layer.weights(file)
+    blobs = layer.weights()
     if len(blobs) != 3 or blobs[2].numel() != 1:
-        raise UserError(f"{file}: batch norm {layer.name!r} has no mean, variance and their common factor")
+        raise UserError(f"batch norm {layer.name!r} has no mean, variance and their common factor")
     mean, variance, factor = blobs
     gain = 1 / factor.reshape(()) if factor.any() else torch.zeros(())
-    given = scale.weights(file) if scale else []
+    given = scale.weights() if scale else []
     shift = given[1] if len(given) > 1 else None
     epsilon = layer.settings(_BATCH_NORM).number(3, 1e-5)
     order.batch_norm(layer.name, given[0] if given else None, shift, mean * gain, variance * gain, epsilon)
 
 
-def _weight_and_bias(layer: _Layer, file: Path) -> tuple[Tensor, Tensor | None]:
-    blobs = layer.weights(file)
+def _weight_and_bias(layer: _Layer) -> tuple[Tensor, Tensor | None]:
+    blobs = layer.weights()
     if len(blobs) not in (1, 2) or blobs[0].ndim < 2:
         shapes = ", ".join(str(tuple(blob.shape)) for blob in blobs) or "none"
-        raise UserError(f"{file}: layer {layer.name!r} has no weights and biases, but numbers of the shapes: {shapes}")
+        raise UserError(f"layer {layer.name!r} has no weights and biases, but numbers of the shapes: {shapes}")
     return blobs[0], blobs[1] if len(blobs) > 1 else None
 
 
-def _read_blob(file: Path, name: str, blob: Message) -> Tensor:
+def _read_blob(name: str, blob: Message) -> Tensor:
     numbers = blob.floats(8, "<f8") if 8 in blob else blob.floats(5)
     if 7 in blob:
         shape = [size for part in blob.messages(7) for size in part.integers(1)]
@@ -240,7 +238,7 @@ def _read_blob(file: Path, name: str, blob: Message) -> Tensor:
     for size in shape:
         count *= size
     if len(shape) > 8 or min(shape, default=0) < 0 or count != numbers.size:
-        raise UserError(f"{file}: layer {name!r} says the shape {tuple(shape[:8])} and has {numbers.size} numbers")
+        raise UserError(f"layer {name!r} says the shape {tuple(shape[:8])} and has {numbers.size} numbers")
     return as_tensor(numbers.reshape(shape)).float()
 
 

@@ -5,10 +5,13 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from verydeep.errors import UserError
 from verydeep.nets.architecture import ARCHITECTURES
 from verydeep.paper import constants
-from verydeep.weights.imported import Triple
+from verydeep.weights.imported import MeanAndDivisor, mean_and_divisor
 
 _KINDS: Final = {
     "InputLayer": "",
@@ -58,7 +61,29 @@ _NETS: Final = [
 ]
 
 
-def configured_layers(config: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - whatever the JSON holds
+def check_config(config: Any) -> MeanAndDivisor | None:  # noqa: ANN401 - whatever the JSON holds
+    """Refuses a model with a layer or a setting that changes the scores and that no VGG has.
+
+    Returns:
+        Those of the model's own scaling of the pixels; None where it has none.
+    """
+    layers = _configured_layers(config)
+    steps = [step for layer in layers for step in _steps(layer)]
+    scaled = [layer for layer in layers if layer["class"] == "Rescaling"]
+    kinds = [kind for _, kind in steps[len(scaled) :]]
+    if "scaling" in kinds:
+        raise UserError(f"layer {scaled[-1].get('name')} scales what comes out of other layers: no VGG does")
+    if kinds not in _NETS:
+        alike = (takewhile(lambda pair: pair[0] == pair[1], zip(kinds, net, strict=False)) for net in _NETS)
+        odd = steps[len(scaled) + max(len(list(pairs)) for pairs in alike) :]
+        raise UserError(
+            f"layer {odd[0][0]} is a {odd[0][1]} where no VGG has one" if odd else "it ends where no VGG does"
+        )
+    _check_sides(layers)
+    return _input_of(scaled) if scaled else None
+
+
+def _configured_layers(config: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - as above
     """Lists class and settings of every layer in the order of the configuration, those of nested models in place."""
     found: list[dict[str, Any]] = []
     waiting = [config]
@@ -73,47 +98,26 @@ def configured_layers(config: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - wh
     return found
 
 
-def check_layers(layers: Sequence[dict[str, Any]], name: str) -> tuple[Triple, Triple] | None:
-    """Refuses a model with a layer or a setting that changes the scores and that no VGG has.
-
-    Returns:
-        Mean and divisor, RGB in 0..255, of the model's own scaling of the pixels; None where it has none.
-    """
-    steps = [step for layer in layers for step in _steps(layer, name)]
-    scaled = [layer for layer in layers if layer["class"] == "Rescaling"]
-    kinds = [kind for _, kind in steps[len(scaled) :]]
-    if "scaling" in kinds:
-        raise UserError(f"{name}: layer {scaled[-1].get('name')} scales what comes out of other layers: no VGG does")
-    if kinds not in _NETS:
-        alike = (takewhile(lambda pair: pair[0] == pair[1], zip(kinds, net, strict=False)) for net in _NETS)
-        odd = steps[len(scaled) + max(len(list(pairs)) for pairs in alike) :]
-        what = f"layer {odd[0][0]} is a {odd[0][1]} where no VGG has one" if odd else "it ends where no VGG does"
-        raise UserError(f"{name}: {what}")
-    _check_sides(layers, name)
-    return _input_of(scaled, name) if scaled else None
-
-
-def _steps(layer: dict[str, Any], name: str) -> Iterator[tuple[str, str]]:
+def _steps(layer: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and kind of what a layer does, once its class and settings are those that a VGG has."""
     label, kind = str(layer.get("name")), layer["class"]
-    what = f"{name}: layer {label}"
     if kind not in _KINDS:
         raise UserError(
-            f"{what} is a {kind}, which no VGG has: save the model without it (what it does to the pixels can be given "
-            "by --mean and --divisor)"
+            f"layer {label} is a {kind}, which no VGG has: save the model without it (what it does to the pixels can "
+            "be given by --mean and --divisor)"
         )
     if layer.get("data_format") == "channels_first" or layer.get("dim_ordering") == "th":
-        raise UserError(f"{what} is channels_first, and only channels_last files are read")
+        raise UserError(f"layer {label} is channels_first, and only channels_last files are read")
     for key, allowed in _SETTINGS.get(kind, {}).items():
         if layer.get(key, allowed[0]) not in allowed:
-            raise UserError(f"{what} has {key} {str(layer[key])[:80]}, and a VGG has {allowed[0]}")
+            raise UserError(f"layer {label} has {key} {str(layer[key])[:80]}, and a VGG has {allowed[0]}")
     if _KINDS[kind]:
         yield label, _KINDS[kind]
     if layer.get("activation") in ("relu", "softmax"):
         yield label, layer["activation"]
 
 
-def _check_sides(layers: Sequence[dict[str, Any]], name: str) -> None:
+def _check_sides(layers: Sequence[dict[str, Any]]) -> None:
     """Lets poolings be padded where that changes nothing: where every one of them halves an even side."""
     poolings = [layer for layer in layers if layer["class"] == "MaxPooling2D"]
     if not any("same" in (layer.get("padding"), layer.get("border_mode")) for layer in poolings):
@@ -122,30 +126,28 @@ def _check_sides(layers: Sequence[dict[str, Any]], name: str) -> None:
     sides = shapes[0][1:3] if shapes and isinstance(shapes[0], list) else [None]
     if not all(isinstance(side, int) and side % constants.TOTAL_STRIDE == 0 for side in sides):
         raise UserError(
-            f"{name}: poolings have padding same, and images of sides {sides}: a VGG has padding valid, which is the "
-            f"same only for multiples of {constants.TOTAL_STRIDE}"
+            f"poolings have padding same, and images of sides {sides}: a VGG has padding valid, which is the same only "
+            f"for multiples of {constants.TOTAL_STRIDE}"
         )
 
 
-def _input_of(scaled: Sequence[dict[str, Any]], name: str) -> tuple[Triple, Triple]:
-    """Mean and divisor of layers that make scale * x + offset, one after the other, of pixels in 0..255."""
-    factor, added = [1.0] * 3, [0.0] * 3
+def _input_of(scaled: Sequence[dict[str, Any]]) -> MeanAndDivisor:
+    """Takes together layers that make scale * x + offset, one after the other."""
+    factor, added = np.ones(3), np.zeros(3)
     for layer in scaled:
-        scales, offsets = (_three(layer.get(key)) for key in ("scale", "offset"))
-        factor = [number * scale for number, scale in zip(factor, scales, strict=True)]
-        added = [number * scale + offset for number, scale, offset in zip(added, scales, offsets, strict=True)]
-    divisor = [1 / number if number else math.inf for number in factor]
-    mean = [0.0 - number * part for number, part in zip(added, divisor, strict=True)]
-    if not all(math.isfinite(number) for number in (*mean, *divisor)) or min(divisor) <= 0:
+        scale, offset = (_three(layer.get(key)) for key in ("scale", "offset"))
+        factor, added = factor * scale, added * scale + offset
+    found = mean_and_divisor(factor, added)
+    if found is None:
         layer = scaled[-1]
         raise UserError(
-            f"{name}: layer {layer.get('name')} has scale {str(layer.get('scale'))[:80]} and offset "
+            f"layer {layer.get('name')} has scale {str(layer.get('scale'))[:80]} and offset "
             f"{str(layer.get('offset'))[:80]}: they are no mean and divisor of pixels"
         )
-    return (mean[0], mean[1], mean[2]), (divisor[0], divisor[1], divisor[2])
+    return found
 
 
-def _three(numbers: Any) -> list[float]:  # noqa: ANN401 - whatever the JSON holds
+def _three(numbers: Any) -> NDArray[np.float64]:  # noqa: ANN401 - as above
     """One number for all colours, or one for each; NaN for anything else."""
     given = numbers if isinstance(numbers, list) and len(numbers) == 3 else [numbers] * 3
-    return [float(number) if isinstance(number, int | float) else math.nan for number in given]
+    return np.array([float(number) if isinstance(number, int | float) else math.nan for number in given])

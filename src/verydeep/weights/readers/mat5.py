@@ -36,29 +36,18 @@ class MatError(ValueError):
     """The bytes are no such file, or are cut short."""
 
 
-def is_mat5(file: Path) -> bool:
-    """Whether a file begins as one of MATLAB's format 5."""
-    try:
-        with file.open("rb") as opened:
-            header = opened.read(_HEADER)
-    except OSError:
-        return False
-    return len(header) == _HEADER and header[124:128] in (b"\x00\x01IM", b"\x01\x00MI")
-
-
-def is_mat73(file: Path) -> bool:
-    """Whether a file begins as one of MATLAB's format 7.3, which is HDF5."""
-    try:
-        with file.open("rb") as opened:
-            return opened.read(19) == b"MATLAB 7.3 MAT-file"
-    except OSError:
-        return False
+def mat_format(file: Path) -> str | None:
+    """MATLAB's format that a file begins as: 5, or 7.3, which is HDF5; None for another file."""
+    with file.open("rb") as opened:
+        header = opened.read(_HEADER)
+    if header.startswith(b"MATLAB 7.3 MAT-file"):
+        return "7.3"
+    return "5" if header[124:] in (b"\x00\x01IM", b"\x01\x00MI") else None
 
 
 def read_mat5(file: Path) -> dict[str, Value]:
     """Reads the variables of a file by their names; MatError where it is damaged or cut short."""
-    reader = _Reader(map_file(file))
-    return reader.variables()
+    return _Reader(map_file(file)).variables()
 
 
 class _Reader:

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from verydeep.errors import UserError
 from verydeep.paper import constants
-from verydeep.weights.imported import ImportedWeights, Triple
-from verydeep.weights.layer_order import LayerOrder, as_tensor, as_triple
+from verydeep.weights.imported import ImportedWeights, Triple, mean_and_divisor
+from verydeep.weights.layer_order import LayerOrder, as_tensor
 from verydeep.weights.readers.onnx_graph import Graph, Node
 from verydeep.weights.readers.protobuf import WireError, fields, map_file
 from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD, pixels
@@ -50,37 +49,29 @@ def is_onnx(file: Path) -> bool:
 
 def read_onnx(file: Path) -> ImportedWeights:
     """Reads the weights of a VGG net from its graph, in the order in which an image goes through it."""
-    walk, features_only = _walked(file)
+    walk = _walked(file)
     mean, divisor, convention = walk.input_convention()
     if not any(name.startswith("bn") for name in walk.order.tensors):
         convention += "; no batch norm: if the net had it, its exporter folded it into the convolutions"
-    return ImportedWeights(
-        kind="ONNX",
-        tensors=walk.order.tensors,
-        mean=mean,
-        divisor=divisor,
-        convention=convention,
-        features_only=features_only,
-    )
+    return ImportedWeights(kind="ONNX", tensors=walk.order.tensors, mean=mean, divisor=divisor, convention=convention)
 
 
 def find_input(file: Path) -> GraphInput:
     """Finds what the graph of a file that ``read_onnx`` takes wants to be fed with."""
-    walk, _ = _walked(file)
-    return walk.graph_input()
+    return _walked(file).graph_input()
 
 
-def _walked(file: Path) -> tuple["_Walk", bool]:
-    """The walk through a whole graph, and whether it has convolutions alone."""
+def _walked(file: Path) -> "_Walk":
     try:
-        walk = _Walk(file, Graph(file))
+        walk = _Walk(Graph(file))
         walk.go()
-        return walk, walk.order.finish()
+        walk.order.finish()
     except UserError:
         raise
     except Exception as error:  # whatever a made-up file sets off in onnx and protobuf
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{file} is no net of ONNX, or is damaged ({reason}): {_REMEDY}") from error
+    return walk
 
 
 def _does_nothing(pooling: Node) -> bool:
@@ -94,12 +85,12 @@ def _axes_of(sizes: list[int]) -> str:
 class _Walk:
     """Follows the one path from the image to the scores; its map's ``axes`` are nchw or nhwc, then flat."""
 
-    def __init__(self, file: Path, graph: Graph) -> None:
-        self.order = LayerOrder(file)
-        self._file, self._graph = file, graph
+    def __init__(self, graph: Graph) -> None:
+        self.order = LayerOrder()
+        self._graph = graph
         if len(graph.inputs) != 1:
             names = ", ".join(repr(name[:40]) for name in list(graph.inputs)[:4]) or "none"
-            raise UserError(f"{file}: a net has one input, the image, and this graph has {names}")
+            raise UserError(f"a net has one input, the image, and this graph has {names}")
         self._value, self._sizes = next(iter(graph.inputs.items()))
         self.axes = self._image_axes = _axes_of(self._sizes)
         self._flattened: Literal["cyx", "yxc"] = "cyx"
@@ -132,7 +123,7 @@ class _Walk:
             case "BatchNormalization":
                 self._need_map(node)
                 scale, shift, mean, variance = (self._constant(node, index) for index in range(1, 5))
-                self.order.batch_norm(node.name, scale, shift, mean, variance, node.number("epsilon", 1e-5))
+                self.order.batch_norm(node.name, scale, shift, mean, variance, node.get("epsilon", 1e-5))
             case "Relu":
                 self.order.relu(node.name)
             case "MaxPool":
@@ -159,9 +150,9 @@ class _Walk:
         self._need_map(node)
         weight = self._constant(node, 1)
         bias = self._constant(node, 2) if node.input(2) else None
-        if node.integer("group", 1) != 1:
+        if node.get("group", 1) != 1:
             raise self._error(node, "has groups")
-        same = node.text("auto_pad") in ("SAME_UPPER", "SAME_LOWER")
+        same = node.get("auto_pad", b"") in (b"SAME_UPPER", b"SAME_LOWER")
         self.order.convolution(
             node.name,
             weight,
@@ -178,22 +169,20 @@ class _Walk:
         bias = self._constant(node, 2) if node.type == "Gemm" and node.input(2) else None
         if weight.ndim != 2:
             raise self._error(node, "has no matrix")
-        if node.type == "MatMul" or not node.integer("transB", 0):
+        if node.type == "MatMul" or not node.get("transB", 0):
             weight = weight.T
-        if node.integer("transA", 0) or node.number("alpha", 1) != 1 or node.number("beta", 1) != 1:
+        if node.get("transA", 0) or node.get("alpha", 1.0) != 1 or node.get("beta", 1.0) != 1:
             raise self._error(node, "has factors or a turned input")
         self.order.connected(node.name, weight, bias, self._flattened)
         self.axes = "flat"
 
     def _take_pooling(self, node: Node) -> None:
         if node.equal("dilations", 1) != 1:
-            raise self._error(node, f"has dilations {node.integers('dilations', [])[:4]}, and a VGG net has 1")
+            raise self._error(node, f"has dilations {node.get('dilations', [1])[:4]}, and a VGG net has 1")
         sides = self._sizes[1:3] if self._image_axes == "nhwc" else self._sizes[2:4]
-        rounds_up = node.integer("ceil_mode", 0) != 0 or node.text("auto_pad").startswith("SAME")
-        # every side is then halved without a rest, and nothing is rounded
-        if rounds_up and not (
-            len(sides) == 2 and all(side > 0 and side % constants.TOTAL_STRIDE == 0 for side in sides)
-        ):
+        even = len(sides) == 2 and all(side > 0 and side % constants.TOTAL_STRIDE == 0 for side in sides)
+        rounds_up = node.get("ceil_mode", 0) != 0 or node.get("auto_pad", b"").startswith(b"SAME")
+        if rounds_up and not even:  # even sides are halved without a rest, and nothing is rounded
             raise self._error(
                 node,
                 "rounds sides up (ceil_mode or auto_pad), and a VGG net down: that is the same only where the graph "
@@ -221,18 +210,14 @@ class _Walk:
             raise self._error(node, f"has {numbers.numel()} numbers for three channels")
         change = np.broadcast_to(numbers.numpy(), 3)
         with np.errstate(all="ignore"):
-            match node.type:
-                case "Add":
-                    self._offset = self._offset + change
-                case "Sub":
-                    self._offset = self._offset - change
-                case "Mul":
-                    self._factor, self._offset = self._factor * change, self._offset * change
-                case "Div":
-                    self._factor, self._offset = self._factor / change, self._offset / change
+            if node.type in ("Add", "Sub"):
+                self._offset = self._offset + (change if node.type == "Add" else -change)
+            else:
+                scale = np.multiply if node.type == "Mul" else np.divide
+                self._factor, self._offset = scale(self._factor, change), scale(self._offset, change)
 
     def _transpose(self, node: Node) -> None:
-        perm = node.integers("perm", [])
+        perm = node.get("perm", [0])
         if self.axes != "flat" and sorted(perm) != [0, 1, 2, 3]:
             raise self._error(node, "turns axes that an image does not have")
         if self.axes != "flat":
@@ -241,7 +226,7 @@ class _Walk:
     def _flatten(self, node: Node) -> None:
         if self.axes == "flat":
             return
-        if self.axes not in ("nchw", "nhwc") or node.integer("axis", 1) != 1:
+        if self.axes not in ("nchw", "nhwc") or node.get("axis", 1) != 1:
             raise self._error(node, "flattens axes in an order that is not known")
         self._flattened = "cyx" if self.axes == "nchw" else "yxc"
         self.axes = "flat"
@@ -257,7 +242,7 @@ class _Walk:
         return as_tensor(value)
 
     def _error(self, node: Node, what: str) -> UserError:
-        return UserError(f"{self._file}: node {node.name[:80]!r} of type {node.type[:40]!r} {what}")
+        return UserError(f"node {node.name[:80]!r} of type {node.type[:40]!r} {what}")
 
     def graph_input(self) -> GraphInput:
         """What the graph wants to be fed with."""
@@ -265,7 +250,7 @@ class _Walk:
         return GraphInput(
             axes=self._image_axes,
             batch=batch,
-            largest=None if self._is_bare() else self._normalised()[2],
+            largest=None if self._is_bare() else self._largest(),
             ending=self._ending,
         )
 
@@ -274,17 +259,18 @@ class _Walk:
         if self._is_bare():
             words = f"RGB in 0..1, torchvision's mean and deviation: a guess, the file does not say ({_SAYS_OTHERWISE})"
             return pixels(TORCHVISION_MEAN), pixels(TORCHVISION_STD), words
-        mean, divisor, largest = self._normalised()
+        largest = self._largest()
+        found = mean_and_divisor(self._factor * (largest / 255), self._offset)
+        if found is None:
+            raise UserError("what its graph does to the pixels has no usable mean and divisor")
         words = f"RGB in 0..{largest:g}, mean and divisor of the graph's own first nodes; the range is a guess"
-        return as_triple(mean * 255 / largest), as_triple(divisor * 255 / largest), f"{words} ({_SAYS_OTHERWISE})"
+        return *found, f"{words} ({_SAYS_OTHERWISE})"
 
     def _is_bare(self) -> bool:
         return bool((self._factor == 1).all() and (self._offset == 0).all())
 
-    def _normalised(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-        """The mean and divisor in the range of the graph's input, and that range: 0..1 where both are that small."""
+    def _largest(self) -> float:
+        """Of a pixel: 1 where the mean and divisor are that small, else 255."""
         with np.errstate(all="ignore"):
-            mean, divisor = -self._offset / self._factor, 1 / self._factor
-        if not np.isfinite([mean, divisor]).all() or not (divisor > 0).all():
-            raise UserError(f"{self._file}: what its graph does to the pixels has no usable mean and divisor")
-        return mean, divisor, 1.0 if mean.max() <= 1 and divisor.max() <= 1 else 255.0
+            numbers = [*(-self._offset / self._factor), *(1 / self._factor)]
+        return 1.0 if all(number <= 1 for number in numbers) else 255.0

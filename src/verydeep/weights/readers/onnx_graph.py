@@ -4,9 +4,8 @@ Sizes and the paths of external data are checked first: onnx itself takes what a
 """
 
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ _BFLOAT16: Final = 16
 _DEEPEST: Final = 16
 
 Array = NDArray[np.generic]
+_T = TypeVar("_T", int, float, bytes, list[int])
 
 
 class Node:
@@ -36,26 +36,19 @@ class Node:
         self.name = proto.name or (self.outputs[0] if self.outputs else "")
         self.attributes = {attribute.name: attribute for attribute in proto.attribute}
 
-    def integer(self, name: str, default: int) -> int:
-        """An attribute that is an integer."""
-        return int(self.attributes[name].i) if name in self.attributes else default
+    def get(self, name: str, default: _T) -> _T:
+        """An attribute of the type of its default."""
+        from onnx import helper
 
-    def integers(self, name: str, default: list[int]) -> list[int]:
-        """An attribute that is a list of integers."""
-        return (list(self.attributes[name].ints) or default) if name in self.attributes else default
+        value = helper.get_attribute_value(self.attributes[name]) if name in self.attributes else default
+        if type(value) is not type(default):
+            raise WireError(f"node {self.name[:80]!r} has a {type(value).__name__} as its {name}")
+        return value
 
     def equal(self, name: str, default: int) -> int:
         """An attribute whose integers are all the same; -1 where they differ."""
-        values = set(self.integers(name, [default]))
+        values = set(self.get(name, [default]) or [default])
         return values.pop() if len(values) == 1 else -1
-
-    def number(self, name: str, default: float) -> float:
-        """An attribute that is a float."""
-        return float(self.attributes[name].f) if name in self.attributes else default
-
-    def text(self, name: str) -> str:
-        """An attribute that is a text, or an empty one."""
-        return self.attributes[name].s.decode(errors="replace") if name in self.attributes else ""
 
     def input(self, index: int) -> str:
         """The name of an input, empty where it is left out."""
@@ -63,19 +56,15 @@ class Node:
 
 
 class Graph:
-    """The graph of a model; the files with its external data lie in its folder.
-
-    Attributes:
-        nodes: in their order.
-        inputs: names and sizes of the graph's inputs that are no constants; -1 for a size that is open.
-    """
+    """The graph of a model; the files with its external data lie in its folder."""
 
     def __init__(self, file: Path) -> None:
-        self._file, self._folder = file, file.parent
         graph = _load(file)
+        self._folder = file.parent.resolve()
         self.nodes = [Node(proto) for proto in graph.node]
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         self._makers = {output: node for node in self.nodes for output in node.outputs}
+        # those that are no constants, with their sizes; -1 for a size that is open
         self.inputs = {
             value.name: [
                 size.dim_value if size.HasField("dim_value") else -1 for size in value.type.tensor_type.shape.dim
@@ -95,13 +84,15 @@ class Graph:
             return None
         if node.type == "Constant" and "value" in node.attributes:
             return self._read(node.attributes["value"].t)
-        change = _CHANGES.get(node.type)
-        value = self.constant(node.input(0), depth + 1) if change and node.input(0) else None
-        if change is None or value is None:
+        # what exporters put between a constant and its use; none of it makes a value larger than it was
+        if node.type not in ("Identity", "Cast", "Transpose", "Reshape") or not node.input(0):
             return None
+        value = self.constant(node.input(0), depth + 1)
+        sizes = self.constant(node.input(1), depth + 1) if node.type == "Reshape" else None
         try:
-            sizes = self.constant(node.input(1), depth + 1) if node.type == "Reshape" else None
-            return change(value, node, sizes)
+            if value is not None and node.type == "Transpose":
+                return value.transpose(node.get("perm", list(range(value.ndim))[::-1]))
+            return value if value is None or node.type != "Reshape" else _reshape(value, sizes)
         except (ValueError, TypeError, IndexError) as error:
             raise WireError(f"node {node.name!r} does not fit its constant: {error}") from error
 
@@ -113,28 +104,24 @@ class Graph:
             raise WireError(f"tensor {name!r} is of the data type {kind}; float, double, float16 and bfloat16 are read")
         if len(shape) > 8 or min(shape, default=0) < 0:
             raise WireError(f"tensor {name!r} says the shape {tuple(shape[:8])}")
-        external = tensor.data_location == tensor.EXTERNAL
-        data = self._external(tensor) if external else tensor.raw_data
-        if len(data) % np.dtype(_DTYPES[kind]).itemsize:
-            raise WireError(f"tensor {name!r} has {len(data)} bytes, no whole number of numbers")
-        if external or tensor.HasField("raw_data"):
+        if tensor.data_location == tensor.EXTERNAL or tensor.HasField("raw_data"):
+            data = self._external(tensor) if tensor.data_location == tensor.EXTERNAL else tensor.raw_data
+            if math.prod(shape) * np.dtype(_DTYPES[kind]).itemsize != len(data):
+                raise WireError(f"tensor {name!r} says the shape {tuple(shape)} and has {len(data)} bytes")
             numbers: Array = np.frombuffer(data, _DTYPES[kind])
             if kind == _BFLOAT16:
                 numbers = (numbers.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        else:
-            stored = (tensor.float_data, tensor.double_data, tensor.int32_data, tensor.int64_data)
-            if math.prod(shape) not in map(len, stored):
-                raise WireError(f"tensor {name!r} says the shape {tuple(shape)} and has other numbers")
-            numbers = numpy_helper.to_array(tensor)
-            numbers = numbers.astype(np.float32) if kind == _BFLOAT16 else numbers
-        if math.prod(shape) != numbers.size:
-            raise WireError(f"tensor {name!r} says the shape {tuple(shape)} and has {numbers.size} numbers")
-        return numbers.reshape(shape)
+            return numbers.reshape(shape)
+        stored = (tensor.float_data, tensor.double_data, tensor.int32_data, tensor.int64_data)
+        if math.prod(shape) not in map(len, stored):
+            raise WireError(f"tensor {name!r} says the shape {tuple(shape)} and has other numbers")
+        numbers = numpy_helper.to_array(tensor)
+        return numbers.astype(np.float32) if kind == _BFLOAT16 else numbers
 
     def _external(self, tensor: "onnx.TensorProto") -> memoryview:
         """The bytes of a tensor in a file of its own, which has to lie in the folder of the model."""
         name, entries = tensor.name, {entry.key: entry.value for entry in tensor.external_data}
-        location, folder = entries.get("location", ""), self._folder.resolve()
+        location, folder = entries.get("location", ""), self._folder
         try:
             path = (folder / location).resolve()
             if not location or not path.is_relative_to(folder):
@@ -172,25 +159,7 @@ def _load(file: Path) -> "onnx.GraphProto":
     return model.graph
 
 
-def _transpose(value: Array, node: Node, _: Array | None) -> Array:
-    return value.transpose(node.integers("perm", list(range(value.ndim))[::-1]))
-
-
-def _reshape(value: Array, node: Node, sizes: Array | None) -> Array:
+def _reshape(value: Array, sizes: Array | None) -> Array:
     if sizes is None or sizes.size > 8:
         raise ValueError("no shape")
-    wanted = [value.shape[axis] if size == 0 else int(size) for axis, size in enumerate(sizes.ravel().tolist())]
-    return value.reshape(wanted)
-
-
-def _same(value: Array, node: Node, _: Array | None) -> Array:
-    return value
-
-
-_CHANGES: Final[dict[str, Callable[[Array, Node, Array | None], Array]]] = {
-    "Identity": _same,
-    "Cast": _same,
-    "Reshape": _reshape,
-    "Transpose": _transpose,
-}
-"""Nodes that exporters put between a constant and its use. None makes a value larger than it was."""
+    return value.reshape([value.shape[axis] if size == 0 else int(size) for axis, size in enumerate(sizes.flat)])

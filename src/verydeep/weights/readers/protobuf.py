@@ -100,13 +100,10 @@ class Message:
             raise WireError(f"more than {MOST_LAYERS} messages in field {number}")
         return [Message(part, MOST_SETTINGS) for part in parts]
 
-    def texts(self, number: int) -> list[str]:
-        """The texts of a field, each up to 1000 bytes; what is no UTF-8 is marked."""
-        return [bytes(part[:1000]).decode(errors="replace") for part in self.parts(number)]
-
     def text(self, number: int) -> str:
-        """The last text of a field, or an empty one."""
-        return (self.texts(number) or [""])[-1]
+        """The last text of a field, up to 1000 bytes, or an empty one; what is no UTF-8 is marked."""
+        parts = self.parts(number)
+        return bytes(parts[-1][:1000]).decode(errors="replace") if parts else ""
 
     def integers(self, number: int) -> list[int]:
         """The integers of a field, packed or one by one."""

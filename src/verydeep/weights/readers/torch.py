@@ -4,7 +4,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Final, Literal
@@ -17,6 +17,7 @@ from verydeep.errors import UserError
 from verydeep.nets.architecture import Geometry, layers
 from verydeep.paper import constants
 from verydeep.weights.imported import ImportedWeights, Triple
+from verydeep.weights.layer_order import as_convolution
 
 TORCHVISION_MEAN: Final = (0.485, 0.456, 0.406)
 TORCHVISION_STD: Final = (0.229, 0.224, 0.225)
@@ -51,16 +52,21 @@ def is_safetensors(file: Path) -> bool:
 def is_pickle(file: Path) -> bool:
     """Whether the file is a zip archive of torch.save, or a pickle, which files of before 2020 are."""
     with file.open("rb") as opened:
-        start = opened.read(4)
-    if start[:1] == b"\x80" and start[1:2] <= b"\x05":
-        return True
-    if start != b"PK\x03\x04":
-        return False
+        start = opened.read(2)
+    is_bare = start[:1] == b"\x80" and start[1:] <= b"\x05"
+    return is_bare or any(name.endswith("/data.pkl") or name == "data.pkl" for name in member_names(file))
+
+
+def member_names(file: Path) -> list[str]:
+    """Names of the members of a file that begins as a zip archive; none where it is not one."""
+    with file.open("rb") as opened:
+        if opened.read(4) != b"PK\x03\x04":
+            return []
     try:
         with zipfile.ZipFile(file) as archive:
-            return any(name.endswith("/data.pkl") or name == "data.pkl" for name in archive.namelist())
+            return archive.namelist()
     except (zipfile.BadZipFile, ValueError, EOFError):
-        return False
+        return []
 
 
 def read_safetensors(file: Path) -> ImportedWeights:
@@ -166,7 +172,7 @@ def from_state_dict(state: Mapping[str, Tensor]) -> ImportedWeights:
     for theirs, ours in named.items():
         if theirs in state:
             before_fc6 = channels[-1] if style == "torchvision" and ours == "fc6.weight" and channels else None
-            tensors[ours] = as_convolution(ours, state[theirs], before_fc6)
+            tensors[ours] = _fully_connected(ours, state[theirs], before_fc6)
     head = sorted((name for name in tensors if name.startswith("fc")), key=lambda name: tensors[name].numel())
     found = ImportedWeights(
         kind="seed class" if any(name.startswith("net.") for name in features) else style,
@@ -174,7 +180,6 @@ def from_state_dict(state: Mapping[str, Tensor]) -> ImportedWeights:
         mean=pixels(TORCHVISION_MEAN),
         divisor=pixels(TORCHVISION_STD),
         convention="RGB in 0..1, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225)",
-        features_only=not head,
         pooled_crops=_POOLED_BELOW if style == "timm" else _POOLED_ALWAYS,
     )
     if not head or not all(bool(tensors[name].isnan().all()) for name in head):
@@ -185,7 +190,6 @@ def from_state_dict(state: Mapping[str, Tensor]) -> ImportedWeights:
         mean=pixels(SSD_MEAN),
         divisor=(1.0, 1.0, 1.0),
         convention="RGB in 0..1, minus (0.48235, 0.45882, 0.40784), divided by 1/255",
-        features_only=True,
     )
 
 
@@ -234,36 +238,23 @@ def _classifier_heads(state: Mapping[str, Tensor]) -> dict[str, str]:
     return dict(zip((f"classifier.{number}" for number in numbers), ("fc6", "fc7", "fc8"), strict=False))
 
 
-def as_convolution(name: str, tensor: Tensor, channels: int | None) -> Tensor:
-    """Reshapes the matrix of a fully connected layer, flattened as channels, rows, columns, into a convolution."""
+def _fully_connected(name: str, tensor: Tensor, channels: int | None) -> Tensor:
     if tensor.ndim != 2:
         return tensor
-    out, inputs = tensor.shape
-    channels = inputs if channels is None else channels
-    side = round((inputs / channels) ** 0.5)
-    if channels * side * side != inputs:
+    inputs = tensor.shape[1]
+    convolution = as_convolution(tensor, channels or inputs, "cyx")
+    if convolution is None:
         raise UserError(
             f"{name} has the shape {tuple(tensor.shape)}: {inputs:,} inputs are no square map of {channels} channels"
         )
-    return tensor.reshape(out, channels, side, side)
+    return convolution
 
 
-@dataclass(frozen=True)
-class Part:
-    """A layer with weights in two sets of names, such as ``fc6`` and ``classifier.0``."""
-
-    ours: str
-    theirs: str
-    is_matrix: bool  # where we have a convolution
-
-
-def parts(geometry: Geometry, style: Style) -> list[Part]:
-    """Lists the layers with weights of a net in the names of torchvision or timm."""
+def layer_names(geometry: Geometry, style: Style) -> dict[str, str]:
+    """Names of the layers with weights of a net in torchvision or timm, by ours."""
     heads = {ours: theirs for theirs, ours in _HEADS[style].items()}
-    return [
-        Part(layer.name, heads[layer.name], is_matrix=style == "torchvision" or layer.name == "fc8")
-        if layer.kind == "fully-connected"
-        else Part(layer.name, f"features.{number}", is_matrix=False)
+    return {
+        layer.name: heads.get(layer.name, f"features.{number}")
         for number, layer in enumerate(layers(geometry))
         if layer.kind in ("convolution", "batch-norm", "fully-connected")
-    ]
+    }

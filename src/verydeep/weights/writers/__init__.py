@@ -12,7 +12,6 @@ from verydeep.weights.writers.target import Preprocessing, Target
 from verydeep.weights.writers.torch import TIMM, TORCHVISION
 
 TARGETS: Final[dict[str, Target]] = {row.name: row for row in (TORCHVISION, TIMM, KERAS)}
-"""The rows by name."""
 
 
 def find_target(name: str) -> Target:
@@ -27,15 +26,6 @@ def export(net: VeryDeep, target: Target, file: Path) -> Preprocessing:
 
     A mean is never folded into the first convolution: its zero padding would then stand for another grey at the
     borders. So what the program has to do to an image follows from the net, and is returned.
-
-    Args:
-        net: the net.
-        target: the program.
-        file: with one of its suffixes.
-
-    Raises:
-        UserError: the file cannot be written.
-        UsageError: the program cannot hold this net, or the file has another ending.
     """
     target.check(net)
     if not file.name.endswith(target.suffixes):

@@ -21,14 +21,7 @@ _DATASET_NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
 
 
 def write_hub_folder(model: str | Path, folder: str | Path) -> Path:
-    """Writes a folder that ``huggingface_hub`` uploads as it is, and that ``verydeep`` loads.
-
-    Args:
-        model: a model file, a run folder or a published name.
-        folder: a new or empty folder.
-
-    Returns:
-        The folder.
+    """Writes a new folder that ``huggingface_hub`` uploads as it is, and that ``verydeep`` loads; returns it.
 
     Raises:
         UserError: huggingface_hub is not installed, the model cannot be read, or the folder not be written.
@@ -62,11 +55,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def hub_card(name: str, card: ModelCard) -> "huggingface_hub.ModelCard":
-    """Returns the README: the hub's fields at its head, then the card in words and two lines of use.
-
-    Raises:
-        UserError: huggingface_hub is not installed.
-    """
+    """Returns the README: the hub's fields at its head, then the card in words and two lines of use."""
     try:
         import huggingface_hub as hub
     except ImportError as error:
@@ -76,7 +65,7 @@ def hub_card(name: str, card: ModelCard) -> "huggingface_hub.ModelCard":
     task = "image-feature-extraction" if card.features_only else "image-classification"
     licence = _hub_licence(card.licence)
     measured = [result for result in card.results if result.get("top1_error") is not None]
-    data = card.data.name if card.data is not None and _DATASET_NAME.fullmatch(card.data.name) else None
+    data = card.data.name if card.data and _DATASET_NAME.fullmatch(card.data.name) else None
     head = hub.ModelCardData(
         license=licence,
         license_name="see-below" if licence == "other" else None,

@@ -1,12 +1,11 @@
 """Weights of ours as the .weights.h5 of Keras 3, or the .h5 that Keras 1 and 2 and keras.applications read."""
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from verydeep.errors import UserError
@@ -14,7 +13,7 @@ from verydeep.files import atomic_write
 from verydeep.nets.architecture import layers
 from verydeep.nets.net import IMAGENET_MEAN, VeryDeep
 from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD
-from verydeep.weights.writers.target import Preprocessing, Target
+from verydeep.weights.writers.target import Preprocessing, Target, subtracts
 from verydeep.weights.writers.torch import has_torchvision_input
 
 if TYPE_CHECKING:
@@ -23,19 +22,13 @@ if TYPE_CHECKING:
 _DENSE = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """A layer as Keras stores it, by its name in keras.applications."""
-
-    name: str
-    kind: str
-    kernel: np.ndarray
-    bias: np.ndarray
+_Stored = tuple[str, str, np.ndarray, np.ndarray]
+"""Name of a layer in keras.applications, its kind, kernel and bias."""
 
 
 def has_caffe_input(net: VeryDeep) -> bool:
     """Whether a net subtracts exactly the mean that keras.applications does, and divides by nothing."""
-    return net.mean.cpu().equal(torch.tensor(IMAGENET_MEAN)) and net.divisor.cpu().equal(torch.ones(3))
+    return subtracts(net, IMAGENET_MEAN)
 
 
 def write_keras(net: VeryDeep, file: Path) -> None:
@@ -55,22 +48,22 @@ def write_keras(net: VeryDeep, file: Path) -> None:
 
 
 def _write_keras3(hdf5: "h5py.File", net: VeryDeep) -> None:
-    counts: dict[str, int] = {}
-    for layer in _stored(net):
-        number = counts.get(layer.kind, 0)
-        counts[layer.kind] = number + 1
-        group = hdf5.create_group(f"layers/{layer.kind}{f'_{number}' if number else ''}/vars")
-        group.attrs["name"] = layer.name
-        group.create_dataset("0", data=layer.kernel)
-        group.create_dataset("1", data=layer.bias)
+    counts: Counter[str] = Counter()
+    for name, kind, kernel, bias in _stored(net):
+        number = f"_{counts[kind]}" if counts[kind] else ""
+        counts[kind] += 1
+        group = hdf5.create_group(f"layers/{kind}{number}/vars")
+        group.attrs["name"] = name
+        group.create_dataset("0", data=kernel)
+        group.create_dataset("1", data=bias)
 
 
 def _write_legacy(hdf5: "h5py.File", net: VeryDeep) -> None:
     names: list[bytes] = []
-    for layer in _stored(net):
-        names.append(layer.name.encode())
-        group = hdf5.create_group(layer.name)
-        weights = {f"{layer.name}/kernel": layer.kernel, f"{layer.name}/bias": layer.bias}
+    for layer, _, kernel, bias in _stored(net):
+        names.append(layer.encode())
+        group = hdf5.create_group(layer)
+        weights = {f"{layer}/kernel": kernel, f"{layer}/bias": bias}
         group.attrs["weight_names"] = np.array([name.encode() for name in weights])
         for name, values in weights.items():
             group.create_dataset(name, data=values)
@@ -80,24 +73,19 @@ def _write_legacy(hdf5: "h5py.File", net: VeryDeep) -> None:
 
 
 def _stored(net: VeryDeep) -> Iterator[_Stored]:
-    is_caffe = has_caffe_input(net)
     state = net.state_dict()
-    for layer in layers(net.geometry):
-        if f"{layer.name}.weight" not in state:
+    for layer in layers(net.geometry, features_only=net.features_only):
+        if layer.kind not in ("convolution", "fully-connected"):
             continue
-        weight, bias = state[f"{layer.name}.weight"], state[f"{layer.name}.bias"]
+        weight, bias = state[f"{layer.name}.weight"], _array(state[f"{layer.name}.bias"])
+        if layer.name == "conv1_1" and has_caffe_input(net):
+            weight = weight.flip(1)
+        kernel = _array(weight.permute(2, 3, 1, 0))
         if layer.kind == "convolution":
-            if layer.name == "conv1_1" and is_caffe:
-                weight = weight.flip(1)
             block, index = layer.name.removeprefix("conv").split("_")
-            yield _Stored(f"block{block}_conv{index}", "conv2d", _kernel(weight), _array(bias))
+            yield f"block{block}_conv{index}", "conv2d", kernel, bias
         else:
-            kernel = _kernel(weight).reshape(-1, weight.shape[0])  # rows, columns, channels
-            yield _Stored(_DENSE[layer.name], "dense", kernel, _array(bias))
-
-
-def _kernel(weight: Tensor) -> np.ndarray:
-    return _array(weight.permute(2, 3, 1, 0))
+            yield _DENSE[layer.name], "dense", kernel.reshape(-1, kernel.shape[-1]), bias  # rows, columns, channels
 
 
 def _array(tensor: Tensor) -> np.ndarray:

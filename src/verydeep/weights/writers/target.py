@@ -1,8 +1,10 @@
-"""What every program that weights are written for is described by."""
+"""A program that weights are written for, and what it has to do to an image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from verydeep.errors import UsageError
 from verydeep.nets.net import VeryDeep
@@ -11,29 +13,25 @@ from verydeep.paper import constants
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """What a program has to do to an image before weights that we wrote for it.
+    """What a program has to do to an image before weights that we wrote for it."""
 
-    Attributes:
-        channels: order of the channels, RGB or BGR.
-        largest: of a pixel: 255, or 1 where it is divided by 255 first.
-        mean: subtracted from the channels in that order.
-        std: divides them afterwards.
-        call: the call of that program that does it.
-        is_default: whether it is exactly what the program does by default for its VGG.
-    """
-
-    channels: str
-    largest: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    call: str
-    is_default: bool
+    channels: str  # RGB or BGR
+    largest: int  # of a pixel: 255, or 1 where it is divided by 255 first
+    mean: tuple[float, ...]  # subtracted from the channels in that order
+    std: tuple[float, ...]  # divides them afterwards
+    call: str  # of that program, that does it
+    is_default: bool  # whether it is exactly what the program does by default for its VGG
 
     def __str__(self) -> str:
         """One line for a person."""
         mean, std = (", ".join(f"{number:.6g}" for number in numbers) for numbers in (self.mean, self.std))
         usual = "its default" if self.is_default else "which is not its default"
         return f"{self.channels} in 0..{self.largest}, less ({mean}), divided by ({std}): {self.call}, {usual}"
+
+
+def subtracts(net: VeryDeep, mean: Sequence[float], divisor: Sequence[float] = (1, 1, 1)) -> bool:
+    """Whether a net subtracts exactly this mean, RGB in 0..255, and divides by exactly this."""
+    return net.mean.cpu().equal(torch.tensor(mean)) and net.divisor.cpu().equal(torch.tensor(divisor).float())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,27 +11,25 @@ from torch import Tensor, nn
 from verydeep.errors import UserError
 from verydeep.files import atomic_write
 from verydeep.nets.net import VeryDeep
-from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD, Style, parts, pixels
-from verydeep.weights.writers.target import Preprocessing, Target
+from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD, Style, layer_names, pixels
+from verydeep.weights.writers.target import Preprocessing, Target, subtracts
 
 
 def to_state_dict(net: VeryDeep, style: Style) -> dict[str, Tensor]:
     """The weights under the names of torchvision or timm; views of ours, and no copies."""
+    theirs = layer_names(net.geometry, style)
     state: dict[str, Tensor] = {}
-    ours = net.state_dict()
-    for part in parts(net.geometry, style):
-        prefix = f"{part.ours}."
-        for name, tensor in ours.items():
-            if name.startswith(prefix):
-                matrix = part.is_matrix and name.endswith(".weight")
-                state[part.theirs + "." + name.removeprefix(prefix)] = tensor.flatten(1) if matrix else tensor
+    for name, tensor in net.state_dict().items():
+        layer, _, part = name.rpartition(".")
+        if layer in theirs:
+            is_matrix = part == "weight" and (layer == "fc8" or (style == "torchvision" and layer.startswith("fc")))
+            state[f"{theirs[layer]}.{part}"] = tensor.flatten(1) if is_matrix else tensor
     return state
 
 
 def has_torchvision_input(net: VeryDeep) -> bool:
     """Whether a net subtracts and divides by exactly what torchvision does."""
-    mean, std = torch.tensor(pixels(TORCHVISION_MEAN)), torch.tensor(pixels(TORCHVISION_STD))
-    return net.mean.cpu().equal(mean) and net.divisor.cpu().equal(std)
+    return subtracts(net, pixels(TORCHVISION_MEAN), pixels(TORCHVISION_STD))
 
 
 def _write_torchvision(net: VeryDeep, file: Path) -> None:
@@ -82,25 +80,22 @@ TIMM: Final = Target(
 
 
 class AdaptedConvolution(nn.Conv2d):
-    """A first convolution that turns torchvision's input into what its weights were trained on.
+    """A first convolution, with shared weights, that turns torchvision's input into what they were trained on.
 
     Per channel that is a factor and a shift. The factor could be folded into the weights; the shift could not, because
     the padding is zero after it and would be another grey before it. So both stand here, before the padding.
-
-    Args:
-        like: the convolution.
-        scale: factor for each channel.
-        shift: added afterwards.
     """
 
     scale: Tensor
     shift: Tensor
 
     def __init__(self, like: nn.Conv2d, scale: Float[Tensor, "3"], shift: Float[Tensor, "3"]) -> None:
-        super().__init__(3, like.out_channels, 3, padding=1, device=like.weight.device)
+        super().__init__(3, like.out_channels, 3, padding=1, device="meta")
+        self.weight, self.bias = like.weight, like.bias
         # not in the state dict, which is torchvision's to the name
-        self.register_buffer("scale", scale[:, None, None], persistent=False)
-        self.register_buffer("shift", shift[:, None, None], persistent=False)
+        for name, numbers in (("scale", scale), ("shift", shift)):
+            placed = numbers.float()[:, None, None].to(like.weight.device)
+            self.register_buffer(name, placed, persistent=False)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h w"]:
         """Convolves images that torchvision normalised."""
@@ -134,8 +129,7 @@ def to_torchvision(net: VeryDeep) -> nn.Module:
     with torch.device("meta"):
         features = make_layers(cfgs[geometry.architecture.name], batch_norm=geometry.batch_norm)
         twin: nn.Module = VGG(features, num_classes=geometry.num_classes, init_weights=False)
-    state = to_state_dict(net, "torchvision")
-    twin.load_state_dict(state, strict=True, assign=True)
+    twin.load_state_dict(to_state_dict(net, "torchvision"), strict=True, assign=True)
     if not has_torchvision_input(net):
         features[0] = _adapted(net, features[0])
     return twin.train(net.training)
@@ -144,9 +138,4 @@ def to_torchvision(net: VeryDeep) -> nn.Module:
 def _adapted(net: VeryDeep, first: nn.Conv2d) -> AdaptedConvolution:
     mean, std = (torch.tensor(numbers, dtype=torch.float64) for numbers in (TORCHVISION_MEAN, TORCHVISION_STD))
     ours, divisor = net.mean.double().cpu(), net.divisor.double().cpu()
-    with torch.device("meta"):
-        adapted = AdaptedConvolution(first, torch.empty(3), torch.empty(3))
-    adapted.scale = (255 * std / divisor).float()[:, None, None].to(first.weight.device)
-    adapted.shift = ((255 * mean - ours) / divisor).float()[:, None, None].to(first.weight.device)
-    adapted.weight, adapted.bias = first.weight, first.bias
-    return adapted
+    return AdaptedConvolution(first, scale=255 * std / divisor, shift=(255 * mean - ours) / divisor)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from verydeep.nets.small_maps import convolve_small, is_small, max_positions
+from verydeep.speed.small_maps import convolve_small, is_small, max_positions
 
 
 @pytest.mark.parametrize("kernel", [3, 5])

@@ -6,8 +6,8 @@ import torch
 from small_nets import difference, in_threads, make_net, photos
 from verydeep import ARCHITECTURES, accelerate
 from verydeep.errors import UsageError, UserError
-from verydeep.speed import choosing, engines
-from verydeep.speed.openvino_net import nncf_version, openvino_version
+from verydeep.speed import backend
+from verydeep.speed.openvino_backend import nncf_version, openvino_version
 
 needs_openvino = pytest.mark.skipif(not openvino_version(), reason="OpenVINO is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:computing with torch instead of verydeep's kernel")  # no compiler
@@ -17,10 +17,10 @@ needs_nncf = pytest.mark.skipif(not (openvino_version() and nncf_version()), rea
 @pytest.fixture(params=["PyTorch", pytest.param("OpenVINO", marks=needs_openvino)])
 def library(request, monkeypatch) -> str:
     """Leaves one library to compute bf16."""
-    every = choosing.bf16_backends
-    monkeypatch.setattr(choosing, "has_fast_bf16", lambda _: True)
+    every = backend.bf16_kinds
+    monkeypatch.setattr(backend, "has_fast_bf16", lambda _: True)
     only = lambda: [one for one in every() if one.name.startswith(request.param)]  # noqa: E731 - short
-    monkeypatch.setattr(choosing, "bf16_backends", only)
+    monkeypatch.setattr(backend, "bf16_kinds", only)
     return request.param
 
 
@@ -126,6 +126,6 @@ def test_int8_without_images_or_libraries_is_one_line(monkeypatch):
         accelerate(net, precision="int8", calibrate=[])
     with pytest.raises(UserError, match="smaller than this net's crop"):
         accelerate(net, precision="int8", calibrate=torch.zeros(1, 3, 16, 16))
-    monkeypatch.setattr(engines, "nncf_version", lambda: None)
+    monkeypatch.setattr(backend, "nncf_version", lambda: None)
     with pytest.raises(UserError, match=r'int8 needs .* not installed: pip install "verydeep\[openvino\]"'):
         accelerate(net, precision="int8", calibrate=photos(32, 32))

@@ -1,8 +1,9 @@
-"""A net computed by OpenVINO, in bfloat16 or, quantised by NNCF, in int8: the one file that knows both libraries."""
+"""A net computed by OpenVINO, in bfloat16 or, quantised by NNCF, in int8."""
 
 import io
 import logging
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from functools import cache
@@ -12,14 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float, Float32
 from numpy import ndarray
 from torch import Tensor
 
 from verydeep.errors import UserError
-from verydeep.nets.graph import Backend, Folded, folded, fully_connected, over_positions, windows_by_parts
+from verydeep.nets.graph import ConvolutionStep, FullyConnectedStep, graph_of, over_positions, windows_by_parts
 from verydeep.nets.net import VeryDeep
 from verydeep.paper import constants
+from verydeep.speed.memory import Pixels, as_tensor, ordinary_tensors
 
 INSTALL = 'pip install "verydeep[openvino]"'
 """What gets the libraries."""
@@ -35,39 +37,39 @@ def nncf_version() -> str | None:
     return _installed("nncf")
 
 
-class OpenVinoNet(Backend):
-    """The layers of a net as graphs of OpenVINO's: the convolutions, the fully connected layers, and both in one.
+class OpenVinoBackend:
+    """A net computed by OpenVINO: graphs of the convolutions, of the fully connected layers, and of both in one.
 
-    The graphs are built here, layer by layer. Crops take the one of all layers, images of any size one after the other;
-    each is compiled when it is first used. The mean is subtracted before, in float32. Not to be called by two threads
-    at once: what ``features`` gives is a view of OpenVINO's memory.
+    Crops take the graph of all layers, images of any size one of the others after the other; each is compiled when it
+    is first used. The mean is subtracted before, in float32. Threads take turns.
 
     Args:
-        net: in float32, on the processor.
+        net: in float32, on the CPU.
         precision: of the products: fp32, bf16 or int8.
         calibrate: for int8, batches of images, n,3,h,w, such as the net will see: what they reach fixes the scales.
 
     Raises:
-        UserError: OpenVINO, or for int8 NNCF, is not installed.
+        UserError: OpenVINO, or for int8 NNCF, is not installed; or, at a call, the weights were changed since.
     """
 
     def __init__(self, net: VeryDeep, precision: str, calibrate: Sequence[Tensor] = ()) -> None:
         ov = import_openvino()
-        self._mean, self._divisor = (each.detach().numpy()[:, None, None].copy() for each in (net.mean, net.divisor))
+        graph = graph_of(net)
+        self.crop, self.num_classes = net.geometry.crop, net.geometry.num_classes
+        self.layers = ("pool5",) if net.features_only else ("pool5", "fc8")
+        self._fc6_kernel, self._channels = net.geometry.fc6_kernel, len(graph.convolutions[-1].bias)
+        self._mean, self._divisor = (each[:, None, None] for each in (graph.mean, graph.divisor))
         self._has_divisor = bool((self._divisor != 1).any())
+        self._check_unchanged, self._lock = graph.check_unchanged, threading.Lock()
         self._input = np.empty(0, np.float32)
-        self._crop = net.geometry.crop
-        layers, connected = folded(net), fully_connected(net)
-        self._channels = len(layers[-1].bias)
-        graphs = [_convolutions(ov, layers)]
-        if connected:
-            self._fc6, self._classes = connected[0][0].shape[2], len(connected[-1][1])
-            graphs.append(_products(ov, connected))
+        models = [_convolutions(ov, graph.convolutions)]
+        if graph.fully_connected:
+            models.append(_products(ov, graph.fully_connected))
         if precision == "int8":
-            graphs = self._quantised(graphs, calibrate)
-        if connected:
-            graphs.append(_joined(ov, graphs[0], graphs[1], net.geometry.crop))
-        self._graphs = {graph.get_friendly_name(): graph for graph in graphs}
+            models = self._quantised(models, calibrate)
+        if graph.fully_connected:
+            models.append(_joined(ov, models[0], models[1], self.crop))
+        self._models = {model.get_friendly_name(): model for model in models}
         self._hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "PERFORMANCE_HINT": "LATENCY",
@@ -76,53 +78,49 @@ class OpenVinoNet(Backend):
         }
         self._requests: dict[str, Any] = {}
 
-    def score_map(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k i j"]:
-        """Computes the class score map.
+    def maps(self, images: Pixels, layer: str = "fc8") -> Float32[ndarray, "n k i j"]:
+        """Computes the maps of a layer, one position for 32 pixels."""
+        assert layer in self.layers
+        with self._lock, ordinary_tensors():
+            self._check_unchanged()
+            n, height, width, _ = images.shape
+            if layer == "fc8" and n and height == width == self.crop:
+                scores = self._run("all-layers", self._normalised(images))
+                return scores.copy()[..., None, None]  # the next call overwrites what it gives
+            if n:
+                map_ = self._run("convolutions", self._normalised(images))
+            else:
+                stride = constants.TOTAL_STRIDE
+                map_ = np.empty((0, self._channels, height // stride, width // stride), np.float32)
+            return map_.copy() if layer == "pool5" else self._scores(map_)
 
-        Args:
-            images: RGB in 0..255, uint8 or float32; the net has fully connected layers.
-        """
-        if not len(images) or images.shape[2:] != (self._crop, self._crop):
-            return super().score_map(images)
-        scores = self._run("all-layers", self._normalised(images))
-        return torch.from_numpy(scores.copy())[..., None, None]  # the next call overwrites what it gives
+    def head(self, pool5_maps: Float32[ndarray, "n c y x"]) -> Float32[ndarray, "n k i j"]:
+        """Computes the class score maps from parts of the maps after pool5."""
+        with self._lock, ordinary_tensors():
+            self._check_unchanged()
+            return self._scores(pool5_maps)
 
-    def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
-        """Computes the map after the last pooling.
+    def _scores(self, map_: Float32[ndarray, "n c y x"]) -> Float32[ndarray, "n k i j"]:
+        def scores_of(windows: Float[Tensor, "n i j c s s"]) -> Float[Tensor, "r k"]:
+            return torch.from_numpy(self._run("fully-connected", _rows(windows)))
 
-        Args:
-            images: RGB in 0..255, uint8 or float32.
-        """
-        if not len(images):
-            height, width = (side // constants.TOTAL_STRIDE for side in images.shape[2:])
-            return torch.empty(0, self._channels, height, width)
-        return torch.from_numpy(self._run("convolutions", self._normalised(images)))
+        return over_positions(as_tensor(map_), self._fc6_kernel, self.num_classes, scores_of).numpy()
 
-    def head(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:
-        """Computes the class score map from the map after the last pooling.
-
-        Args:
-            map_: of any memory layout; the net has fully connected layers.
-        """
-        return over_positions(map_, self._fc6, self._classes, self._scores)
-
-    def _scores(self, windows: Float[Tensor, "n i j c s s"]) -> Float[Tensor, "r k"]:
-        return torch.from_numpy(self._run("fully-connected", _rows(windows)))
-
-    def _run(self, name: str, values: Float[ndarray, "..."]) -> Float[ndarray, "..."]:
+    def _run(self, name: str, values: Float32[ndarray, "..."]) -> Float32[ndarray, "..."]:
         if name not in self._requests:
-            compiled = _core().compile_model(self._graphs[name], "CPU", self._hints)
+            compiled = _core().compile_model(self._models[name], "CPU", self._hints)
             self._requests[name] = compiled.create_infer_request()
         # by default both would be copied
         given: ndarray = self._requests[name].infer([values], share_inputs=True, share_outputs=True)[0]
         return given
 
-    def _normalised(self, images: Num[Tensor, "n 3 h w"]) -> Float[ndarray, "n 3 h w"]:
+    def _normalised(self, images: Pixels) -> Float32[ndarray, "n 3 h w"]:
         # by numpy: torch's threads go on waiting for work for a while, on the cores that OpenVINO's need next
-        if images.numel() > self._input.size:
-            self._input = np.empty(images.numel(), np.float32)
-        to = self._input[: images.numel()].reshape(images.shape)
-        np.subtract(images.numpy(), self._mean, out=to)
+        if images.size > self._input.size:
+            self._input = np.empty(images.size, np.float32)
+        planes = images.transpose(0, 3, 1, 2)
+        to = self._input[: images.size].reshape(planes.shape)
+        np.subtract(planes, self._mean, out=to)
         if self._has_divisor:
             np.divide(to, self._divisor, out=to)
         return to
@@ -134,11 +132,11 @@ class OpenVinoNet(Backend):
         seen: list[list[ndarray]] = [[], []]
         for batch in calibrate:
             for image in batch.split(1):
-                normalised = self._normalised(image).copy()
+                normalised = self._normalised(image.permute(0, 2, 3, 1).numpy()).copy()
                 seen[0].append(normalised)
                 if len(graphs) > 1:
                     map_ = torch.from_numpy(maps(normalised)[0])
-                    seen[1] += [_rows(part).copy() for part in windows_by_parts(map_, self._fc6)]
+                    seen[1] += [_rows(part).copy() for part in windows_by_parts(map_, self._fc6_kernel)]
         with redirect_stdout(io.StringIO()):  # its progress bars would stand before a JSON answer
             return [
                 nncf.quantize(
@@ -155,33 +153,32 @@ def _rows(windows: Tensor) -> ndarray:
     return windows.reshape(windows.shape[:3].numel(), -1).numpy()
 
 
-def _convolutions(ov: Any, layers: Sequence[Folded]) -> Any:  # noqa: ANN401
+def _convolutions(ov: Any, steps: Sequence[ConvolutionStep]) -> Any:  # noqa: ANN401
     """Builds the graph of the convolutions, from normalised images to the map after the last pooling."""
     op = ov.opset13
     given = value = op.parameter([-1, 3, -1, -1], ov.Type.f32, name="images")
-    for layer in layers:
-        side = layer.weight.shape[2] // 2
-        weight = op.constant(layer.scaled_weight().numpy(), shared_memory=True)
-        value = op.convolution(value, weight, [1, 1], [side, side], [side, side], [1, 1], name=layer.name)
-        value = op.relu(op.add(value, op.constant(layer.bias.float().numpy().reshape(1, -1, 1, 1))))
-        if layer.normalise:
+    for step in steps:
+        side = step.weight.shape[2] // 2
+        weight = op.constant(step.scaled_weight(), shared_memory=True)
+        value = op.convolution(value, weight, [1, 1], [side, side], [side, side], [1, 1], name=step.name)
+        value = op.relu(op.add(value, op.constant(step.bias.astype(np.float32).reshape(1, -1, 1, 1))))
+        if step.normalise:
             alpha = constants.LRN_ALPHA * constants.LRN_SIZE  # it divides by the size, as PyTorch does
             axes = op.constant(np.array([1]))
             value = op.lrn(value, axes, alpha, constants.LRN_BETA, constants.LRN_K, constants.LRN_SIZE)
-        if layer.pool:
+        if step.pool:
             value = op.max_pool(value, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2], "floor").output(0)
     return ov.Model([value], [given], "convolutions")
 
 
-def _products(ov: Any, connected: Sequence[tuple[Tensor, Tensor]]) -> Any:  # noqa: ANN401
+def _products(ov: Any, steps: Sequence[FullyConnectedStep]) -> Any:  # noqa: ANN401
     """Builds the graph of the fully connected layers, from the windows of fc6 as rows to rows of scores."""
     op = ov.opset13
-    given = value = op.parameter([-1, connected[0][0][0].numel()], ov.Type.f32, name="windows")
-    for number, (weight, bias) in enumerate(connected, start=6):
-        rows = op.constant(weight.reshape(len(weight), -1).numpy(), shared_memory=True)
-        value = op.matmul(value, rows, False, True, name=f"fc{number}")
-        value = op.add(value, op.constant(bias.numpy().reshape(1, -1)))
-        value = op.relu(value) if number < 8 else value
+    given = value = op.parameter([-1, steps[0].rows().shape[1]], ov.Type.f32, name="windows")
+    for step in steps:
+        value = op.matmul(value, op.constant(step.rows(), shared_memory=True), False, True, name=step.name)
+        value = op.add(value, op.constant(step.bias.reshape(1, -1)))
+        value = op.relu(value) if step.rectify else value
     return ov.Model([value], [given], "fully-connected")
 
 

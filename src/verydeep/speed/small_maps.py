@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from verydeep.nets.layers import windows
+
 
 @cache
 def max_positions(precision: torch.dtype) -> int:
@@ -24,11 +26,6 @@ def max_positions(precision: torch.dtype) -> int:
     if precision == torch.bfloat16 and torch.cpu.get_capabilities().get("amx_bf16"):
         return 16
     return 4 if precision in (torch.bfloat16, torch.float32) else 0
-
-
-def windows(map_: Float[Tensor, "n y x c"], kernel: int) -> Float[Tensor, "n i j k k c"]:
-    """Returns a view of the kernel-sized windows at every position of a map."""
-    return map_.unfold(1, kernel, 1).unfold(2, kernel, 1).permute(0, 1, 2, 4, 5, 3)
 
 
 def is_small(map_: Tensor, precision: torch.dtype) -> bool:

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from verydeep.errors import UsageError
-from verydeep.speed.library import Kernel, check_kind, find_kernel, tiles
+from verydeep.speed.checks import check_kind
+from verydeep.speed.library import Kernel, find_kernel, tiles
 from verydeep.speed.memory import Buffer
 
 _TURN, _WEIGHTS, _WORK = threading.Lock(), Buffer(), Buffer()
@@ -57,20 +58,8 @@ def _convolve(map_: Tensor, weight: Tensor, bias: Tensor, rectify: bool, pool: b
             sizes = (n, y, x, map_.shape[1], len(weight))
             threads = torch.get_num_threads()
             packed, work = _packed(kernel, weight, turned=False), _work(kernel, *sizes)
-            kernel.call(
-                "training_forward",
-                map_.data_ptr(),
-                *sizes,
-                packed.data_ptr(),
-                bias.data_ptr(),
-                rectify,
-                pool,
-                result.data_ptr(),
-                where.data_ptr() if pool else None,
-                work.data_ptr(),
-                threads,
-                kernel.cache,
-            )
+            to = [result, where if pool else None, work]
+            kernel.call("training_forward", map_, *sizes, packed, bias, rectify, pool, *to, threads, kernel.cache)
     return _narrow(result, k), _narrow(where, k) if pool else where
 
 
@@ -106,19 +95,17 @@ def _backward(
     if gradient.numel() == 0:
         by_map, by_weight, by_bias = by_map.zero_(), by_weight.zero_(), by_bias.zero_()
         of_map = of_weight = False
-    source = [gradient.data_ptr(), *(None if given is None else given.data_ptr() for given in (output, where))]
+    source = [gradient, output, where]
     threads = torch.get_num_threads()
     with _TURN:
         if of_map:
             sizes = (n, y, x, len(weight), map_.shape[1])
             packed, work = _packed(kernel, weight, turned=True), _work(kernel, *sizes)
-            space = (by_map.data_ptr(), work.data_ptr(), threads, kernel.cache)
-            kernel.call("input_gradient", *source, *sizes, packed.data_ptr(), *space)
+            kernel.call("input_gradient", *source, *sizes, packed, by_map, work, threads, kernel.cache)
         if of_weight:
             sizes = (n, y, x, map_.shape[1], len(weight))
             work = _WORK.take(kernel.call("weight_gradient_floats", tiles(n, y, x), *sizes[3:]))
-            results = (by_weight.data_ptr(), by_bias.data_ptr(), work.data_ptr(), threads)
-            kernel.call("weight_gradient", map_.data_ptr(), *source, *sizes, *results)
+            kernel.call("weight_gradient", map_, *source, *sizes, by_weight, by_bias, work, threads)
     return (
         _narrow(by_map, c) if by_map.ndim == 4 else by_map,
         _narrow(by_weight[:k], c) if by_weight.ndim == 4 else by_weight,
@@ -210,7 +197,7 @@ def _narrow(tensor: Tensor, channels: int) -> Tensor:
 def _packed(kernel: Kernel, weight: Tensor, *, turned: bool) -> Tensor:
     k, c = weight.shape[:2]
     packed = _WEIGHTS.take(36 * k * c)
-    kernel.call("pack_for_training", weight.data_ptr(), k, c, turned, packed.data_ptr(), torch.get_num_threads())
+    kernel.call("pack_for_training", weight, k, c, turned, packed, torch.get_num_threads())
     return packed
 
 

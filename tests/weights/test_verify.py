@@ -5,7 +5,7 @@ import pytest
 from conftest import scene
 from verydeep.cli.weights import photographs
 from verydeep.errors import UserError
-from verydeep.weights.pictures import drawn_pictures
+from verydeep.weights.verify import drawn_pictures
 
 
 def test_photographs_are_the_first_of_the_folder(tmp_path):

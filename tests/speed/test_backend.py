@@ -1,16 +1,20 @@
 """What computes a net is a rule over machine and net: for each kind of processor, with and without each library."""
 
+import copy
+import warnings
+
+import numpy as np
 import pytest
 import torch
 
-from small_nets import make_net
+from small_nets import difference, make_net, photos
 from verydeep import accelerate
-from verydeep.errors import UsageError
+from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import Geometry, find_architecture
-from verydeep.speed import choosing, engines
-from verydeep.speed.choosing import choose_backend, choose_training, fastest_precision
-from verydeep.speed.engines import Candidate
+from verydeep.speed import backend, train_net
+from verydeep.speed.backend import BackendKind, choose_backend, fastest_precision
 from verydeep.speed.library import NoKernelError
+from verydeep.speed.train_net import choose_training
 
 AMX = {"amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni"}
 AVX512 = {"avx512_bf16", "avx512_vnni"}
@@ -25,15 +29,15 @@ def machine(monkeypatch):
         def find_kernel() -> None:
             raise NoKernelError("it was not built")
 
-        own = Candidate("verydeep's kernel", lambda net: None)
+        own = BackendKind("verydeep's kernel", lambda net: None)
         monkeypatch.setattr("verydeep.device.torch.cpu.get_capabilities", lambda: dict.fromkeys(capabilities, True))
-        monkeypatch.setattr(choosing, "has_kernel", lambda: kernel)
-        monkeypatch.setattr(choosing, "fp32_backend", lambda: own) if kernel else None
-        monkeypatch.setattr(engines, "find_kernel", find_kernel)
+        for module in (backend, train_net):
+            monkeypatch.setattr(module, "has_kernel", lambda: kernel)
+        monkeypatch.setattr(backend, "fp32_kind", lambda: own) if kernel else None
+        monkeypatch.setattr(backend, "find_kernel", find_kernel)
         monkeypatch.setenv("VERYDEEP_KERNEL", "none")
-        for module in (choosing, engines):
-            for name in ("openvino_version", "nncf_version"):
-                monkeypatch.setattr(module, name, lambda: "1.0" if libraries else None)
+        for name in ("openvino_version", "nncf_version"):
+            monkeypatch.setattr(backend, name, lambda: "1.0" if libraries else None)
 
     return make
 
@@ -111,11 +115,48 @@ def test_a_precision_or_a_device_that_is_not():
 def test_only_what_was_chosen_is_made(machine, monkeypatch):
     made = []
 
-    def counted(name: str, backend: type) -> None:
-        monkeypatch.setattr(engines, name, lambda *how: made.append(name) or backend(*how))
+    def counted(name: str, kind: type) -> None:
+        monkeypatch.setattr(backend, name, lambda *how: made.append(name) or kind(*how))
 
-    for name in ("KernelBackend", "TorchBf16", "OpenVinoNet"):
-        counted(name, getattr(engines, name))
+    for name in ("KernelBackend", "TorchBf16Backend", "OpenVinoBackend"):
+        counted(name, getattr(backend, name))
     machine(AMX, libraries=False)
     accelerate(make_net(), precision="auto")
-    assert made == ["TorchBf16"]
+    assert made == ["TorchBf16Backend"]
+
+
+def kinds() -> list[BackendKind]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no compiler
+        return backend.every_kind()
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.name)
+def test_every_backend_takes_arrays_of_any_strides_and_leaves_the_net_as_it_is(kind):
+    net, images = make_net("D", batch_norm=True, crop=64).train(), photos(70, 100).permute(0, 2, 3, 1).numpy()
+    made = kind.make(net)
+    assert isinstance(made, backend.Backend)
+    assert (made.crop, made.num_classes, made.layers) == (64, 7, ("pool5", "fc8"))
+    assert net.training
+    with torch.inference_mode():
+        expected = copy.deepcopy(net).eval().score_map(torch.from_numpy(images).permute(0, 3, 1, 2))
+    maps = made.maps(images)
+    assert difference(torch.from_numpy(maps), expected) < (1e-5 if kind.precision == "fp32" else 2e-2)
+    np.testing.assert_allclose(
+        made.head(made.maps(images, "pool5")), maps, atol=1e-5 if kind.precision == "fp32" else 1e-2
+    )
+    locked = images.copy()
+    locked.flags.writeable = False
+    for same in (images.astype(np.float32), images.copy(), images[:, :, ::-1].copy()[:, :, ::-1], locked):
+        np.testing.assert_array_equal(made.maps(same), maps)
+    net.load_state_dict(make_net("D", batch_norm=True, crop=64, seed=1).state_dict())
+    with pytest.raises(UserError, match="accelerate it again"):
+        made.maps(images)
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.name)
+def test_convolutions_alone_have_one_layer(kind):
+    net, images = make_net(features_only=True), photos(64, 40).permute(0, 2, 3, 1).numpy()
+    made = kind.make(net)
+    assert made.layers == ("pool5",)
+    assert made.maps(images, "pool5").shape == (2, 64, 2, 1)

@@ -8,13 +8,14 @@ import torch
 
 from verydeep.device import Compute
 from verydeep.nets.layers import Convolution
-from verydeep.nets.net import VeryDeep, in_turn
+from verydeep.nets.net import VeryDeep
 from verydeep.runs.options import ComputeOptions
 from verydeep.runs.resume import resume
 from verydeep.runs.start import train
-from verydeep.speed import convolution
+from verydeep.speed import autograd
 from verydeep.speed.library import NoKernelError, find_kernel
-from verydeep.speed.training import Stage, by_kernel, place, release
+from verydeep.speed.small_maps import convolve_small
+from verydeep.speed.train_net import Stage, group_layers, place, release
 from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import find_recipe
 from verydeep.training.state import Callback
@@ -38,9 +39,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, bool]]:
 
     def convolve(map_, weight, bias, *, rectify=False, pool=False):
         seen.append((rectify, pool))
-        return convolution.convolve_fast(map_, weight, bias, rectify=rectify, pool=pool)
+        return autograd.convolve_fast(map_, weight, bias, rectify=rectify, pool=pool)
 
-    monkeypatch.setattr("verydeep.speed.training.convolve_fast", convolve)
+    monkeypatch.setattr("verydeep.speed.train_net.convolve_fast", convolve)
     return seen
 
 
@@ -90,12 +91,13 @@ def test_every_architecture_gives_the_same_maps(calls, architecture, features_on
     assert (result - expected).norm() <= 1e-5 * expected.norm()
     assert bool(calls) == (architecture != "B-5x5")
     release(net)
-    assert net.compose is in_turn
+    assert type(net) is VeryDeep
 
 
 def test_what_follows_a_convolution_is_computed_with_it():
     plain, normed, first = (
-        by_kernel([*net.blocks()[0]]) for net in (make_net("D"), make_net("D", batch_norm=True), make_net("A-LRN"))
+        group_layers([*net.blocks()[0]], kernel=True)
+        for net in (make_net("D"), make_net("D", batch_norm=True), make_net("A-LRN"))
     )
 
     def kinds(stage):
@@ -162,7 +164,7 @@ def test_a_run_says_records_and_goes_on_with_its_choice(monkeypatch, tmp_path, c
     assert calls
     settings = json.loads((tmp_path / "run" / "run.json").read_text())
     assert settings["choice"]["kernel"] is True
-    assert trained.net.compose is in_turn
+    assert type(trained.net) is VeryDeep
     resume(tmp_path / "run")
     monkeypatch.setenv("VERYDEEP_KERNEL", "none")
     resume(tmp_path / "run", reporter=notes)
@@ -173,6 +175,48 @@ def test_without_a_kernel_pytorch_trains(monkeypatch, calls):
     monkeypatch.setenv("VERYDEEP_KERNEL", "none")
     net = make_net()
     place(net, choice(True))
-    assert net.compose is in_turn
     net.score_map(images()).sum().backward()
     assert calls == []
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_class_of_somebody_s_own_comes_back_and_a_copy_has_layers_of_its_own(kernel):
+    class Mine(VeryDeep):
+        pass
+
+    net = Mine("A", num_classes=3, crop=32, width=0.125)
+    place(net, choice(kernel))
+    assert isinstance(net, Mine)
+    twin = copy.deepcopy(net)
+    with torch.no_grad():
+        before = net.features(images())
+        for parameter in twin.parameters():
+            parameter.zero_()
+        assert torch.equal(net.features(images()), before)
+        assert not twin.features(images()).any()
+    place(net, choice(not kernel))
+    release(net)
+    assert type(net) is Mine
+
+
+def test_small_maps_are_products_in_training_alone(monkeypatch):
+    sides = []
+
+    def convolve(map_, *others):
+        sides.append(tuple(map_.shape[2:]))
+        return convolve_small(map_, *others)
+
+    monkeypatch.setattr("verydeep.speed.train_net.convolve_small", convolve)
+    net = make_net()
+    expected = net.features(images())
+    assert sides == []
+    place(net, choice(False))
+    result = net.features(images())
+    assert sides == [(2, 2)] * 2
+    assert (result - expected).norm() <= 1e-5 * expected.norm()
+    place(net, Compute(device="cpu", precision="fp32", channels_last=True, threads=1, gradient_checkpointing=True))
+    net.features(images()).sum().backward()
+    assert len(sides) == 6
+    net.get_submodule("conv5_1").register_forward_hook(lambda *_: sides.append("hooked"))
+    net.features(images())
+    assert sides[6:] == ["hooked", (2, 2)]

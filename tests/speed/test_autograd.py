@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from verydeep.errors import UsageError
-from verydeep.speed.convolution import _backward, _convolve, convolve_fast
+from verydeep.speed.autograd import _backward, _convolve, convolve_fast
 from verydeep.speed.library import KERNELS, Kernel, NoKernelError
 
 RUNNABLE = [name for name, needs in KERNELS.items() if all(map(torch.cpu.get_capabilities().get, needs))]

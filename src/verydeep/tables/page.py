@@ -12,8 +12,7 @@ from verydeep.report.pages import Card, Errors, Page, Section, sentence, write_p
 from verydeep.report.plots import Point, curves, points
 from verydeep.tables.claims import BY_DEPTH, ClaimResult
 from verydeep.tables.layout import lay_out, lay_out_claims
-from verydeep.tables.results import Results
-from verydeep.tables.rows import Setting, TableNet
+from verydeep.tables.rows import TableCell, TableResults, read_net
 from verydeep.testing.metrics import interval95
 from verydeep.testing.statistics import Term, contrast, seed_image_bootstrap
 
@@ -22,8 +21,8 @@ _QUICK = 999
 """Resamples for the intervals of a drawing."""
 
 
-def write_tables_report(
-    file: Path, results: Results, claims: Sequence[ClaimResult], shown: Errors | None = None
+def write_tables_page(
+    file: Path, results: TableResults, claims: Sequence[ClaimResult], shown: Errors | None = None
 ) -> Path:
     """Writes the page, and gives its file.
 
@@ -34,7 +33,7 @@ def write_tables_report(
         shown: errors of the net shown in detail, where its posteriors are at hand.
     """
     about = results.about
-    settings = [one for one in results.settings if len(one.nets) == 1]
+    cells = [cell for cell in results.cells if len(cell.nets) == 1]
     recipe = about.get("recipe") or {}
     page = Page(
         title=f"The tables of the paper on {about['data']}",
@@ -43,8 +42,8 @@ def write_tables_report(
         sections=[
             Section("The paper's claims", "claims", _claims(claims)),
             *(Section(laid.title, "table", laid) for laid in lay_out(results)),
-            Section("Error against depth", "drawing", _depth(settings)),
-            Section("Gain against cost", "drawing", _gains(settings)),
+            Section("Error against depth", "drawing", _depth(cells)),
+            Section("Gain against cost", "drawing", _gains(cells)),
             Section("Learning curves", "drawing", _curves(results)),
             *(shown.sections if shown else []),
             Section("The commands", "commands", [about["command"]] if about.get("command") else []),
@@ -67,7 +66,7 @@ def write_tables_report(
     return write_page(file, page)
 
 
-def _cards(results: Results, claims: Sequence[ClaimResult]) -> list[Card]:
+def _cards(results: TableResults, claims: Sequence[ClaimResult]) -> list[Card]:
     about = results.about
     seeds = {row.seed for row in results.rows}
     nets = {row.nets[0] for row in results.rows if len(row.nets) == 1}
@@ -81,7 +80,7 @@ def _cards(results: Results, claims: Sequence[ClaimResult]) -> list[Card]:
     ]  # fmt: skip
 
 
-def _remarks(results: Results) -> list[str]:
+def _remarks(results: TableResults) -> list[str]:
     about = results.about
     own = (
         "The weights were selected on validation images."
@@ -105,20 +104,20 @@ def _claims(claims: Sequence[ClaimResult]) -> dict[str, Any] | None:
     return {"laid": lay_out_claims(claims), "pairs": pairs}
 
 
-def _interval(setting: Setting) -> tuple[float, float]:
-    if len(setting.rows) == 1:
-        return interval95(setting.errors()[0], len(setting.rows[0].wrong))
-    return seed_image_bootstrap([Term(1.0, setting.wrong().astype(float))], resamples=_QUICK).interval95
+def _interval(cell: TableCell) -> tuple[float, float]:
+    if len(cell.rows) == 1:
+        return interval95(cell.errors()[0], len(cell.rows[0].wrong))
+    return seed_image_bootstrap([Term(1.0, cell.wrong().astype(float))], resamples=_QUICK).interval95
 
 
 def _drawing(caption: str, drawing: str) -> dict[str, str]:
     return {"caption": caption, "drawing": Markup(drawing)}
 
 
-def _depth(settings: Sequence[Setting]) -> dict[str, str] | None:
+def _depth(cells: Sequence[TableCell]) -> dict[str, str] | None:
     """Error of the dense test at one scale against the number of weight layers, a line for each training scale."""
     series: dict[str, list[Point]] = {}
-    for one in (one for one in settings if one.protocol == "single"):
+    for one in (one for one in cells if one.protocol == "single"):
         net = one.nets[0]
         low, high = _interval(one)
         error = statistics.mean(one.errors())
@@ -138,13 +137,13 @@ def _depth(settings: Sequence[Setting]) -> dict[str, str] | None:
     )
 
 
-def _gains(settings: Sequence[Setting]) -> dict[str, str] | None:
+def _gains(cells: Sequence[TableCell]) -> dict[str, str] | None:
     """What each protocol gains on the central crop, against its time, a line for each net."""
     series: dict[str, list[Point]] = {}
     marks: dict[float, str] = {}
-    for centre in (one for one in settings if one.protocol == "centre"):
+    for centre in (one for one in cells if one.protocol == "centre"):
         base = statistics.mean(row.record["seconds"] for row in centre.rows)
-        for one in (one for one in settings if one.nets == centre.nets and one.seeds == centre.seeds and base):
+        for one in (one for one in cells if one.nets == centre.nets and one.seeds == centre.seeds and base):
             cost = statistics.mean(row.record["seconds"] for row in one.rows) / base
             found = seed_image_bootstrap(contrast(centre.wrong(), one.wrong(), same_nets=True), resamples=_QUICK)
             low, high = (-100 * bound for bound in reversed(found.interval95))
@@ -164,11 +163,11 @@ def _gains(settings: Sequence[Setting]) -> dict[str, str] | None:
     )
 
 
-def _curves(results: Results) -> dict[str, str] | None:
+def _curves(results: TableResults) -> dict[str, str] | None:
     """Validation errors over the epochs, the mean over the seeds."""
     by_net: dict[str, list[list[float]]] = {}
     for training in results.trainings:
-        name = TableNet.model_validate(training["net"]).title
+        name = read_net(training["net"]).title
         by_net.setdefault(name, []).append([100 * line["val_top1_error"] for line in training["log"]])
     if not by_net:
         return None

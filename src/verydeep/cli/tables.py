@@ -58,7 +58,7 @@ def tables(
 ) -> int:
     """Train what is missing and print the paper's Tables 3 to 6 for a data set, beside the paper's numbers.
 
-    The same command goes on where it was interrupted, and does nothing twice.
+    The same command resumes where it was interrupted, and does nothing twice.
 
     Example: verydeep tables digits --architectures A,B --width 0.25 --epochs 2
     """
@@ -96,7 +96,7 @@ def tables(
         return 1
     _print(made.results, made.claims, json)
     if not json:
-        print(f"{made.page} shows them with curves and mistakes; {made.file} holds everything. To print them again:")
+        print(f"{made.page} shows them with curves and errors; {made.file} holds everything. To print them again:")
         print(f"  verydeep tables --from {shlex.quote(str(made.file))}")
     return 0
 

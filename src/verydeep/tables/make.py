@@ -37,7 +37,7 @@ _PASSES = {"centre": 1, "multi-scale": 6, "multi-crop": 150}
 
 @dataclass(frozen=True, kw_only=True)
 class MadeTables:
-    """Tables that are made: their results, what these say of the paper's claims, and the files of both."""
+    """Tables that are made, what they say of the paper's claims, and the files of both."""
 
     results: TableResults
     claims: Sequence[ClaimResult]
@@ -87,9 +87,7 @@ def reprint_tables(source: Path, out: Path | None) -> tuple[TableResults, Sequen
 class Tables:
     """The tables in the making; what is done is written at once, and is not done again, even where its net is gone."""
 
-    def __init__(
-        self, data: str, options: TablesOptions, *, reporter: Callback | None = None, command: str = ""
-    ) -> None:
+    def __init__(self, data: str, options: TablesOptions, reporter: Callback | None = None, command: str = "") -> None:
         self._reporter = reporter = reporter or Callback()
         options.check(data)
         common = options.training().find_recipe()
@@ -110,24 +108,20 @@ class Tables:
         self._callback = _TrainingProgress(self._overall, reporter.note)
         self._callback.note(describe(opened))
 
-    def _begin(self, opened: DataSet, recipe: dict[str, Any]) -> TableResults:
+    def _begin(self, data: DataSet, recipe: dict[str, Any]) -> TableResults:
         options, images = self._options, self._images
-        alike: dict[str, Any] = {
-            "fingerprint": opened.fingerprint,
-            "split": images.split,
-            "models": list(options.models),
-        }
+        alike: dict[str, Any] = {"fingerprint": data.fingerprint, "split": images.split, "models": list(options.models)}
         if not options.models:
             alike |= {"width": options.width, "recipe": recipe}
         about = {
             "command": self._command,
-            "data": opened.name,
+            "data": data.name,
             "source": self._source,
-            "contents": describe(opened),
-            "validation": opened.validation,
-            "num_train": len(opened.train),
+            "contents": describe(data),
+            "validation": data.validation,
+            "num_train": len(data.train),
             "num_images": len(images),
-            "classes": list(opened.classes),
+            "classes": list(data.classes),
             "environment": environment(),
             "began": now(),
             "seconds": 0.0,

@@ -14,7 +14,7 @@ help:
 	@echo "make test   set up, run every check: style, types, imports, documentation, tests"
 	@echo "make test-all  the same, with the tests that take minutes"
 	@echo "make size   lines and files by room, beside what was planned"
-	@echo "make pages  write docs/paper-map.md and results/README.md anew, from the docstrings and from the files of results/"
+	@echo "make pages  write docs/paper-map.md, docs/nets.svg and results/README.md anew"
 	@echo "make wheel  a wheel with the compiled kernel for any Linux of this kind of processor, in dist"
 	@echo "make clean  remove .venv and what was built"
 
@@ -74,7 +74,7 @@ documentation:
 
 # after a change of results/ or of a Paper: line; `make test` fails where they are out of date
 pages: .venv/.installed-dev
-	@$(BIN)/python docs/paper_map.py && $(BIN)/python docs/result_pages.py
+	@for page in nets_picture paper_map result_pages; do $(BIN)/python docs/$$page.py || exit 1; done
 
 size:
 	@$(PYTHON) benchmarks/size.py

@@ -6,8 +6,11 @@ Paper: section 3.3.
 """
 
 import json
+import logging
 import os
-from collections.abc import Callable, Iterator
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -142,3 +145,48 @@ def _broadcast(record: dict[str, Any]) -> dict[str, Any]:
     dist.broadcast(text, 0)
     received: dict[str, Any] = json.loads(bytes(text.tolist()))
     return received
+
+
+def launch(num_processes: int, arguments: Sequence[str], device: str) -> int:
+    """Runs this command in several processes and returns the exit status; when one process fails, all end."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException  # slow to import
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    if num_processes < 1:
+        raise UsageError(f"--devices {num_processes}: give 1 or more")
+    if device == "cuda":
+        if num_processes > torch.cuda.device_count():
+            raise UsageError(f"--devices {num_processes}: this machine has {torch.cuda.device_count()} GPUs")
+    else:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // num_processes)))
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they would print tracebacks of their own
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=num_processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.2,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "verydeep", *_without_devices(arguments))
+    except ChildFailedError as error:
+        status = max(failure.exitcode for failure in error.failures.values())
+        return status if status > 0 else 1
+    except SignalException:
+        return 1
+    return 0
+
+
+def _without_devices(arguments: Sequence[str]) -> list[str]:
+    given, kept = iter(arguments), []
+    for argument in given:
+        if argument == "--devices":
+            next(given)
+        elif not argument.startswith("--devices="):
+            kept.append(argument)
+    return kept

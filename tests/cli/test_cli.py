@@ -631,6 +631,6 @@ def test_interrupting_a_training_saves_it(verydeep, photos, tmp_path):
     assert "the training in runs/one has not ended: this is its net" in verydeep("evaluate", "runs/one", photos)[2]
     assert "the training in runs/one has not ended" in verydeep("predict", "runs/one", photos / "dark/0.png")[2]
     status, _, said = run_apart(["train", "--resume", "--out", "runs/one"])
-    assert re.search(r"going on with runs/one after epoch \d+", said)
+    assert re.search(r"resuming runs/one after epoch \d+", said)
     assert status == 0
     assert len(Path("runs/one/log.jsonl").read_text().splitlines()) == 30

@@ -87,8 +87,10 @@ def test_checkpoint_is_a_model_file_with_more(net, tmp_path):
 
 @pytest.mark.parametrize("progress", ["{", "[]", "[" * 100_000])
 def test_damaged_progress_is_told(progress, net, tmp_path, monkeypatch):
-    monkeypatch.setattr("verydeep.nets.model_file.json.dumps", lambda *_: progress)
-    save(net, tmp_path / "checkpoint.safetensors", progress={"epoch": 2})
+    numbers, dumps = {"epoch": 2}, json.dumps
+    damaged = lambda value, **options: progress if value is numbers else dumps(value, **options)  # noqa: E731
+    monkeypatch.setattr("verydeep.nets.model_file.json.dumps", damaged)
+    save(net, tmp_path / "checkpoint.safetensors", progress=numbers)
     with pytest.raises(UserError, match="the progress of its training is damaged"):
         load_checkpoint(tmp_path / "checkpoint.safetensors")
 

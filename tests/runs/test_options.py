@@ -96,7 +96,7 @@ def test_the_run_has_the_options_it_began_with(make_folder, tmp_path):
 def test_fit_refuses_what_it_would_not_heed(make_folder, tmp_path):
     photos = make_folder("photos", {"dark": 6, "bright": 6})
     net = verydeep.VeryDeep("A", num_classes=2, crop=32, width=0.05)
-    with pytest.raises(UsageError, match="architecture says what net to make, and fit is given one"):
+    with pytest.raises(UsageError, match="architecture chooses the net, and fit is given one"):
         verydeep.fit(net, photos, architecture="B", out=tmp_path / "run")
     with pytest.raises(UsageError, match="epochs is a field of the recipe"):
         verydeep.fit(net, photos, recipe=verydeep.RECIPES["quick"], epochs=3, out=tmp_path / "run")

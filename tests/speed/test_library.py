@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from verydeep.errors import UsageError
-from verydeep.nets.architecture import scaled_channels
+from verydeep.nets.architecture import BLOCK_CHANNELS, scaled_channels
 from verydeep.paper import constants
 from verydeep.speed import library
 from verydeep.speed.library import KERNELS, Kernel, NoKernelError, Packed, find_kernel
@@ -22,7 +22,7 @@ from verydeep.speed.memory import Buffer
 
 RUNNABLE = [name for name, needs in KERNELS.items() if all(map(torch.cpu.get_capabilities().get, needs))]
 WIDTHS = (0.125, 0.25, 0.3, 0.5, 1)
-CHANNELS = sorted({scaled_channels(c, width, 8) for c in constants.BLOCK_CHANNELS for width in WIDTHS} | {5, 33})
+CHANNELS = sorted({scaled_channels(c, width, 8) for c in BLOCK_CHANNELS for width in WIDTHS} | {5, 33})
 
 
 def compiles(tmp_path) -> bool:

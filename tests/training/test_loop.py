@@ -261,7 +261,7 @@ def test_a_checkpoint_cut_in_half_gives_way_to_the_one_before_it(photos, tmp_pat
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     said = Notes()
     assert resume(tmp_path / "cut", reporter=said).finished
-    assert any("going on from the checkpoint before it" in note for note in said.notes)
+    assert any("resuming from the checkpoint before it" in note for note in said.notes)
     whole, cut = load_file(tmp_path / "whole/model.safetensors"), load_file(tmp_path / "cut/model.safetensors")
     assert all(torch.equal(tensor, cut[name]) for name, tensor in whole.items())
     assert untimed(tmp_path / "whole") == untimed(tmp_path / "cut")

@@ -107,7 +107,7 @@ def test_torchrun_goes_on_from_the_last_checkpoint_when_a_worker_is_killed(photo
         os.kill(victim, signal.SIGKILL)
         assert job.wait(timeout=240) == 0, (tmp_path / "said").read_text()
     told = (tmp_path / "said").read_text()
-    assert told.count("going on with") == 1
+    assert told.count("resuming") == 1
     assert log.read_text().count("\n") == 40
     # in 40 epochs the rounding of two processes grows against one, so the undisturbed job has two as well
     whole = ["train", photos, *COMMON, "--epochs", 40, "--batch-size", 8, "--devices", 2, "--out", tmp_path / "whole"]

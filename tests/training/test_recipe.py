@@ -66,7 +66,7 @@ def test_unknown_recipes_and_files(tmp_path):
     with pytest.raises(UsageError, match="no field 'epoch': it has balance, "):
         find_recipe(str(tmp_path / "odd.json"))
     (tmp_path / "cut.json").write_text('{"epochs":')
-    with pytest.raises(UserError, match=r"cut\.json is no JSON: line 1, column 11"):
+    with pytest.raises(UserError, match=r"cut\.json is not JSON: line 1, column 11"):
         find_recipe(str(tmp_path / "cut.json"))
     with pytest.raises(UsageError, match="recipe quick: epochs 0 should be greater than or equal to 1"):
         find_recipe("quick", epochs=0)

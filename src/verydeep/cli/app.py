@@ -52,12 +52,7 @@ app.command("verydeep.cli.weights:weights", name="weights")
 
 
 def run_verb(arguments: list[str]) -> int:
-    """Runs a verb and returns its exit status.
-
-    Raises:
-        UsageError: arguments that the parser refuses.
-        UserError: what the verb raises.
-    """
+    """Runs a verb and returns its exit status."""
     try:
         _, apps, rest = app.parse_commands(arguments)
         if apps[-1].default_command is None and not rest:  # such as "weights" alone

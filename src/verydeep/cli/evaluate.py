@@ -118,11 +118,7 @@ def evaluate(
 
 
 def _models_and_data(arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """Splits the arguments: the last one is the data, unless it is a file of saved posteriors.
-
-    Raises:
-        UsageError: there is no model, or there are no data.
-    """
+    """Splits the arguments: the last one is the data, unless it is a file of saved posteriors."""
     from verydeep.testing.result import is_saved_posteriors
 
     *models, last = arguments
@@ -134,7 +130,7 @@ def _models_and_data(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     if not models:
         raise UsageError(f"only {last} is given: give a model and then the data, such as runs/digits digits")
     if shards := [model for model in models if model.endswith(".tar")]:
-        raise UsageError(f"{shards[0]} is no model: put a pattern of shards in quotes")
+        raise UsageError(f"{shards[0]} is not a model: put a pattern of shards in quotes")
     return models, last
 
 

@@ -54,7 +54,7 @@ def inspect(
     if options.speed:
         prepare_process()
     if options.check and not _is_model(name):
-        raise UsageError(f"--check reads a model file, and {name} is no file, run folder or name of weights")
+        raise UsageError(f"--check reads a model file, and {name} is not a file, run folder or name of weights")
     fetch_models(name)
     geometry, card = _find_geometry(name, options)
     record = inspection(geometry, card)

@@ -53,7 +53,7 @@ def main() -> None:
         from verydeep.distributed import launched
 
         reason = str(error).splitlines()[0]
-        _fail(f"process {launched().rank} lost the others ({reason}): go on with --resume when they are back", 1)
+        _fail(f"process {launched().rank} lost the others ({reason}): resume with --resume when they are back", 1)
     except KeyboardInterrupt:
         _fail("interrupted", 1)
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.markup import escape
@@ -15,9 +15,16 @@ from verydeep.cli.options import Device, Json, Model, prepare_process
 from verydeep.cli.output import fetch_models, print_json, print_table, reporting
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write, check_output_file, check_outside
+from verydeep.paper.constants import TOTAL_STRIDE
 
 if TYPE_CHECKING:
-    from verydeep.testing.classifier import Prediction
+    from PIL import Image
+
+    from verydeep.testing.classifier import Classifier, Prediction, ScoreMap
+
+
+_FEW_POSITIONS = 6
+"""Along the shorter side: with fewer a map shows little of where a class is."""
 
 
 @Parameter(name="*")
@@ -62,7 +69,6 @@ def predict(
     """
     options.check()
 
-    from verydeep.cli.heatmap_files import HeatMapFolder
     from verydeep.data.folder import find_images
     from verydeep.images.decode import read_image
     from verydeep.testing.classifier import Classifier
@@ -77,35 +83,121 @@ def predict(
     if note := unfinished(model):
         print(note, file=sys.stderr)
     classifier = Classifier(model, protocol=options.protocol, device=options.device, precision=options.precision)
-    maps = None
+    map_files: dict[Path, Path] = {}
     if options.heatmap is not None:
-        maps = HeatMapFolder(options.heatmap, files, classifier, options.heatmap_scale)
-    predictions, num_failed = [], 0
+        map_files = _heatmap_files(options.heatmap, files, classifier, options.heatmap_scale)
+    predictions: list[Prediction] = []
+    records: list[dict[str, Any]] = []
     with reporting() as reporter:
         for done, file in enumerate(files, start=1):
             try:
                 image = read_image(file)
                 prediction = replace(classifier.predict(image, top=options.top), file=str(file))
-                if maps is not None:
-                    maps.write(prediction, image, file)
+                record = prediction.as_record()
+                if options.heatmap is not None:
+                    scores = _score_map(classifier, prediction, image, options.heatmap_scale)
+                    record["heatmap"] = _write_heatmap(scores, prediction.classes[0].index, image, map_files[file])
                 predictions.append(prediction)
+                records.append(record)
             except UserError as error:
-                num_failed += 1
                 print(f"verydeep: {error}", file=sys.stderr)
             if len(files) > 1:
                 reporter.progress("predicting", done, len(files))
-        if maps is not None and (note := maps.note):
+        if options.heatmap is not None and (note := _note_on_few_positions(records, classifier.net.geometry.crop)):
             reporter.note(note)
     if options.csv is not None and predictions:
         _write_csv(predictions, options.csv)
     if json:
-        records = [
-            prediction.as_record() | ({} if maps is None else maps.record(prediction)) for prediction in predictions
-        ]
         print_json({"images": records})
     elif predictions:
         _print(predictions)
-    return 1 if num_failed else 0
+    return 1 if len(predictions) < len(files) else 0
+
+
+def _heatmap_files(
+    folder: Path, images: Sequence[Path], classifier: "Classifier", test_scale: int | None
+) -> dict[Path, Path]:
+    """Checks that heat maps can be made, makes their folder, and names the file of each image's."""
+    from verydeep.testing.protocols import check_scales
+
+    protocol = classifier.test.protocol
+    if test_scale is not None:
+        check_scales(classifier.net, [test_scale])
+    elif protocol.rounds_up or not any(method.is_dense for method in protocol.methods):
+        raise UsageError(
+            f"--heatmap: protocol {protocol.name} has no score map: give --heatmap-scale, or --protocol single"
+        )
+    if folder.resolve() in {image.resolve().parent for image in images}:
+        raise UsageError(f"--heatmap {folder} holds the images themselves: give another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--heatmap {folder} cannot be made: {error.strerror or error}") from error
+    return dict(zip(images, _names(folder, images), strict=True))
+
+
+def _names(folder: Path, images: Sequence[Path]) -> list[Path]:
+    """Images of the same name get -2, -3 ... after it."""
+    taken: set[str] = set()
+    files = []
+    for image in images:
+        name, number = image.stem, 1
+        while name in taken:
+            number += 1
+            name = f"{image.stem}-{number}"
+        taken.add(name)
+        files.append(folder / f"{name}.png")
+    return files
+
+
+def _score_map(
+    classifier: "Classifier", prediction: "Prediction", image: "Image.Image", test_scale: int | None
+) -> "ScoreMap":
+    """The map that the posteriors come from, or one at another test scale."""
+    from numpy import asarray
+
+    from verydeep.testing.classifier import score_map_at
+
+    if test_scale is None:
+        assert prediction.score_map is not None
+        return prediction.score_map
+    try:
+        return score_map_at(classifier.backend, asarray(image), test_scale)
+    except UserError as error:
+        raise UserError(f"{prediction.file}: {error}") from error
+
+
+def _write_heatmap(scores: "ScoreMap", index: int, image: "Image.Image", file: Path) -> dict[str, Any]:
+    """Writes the map of one class over its image, and returns its record for JSON."""
+    from verydeep.runs.evaluation_report import heat_map
+
+    map_ = heat_map(scores, index)
+    try:
+        with atomic_write(file) as temporary:
+            map_.over(image).save(temporary, format="PNG")
+    except OSError as error:
+        raise UserError(f"--heatmap {file} cannot be written: {error.strerror or error}") from error
+    return {
+        "file": str(file),
+        "test_scale": scores.test_scale,
+        "positions": list(map_.scores.shape),
+        "lowest": float(map_.scores.min()),
+        "highest": float(map_.scores.max()),
+    }
+
+
+def _note_on_few_positions(records: Sequence[dict[str, Any]], crop: int) -> str | None:
+    few = [record for record in records if min(record["heatmap"]["positions"]) < _FEW_POSITIONS]
+    if not few:
+        return None
+    more = f" (and {len(few) - 1} more)" if len(few) > 1 else ""
+    rows, columns = few[0]["heatmap"]["positions"]
+    scale = crop + TOTAL_STRIDE * (_FEW_POSITIONS - 1)
+    return (
+        f"{few[0]['file']}{more}: at this test scale the score map has {rows}x{columns} positions, and the heat map "
+        f"shows little of where the class is: give --heatmap-scale {scale} for {_FEW_POSITIONS} positions along the "
+        "shorter side"
+    )
 
 
 def _print(predictions: Sequence["Prediction"]) -> None:
@@ -117,11 +209,7 @@ def _print(predictions: Sequence["Prediction"]) -> None:
 
 
 def _write_csv(predictions: Sequence["Prediction"], file: Path) -> None:
-    """Writes predictions as a table: one line per image and rank.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Writes predictions as a table: one line per image and rank."""
     try:
         with (
             atomic_write(file) as temporary,

@@ -54,9 +54,9 @@ def train(
 
     from verydeep.data.open import open_data
     from verydeep.device import find_device
+    from verydeep.distributed import launch
     from verydeep.runs.chain import run_options
     from verydeep.runs.estimate import plan_steps
-    from verydeep.runs.launch import launch
 
     if options.plan and data is not None:
         with reporting() as reporter:
@@ -82,7 +82,7 @@ def train(
     elif trained.finished:
         _print(trained, data)
     if not trained.finished:
-        print(f"stopped in epoch {trained.epochs + 1}; everything is saved. Go on with:", file=sys.stderr)
+        print(f"stopped in epoch {trained.epochs + 1}; everything is saved. Resume with:", file=sys.stderr)
         print(f"  verydeep train --resume --out {shlex.quote(str(trained.run))}", file=sys.stderr)
         return 1
     return 0

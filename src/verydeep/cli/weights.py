@@ -133,11 +133,7 @@ def import_(
 
 
 def photographs(folder: Path) -> list["Image.Image"]:
-    """Reads the first photographs of a folder.
-
-    Raises:
-        UserError: there are none, or one cannot be read.
-    """
+    """Reads the first photographs of a folder."""
     from verydeep.data.folder import find_images
     from verydeep.images.decode import read_image
 

@@ -20,27 +20,17 @@ _VIRIDIS = "440154 472d7b 3b528b 2c728e 21918c 28ae80 5ec962 addc30 fde725"
 
 @dataclass(frozen=True)
 class HeatMap:
-    """The class score map of one class.
+    """The class score map of one class, in pixels of the rescaled image that it was computed from."""
 
-    Attributes:
-        scores: of the class, before the soft-max, at each position.
-        first: left and top of the centre of the first position's window, pixels of the rescaled image.
-        size: width and height of the rescaled image, pixels.
-        step: pixels of the rescaled image from position to position.
-    """
-
-    scores: Float[ndarray, "i j"]
-    first: tuple[float, float]
-    size: tuple[int, int]
-    step: int = TOTAL_STRIDE
+    scores: Float[ndarray, "i j"]  # before the soft-max
+    first: tuple[float, float]  # centre of the first position's window
+    size: tuple[int, int]  # width and height of the rescaled image
+    step: int = TOTAL_STRIDE  # from position to position
 
     def over(self, image: Image.Image) -> Image.Image:
         """Lays the map over the image, at the image's own size: dark blue for the lowest score, yellow for the highest.
 
         Between the centres of the positions the scores are interpolated; beyond the outermost they stay the same.
-
-        Args:
-            image: RGB, the one that the map was made of.
 
         Paper: section 3.2.
         """

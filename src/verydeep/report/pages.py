@@ -36,21 +36,14 @@ class Card:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page.
-
-    Attributes:
-        heading: of the part.
-        kind: a macro of ``sections.html``.
-        data: for the macro; a section without is left out.
-    """
+    """A part of a page."""
 
     heading: str
-    kind: str
-    data: Any
+    kind: str  # a macro of ``sections.html``
+    data: Any  # for the macro; a section without is left out
 
     @property
     def anchor(self) -> str:
-        """Where a link goes."""
         return re.sub("[^a-z0-9]+", "-", self.heading.lower())
 
 
@@ -66,7 +59,6 @@ class Page:
 
 
 def write_page(file: Path, page: Page) -> Path:
-    """Writes a page, whole or not at all, and gives its file."""
     with atomic_write(file) as temporary:
         temporary.write_text(page_text(page), encoding="utf-8")
     return file
@@ -94,17 +86,14 @@ def _templates() -> jinja2.Environment:
 
 
 def percent(fraction: float) -> str:
-    """A fraction as a person reads it."""
     return f"{100 * fraction:.2f}%"
 
 
 def sentence(text: str) -> str:
-    """A line of text as a sentence of a page."""
     return f"{text[:1].upper()}{text[1:]}."
 
 
 def shown(value: object) -> str:
-    """A value as a person reads it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
@@ -118,25 +107,15 @@ def shown(value: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Errors:
-    """The errors of one test, class by class and image by image.
+    """The errors of one test, class by class and image by image."""
 
-    Attributes:
-        classes: those that have images, the worst first: ``index``, ``name``, ``num_images``, ``error`` (a fraction),
-            its 95% ``interval``, the class most often ``taken_for`` and how many ``times``.
-        counts: what the images of the worst ``MOST_CLASSES`` classes, by index, are taken for; a last column for all
-            other classes.
-        worst: pictures.
-        remark: which test, where the page is of several.
-    """
-
-    classes: Sequence[Mapping[str, Any]]
-    counts: ndarray = field(repr=False)
+    classes: Sequence[Mapping[str, Any]]  # the worst first, with the fields of ``testing.metrics.ClassError``
+    counts: ndarray = field(repr=False)  # confusion of the worst ``MOST_CLASSES``; a last column for all others
     worst: Sequence[WorstError] = ()
-    remark: str = ""
+    remark: str = ""  # which test, on a page of several
 
     @property
     def sections(self) -> list[Section]:
-        """Three parts of a page."""
         some = self.classes[:MOST_CLASSES]
         number, many = len(some), len(self.classes)
         which = "All classes" if number == many else f"The worst {number} of {many:,} classes"
@@ -157,10 +136,8 @@ def page_of_test(
     title: str,
     record: Mapping[str, Any],
     intervals: Mapping[str, tuple[float, float]],
-    num_classes: int,
     errors: Errors,
     *,
-    selected_on: str | None,
     log: Sequence[Mapping[str, Any]] = (),
     commands: Sequence[str] = (),
     facts: Mapping[str, Mapping[str, Any]] | None = None,
@@ -169,16 +146,14 @@ def page_of_test(
 
     Args:
         title: which net on which data.
-        record: of the test, with the keys of ``verydeep evaluate --json``.
+        record: with the keys of ``verydeep evaluate --json``, and ``num_classes``.
         intervals: of ``top1_error`` and ``top5_error``.
-        num_classes: of the data.
         errors: of the test.
-        selected_on: the split that the weights were selected on.
-        log: lines of the log of the training; empty where there is none.
-        commands: that give it again.
+        log: lines of the log of the training, where it is known.
+        commands: that give the test again.
         facts: tables of names and values, by their titles.
     """
-    split, skipped = record["split"], len(record["skipped"])
+    split, selected_on, skipped = record["split"], record["selected_on"], len(record["skipped"])
     cards = [
         Card(
             f"top-{name[3]} error",
@@ -188,7 +163,7 @@ def page_of_test(
         for name, (low, high) in intervals.items()
     ]
     scales = ", ".join(map(str, record["test_scales"]))
-    cards.append(Card(f"{split} images", f"{record['num_images']:,}", f"of {num_classes:,} classes"))
+    cards.append(Card(f"{split} images", f"{record['num_images']:,}", f"of {record['num_classes']:,} classes"))
     cards.append(Card("protocol", record["protocol"], f"test scale Q {scales} pixels; {record['seconds']:.1f} seconds"))
     selected = "" if split == "test" else " Nothing was selected on them."
     if selected_on:
@@ -230,7 +205,7 @@ def _curves(log: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
 
 
 def _findings(log: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the convergence doctor found, each kind once, in its last words, with its epochs."""
+    """The findings of the training's health, each kind once, as it was last reported, with its epochs."""
     epochs: dict[str, list[int]] = {}
     last: dict[str, Mapping[str, str]] = {}
     for line in log:

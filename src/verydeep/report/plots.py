@@ -23,13 +23,7 @@ _CORRECT_COLOUR, _WRONG_COLOUR = "#3a9a63", "#d9702b"
 
 
 def curves(title: str, unit: str, series: Mapping[str, Sequence[float]]) -> str:
-    """Draws curves over the epochs.
-
-    Args:
-        title: what is drawn, for those who cannot see it.
-        unit: of the values, such as ``%``.
-        series: up to nine curves by name, one value an epoch; what is not finite is left out.
-    """
+    """Draws up to nine curves over the epochs, one value each; what is not finite is left out."""
     highest = max((value for values in series.values() for value in values if math.isfinite(value)), default=1.0)
     count = max(len(values) for values in series.values())
     axes = _Axes(title, unit, "epoch", list(series), round_ticks(highest))
@@ -70,16 +64,7 @@ def points(
     marks: Mapping[float, str],
     logarithmic: bool = False,
 ) -> str:
-    """Draws points joined by lines, each with its interval.
-
-    Args:
-        title: what is drawn, for those who cannot see it.
-        unit: of the height, such as ``%``.
-        across: what is drawn across.
-        series: points by name, from left to right; the same nine colours come again after nine series.
-        marks: names of values across; where the points go beyond them, so does the drawing.
-        logarithmic: equal steps across are equal ratios.
-    """
+    """Draws points joined by lines, each with its interval; ``marks`` name values across."""
     drawn = [point for line in series.values() for point in line]
     axes = _Axes(title, unit, across, list(series), _range(drawn))
     scale: Callable[[float], float] = math.log if logarithmic else float
@@ -151,7 +136,7 @@ def _range(points: Sequence[Point]) -> list[float]:
 
 
 def round_ticks(highest: float) -> list[float]:
-    """Gives round numbers from 0 to above the highest value, four to six of them."""
+    """Returns four to six round numbers from 0 to above the highest value."""
     if highest <= 0:
         return [0.0, 1.0]
     step = next(
@@ -164,7 +149,7 @@ def round_ticks(highest: float) -> list[float]:
 
 
 def words(text: str, x: float, y: float, anchor: str, size: float = 13.5) -> str:
-    """Writes words; ``anchor`` says which end of them is at x: start, middle or end."""
+    """Writes words with their ``anchor`` at x: start, middle or end."""
     where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
     return f'<text {where} font-size="{size}" fill="currentColor" pointer-events="none">{escape(text)}</text>'
 
@@ -182,13 +167,7 @@ def error_bar(error: float, interval: tuple[float, float], highest: float) -> st
 
 
 def confusion(rows: Sequence[str], columns: Sequence[str], counts: ndarray) -> str:
-    """Draws a confusion matrix: each cell as dark as its share of the row's images.
-
-    Args:
-        rows: the true classes.
-        columns: what they were taken for: the same classes, and perhaps one more for all others.
-        counts: images, one row for each of ``rows``.
-    """
+    """Draws a confusion matrix: true classes down, each cell as dark as its share of the row's images."""
     cell = 34 if len(columns) <= 16 else 24
     left = 8 + 7 * max(len(_short(name)) for name in rows)
     above = 18 + 5 * max(len(_short(name)) for name in columns)

@@ -18,25 +18,15 @@ _JPEG_QUALITY = 80
 
 @dataclass(frozen=True, kw_only=True)
 class WorstError:
-    """An image that a net takes for another class.
-
-    Attributes:
-        name: of the image.
-        true: its class.
-        taken_for: the class that the net names.
-        posterior: of that class.
-        true_posterior: of the true class.
-        picture: the image, small, as a ``data:`` URI.
-        map: the score map of ``taken_for`` laid over it; None where there is none.
-    """
+    """An image that a net takes for another class."""
 
     name: str
     true: str
     taken_for: str
-    posterior: float
+    posterior: float  # of ``taken_for``
     true_posterior: float
-    picture: str
-    map: str | None
+    picture: str  # a small one, as a ``data:`` URI
+    map: str | None  # the score map of ``taken_for`` laid over it
 
 
 def worst_errors(
@@ -48,20 +38,7 @@ def worst_errors(
     map_of: Callable[[Image.Image, int], HeatMap | None] | None = None,
     most: int = 12,
 ) -> list[WorstError]:
-    """Finds the images that a net gets wrong with the most confidence.
-
-    Args:
-        posteriors: of a test.
-        labels: index of the true class of each image.
-        names: of the images.
-        classes: names of the classes.
-        read: reads an image by its number.
-        map_of: makes the score map of an image for a class.
-        most: number of images at most.
-
-    Raises:
-        DamagedImageError: an image cannot be decoded any more.
-    """
+    """Finds the images that a net gets wrong with the most confidence; ``map_of`` makes the map of one for a class."""
     named = posteriors.argmax(1)
     confidence = np.where(named == labels, -1.0, posteriors.max(1))
     found = []

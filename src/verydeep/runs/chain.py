@@ -22,9 +22,6 @@ from verydeep.training.recipe import CHAINS, Step
 from verydeep.training.run_folder import SETTINGS_FILE, Run, check_free, check_same_options
 from verydeep.training.state import Callback
 
-_FILE_OF_0_1 = "chain.json"
-"""Where verydeep 0.1.0 kept the options of a chain."""
-
 
 def run_options(
     data: str | None,
@@ -34,7 +31,7 @@ def run_options(
     reporter: Callback | None = None,
     command: str | None = None,
 ) -> TrainedRun:
-    """Trains a net or a chain, or resumes it: what ``verydeep train`` does.
+    """Trains a net or a chain, or resumes it.
 
     Without ``data``, or without options ``given`` that say what to train, what is in ``out`` is resumed as it began;
     otherwise it must have begun with the same options.
@@ -57,13 +54,6 @@ def train_chain(
     """Trains the steps of a chain; those that are done already are not trained again.
 
     ``changes`` apply to every step, ``init_from`` to the first.
-
-    Returns:
-        The last step's run, or the one that was stopped.
-
-    Raises:
-        UserError: as ``train``.
-        UsageError: as ``train``; or the chain in ``out`` began with other options.
     """
     reporter, out, steps = reporter or Callback(), options.out, steps_of(options)
     if out is None:
@@ -103,7 +93,6 @@ def steps_of(options: TrainOptions) -> tuple[Step, ...]:
 
 
 def step_options(step: Step, options: TrainOptions) -> TrainOptions:
-    """The options of one training of a chain."""
     return replace(
         options,
         recipe=step.recipe,
@@ -121,7 +110,7 @@ def _begin(data: str, options: TrainOptions, out: Path, folders: list[Path], com
             check_free(out)
         return {"chain": options.recipe, "data": data, "command": command, "options": options.as_record()}
     if not options.resume:
-        raise UsageError(f"--out {out} holds a chain already: go on with it by --resume, or give another folder")
+        raise UsageError(f"--out {out} holds a chain already: add --resume to resume it, or give another folder")
     check_same_options(
         f"the chain in {out}",
         {"chain": began["chain"], "data": began["data"]} | began["options"],
@@ -132,34 +121,30 @@ def _begin(data: str, options: TrainOptions, out: Path, folders: list[Path], com
 
 
 def find_chain(out: Path) -> dict[str, Any] | None:
-    """The options of the chain in a folder, as its runs have them; None where there is no chain.
-
-    Raises:
-        UserError: a file of it cannot be read.
-    """
+    """The options of the chain in a folder, as its runs have them; None where there is no chain."""
     for file in sorted(out.glob(f"*/{SETTINGS_FILE}")):
         found: dict[str, Any] | None = Run.open(file.parent).settings.get("chain")
         if found is not None:
             return found
-    file = out / _FILE_OF_0_1
-    try:
-        old = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from error
-    if old is None:
-        return None
-    options = TrainOptions.from_record(old | {"recipe": old["chain"]}).as_record()
-    return {"chain": old["chain"], "data": old["data"], "command": old.get("command"), "options": options}
+    return _chain_of_0_1(out / "chain.json")
 
 
 def resume_chain(out: str | Path, *, reporter: Callback | None = None) -> TrainedRun:
-    """Resumes the chain in a folder.
-
-    Raises:
-        UserError: the folder holds no chain, or as ``train_chain``.
-    """
+    """Resumes the chain in a folder."""
     found = find_chain(Path(out))
     if found is None:
         raise UserError(f"{out} holds no chain: --resume needs --out with the folder of a chain or of a run")
     options = replace(TrainOptions.from_record(found["options"]), out=Path(out), resume=True)
     return train_chain(found["data"], options, reporter=reporter)
+
+
+def _chain_of_0_1(file: Path) -> dict[str, Any] | None:
+    """Reads the options of a chain from the file of its own that version 0.1.0 kept them in; until 0.3."""
+    if not file.exists():
+        return None
+    try:
+        old = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
+    options = TrainOptions.from_record(old | {"recipe": old["chain"]}).as_record()
+    return {"chain": old["chain"], "data": old["data"], "command": old.get("command"), "options": options}

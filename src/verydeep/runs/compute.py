@@ -1,4 +1,4 @@
-"""How a training is computed on this machine: device, processes, and a batch in parts where memory is short."""
+"""How a training is computed on this machine: device, processes, and micro-batches where memory is short."""
 
 import math
 import os
@@ -45,7 +45,6 @@ def default_workers(workers: int | None, compute: Compute) -> int:
 
 
 def describe_processes(net: VeryDeep, recipe: Recipe, compute: Compute) -> str:
-    """One line on how several processes share a batch."""
     members = processes()
     each = -(-recipe.batch_size // members.size)
     text = f"{members}, each with {each} of the {recipe.batch_size} images of a batch; gradients are averaged"
@@ -102,11 +101,7 @@ def fitting_micro_batch(fixed: int, per_image: int, free: int) -> int:
 
 
 def fit_into_memory(net: VeryDeep, recipe: Recipe, compute: Compute, note: Callable[[str], None]) -> Compute:
-    """Adds a micro-batch where the memory does not do for a whole batch.
-
-    Raises:
-        UserError: not even one image fits.
-    """
+    """Adds a micro-batch where a whole batch does not fit into the memory."""
     share = -(-recipe.batch_size // processes().size)
     free = free_bytes(compute.device)
     roughly = 4 * sum(row.channels * row.side**2 for row in layers(net.geometry))

@@ -61,7 +61,6 @@ class Plan:
     warnings: tuple[str, ...] = ()  # what will not fit, and what helps
 
     def as_record(self) -> dict[str, Any]:
-        """The figures, for JSON."""
         return asdict(self)
 
 
@@ -70,10 +69,6 @@ def plan(data: str | Path | DataSet, options: TrainOptions, *, reporter: Callbac
 
     Memory is that of one process of ``devices``. GPUs add up; processes that share the cores of one machine do not, nor
     is what they lose measured.
-
-    Raises:
-        UserError: the data or the model cannot be used.
-        UsageError: an option that cannot be right.
     """
     reporter, recipe, devices = reporter or Callback(), options.find_recipe(), options.devices
     net, opened, _ = make_net(data, options, reporter)
@@ -168,7 +163,6 @@ def _free_disk(folder: Path) -> int:
 def _warnings(
     net: VeryDeep, recipe: Recipe, compute: Compute, at_a_time: int, fixed: int, per_image: int, free: int
 ) -> list[str]:
-    """Says whether the memory will not do, and what helps."""
     needed = fixed + at_a_time * per_image
     if needed <= free:
         return []

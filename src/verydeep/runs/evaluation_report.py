@@ -1,4 +1,4 @@
-"""Hands the report of a test its figures and pictures, joined with what the model knows of its training."""
+"""The figures and pictures of a test's page, as data for the report."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from verydeep.data.dataset import describe
+from verydeep.data.dataset import DataSet, describe
 from verydeep.data.image_set import ImageSet
 from verydeep.data.open import open_data
 from verydeep.device import fp32_choice
@@ -35,16 +35,9 @@ _MOST_PIXELS = 4_000_000
 
 
 def errors_of(result: Result, images: ImageSet, net: VeryDeep | None, remark: str = "") -> Errors:
-    """Gathers the errors of a test for its page: class by class, and the worst as pictures.
+    """Gathers the errors of a test for its page: class by class, and the worst as pictures with the net's score maps.
 
-    Args:
-        result: of the test.
-        images: those tested, in the order of the result.
-        net: whose score maps are laid over the pictures.
-        remark: which test, where the page is of several.
-
-    Raises:
-        DamagedImageError: an image cannot be decoded any more.
+    ``images`` are those of the result, in its order; ``remark`` says which test it is on a page of several.
     """
     assert len(images) == len(result.labels)
     tested = result.posteriors, result.labels
@@ -77,7 +70,6 @@ def _maps(net: VeryDeep) -> Callable[[Image.Image, int], HeatMap | None]:
 
 
 def heat_map(map_: ScoreMap, index: int) -> HeatMap:
-    """Takes the map of one class."""
     return HeatMap(map_.scores[index], map_.first, map_.size, TOTAL_STRIDE)
 
 
@@ -91,37 +83,21 @@ def page_of_result(
     commands: Sequence[str],
     facts: Mapping[str, Mapping[str, Any]],
 ) -> Page:
-    """Lays out the page of a test."""
-    record, count = result.as_record(), len(result.labels)
+    record = result.as_record() | {"selected_on": selected_on, "num_classes": len(result.classes)}
     intervals = {
-        name: interval95(record[name], count) for name in ("top1_error", "top5_error") if record[name] is not None
+        name: interval95(record[name], len(result.labels))
+        for name in ("top1_error", "top5_error")
+        if record[name] is not None
     }
-    return page_of_test(
-        title,
-        record,
-        intervals,
-        len(result.classes),
-        errors,
-        selected_on=selected_on,
-        log=log,
-        commands=commands,
-        facts=facts,
-    )
+    return page_of_test(title, record, intervals, errors, log=log, commands=commands, facts=facts)
+
+
+def data_facts(data: DataSet) -> dict[str, Any]:
+    return {"contents": describe(data), "validation": data.validation, "fingerprint": data.fingerprint}
 
 
 def write_evaluation_report(file: Path, result: Result, model: str, data: str, command: str) -> Path:
-    """Writes the report of a test.
-
-    Args:
-        file: where.
-        result: of the test.
-        model: the model file or run folder that was tested.
-        data: what it was tested on.
-        command: that gave the result.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Writes the report of the test of a model file or run folder; ``command`` gave the result."""
     opened, net, card = open_data(data), load(model), read_card(model)
     images = opened.split(result.split).without(result.skipped)
     page = page_of_result(
@@ -132,11 +108,7 @@ def write_evaluation_report(file: Path, result: Result, model: str, data: str, c
         log=_log(model),
         commands=[command],
         facts={
-            "The data": {
-                "contents": describe(opened),
-                "validation": opened.validation,
-                "fingerprint": opened.fingerprint,
-            },
+            "The data": data_facts(opened),
             "The net": _net_facts(card, model),
             "The recipe it was trained by": card.recipe or {},
             "How it was computed": environment(),

@@ -51,13 +51,13 @@ class TrainOptions:
     out: Path | None = None
     "The run folder. [a new one under runs/]"
     resume: bool = False
-    "Go on with the run in --out; needs nothing else. With DATA: begin it if there is none."
+    "Resume the run in --out; needs nothing else. With DATA: start it if there is none."
     device: str | None = None
     "cpu, cuda or mps; by default the fastest there is."
     precision: str | None = None
     "fp32 or bf16. [the faster]"
     workers: int | None = None
-    "Processes that make crops. [0 on a processor, one a core for a GPU]"
+    "Processes that make crops. [0 on the CPU, one a core for a GPU]"
     devices: int = 1
     "Train in this many processes, one a GPU or share of the cores."
     micro_batch: int | None = None
@@ -88,29 +88,25 @@ class TrainOptions:
         return self.changes | {name: value for name, value in named.items() if value is not None}
 
     def find_recipe(self) -> "Recipe":
-        """The recipe with its changes."""
         from verydeep.training.recipe import find_recipe  # torch, which --help does without
 
         return find_recipe(self.recipe, **self.recipe_changes)
 
     @property
     def checkpoint_seconds(self) -> float:
-        """Time between checkpoints within an epoch."""
         return 60 * self.checkpoint_minutes
 
     @property
     def skip_damaged(self) -> bool:
-        """Whether damaged images are left out and counted."""
         return self.damaged == "skip"
 
     def as_record(self) -> dict[str, Any]:
-        """The options of the training itself, for JSON: where its run lies is none of them."""
+        """The fields that run.json stores: where a run lies and what is done with it are left out."""
         record = {name: value for name, value in asdict(self).items() if name not in _ACTIONS}
         return record | {"init_from": None if self.init_from is None else str(self.init_from)}
 
     @staticmethod
     def from_record(record: dict[str, Any]) -> "TrainOptions":
-        """Reads what as_record wrote, or what 0.1.0 wrote of a chain."""
         known = {entry.name for entry in fields(TrainOptions)} | _OLD_NAMES.keys()
         return read_keywords({name: value for name, value in record.items() if name in known})
 
@@ -118,9 +114,6 @@ class TrainOptions:
         """Checks all that can be checked before anything is read.
 
         ``given`` are the options on the command line that say what to train; ``data`` is None with ``--resume`` alone.
-
-        Raises:
-            UsageError: options that contradict each other, or a value that cannot be right.
         """
         self.check_compute()
         if self.resume and self.out is None:
@@ -158,9 +151,24 @@ class TrainOptions:
             find_recipe(step.recipe, **step.changes | self.recipe_changes)
 
 
+def read_keywords(keywords: dict[str, Any]) -> TrainOptions:
+    """Makes options of keywords of Python, or of JSON: fields of TrainOptions, or their names in 0.1.0."""
+    given = _renamed(keywords)
+    for name in ("changes", "out", "train_scale"):
+        value = given.get(name)
+        if name == "changes":
+            given[name] = dict(value or {})
+        elif value is not None:
+            given[name] = Path(value) if name == "out" else tuple(value) if isinstance(value, list) else value
+    return TrainOptions(**given)
+
+
+# Version 0.1.0: how a training is computed was one keyword, and some fields had other names. Kept until 0.3.
+
+
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions:
-    """How a training is computed, as 0.1.0 took it by ``execution``: fields of ``TrainOptions`` of these names."""
+    """How a training is computed, given by the keyword ``execution``: fields of ``TrainOptions`` of these names."""
 
     device: str | None = None
     precision: str | None = None
@@ -175,11 +183,8 @@ _OLD_NAMES: dict[str, Any] = {
     "skip_damaged": lambda value: {"damaged": "skip" if value else "fail"},
     "go_on": lambda value: {"resume": value},
     "checkpoint_seconds": lambda value: {"checkpoint_minutes": value / 60},
-    "execution": lambda value: (
-        {} if value is None else _renamed(value if isinstance(value, dict) else dict(vars(value)))
-    ),
+    "execution": lambda value: _renamed(value if isinstance(value, dict) else dict(vars(value)) if value else {}),
 }
-"""Keywords of 0.1.0, and what they are now."""
 
 
 def _renamed(keywords: dict[str, Any]) -> dict[str, Any]:
@@ -187,15 +192,3 @@ def _renamed(keywords: dict[str, Any]) -> dict[str, Any]:
     for name, value in keywords.items():
         renamed |= _OLD_NAMES[name](value) if name in _OLD_NAMES else {name: value}
     return renamed
-
-
-def read_keywords(keywords: dict[str, Any]) -> TrainOptions:
-    """Reads keywords of Python, or JSON: fields of TrainOptions, or their names in 0.1.0."""
-    given = _renamed(keywords)
-    for name in ("changes", "out", "train_scale"):
-        value = given.get(name)
-        if name == "changes":
-            given[name] = dict(value or {})
-        elif value is not None:
-            given[name] = Path(value) if name == "out" else tuple(value) if isinstance(value, list) else value
-    return TrainOptions(**given)

@@ -1,4 +1,10 @@
-"""A run found again and trained to its end."""
+"""The training of a run folder, from where it is to its end; resuming is the same from a checkpoint.
+
+A resumed training is bit-exact, for nothing random has a state that could be lost: the order of the images is drawn
+from (seed, epoch), each crop from (seed, epoch, sample), each dropout mask from (seed, epoch, iteration, layer). A
+checkpoint holds the weights, the velocities, the position and the running sums in full precision; run.json says how the
+net is computed: device, precision, layout, threads.
+"""
 
 import shlex
 from dataclasses import dataclass, replace
@@ -10,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from verydeep.data.batches import training_batches
-from verydeep.data.dataset import DataSet, describe, train_on_all
+from verydeep.data.dataset import DataSet, train_on_all
 from verydeep.data.image_set import ImageSet, memory_for_images
 from verydeep.data.open import open_data
 from verydeep.device import Compute, check_precision, find_device
@@ -20,7 +26,7 @@ from verydeep.images.augment import TrainingView, principal_shifts
 from verydeep.nets.model_card import DataCard, ModelCard, make_card, selected_on
 from verydeep.nets.net import VeryDeep
 from verydeep.report.pages import REPORT_FILE, write_page
-from verydeep.runs.evaluation_report import errors_of, page_of_result
+from verydeep.runs.evaluation_report import data_facts, errors_of, page_of_result
 from verydeep.speed.library import has_kernel
 from verydeep.speed.torch_backend import TorchBackend
 from verydeep.speed.train_net import REMEDY, release
@@ -45,34 +51,20 @@ _OTHER_MASKS = "0.1.0"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
-    """The net, the run folder and the errors of a training.
+    """The net, the run folder and the errors of a training."""
 
-    Attributes:
-        run: the run folder.
-        model: the model file, or the checkpoint of a training that was stopped.
-        epochs: epochs done.
-        finished: whether it came to its end.
-        split: the split of the errors.
-        top1_error: a fraction, by protocol ``single``; None when it was stopped.
-        top5_error: a fraction; None with fewer than five classes.
-        num_images: images the errors were measured on.
-        images_per_second: mean rate of the weight updates.
-        net: the trained net.
-    """
-
-    run: Path
-    model: Path
-    epochs: int
+    run: Path  # its folder
+    model: Path  # the model file, or the checkpoint of a training that was stopped
+    epochs: int  # done
     finished: bool
-    split: str
-    top1_error: float | None
-    top5_error: float | None
-    num_images: int
-    images_per_second: float
+    split: str  # of the errors
+    top1_error: float | None  # a fraction, by protocol ``single``; None when it was stopped
+    top5_error: float | None  # None with fewer than five classes too
+    num_images: int  # of the split
+    images_per_second: float  # mean over the epochs
     net: VeryDeep
 
     def as_record(self) -> dict[str, Any]:
-        """The figures, for JSON."""
         names = ("epochs", "finished", "split", "top1_error", "top5_error", "num_images", "images_per_second")
         return {"run": str(self.run), "model": str(self.model)} | {name: getattr(self, name) for name in names}
 
@@ -111,12 +103,12 @@ def resume(
         for name in settings.get("frozen", ()):
             net.get_parameter(name).requires_grad_(False)
         if problem:
-            reporter.note(f"{problem}; going on from the checkpoint before it")
+            reporter.note(f"{problem}; resuming from the checkpoint before it")
         opened = _reopen_images(opened, settings["skipped"], reporter)
-        reporter.note(f"going on with {run.folder} after epoch {position.epoch}, update {position.iteration}")
+        reporter.note(f"resuming {run.folder} after epoch {position.epoch}, update {position.iteration}")
         began = settings.get("processes", 1)
         if members.size != began:
-            reporter.note(f"the run began with {began} processes and goes on with {members.size}")
+            reporter.note(f"the run began with {began} processes and is resumed with {members.size}")
         recipe = Recipe(**settings["recipe"])
         if settings["environment"]["verydeep"] == _OTHER_MASKS and recipe.dropout:
             reporter.note(f"the run began with verydeep {_OTHER_MASKS}: from here on its dropout draws other masks")
@@ -124,7 +116,7 @@ def resume(
 
 
 def _reopen_images(data: DataSet, damaged: list[str], reporter: Callback) -> DataSet:
-    """Prepares the images of a run that goes on: they were checked when it began, so only what memory holds is read."""
+    """Leaves out damaged images; all were checked when the run began, so only what memory holds is decoded."""
     train, val = data.train.without(damaged), data.val.without(damaged)
     if train.decoded_bytes() + val.decoded_bytes() <= memory_for_images() // num_local_processes():
         train, val = (images.checked(memory=2**62, progress=reporter.progress)[0] for images in (train, val))
@@ -140,11 +132,7 @@ def run_to_end(
     momentum: dict[str, Tensor] | None = None,
     position: Position | None = None,
 ) -> TrainedRun:
-    """Runs the loop of a run folder from its position to the end, and measures the errors there.
-
-    Raises:
-        UserError: the loss is not finite any more, or the run folder cannot be written.
-    """
+    """Trains from a position to the end, measures the errors and writes the report."""
     settings, recipe, compute = run.settings, Recipe(**run.settings["recipe"]), Compute(**run.settings["choice"])
     if compute.kernel and not has_kernel():
         reporter.note(f"this run began with verydeep's kernel, which is not there: PyTorch computes, {REMEDY}")
@@ -219,7 +207,6 @@ def _run_loop(run: Run, state: TrainState, data: DataSet, reporter: Callback, st
 def make_run_card(
     net: VeryDeep, data: DataSet, recipe: Recipe, epochs: int = 0, errors: dict[str, Any] | None = None
 ) -> ModelCard:
-    """Writes the model card of a net in training."""
     about = DataCard(
         name=data.name, fingerprint=data.fingerprint, num_train=len(data.train), validation=data.validation
     )
@@ -230,13 +217,12 @@ def _validate(net: VeryDeep, images: ImageSet, compute: Compute) -> dict[str, An
     """Measures the central crop, the cheapest protocol, in the precision of the training."""
     test, kept = at_scales(find_protocol("centre"), net), MeanPosterior(len(images), net.geometry.num_classes)
     (measured,) = measure(TorchBackend(net, compute), images, [test], lambda: kept, mirror=net.mirror)
-    posteriors = measured.kept
     return {
         "split": images.split,
         "protocol": test.protocol.name,
         "num_images": len(images),
-        "top1_error": top_error(posteriors, images.labels, 1),
-        "top5_error": top_error(posteriors, images.labels, 5),
+        "top1_error": top_error(measured.kept, images.labels, 1),
+        "top5_error": top_error(measured.kept, images.labels, 5),
     }
 
 
@@ -253,7 +239,7 @@ def _write_report(
         log=log,
         commands=[settings["command"], shlex.join(["verydeep", "evaluate", str(run.folder), settings["data"]])],
         facts={
-            "The data": {"contents": describe(data), "validation": data.validation, "fingerprint": data.fingerprint},
+            "The data": data_facts(data),
             "The recipe": settings["recipe"],
             "How it was computed": computed,
         },

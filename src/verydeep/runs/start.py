@@ -1,4 +1,4 @@
-"""What starts a training: a net for the data, images checked, a run folder made."""
+"""Starts a training: a net for the data, images checked, a run folder made."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,7 @@ from verydeep.training.state import Callback
 from verydeep.weights.resolve import load, read_card
 
 _FEW_IMAGES = 10_000
-"""So many at most suggest to begin from a trained net."""
+"""With these at most a trained net to begin from is suggested."""
 
 _MAKE_A_NET = ("architecture", "batch_norm", "crop", "width", "init_from", "initialise", "resume", "go_on")
 
@@ -96,7 +96,7 @@ def fit(
     """
     for name in options:
         if name in _MAKE_A_NET:
-            raise UsageError(f"{name} says what net to make, and fit is given one: leave it out, or use verydeep.train")
+            raise UsageError(f"{name} chooses the net, and fit is given one: leave it out, or use verydeep.train")
     given = read_keywords(options)
     if isinstance(recipe, Recipe) and given.recipe_changes:
         raise UsageError(f"{next(iter(given.recipe_changes))} is a field of the recipe: change it there")
@@ -119,7 +119,7 @@ def start(
     command: str | None = None,
     chain: dict[str, Any] | None = None,
 ) -> TrainedRun:
-    """Trains as ``train`` does; ``chain`` has the options of the chain that this is a step of, for run.json."""
+    """Trains as ``train`` does; ``chain`` is what run.json says of the chain that this training is a step of."""
     reporter, row = reporter or Callback(), options.find_recipe()
     source = data_source or str(data)
     options.check_compute()
@@ -135,8 +135,11 @@ def start(
         if begun_from:
             grown = grow(net, begun_from)
             reporter.note(f"from {options.init_from}: {grown}")
-            origin = {"model": str(options.init_from), "copied": list(grown.copied), "new": list(grown.new)}
-            facts["origin"] = origin
+            facts["origin"] = {
+                "model": str(options.init_from),
+                "copied": list(grown.copied),
+                "new": list(grown.new),
+            }
         else:
             _suggest_fine_tuning(net, opened, reporter)
         return _begin(net, opened, row, options, facts, reporter)
@@ -163,11 +166,7 @@ def _check_selection(recipe: Recipe, options: TrainOptions) -> None:
 def make_net(
     data: str | Path | DataSet, options: TrainOptions, reporter: Callback
 ) -> tuple[VeryDeep, DataSet, VeryDeep | None]:
-    """Makes the net for a data set, its weights random.
-
-    Returns:
-        The net, the data, and the net that weights are to be taken from, if any.
-    """
+    """Returns a net with random weights, the data, and the net that weights are to be taken from, if any."""
     find_architecture(options.architecture)
     recipe = options.find_recipe()
     begun_from = load(options.init_from) if options.init_from else None
@@ -190,14 +189,13 @@ def make_net(
 
 
 def default_crop(data: DataSet) -> int:
-    """The crop for a data set where none is given: 32 for the sets of small images, else the paper's."""
     return 32 if data.train.decoded else CROP
 
 
 def _begin(
     net: VeryDeep, data: DataSet, recipe: Recipe, options: TrainOptions, facts: dict[str, Any], reporter: Callback
 ) -> TrainedRun:
-    """Makes the run folder of a net and trains it; ``facts`` stand in its run.json."""
+    """Makes the run folder of a net and trains it; ``facts`` go into its run.json."""
     if options.no_validation:
         data = train_on_all(data)
     net.train_scale = recipe.scales(net.geometry.crop)
@@ -252,7 +250,7 @@ def _begin(
 
 
 def default_folder(net: VeryDeep, data: DataSet) -> Path:
-    """A run folder under runs/ that nothing lies in yet."""
+    """A new run folder under runs/."""
     name = f"{data.name}-{net.geometry.architecture.name}" + ("-bn" if net.geometry.batch_norm else "")
     return Path("runs") / free_name(name, lambda name: (Path("runs") / name).exists())
 
@@ -262,8 +260,7 @@ def check_images(
 ) -> tuple[DataSet, list[str]]:
     """Decodes every image once, the test images too, and holds those to train and validate on if memory allows.
 
-    A damaged test image is better known before the training than after it. No image may be too long for ``scale``, the
-    largest S of the training.
+    No image may be too long for ``scale``, the largest S of the training.
     """
     checked: dict[str, ImageSet] = {}
     skipped: list[str] = []

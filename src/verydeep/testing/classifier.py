@@ -37,30 +37,17 @@ _REMEDY = "give a file, bytes, an image of Pillow, an array h,w,3 of uint8 or a 
 
 @dataclass(frozen=True)
 class ScoreMap:
-    """The class score map of an image.
+    """The class score map of an image."""
 
-    Attributes:
-        scores: before the soft-max.
-        test_scale: Q of the image, pixels.
-        size: width and height of the rescaled image, pixels.
-        first: left and top of the centre of the first position's window, pixels of the rescaled image.
-    """
-
-    scores: Float[ndarray, "k i j"]
-    test_scale: int
-    size: tuple[int, int]
-    first: tuple[float, float]
+    scores: Float[ndarray, "k i j"]  # before the soft-max
+    test_scale: int  # Q, pixels
+    size: tuple[int, int]  # of the rescaled image, pixels
+    first: tuple[float, float]  # centre of the first position's window, pixels of the rescaled image
 
 
 @dataclass(frozen=True)
 class RankedClass:
-    """A class an image may show.
-
-    Attributes:
-        name: of the class.
-        index: of its score.
-        posterior: its probability.
-    """
+    """A class an image may show."""
 
     name: str
     index: int
@@ -69,21 +56,14 @@ class RankedClass:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most likely classes of one image.
-
-    Attributes:
-        file: the image.
-        classes: the most likely first.
-        score_map: of the dense view that the posteriors come from, the largest where there are several; None where the
-            protocol has crops only.
-    """
+    """The most likely classes of one image."""
 
     file: str
-    classes: tuple[RankedClass, ...]
+    classes: tuple[RankedClass, ...]  # the most likely first
+    # the largest that the posteriors come from; None where the protocol has crops only
     score_map: ScoreMap | None = field(default=None, repr=False, compare=False)
 
     def as_record(self) -> dict[str, Any]:
-        """The prediction, for JSON."""
         return {"file": self.file, "classes": [vars(ranked) for ranked in self.classes]}
 
 
@@ -125,7 +105,7 @@ class Classifier:
 
     @cached_property
     def backend(self) -> Backend:
-        """What computes the net: made for the first image."""
+        """Computes the net; made for the first image."""
         choice, rounds_up = fp32_choice(self.device), self.test.protocol.rounds_up
         if self.precision == "fp32" or rounds_up:
             return make_backend(self.net, choice, rounds_up=rounds_up)
@@ -159,7 +139,7 @@ class Classifier:
         if isinstance(image, ImageLike):
             return self._predict_one(image, top)
         if not isinstance(image, Iterable):
-            raise UsageError(f"{type(image).__name__} is no image: {_REMEDY}")
+            raise UsageError(f"{type(image).__name__} is not an image: {_REMEDY}")
         return [self._predict_one(one, top) for one in image]
 
     def _predict_one(self, image: ImageLike, top: int) -> Prediction:
@@ -206,7 +186,7 @@ def posterior(
 def posterior_and_map(
     backend: Backend, plan: ViewPlan, pixels: UInt8[ndarray, "h w 3"]
 ) -> tuple[Float[ndarray, "k"], ScoreMap | None]:
-    """Computes the class posteriors of one image by one test, and gives the score map of its largest dense view too."""
+    """Computes the class posteriors of one image by one test, and the score map of its largest dense view."""
     total, largest = np.zeros(backend.num_classes), None
     for found in compute(backend, plan, [plan.cut(pixels)]):
         for _, maps, weight in found.uses():
@@ -234,7 +214,7 @@ def _placed(scores: Float[ndarray, "k i j"], size: tuple[int, int], scale: int, 
 
 
 def pixels_of(image: ImageLike) -> UInt8[ndarray, "h w 3"]:
-    """Turns what may be an image into upright RGB."""
+    """Converts any kind of image to upright RGB."""
     if isinstance(image, bytes):
         return decode_pixels(image, "the image")
     if isinstance(image, str | Path):

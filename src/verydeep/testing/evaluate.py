@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,6 @@ from verydeep.weights.resolve import load, read_card
 Model = VeryDeep | str | Path
 """A net, a model file, a run folder or a file of saved posteriors."""
 
-Note = Callable[[str], None]
-"""Called with a line worth reading."""
-
 
 def evaluate(
     model: Model | Sequence[Model],
@@ -52,7 +49,7 @@ def evaluate(
     device: str | None = None,
     skip_damaged: bool = False,
     progress: Progress = ignore_progress,
-    note: Note | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Result:
     """Measures the error rates of a net by a protocol, or of several nets whose posteriors are averaged.
 
@@ -65,8 +62,8 @@ def evaluate(
         split: train, val or test; by default test where there is one, else val.
         device: cpu, cuda or mps; by default the fastest there is.
         skip_damaged: leave damaged images out and name them, instead of failing.
-        progress: told how far it is.
-        note: told what a reader of the errors should know.
+        progress: called with the number of images done.
+        note: called with a line that a reader of the errors should know.
 
     Raises:
         UserError: a model, the data or an image cannot be used; the classes are not the net's; or saved posteriors
@@ -100,14 +97,12 @@ def evaluate_each(
     device: str | None = None,
     skip_damaged: bool = False,
     progress: Progress = ignore_progress,
-    note: Note | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> list[list[Result]]:
     """Measures the error rates of several nets on the same images, otherwise as ``evaluate``.
 
-    A net is tested by all protocols in one pass over the images. A file of saved posteriors has its own protocol.
-
-    Returns:
-        For each model its results by the protocols.
+    Returns for each model its results by the protocols, computed in one pass over the images. A file of saved
+    posteriors has its own protocol.
     """
     rows = [find_protocol(name) for name in protocols]
     saved = {
@@ -169,8 +164,6 @@ def _check_labelled(path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Tested:
-    """A net and how it is tested."""
-
     net: VeryDeep
     name: str
     selected_on: str | None
@@ -188,9 +181,14 @@ class _Tested:
         return _Tested(net, name, selected, tuple(at_scales(row, net, test_scales) for row in protocols))
 
     def results(
-        self, images: ImageSet, described: LabelledImages, choice: Compute, progress: Progress, note: Note | None
+        self,
+        images: ImageSet,
+        described: LabelledImages,
+        choice: Compute,
+        progress: Progress,
+        note: Callable[[str], None] | None,
     ) -> list[Result]:
-        found: dict[ProtocolAt, Result] = {}
+        measured: dict[ProtocolAt, Measured[ndarray]] = {}
         for rounds_up in (False, True):
             tests = [test for test in self.tests if test.protocol.rounds_up == rounds_up]
             if not tests:
@@ -198,31 +196,37 @@ class _Tested:
             backend = make_backend(self.net, choice, rounds_up=rounds_up)
             reduction = functools.partial(MeanPosterior, len(images), backend.num_classes)
             try:
-                measured = measure(backend, images, tests, reduction, mirror=self.net.mirror, progress=progress)
+                of_tests = measure(backend, images, tests, reduction, mirror=self.net.mirror, progress=progress)
             except DamagedImageError as error:
                 raise DamagedImageError(f"{error}; {DAMAGED_REMEDY}") from error
-            found |= {test: self._result(test, one, described) for test, one in zip(tests, measured, strict=True)}
-            if note is not None and any(one.is_one_position for one in measured):
+            measured |= zip(tests, of_tests, strict=True)
+            if note is not None and any(one.is_one_position for one in of_tests):
                 note(
                     "every score map has a single position at these sizes, so that dense testing sees no more than the "
                     f"centre of an image: give --test-scales of {backend.crop + TOTAL_STRIDE} or more"
                 )
-        return [found[test] for test in self.tests]
+        return [
+            Result(
+                **vars(described),
+                posteriors=measured[test].kept,
+                members=(self._member(test),),
+                seconds=measured[test].seconds,
+            )
+            for test in self.tests
+        ]
 
-    def _result(self, test: ProtocolAt, measured: Measured[ndarray], described: LabelledImages) -> Result:
-        member = Member(
+    def _member(self, test: ProtocolAt) -> Member:
+        return Member(
             model=self.name,
             architecture=self.net.geometry.architecture.name,
             protocol=test.protocol.name,
             test_scales=test.scales,
             selected_on=self.selected_on,
         )
-        of_images = {part.name: getattr(described, part.name) for part in fields(described)}
-        return Result(**of_images, posteriors=measured.kept, members=(member,), seconds=measured.seconds)
 
 
 def check_classes(net: VeryDeep, images: ImageSet) -> None:
-    """Checks that the scores of a net mean the classes of the images."""
+    """Checks that the classes of a net are those of the images."""
     net.require_scores()
     if net.geometry.num_classes != len(images.classes):
         raise UserError(
@@ -236,19 +240,12 @@ def check_classes(net: VeryDeep, images: ImageSet) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedPair:
-    """Two results on the same images.
+    """Two results on the same images."""
 
-    Attributes:
-        first: title of the first.
-        second: title of the second.
-        comparison: of their top-1 errors.
-        corrected_p_value: corrected for the number of pairs, by Holm's method.
-    """
-
-    first: str
-    second: str
-    comparison: Comparison
-    corrected_p_value: float
+    first: str  # title of the first
+    second: str  # title of the second
+    comparison: Comparison  # of their top-1 errors
+    corrected_p_value: float  # corrected for the number of pairs, by Holm's method
 
     def as_record(self) -> dict[str, Any]:
         """The figures, for JSON."""
@@ -257,11 +254,7 @@ class ComparedPair:
 
 
 def compare_pairs(results: Sequence[Result]) -> list[ComparedPair]:
-    """Compares every two results, corrected for the number of pairs.
-
-    Raises:
-        UserError: they are not of the same images.
-    """
+    """Compares every two results, corrected for the number of pairs."""
     pairs = list(itertools.combinations(results, 2))
     comparisons = []
     for first, second in pairs:

@@ -33,29 +33,16 @@ _Found = TypeVar("_Found", covariant=True)
 
 @dataclass(frozen=True)
 class PlannedView:
-    """A view of an image that one or several tests need.
+    """A view of an image that one or several tests need."""
 
-    Attributes:
-        method: cuts it out, and computes its maps.
-        scale: test scale Q, pixels.
-        plain: number of a test and the weight of a part in it.
-        mirrored: the same, for the mirror image of a part.
-    """
-
-    method: Method
-    scale: int
-    plain: list[tuple[int, float]] = field(default_factory=list)
-    mirrored: list[tuple[int, float]] = field(default_factory=list)
+    method: Method  # cuts it out, and computes its maps
+    scale: int  # test scale Q, pixels
+    plain: list[tuple[int, float]] = field(default_factory=list)  # number of a test and the weight of a part in it
+    mirrored: list[tuple[int, float]] = field(default_factory=list)  # the same, for the mirror image of a part
 
 
 class ViewPlan:
-    """The views of an image that tests need, each once.
-
-    Args:
-        tests: the tests.
-        crop: of the net, pixels.
-        mirror: whether a mirrored image still shows its class.
-    """
+    """The views of an image that tests need, each once."""
 
     def __init__(self, tests: Sequence[ProtocolAt], crop: int, *, mirror: bool) -> None:
         self.crop = crop
@@ -83,24 +70,16 @@ class ViewPlan:
 
 @dataclass(frozen=True)
 class Computed:
-    """Class score maps of some parts.
-
-    Attributes:
-        view: that the parts are of.
-        images: number of the image of each part.
-        maps: of the parts.
-        mirrored: of their mirror images; None where no test needs them.
-        seconds: that these took.
-    """
+    """Class score maps of parts of images, all of one view and shape."""
 
     view: PlannedView
-    images: Sequence[int]
+    images: Sequence[int]  # number of the image of each part
     maps: Float[ndarray, "n k i j"]
-    mirrored: Float[ndarray, "n k i j"] | None
+    mirrored: Float[ndarray, "n k i j"] | None  # of the mirror images; None where no test needs them
     seconds: float
 
     def uses(self) -> Iterator[tuple[int, Float[ndarray, "n k i j"], float]]:
-        """Yields the number of each test that needs maps, these maps, and their weight in it."""
+        """Yields for each test that needs maps its number, the maps, and their weight in it."""
         yield from ((number, self.maps, weight) for number, weight in self.view.plain)
         if self.mirrored is not None:
             yield from ((number, self.mirrored, weight) for number, weight in self.view.mirrored)
@@ -127,7 +106,7 @@ def compute(
 def batches_by_shape(
     parts_of_images: Iterable[list[tuple[int, UInt8[ndarray, "_ _ 3"]]]],
 ) -> Iterator[tuple[int, list[int], UInt8[ndarray, "_ _ _ 3"]]]:
-    """Gives parts of images in batches of one kind and one shape, never padded."""
+    """Yields parts of images in batches of one kind and one shape, never padded."""
     waiting: dict[tuple[int, ...], tuple[list[int], list[ndarray]]] = {}
     for image, parts in enumerate(parts_of_images):
         for kind, part in parts:
@@ -144,13 +123,13 @@ def batches_by_shape(
 
 @runtime_checkable
 class Reduction(Interface[_Found]):
-    """What of the class score maps of many images is kept, by one test."""
+    """What one test keeps of the class score maps of many images."""
 
     def add(self, images: Sequence[int], maps: Float[ndarray, "n k i j"], weight: float) -> None:
-        """Takes the maps of parts of images; the weights of the parts of an image add up to 1."""
+        """Adds the maps of parts of images; the weights of the parts of an image add up to 1."""
 
     def finish(self) -> _Found:
-        """Gives what was kept of the images of all processes."""
+        """Returns what was kept of the images of all processes."""
 
 
 class MeanPosterior:
@@ -163,11 +142,9 @@ class MeanPosterior:
         self._sums = np.zeros((num_images, num_classes))
 
     def add(self, images: Sequence[int], maps: Float[ndarray, "n k i j"], weight: float) -> None:
-        """Takes the maps of parts of images."""
         np.add.at(self._sums, list(images), weight * posteriors_of(maps))
 
     def finish(self) -> Float[ndarray, "n k"]:
-        """The posteriors, float32."""
         all_reduce_sum(torch.from_numpy(self._sums))
         return self._sums.astype(np.float32)
 
@@ -185,17 +162,11 @@ def posteriors_of(maps: Float[ndarray, "n k i j"]) -> Float[ndarray, "n k"]:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured(Generic[_T]):
-    """What one test gave.
-
-    Attributes:
-        kept: what the reduction kept.
-        seconds: that the test would have taken alone.
-        is_one_position: whether every score map of a dense protocol had a single position.
-    """
+    """What the reduction kept of one test, and its cost."""
 
     kept: _T = field(repr=False)
-    seconds: float
-    is_one_position: bool
+    seconds: float  # of the test alone
+    is_one_position: bool  # every score map of a dense protocol had a single position
 
 
 def measure(
@@ -210,17 +181,6 @@ def measure(
     """Applies tests to images.
 
     Several processes share the images, each image in exactly one of them, and all get what was kept of all.
-
-    Args:
-        backend: computes the net.
-        images: each is decoded once.
-        tests: all with a backend of one way of rounding.
-        reduction: makes what keeps the results of one test.
-        mirror: whether a mirrored image still shows its class.
-        progress: told how far it is.
-
-    Raises:
-        UserError: an image cannot be used.
 
     Paper: section 3.2.
     """

@@ -9,10 +9,10 @@ from numpy import ndarray
 
 
 def wrong(posteriors: Float[ndarray, "n k"], labels: Int[ndarray, "n"], top: int = 1) -> Bool[ndarray, "n"]:
-    """Says of each image whether its class is not among the top ones.
+    """Returns for each image whether its class is not among the top ones.
 
     A class counts as beaten by every other class with a higher posterior, and by half of those with the same, so that a
-    net that says the same of all classes gets no image right by the order of the classes. NaN is always wrong.
+    net with the same score for all classes gets no image right by the order of the classes. NaN is always wrong.
 
     Paper: section 4.
     """
@@ -50,25 +50,13 @@ def interval95(error: float, count: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassError:
-    """The error of one class.
-
-    Attributes:
-        index: of the class.
-        name: of the class.
-        num_images: tested.
-        error: top-1, a fraction.
-        interval: that holds the true error with 95% confidence.
-        taken_for: the class it is most often taken for; None where every image is right.
-        times: images taken for that class.
-    """
-
     index: int
     name: str
     num_images: int
-    error: float
-    interval: tuple[float, float]
-    taken_for: str | None
-    times: int
+    error: float  # top-1, a fraction
+    interval: tuple[float, float]  # 95% confidence
+    taken_for: str | None  # most often; None where every image is right
+    times: int  # images taken for that class
 
 
 def errors_by_class(
@@ -80,9 +68,9 @@ def errors_by_class(
     for index, error in enumerate(class_errors(posteriors, labels)):
         if error is None:
             continue
-        number, mistaken = int((labels == index).sum()), table[index].copy()
-        mistaken[index] = 0
-        most = int(mistaken.argmax())
+        number, others = int((labels == index).sum()), table[index].copy()
+        others[index] = 0
+        most = int(others.argmax())
         found.append(
             ClassError(
                 index=index,
@@ -90,8 +78,8 @@ def errors_by_class(
                 num_images=number,
                 error=error,
                 interval=interval95(error, number),
-                taken_for=classes[most] if mistaken[most] else None,
-                times=int(mistaken[most]),
+                taken_for=classes[most] if others[most] else None,
+                times=int(others[most]),
             )
         )
     return sorted(found, key=lambda each: (-each.error, each.index))

@@ -22,21 +22,13 @@ _SCALE_STEP = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One way to get posteriors of an image at one test scale: the mean of those of its parts.
+    """One way to get posteriors of an image at one test scale: the mean of those of its parts."""
 
-    Attributes:
-        view: gives the parts.
-        parts: how many there are, mirrored ones not counted.
-        score_map: computes the class score maps of parts of one shape.
-        rounds_up: whether the backend is to be made of a net whose pooling rounds sizes up.
-        is_dense: whether a part may have more than one position in the score map.
-    """
-
-    view: views.View
-    parts: int
+    view: views.View  # gives the parts
+    parts: int  # mirrored ones not counted
     score_map: Callable[[Backend, UInt8[ndarray, "n h w 3"]], Float[ndarray, "n k i j"]] = score_map
-    rounds_up: bool = False
-    is_dense: bool = False
+    rounds_up: bool = False  # needs a backend whose pooling rounds sizes up
+    is_dense: bool = False  # a part may have several positions in its score map
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,24 +36,16 @@ class Protocol:
     """A way of testing: the mean over methods of the means over test scales, parts and their mirror images.
 
     Choice: the mean over positions is taken of the scores, and then the soft-max; all other means are of posteriors.
-
-    Attributes:
-        name: of the protocol.
-        remark: what it does.
-        methods: one, or several that count alike.
-        several_scales: whether the test scales are several by default.
-        mirrored: whether mirrored parts are tested too, where the net's data allow it.
     """
 
     name: str
     remark: str
-    methods: tuple[Method, ...]
-    several_scales: bool = False
-    mirrored: bool = True
+    methods: tuple[Method, ...]  # several count alike
+    several_scales: bool = False  # by default
+    mirrored: bool = True  # mirrored parts are tested too, where the net's data allow it
 
     @property
     def rounds_up(self) -> bool:
-        """Whether it needs a net whose pooling rounds sizes up."""
         return any(method.rounds_up for method in self.methods)
 
     @property
@@ -70,7 +54,7 @@ class Protocol:
         return all(method.is_dense for method in self.methods)
 
     def test_scales(self, net: VeryDeep) -> tuple[int, ...]:
-        """The test scales Q for a net, where none are given."""
+        """The default test scales Q for a net, pixels."""
         return default_test_scales(net) if self.several_scales else (default_test_scale(net),)
 
     def forward_passes(self, net: VeryDeep, scales: Sequence[int]) -> int:
@@ -135,7 +119,6 @@ PROTOCOLS: dict[str, Protocol] = {row.name: row for row in _ROWS}
 
 
 def find_protocol(name: str) -> Protocol:
-    """Finds a protocol by name."""
     if name not in PROTOCOLS:
         raise UsageError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

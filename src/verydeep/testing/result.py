@@ -1,4 +1,4 @@
-"""Results of tests: posteriors with all that says what they are of, the figures that follow, and their file.
+"""Results of tests: posteriors of which images and nets, the error rates that follow, and their file.
 
 A file of saved posteriors is one safetensors file: ``posteriors`` (n,k float32) and ``labels`` (n int64). The names of
 the images, the classes, the net, the protocol and the data set are one JSON string in its metadata. Error rates, fusion
@@ -27,21 +27,13 @@ _METADATA_KEY = "verydeep_posteriors"
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """What was tested, and how: one net by one protocol.
+    """What was tested, and how: one net by one protocol."""
 
-    Attributes:
-        model: the file or folder of the net; empty for a net without one.
-        architecture: the paper's name.
-        protocol: name of the protocol.
-        test_scales: test scales Q, pixels.
-        selected_on: the split that the weights were selected on; None where none was, or a net without its file.
-    """
-
-    model: str
+    model: str  # its file or folder; empty for a net without one
     architecture: str
     protocol: str
-    test_scales: tuple[int, ...]
-    selected_on: str | None = None
+    test_scales: tuple[int, ...]  # Q, pixels
+    selected_on: str | None = None  # split that the weights were selected on, where that is known
 
     @property
     def title(self) -> str:
@@ -52,54 +44,36 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImages:
-    """Which images something was measured on.
+    """Which images something was measured on."""
 
-    Attributes:
-        labels: index of the true class of each image, int64.
-        names: names of the images.
-        classes: names of the classes.
-        split: the split they belong to.
-        data: name of the data set; empty where only its images were given.
-        fingerprint: hash of the data set's names, sizes and splits; empty where only its images were given.
-        skipped: names of damaged images left out.
-    """
-
-    labels: ndarray = field(repr=False)
+    labels: ndarray = field(repr=False)  # index of the true class of each image, int64
     names: Sequence[str] = field(repr=False)
     classes: tuple[str, ...] = field(repr=False)
     split: str
-    data: str = ""
-    fingerprint: str = field(default="", repr=False)
-    skipped: Sequence[str] = ()
+    data: str = ""  # name of the data set; empty where only its images were given
+    fingerprint: str = field(default="", repr=False)  # of the data set
+    skipped: Sequence[str] = ()  # damaged images left out
 
     @property
     def title(self) -> str:
-        """What a person calls them."""
         return f"DATA ({self.data})"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result(LabelledImages):
-    """What testing gave: posteriors of labelled images, and the error rates that follow.
+    """Posteriors of labelled images, and the error rates that follow from them."""
 
-    Attributes:
-        posteriors: n,k; of several members their mean.
-        members: what was tested; several where they are fused.
-        seconds: time taken.
-    """
-
-    posteriors: Float[ndarray, "n k"] = field(repr=False)
-    members: tuple[Member, ...]
+    posteriors: Float[ndarray, "n k"] = field(repr=False)  # of several members their mean
+    members: tuple[Member, ...]  # several where they are fused
     seconds: float
 
     @property
     def title(self) -> str:
-        """What a person calls it."""
         return " + ".join(member.title for member in self.members)
 
     @property
     def architecture(self) -> str | list[str]:
-        """The paper's name of the net; a list of names when fused."""
+        """A list of names when fused."""
         names = [member.architecture for member in self.members]
         return names[0] if len(names) == 1 else names
 
@@ -138,12 +112,10 @@ class Result(LabelledImages):
         return dict(zip(self.classes, class_errors(self.posteriors, self.labels), strict=True))
 
     def class_counts(self) -> dict[str, int]:
-        """Number of images of each class."""
         counts = np.bincount(self.labels, minlength=len(self.classes)).tolist()
         return dict(zip(self.classes, counts, strict=True))
 
     def as_record(self) -> dict[str, Any]:
-        """The figures, for JSON."""
         models = [member.model for member in self.members]
         return {
             "model": models[0] if len(models) == 1 else models,
@@ -183,23 +155,21 @@ def fuse(results: Sequence[Result]) -> Result:
 
 def check_alike(first: LabelledImages, other: LabelledImages) -> None:
     """Checks that two results are of the same images in the same order, with the same classes."""
-    pair = f"{first.title} and {other.title}"
-    remedy = "evaluate both on the same images"
+    problem = None
     if first.classes != other.classes:
-        raise UserError(f"{pair} have different classes: {_difference(first.classes, other.classes)}: {remedy}")
-    if first.data and other.data and first.data != other.data:
-        raise UserError(f"{pair} are of different data, {first.data} and {other.data}: {remedy}")
-    if first.split != other.split:
-        raise UserError(f"{pair} are of different splits, {first.split} and {other.split}: {remedy}")
-    if list(first.names) != list(other.names):
-        raise UserError(
-            f"{pair} are of different images of {first.split}: {_difference(first.names, other.names)}: {remedy}"
-        )
-    if first.fingerprint and other.fingerprint and first.fingerprint != other.fingerprint:
-        raise UserError(f"{pair} are of {first.data} before and after its files changed: {remedy}")
-    if (first.labels != other.labels).any():
-        name = first.names[int((first.labels != other.labels).argmax())]
-        raise UserError(f"{pair} have different labels, as of {name}: {remedy}")
+        problem = f"have different classes: {_difference(first.classes, other.classes)}"
+    elif first.data and other.data and first.data != other.data:
+        problem = f"are of different data, {first.data} and {other.data}"
+    elif first.split != other.split:
+        problem = f"are of different splits, {first.split} and {other.split}"
+    elif list(first.names) != list(other.names):
+        problem = f"are of different images of {first.split}: {_difference(first.names, other.names)}"
+    elif first.fingerprint and other.fingerprint and first.fingerprint != other.fingerprint:
+        problem = f"are of {first.data} before and after its files changed"
+    elif (first.labels != other.labels).any():
+        problem = f"have different labels, as of {first.names[int((first.labels != other.labels).argmax())]}"
+    if problem:
+        raise UserError(f"{first.title} and {other.title} {problem}: evaluate both on the same images")
 
 
 def _difference(first: Sequence[str], other: Sequence[str]) -> str:
@@ -224,7 +194,6 @@ class _Card(BaseModel):
 
 
 def is_saved_posteriors(file: str | Path) -> bool:
-    """Whether a file is one of saved posteriors; a file that cannot be read is none."""
     path = Path(file)
     try:
         return path.is_file() and _METADATA_KEY in _read_metadata(path)
@@ -263,7 +232,6 @@ def save_posteriors(result: Result, file: str | Path) -> None:
 
 
 def load_posteriors(file: str | Path) -> Result:
-    """Reads saved posteriors."""
     path = Path(file)
     if not path.is_file():
         raise UserError(f"no such file: {path}")
@@ -277,7 +245,7 @@ def load_posteriors(file: str | Path) -> Result:
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"]))
-        raise UserError(f"{path}: what it says of itself is not readable at {field}: {problem['msg']}") from error
+        raise UserError(f"{path}: its description cannot be read at {field}: {problem['msg']}") from error
     except (SafetensorError, OSError, json.JSONDecodeError, TypeError) as error:
         raise UserError(f"{path} is damaged or cut short ({error}): evaluate again") from error
     _check(path, card, posteriors, labels)

@@ -17,27 +17,16 @@ _AT_ONCE = 2**22
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The paired difference of two tests on the same images.
+    """The paired difference of two tests on the same images."""
 
-    Attributes:
-        difference: error of the second minus that of the first, a fraction.
-        interval95: of the difference, by the bootstrap over the images.
-        p_value: of McNemar's exact test: how likely so uneven a count of the images that only one gets wrong would be,
-            if both were equally good.
-        only_first_wrong: images that only the first gets wrong.
-        only_second_wrong: images that only the second gets wrong.
-        num_images: images compared.
-    """
-
-    difference: float
-    interval95: tuple[float, float]
-    p_value: float
-    only_first_wrong: int
+    difference: float  # error of the second minus that of the first, a fraction
+    interval95: tuple[float, float]  # of the difference, by the bootstrap over the images
+    p_value: float  # of McNemar's exact test
+    only_first_wrong: int  # images
     only_second_wrong: int
     num_images: int
 
     def as_record(self) -> dict[str, Any]:
-        """The figures, for JSON."""
         return asdict(self) | {"interval95": list(self.interval95)}
 
 
@@ -87,37 +76,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Term:
-    """One part of a contrast: errors of one setting, and how much they count.
+    """One part of a contrast: errors of one setting by seed and image, and how much they count."""
 
-    Attributes:
-        weight: such as 1 for the second of two settings and -1 for the first.
-        errors: one row per seed, one column per image; for two tests of the same nets their differences.
-    """
-
-    weight: float
-    errors: Float[ndarray, "s n"]
+    weight: float  # such as 1 for the second of two settings and -1 for the first
+    errors: Float[ndarray, "s n"]  # for two tests of the same nets their differences
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A difference of error rates over seeds and images.
+    """A difference of error rates over seeds and images."""
 
-    Attributes:
-        difference: a fraction; below 0 where the second is better.
-        interval95: for other seeds and other images; where there is one seed, for other images alone.
-        p_value: two-sided, of a difference on the other side of the threshold.
-        num_seeds: the smallest number of seeds of a setting.
-        num_images: images tested on.
-    """
-
-    difference: float
-    interval95: tuple[float, float]
-    p_value: float
-    num_seeds: int
+    difference: float  # a fraction; below 0 where the second is better
+    interval95: tuple[float, float]  # for other seeds and images; where there is one seed, for other images alone
+    p_value: float  # two-sided, of a difference on the other side of the threshold
+    num_seeds: int  # the smallest of a setting
     num_images: int
 
     def as_record(self) -> dict[str, Any]:
-        """The figures, for JSON."""
         return asdict(self) | {"interval95": list(self.interval95)}
 
 

@@ -32,19 +32,12 @@ _MOST_CHANNELS = 512
 
 @dataclass(frozen=True)
 class Span:
-    """A part of one side of an image.
+    """A part of one side of an image."""
 
-    Attributes:
-        first: of the positions that it gives.
-        last: of them, exclusive.
-        start: of the pixels that it needs, a multiple of the stride.
-        stop: of them, exclusive.
-    """
-
-    first: int
-    last: int
-    start: int
-    stop: int
+    first: int  # of the positions that it gives
+    last: int  # of them, exclusive
+    start: int  # of the pixels that it needs, a multiple of the stride
+    stop: int  # of them, exclusive
 
 
 def margin(geometry: Geometry) -> int:

@@ -29,7 +29,6 @@ class Validation(Callback):
         self._measure = measure
 
     def after_epoch(self, state: TrainState) -> None:
-        """Measures, after the running statistics of batch norm have become those of all processes."""
         average_statistics(state.net)
         state.errors = self._measure(state.net)
         error, position, recipe = state.errors["top1_error"], state.position, state.recipe
@@ -53,7 +52,7 @@ class Validation(Callback):
 
 
 def average_statistics(net: VeryDeep) -> None:
-    """Gives every process the same running statistics of batch norm: their mean over the processes."""
+    """Averages the running statistics of batch norm over the processes."""
     for module in net.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             for statistic in (module.running_mean, module.running_var):
@@ -74,7 +73,6 @@ class HealthCheck(Callback):
             raise NotFiniteError(state.position.loss, state.images)
 
     def after_epoch(self, state: TrainState) -> None:
-        """Adds findings to the line of the log."""
         log = [*self._run.log_records()[: state.position.log_lines], state.record]
         findings = findings_after_epoch(state, self._images, self._view, log)
         state.record["findings"] = [finding.as_record() for finding in findings]
@@ -83,26 +81,20 @@ class HealthCheck(Callback):
 
 
 class Checkpoints(Callback):
-    """Keeps the log, the model file, and checkpoints after each epoch and every so many seconds within it.
-
-    ``card`` makes the model card, from epochs done and errors.
-    """
+    """Writes the log, the model file, and checkpoints after each epoch and every so many seconds within it."""
 
     def __init__(self, run: Run, card: Callable[[int, dict[str, Any] | None], ModelCard], seconds: float) -> None:
         self._run, self._card, self._seconds = run, card, seconds
         self._saved = 0.0
 
     def before_training(self, state: TrainState) -> None:
-        """Starts the clock."""
         self._saved = time.perf_counter()
 
     def after_update(self, state: TrainState) -> None:
-        """Saves a checkpoint when it is time, or when the training stops here."""
         if state.in_epoch and (state.stopping or time.perf_counter() - self._saved > self._seconds):
             self._save(state, self._card(state.position.epoch, None))
 
     def after_epoch(self, state: TrainState) -> None:
-        """Writes the line of the log, the model file where it is time, and a checkpoint."""
         position = state.position.next_epoch()
         card = self._card(position.epoch, state.errors)
         self._run.log(state.record)
@@ -127,22 +119,21 @@ def _velocities(state: TrainState) -> dict[str, Tensor]:
 class StopOnSignals(Callback):
     """Stops the training on the first Ctrl-C (or SIGTERM) while it is entered; the second one acts as usual.
 
-    One of several processes only stops, however often it is asked: its launcher passes on what the terminal has sent it
+    One of several processes only stops, however many signals come: its launcher passes on what the terminal has sent it
     already, and kills what does not end.
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._stopped = False
         self._before: dict[signal.Signals, Any] = {}
 
     def wants_stop(self) -> bool:
-        """Whether a signal has come."""
-        return self._asked
+        return self._stopped
 
     def __enter__(self) -> "StopOnSignals":
         try:
             for name in (signal.SIGINT, signal.SIGTERM):
-                self._before[name] = signal.signal(name, self._ask)
+                self._before[name] = signal.signal(name, self._stop)
         except ValueError:  # only the main thread may: elsewhere nobody can press Ctrl-C
             self._before.clear()
         return self
@@ -151,7 +142,7 @@ class StopOnSignals(Callback):
         for name, handler in self._before.items():
             signal.signal(name, handler)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopped = True
         if launched().size == 1:
             self.__exit__()

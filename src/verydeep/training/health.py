@@ -1,4 +1,4 @@
-"""The health of a training: notices that it goes wrong, says what that means for these nets, and what helps.
+"""The health of a training: signs that it goes wrong, what they mean for these nets, and the remedy.
 
 Findings after an epoch follow from the log and the net alone, so that a training that was interrupted has the same.
 """
@@ -25,7 +25,7 @@ _FEWEST_UPDATES = 100
 """Updates before a net may be called stuck: every net begins at ln K."""
 
 _LOOKED_AT = 128
-"""Training images on which units are asked to fire."""
+"""Training images on which units are expected to fire."""
 
 _MOST_SILENT = 0.75
 """Share of a layer's units that may never fire; a healthy layer of these nets has less than half."""
@@ -44,11 +44,9 @@ class Finding:
     helps: str  # the remedy, with its option
 
     def as_record(self) -> dict[str, str]:
-        """The fields, for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
-        """One line."""
         return f"convergence: {self.saw}; {self.means}; {self.helps}"
 
 
@@ -58,7 +56,7 @@ def findings_after_epoch(
     """Examines a training after an epoch; ``log`` has a record of each epoch so far."""
     net, recipe = state.net, state.recipe
     stuck, rate = stuck_at_chance(net, recipe, log, state.num_updates), rate_far_off(net, recipe, state.optimiser)
-    # a net that says the same of every image has silent units too, which would be no second finding
+    # a net that gives every image the same scores has silent units too, which would not be a second finding
     silent = None
     if not _at_chance(net, log[-1]):
         silent = silent_units(net, _some_crops(images, view, len(log)), state.compute)
@@ -79,7 +77,7 @@ def stuck_at_chance(net: VeryDeep, recipe: Recipe, log: Sequence[dict[str, Any]]
     return Finding(
         "stuck",
         f"the loss has been {log[-1]['loss']:.3f}, ln {net.geometry.num_classes}, for {patience} "
-        f"epoch{'s' if patience > 1 else ''}: the net says the same of every image",
+        f"epoch{'s' if patience > 1 else ''}: the net gives every image the same scores",
         *_why_stuck(net, recipe),
     )
 
@@ -88,7 +86,7 @@ def _why_stuck(net: VeryDeep, recipe: Recipe) -> tuple[str, str]:
     rate = f"another rate than {recipe.learning_rate:g} (--set learning_rate={recipe.learning_rate / 10:g})"
     if net.geometry.batch_norm:
         return (
-            "with batch norm that is no matter of depth",
+            "with batch norm the depth is not the reason",
             f"try {rate}, and look whether the folders really are the classes (verydeep doctor)",
         )
     depth = net.geometry.architecture.weight_layers
@@ -111,7 +109,7 @@ def rate_far_off(net: VeryDeep, recipe: Recipe, optimiser: torch.optim.Optimizer
     """Notices a rate at which the weights move too much or hardly at all.
 
     The movement of a layer is the rate times the norm of its velocity over the norm of its weights, at the recipe's
-    highest rate, so that the end of a schedule is not mistaken for a low rate.
+    highest rate, so that the end of a schedule does not look like a low rate.
     """
     moved = []
     for name, parameter in net.named_parameters():
@@ -161,7 +159,7 @@ def _some_crops(images: ImageSet, view: TrainingView, epoch: int) -> Tensor:
 
 
 def explain_not_finite(state: TrainState, images: Tensor) -> str:
-    """Says where a loss that is NaN or infinite comes from, and what helps; ``images`` are those that gave it."""
+    """Explains where a loss that is not finite comes from, and the remedy; ``images`` are those that gave it."""
     net, rate, position = state.net, state.recipe.learning_rate, state.position
     layer = first_not_finite(net, images, state.compute)
     where = f", first in {layer}" if layer else ""

@@ -28,18 +28,14 @@ MOST_UPDATES_BETWEEN_REPORTS: Final = 20
 
 
 class Batches(Protocol):
-    """Gives this process's batches of an epoch: images, targets, and which sample each is."""
+    """Yields this process's batches of an epoch: images, targets, and which sample each is."""
 
     def __call__(self, *, epoch: int, first: int) -> Iterator[Batch]:
-        """Leaves out the first batches, to resume in the middle of an epoch."""
+        """``first`` batches are left out, to resume in the middle of an epoch."""
 
 
 def train(state: TrainState, batches: Batches, objective: Objective, callbacks: Sequence[Callback]) -> None:
     """Runs stochastic gradient descent with momentum until the recipe ends or a callback stops it.
-
-    Raises:
-        NotFiniteError: the loss is not finite any more.
-        UserError: from a callback; or every layer that the recipe trains is frozen.
 
     Paper: section 3.1.
     """
@@ -93,11 +89,10 @@ class RunningSums:
         self._began, self._reported, self._next = time.perf_counter(), 0.0, before.iteration + 1
 
     def add(self, sums: tuple[Tensor, Tensor]) -> None:
-        """Adds what an update gave."""
         self._sums += torch.stack(sums).to(self._sums)
 
     def report(self, state: TrainState, stop: bool) -> bool:
-        """Brings the sums of the state up to date where that is due, and whether any process wants to stop."""
+        """Updates the sums of the state where that is due, and whether any process wants to stop."""
         elapsed, iteration = time.perf_counter() - self._began, state.position.iteration
         several = processes().size > 1
         due = iteration >= self._next if several else stop or elapsed - self._reported > SECONDS_BETWEEN_REPORTS
@@ -117,7 +112,7 @@ class RunningSums:
 def make_state(
     net: VeryDeep, recipe: Recipe, compute: Compute, *, seed: int, num_images: int, momentum: dict[str, Tensor]
 ) -> TrainState:
-    """Places a net where it is trained and makes its optimiser, with the velocities of a checkpoint."""
+    """Moves a net to where it is trained and makes its optimiser, with the velocities of a checkpoint."""
     place(net, compute)
     net.set_dropout(recipe.dropout)
     optimiser = make_optimiser(net, recipe, momentum)
@@ -147,9 +142,6 @@ def make_optimiser(net: VeryDeep, recipe: Recipe, momentum: dict[str, Tensor] | 
     """Makes the optimiser of a recipe.
 
     Choice: weights and biases of convolutions and fully connected layers decay, those of batch norm do not.
-
-    Raises:
-        UserError: every layer that the recipe trains is frozen.
     """
     names: dict[bool, list[str]] = {True: [], False: []}
     parameters = dict(net.named_parameters())

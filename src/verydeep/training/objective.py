@@ -21,40 +21,34 @@ class Objective(Protocol):
     """Loss and score of each image of a batch, from what the net gives for it and its target."""
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Float[Tensor, "n"]:
-        """What is minimised."""
+        """Minimised."""
 
     def score(self, outputs: Tensor, targets: Tensor) -> Float[Tensor, "n"]:
-        """What is reported beside the loss."""
+        """Reported beside the loss."""
 
 
 @dataclass(frozen=True)
 class Classification:
     """Multinomial logistic regression; the score is 1 for an image that is classified wrongly.
 
-    Attributes:
-        label_smoothing: probability mass spread evenly over the classes.
-        class_weights: factor on the loss of an image of each class; None for 1.
-
     Paper: section 3.1.
     """
 
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.0  # probability
     class_weights: Float[Tensor, "k"] | None = None
 
     def loss(self, outputs: Float[Tensor, "n k"], targets: Int64[Tensor, "n"]) -> Float[Tensor, "n"]:
-        """The cross-entropy of each image."""
         weights = None if self.class_weights is None else self.class_weights.to(outputs.device)
         return F.cross_entropy(
             outputs.float(), targets, weight=weights, label_smoothing=self.label_smoothing, reduction="none"
         )
 
     def score(self, outputs: Float[Tensor, "n k"], targets: Int64[Tensor, "n"]) -> Float[Tensor, "n"]:
-        """1 for each image whose highest score is not that of its class."""
         return (outputs.argmax(1) != targets).float()
 
 
 def classification_for(recipe: Recipe, images: ImageSet) -> Classification:
-    """The objective of a recipe.
+    """Makes the objective of a recipe.
 
     Choice: with ``balance`` by loss an image weighs one over the size of its class, 1 on average over the images.
     """

@@ -10,22 +10,15 @@ class Plateau:
     Choice: "stops improving" means not better than the best for ``patience`` evaluations; the training ends when that
     happens once more after the last drop, or at the epoch limit.
 
-    Attributes:
-        best: lowest validation error so far, a fraction.
-        waited: evaluations since then, or since the last drop.
-        drops: divisions of the rate so far.
-        ended: whether the last rate brings nothing more.
-
     Paper: section 3.1.
     """
 
-    best: float = float("inf")
-    waited: int = 0
+    best: float = float("inf")  # validation error, a fraction
+    waited: int = 0  # evaluations since then, or since the last drop
     drops: int = 0
     ended: bool = False
 
     def after(self, error: float, *, patience: int, most_drops: int) -> "Plateau":
-        """The state after an evaluation with an error, a fraction."""
         if error < self.best:
             return Plateau(error, 0, self.drops)
         if self.waited + 1 < patience:

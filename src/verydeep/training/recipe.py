@@ -75,11 +75,7 @@ class Recipe:
     keep: Literal["last", "best"] = "last"
 
     def scales(self, crop: int) -> tuple[int, int]:
-        """Smallest and largest training scale for a crop, pixels.
-
-        Raises:
-            UsageError: a scale below the crop, or the smallest above the largest.
-        """
+        """Smallest and largest training scale for a crop, pixels."""
         if self.train_scale is None:
             return scaled_length(self.paper_scale[0], crop), scaled_length(self.paper_scale[1], crop)
         low, high = self.train_scale if isinstance(self.train_scale, tuple) else (self.train_scale, self.train_scale)
@@ -90,15 +86,12 @@ class Recipe:
         return low, high
 
     def trains(self, layer: str) -> bool:
-        """Whether a layer learns, by its name."""
         return self.trainable == "all" or layer.startswith("fc")
 
     def selects_on_validation(self) -> bool:
-        """Whether the validation images had a say in the weights."""
         return selected_on(self.as_record()) is not None
 
     def as_record(self) -> dict[str, Any]:
-        """The fields, for JSON."""
         return dataclasses.asdict(self)
 
 
@@ -212,16 +205,7 @@ _READER = TypeAdapter(Recipe)
 
 
 def find_recipe(name: str, **changes: Any) -> Recipe:  # noqa: ANN401 - the fields of Recipe
-    """Finds a recipe by name, or reads it from a JSON file, and changes some of its fields.
-
-    Args:
-        name: of a recipe, or of a file that ends in ``.json``.
-        changes: new values of fields; None leaves a field as it is.
-
-    Raises:
-        UserError: the file cannot be read.
-        UsageError: no such recipe, no such field, or a value out of range.
-    """
+    """Finds a recipe by name, or reads it from a JSON file, and changes some of its fields."""
     if name.endswith(".json"):
         fields = _read_json(Path(name))
         base = fields.get("name") or Path(name).stem
@@ -241,7 +225,7 @@ def find_recipe(name: str, **changes: Any) -> Recipe:  # noqa: ANN401 - the fiel
 
 
 def _describe(error: ValidationError) -> str:
-    """All fields that are missing, or else the first value that is wrong."""
+    """Names all fields that are missing, or else the first value that is wrong."""
     problems = error.errors()
     missing = [str(problem["loc"][0]) for problem in problems if problem["type"] == "missing"]
     if missing:
@@ -257,11 +241,11 @@ def _read_json(file: Path) -> dict[str, Any]:
         raise UserError(f"recipe file {file} cannot be read: {error.strerror or error}") from error
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise UserError(f"recipe file {file} is no JSON: {where}: {error.msg}") from error
+        raise UserError(f"recipe file {file} is not JSON: {where}: {error.msg}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"recipe file {file} is no text in UTF-8") from error
+        raise UserError(f"recipe file {file} is not text in UTF-8") from error
     if not isinstance(fields, dict):
-        raise UserError(f"recipe file {file} is no JSON object: give the fields of a recipe")
+        raise UserError(f"recipe file {file} is not a JSON object: give the fields of a recipe")
     return fields
 
 

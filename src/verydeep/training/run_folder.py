@@ -38,24 +38,14 @@ _FILES = (CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE, _NEXT_CHECKPOINT_FILE, LOG_
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder.
-
-    Attributes:
-        folder: where it lies.
-        settings: everything that the training needs to be resumed.
-    """
+    """A run folder; ``settings`` are all that the training needs to be resumed."""
 
     folder: Path
     settings: dict[str, Any]
 
     @staticmethod
     def create(folder: Path, settings: dict[str, Any], net: VeryDeep, card: ModelCard) -> "Run":
-        """Makes a run folder with its first checkpoint: from then on the training can be resumed whatever happens.
-
-        Raises:
-            UserError: the folder cannot be written.
-            UsageError: the folder holds something already.
-        """
+        """Makes a run folder with its first checkpoint: from then on the training can be resumed whatever happens."""
         run = Run(folder, settings)
         if processes().is_first:
             check_free(folder)
@@ -75,32 +65,24 @@ class Run:
 
     @staticmethod
     def open(folder: Path) -> "Run":
-        """Opens a run folder.
-
-        Raises:
-            UserError: it is none.
-        """
         try:
             settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise UserError(f"{folder} is no run folder: --resume needs --out with the folder of a run") from error
+            raise UserError(f"{folder} is not a run folder: --resume needs --out with the folder of a run") from error
         except (OSError, json.JSONDecodeError) as error:
             raise UserError(f"{folder / SETTINGS_FILE} cannot be read: {error}") from error
         return Run(folder, settings)
 
     @property
     def model_file(self) -> Path:
-        """The model file of the finished training."""
         return self.folder / MODEL_FILE
 
     @property
     def checkpoint_file(self) -> Path:
-        """The newest state to resume from."""
         return self.folder / CHECKPOINT_FILE
 
     @property
     def previous_checkpoint_file(self) -> Path:
-        """The state before that one, for when the newest is damaged."""
         return self.folder / PREVIOUS_CHECKPOINT_FILE
 
     @property
@@ -112,7 +94,6 @@ class Run:
         return position.plateau.ended or position.epoch >= self.settings["recipe"]["epochs"]
 
     def _clear(self) -> None:
-        """Removes what a training that did not begin has left."""
         if self.folder.is_dir():
             for name in _FILES:
                 (self.folder / name).unlink(missing_ok=True)
@@ -128,34 +109,27 @@ class Run:
             self.folder.rmdir()
 
     def log(self, record: dict[str, Any]) -> None:
-        """Adds a line to the log."""
         if processes().is_first:
             with _named(self.folder / LOG_FILE):
                 append_line(self.folder / LOG_FILE, record)
 
     def log_records(self) -> list[dict[str, Any]]:
-        """The lines of the log."""
         file = self.folder / LOG_FILE
         return read_lines(file) if file.exists() else []
 
     def save_model(self, net: VeryDeep, card: ModelCard) -> None:
-        """Writes the model file."""
         if processes().is_first:
             save(net, self.model_file, card=card)
 
     def save_checkpoint(self, net: VeryDeep, card: ModelCard, momentum: dict[str, Tensor], position: Position) -> None:
-        """Writes the state to resume from; the one before it is kept, and both stay whole while this one is written.
-
-        Raises:
-            UserError: it cannot be written; what there was stays.
-        """
+        """Writes the state to resume from; the one before it is kept, and both stay whole while this one is written."""
         if not processes().is_first:
             return
         written = self.folder / _NEXT_CHECKPOINT_FILE
         try:
             save(net, written, card=card, state=momentum, progress=position.as_record())
         except UserError as error:
-            raise UserError(f"{error}; free some space, then go on with --resume --out {self.folder}") from error
+            raise UserError(f"{error}; free some space, then resume with --resume --out {self.folder}") from error
         with _named(self.checkpoint_file):
             if self.checkpoint_file.exists():
                 self.checkpoint_file.replace(self.previous_checkpoint_file)
@@ -164,12 +138,8 @@ class Run:
     def restore(self) -> tuple[VeryDeep, dict[str, Tensor], Position, str | None]:
         """Reads the state to resume from, and cuts the log back to it.
 
-        Returns:
-            The net, its velocities, its position, and what is wrong with the newest checkpoint if the one before it was
-            taken.
-
-        Raises:
-            UserError: no checkpoint can be read, or it belongs to another recipe.
+        Returns the net, its velocities, its position, and what is wrong with the newest checkpoint where the one before
+        it was read.
         """
         problem = None
         try:
@@ -201,7 +171,7 @@ class Run:
 
 @contextmanager
 def _named(file: Path) -> Iterator[None]:
-    """Turns a failure to write into one line that names the file."""
+    """Turns an OSError into a UserError that names the file."""
     try:
         yield
     except OSError as error:
@@ -209,13 +179,7 @@ def _named(file: Path) -> Iterator[None]:
 
 
 def check_same_options(where: str, began: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-    """Checks, key by key, that the options of what is resumed are those that it began with.
-
-    ``where`` names it, such as ``the run in runs/hands``.
-
-    Raises:
-        UsageError: they differ; the message names the first key that does.
-    """
+    """Checks that the options of what is resumed are those that it began with; the first that differs is named."""
     for key, value in json.loads(json.dumps(options)).items():
         if began.get(key) != value:
             raise UsageError(
@@ -227,13 +191,9 @@ def check_free(folder: Path) -> None:
     """Checks that a folder can become a run folder, without making it.
 
     What a training left that was killed before it began does not count.
-
-    Raises:
-        UserError: it cannot be written.
-        UsageError: it holds something already.
     """
     if (folder / SETTINGS_FILE).exists():
-        raise UsageError(f"--out {folder} holds a run already: go on with it by --resume, or give another folder")
+        raise UsageError(f"--out {folder} holds a run already: add --resume to resume it, or give another folder")
     if folder.is_dir():
         if any(entry.name not in _FILES and not is_leftover(entry) for entry in folder.iterdir()):
             raise UsageError(f"--out {folder} is not empty: give a new folder")
@@ -241,4 +201,4 @@ def check_free(folder: Path) -> None:
         raise UsageError(f"--out {folder} is a file: give a new folder")
     parent = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UserError(f"--out {folder} cannot be written: {parent} is no folder you may write to")
+        raise UserError(f"--out {folder} cannot be written: {parent} is not a folder you may write to")

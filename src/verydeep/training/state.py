@@ -30,16 +30,14 @@ class Position:
 
     @staticmethod
     def from_record(record: dict[str, Any]) -> "Position":
-        """Reads what as_record wrote; 0.1.0 called the score ``wrong``."""
+        # 0.1.0 called the score ``wrong``; until 0.3
         fields = {"score" if name == "wrong" else name: value for name, value in record.items()}
         return Position(**fields | {"plateau": Plateau(**record["plateau"])})
 
     def as_record(self) -> dict[str, Any]:
-        """The fields, for JSON."""
         return asdict(self)
 
     def next_epoch(self) -> "Position":
-        """The beginning of the epoch after this one, whose line is in the log."""
         return Position(
             epoch=self.epoch + 1, plateau=self.plateau, best_error=self.best_error, log_lines=self.log_lines + 1
         )
@@ -64,7 +62,7 @@ class TrainState:
 
     @property
     def num_updates(self) -> int:
-        """Weight updates of an epoch."""
+        """Of an epoch."""
         return math.ceil(self.num_images / self.recipe.batch_size)
 
     @property
@@ -94,7 +92,7 @@ class Callback:
         """After a weight update, a few times a second at most: the sums are those of all processes."""
 
     def wants_stop(self) -> bool:
-        """Whether the training shall stop: asked after every update, of every process."""
+        """Whether the training shall stop; called after every update, in every process."""
         return False
 
     def after_epoch(self, state: TrainState) -> None:

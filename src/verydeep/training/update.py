@@ -16,11 +16,7 @@ from verydeep.training.objective import Classification, Objective
 
 
 class NotFiniteError(UserError):
-    """A loss that is NaN or infinite.
-
-    Attributes:
-        images: n,3,h,w uint8, on the device.
-    """
+    """A loss that is NaN or infinite, with the images that gave it: n,3,h,w uint8, on the device."""
 
     def __init__(self, loss: float, images: Tensor) -> None:
         super().__init__(f"the loss is {loss}")
@@ -56,25 +52,13 @@ def update(
 ) -> tuple[Tensor, Tensor]:
     """Updates the weights once.
 
-    The loss is the sum over this process's images divided by the number of images of all processes, so that neither the
-    number of processes nor that of the parts changes the update of a plain net.
+    The loss is the sum over this process's images divided by the number of images of all processes, ``total``, so that
+    neither the number of processes nor that of the parts changes the update of a plain net. ``seed`` (of the training,
+    epoch, iteration) fixes the masks of dropout. On the CPU a loss that is not finite raises NotFiniteError before the
+    weights change.
 
-    Args:
-        model: a net in training mode, as ``share_gradients`` gave it.
-        optimiser: of its parameters.
-        images: this process's share of the batch.
-        targets: for classes, their indices.
-        compute: device, precision, and images computed at a time.
-        objective: classification where none is given.
-        seed: of the training, the epoch and the iteration, which fixes the masks of dropout.
-        total: images of the batch over all processes; by default those given.
-
-    Returns:
-        The sums of the losses and of the scores of the images given, before the update; 0 where the batch has no image
-        for this process and it was given one in its place.
-
-    Raises:
-        NotFiniteError: the loss is NaN or infinite, and the device is the CPU; the weights are as they were.
+    Returns the sums of losses and scores before the update; 0 in a process without a share of the batch, which computes
+    its first image.
 
     Paper: section 3.1, section 3.3.
     """

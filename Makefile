@@ -43,8 +43,8 @@ demo: .venv/.installed
 	@$(BIN)/verydeep predict runs/demo runs/demo/digits --top 1
 	@echo "the run, its model file and its report.html lie in runs/demo"
 
-# a process of tests takes up to two gigabytes, so at most four
-PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadgroup
+# a process of tests takes up to two gigabytes, so at most four; a file stays in one, as its fixtures do
+PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: checks
 	@echo "tests"; $(PYTEST)

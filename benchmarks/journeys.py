@@ -31,34 +31,31 @@ class Journey:
 
     functions: set[CodeType] = dataclasses.field(default_factory=set)
     num_calls: int = 0
-    is_waiting: bool = False  # threads must be watched from their beginning, also where an end alone is counted
-
-    def record(self, frame: FrameType, event: str, _: Any) -> None:  # noqa: ANN401 - a profiler's argument
-        code = frame.f_code
-        if (
-            event == "call"
-            and not self.is_waiting
-            and code.co_filename.startswith(PACKAGE)
-            and not code.co_name.startswith("<")
-        ):
-            self.num_calls += 1
-            self.functions.add(code)
 
     @property
     def files(self) -> list[str]:
         return sorted({str(Path(code.co_filename).relative_to(PACKAGE)) for code in self.functions})
 
 
+present: Journey | None = None
+"""The journey that is recorded, if any: of all threads, also of those that began before it."""
+
+
+def record(frame: FrameType, event: str, _: Any) -> None:  # noqa: ANN401 - a profiler's argument
+    code = frame.f_code
+    if present and event == "call" and code.co_filename.startswith(PACKAGE) and not code.co_name.startswith("<"):
+        present.num_calls += 1
+        present.functions.add(code)
+
+
 @contextlib.contextmanager
-def recorded(journey: Journey) -> Iterator[None]:
-    """Records what this thread enters, and those it starts."""
-    threading.setprofile(journey.record)
-    sys.setprofile(journey.record)
+def recorded() -> Iterator[Journey]:
+    global present
+    present = journey = Journey()
     try:
-        yield
+        yield journey
     finally:
-        sys.setprofile(None)
-        threading.setprofile(None)
+        present = None
 
 
 def predict(folder: Path) -> Journey:
@@ -69,8 +66,7 @@ def predict(folder: Path) -> Journey:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)).save(file)
     classifier = verydeep.Classifier(net)
     classifier.predict(file)
-    journey = Journey()
-    with recorded(journey):
+    with recorded() as journey:
         classifier.predict(file)
     return journey
 
@@ -82,28 +78,30 @@ def fit(folder: Path) -> Journey:
 
 def update(folder: Path) -> Journey:
     """Between two updates in the middle of an epoch: training images to the weights they change."""
-    return trained(folder, since=3, until=8)
+    return trained(folder, since=3, until=50)
 
 
 def trained(folder: Path, *, since: int = 0, until: int) -> Journey:
     """Trains twice, and records the second training between two of its updates."""
-    recipe = dataclasses.replace(verydeep.RECIPES["quick"], epochs=1, batch_size=100)
+    recipe = dataclasses.replace(verydeep.RECIPES["quick"], epochs=1, batch_size=20)
     for number in range(2):
         net = verydeep.VeryDeep("A", num_classes=10, width=1 / 16, crop=32, batch_norm=True)
-        journey, done, step = Journey(is_waiting=since > 0), 0, torch.optim.SGD.step
+        journey, done, step = Journey(), 0, torch.optim.SGD.step
+
+        def watch() -> None:
+            global present
+            present = journey if since <= done < until else None  # noqa: B023
 
         def counted(self: torch.optim.SGD, *arguments: Any) -> Any:  # noqa: ANN401
             nonlocal done
             result, done = step(self, *arguments), done + 1  # noqa: B023
-            journey.is_waiting = not since <= done < until  # noqa: B023
+            watch()
             return result
 
         torch.optim.SGD.step = counted  # type: ignore[method-assign, assignment]
-        try:
-            with recorded(journey):
-                verydeep.fit(net, "digits", recipe=recipe, out=folder / f"run{number}")
-        finally:
-            torch.optim.SGD.step = step  # type: ignore[method-assign]
+        watch()
+        verydeep.fit(net, "digits", recipe=recipe, out=folder / f"run{number}")
+        torch.optim.SGD.step = step  # type: ignore[method-assign]
         assert done >= until
     return journey
 
@@ -114,8 +112,7 @@ def tables(folder: Path) -> Journey:
     options = "--architectures A,A-LRN,B,C --crop 32 --width 0.0625 --epochs 1 --recipe quick --train-scale 36 --json"
     arguments = ["tables", str(data), *options.split(), "--out"]
     run_command([*arguments, str(folder / "first")])
-    journey = Journey()
-    with recorded(journey):
+    with recorded() as journey:
         run_command([*arguments, str(folder / "second")])
     return journey
 
@@ -156,6 +153,8 @@ JOURNEYS: dict[str, Callable[[Path], Journey]] = {
 def main() -> None:
     print(f"| journey of {verydeep.__version__} | files | functions | calls |\n|---|---:|---:|---:|")
     entered = {}
+    threading.setprofile(record)
+    sys.setprofile(record)
     for name in sys.argv[1:] or JOURNEYS:
         with tempfile.TemporaryDirectory() as folder:
             journey = JOURNEYS[name](Path(folder))

@@ -66,7 +66,6 @@ TESTED_ELSEWHERE = {
     "nets/graph.py": "tests/speed/test_accelerate.py",
     "nets/initialise.py": "tests/nets/test_net.py",
     "paper/constants.py": "tests/paper/test_tables_of_classification.py",
-    "runs/launch.py": "tests/training/test_processes.py",
     "tables/grid.py": "tests/tables/test_tables.py",
     "tables/make.py": "tests/tables/test_tables.py",
 }

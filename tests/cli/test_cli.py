@@ -308,7 +308,7 @@ def wrong(kind, root, make_folder, model):
             (root / "taken/run.json").write_text("{}")
             return 2, ["train", good, *QUICK, "--out", "taken"], "holds a run already"
         case "resume nothing":
-            return 1, ["train", "--resume", "--out", "nowhere"], "no run folder"
+            return 1, ["train", "--resume", "--out", "nowhere"], "not a run folder"
         case "resume without out":
             return 2, ["train", "--resume"], "--out"
         case "resume with options":

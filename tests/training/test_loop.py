@@ -334,7 +334,7 @@ def test_classes_are_balanced_by_the_loss_when_asked(make_folder, tmp_path):
 
 
 def test_resuming_what_is_no_run(tmp_path):
-    with pytest.raises(UserError, match="no run folder"):
+    with pytest.raises(UserError, match="not a run folder"):
         resume(tmp_path)
 
 

@@ -57,7 +57,7 @@ def test_unknown_recipes_and_files(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         find_recipe(str(tmp_path / "none.json"))
     (tmp_path / "list.json").write_text("[]")
-    with pytest.raises(UserError, match="no JSON object"):
+    with pytest.raises(UserError, match="not a JSON object"):
         find_recipe(str(tmp_path / "list.json"))
     (tmp_path / "part.json").write_text('{"epochs": 3}')
     with pytest.raises(UsageError, match="recipe part: it lacks initialisation, batch_size"):

@@ -71,8 +71,6 @@ def _print_fetched(row: "NamedSet", description: str) -> None:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ShardsOptions:
-    """The options of ``shards``."""
-
     size: str = "512M"
     "Bytes of a shard at most; K, M and G are powers of 1,024."
     damaged: Damaged = "fail"
@@ -135,7 +133,6 @@ def doctor(
 
 
 def _print_diagnosis(diagnosis: "Diagnosis") -> None:
-    """Prints what the doctor found, the worst first, with a few of the files and the remedy."""
     splits = ", ".join(f"{number:,} {split}" for split, number in diagnosis.splits.items())
     classes = f"{len(diagnosis.classes)} classes, " if diagnosis.classes else ""
     print(f"{diagnosis.data}: {classes}{splits} images")

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """The options of ``evaluate``."""
-
     protocol: str = "single"
     """centre, ten-crop, single (dense over the whole image and its mirror), multi-scale, multi-crop, dense+multi-crop,
     caffe or adaptive."""

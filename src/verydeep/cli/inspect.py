@@ -23,8 +23,6 @@ _BYTES = 4
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class InspectOptions:
-    """The options of ``inspect``."""
-
     crop: int | None = None
     "Side of the crop, a multiple of 32. [224]"
     classes: int | None = None
@@ -81,14 +79,12 @@ def inspect(
 
 
 def _is_model(name: str) -> bool:
-    """Whether a name is of a file or folder, or of weights, and not of an architecture."""
     from verydeep.weights.published import SHIPPED, find_published
 
     return Path(name).exists() or name == SHIPPED or find_published(name) is not None
 
 
 def _find_geometry(name: str, options: InspectOptions) -> tuple["Geometry", "ModelCard | None"]:
-    """Finds the shapes of an architecture or of a model file, and the card of the file."""
     from verydeep.nets.architecture import Geometry, find_architecture
     from verydeep.paper.constants import CROP
 

@@ -59,7 +59,6 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    """Runs a verb and returns its exit status."""
     match arguments:
         case []:
             _print_verbs(sys.stderr)

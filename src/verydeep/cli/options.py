@@ -34,7 +34,6 @@ Split = Annotated[str | None, Parameter(help="train, val or test. [test where th
 
 
 def read_scales(text: str, option: str) -> tuple[int, ...]:
-    """Reads scales of images, pixels."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
@@ -42,7 +41,6 @@ def read_scales(text: str, option: str) -> tuple[int, ...]:
 
 
 def read_changes(settings: Sequence[str]) -> dict[str, Any]:
-    """Reads the fields of a recipe that --set changes."""
     changes: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -86,7 +84,6 @@ class HelpPage:
     """Prints help as plain text in two columns, on a terminal as in a file."""
 
     def render_usage(self, console: "Console", options: "ConsoleOptions", usage: object) -> None:
-        """Prints how the verb is called."""
         _print(console, [str(usage).strip(), ""])
 
     def render_description(self, console: "Console", options: "ConsoleOptions", description: Any) -> None:  # noqa: ANN401
@@ -97,7 +94,6 @@ class HelpPage:
             _print(console, [*whole, ""])
 
     def __call__(self, console: "Console", options: "ConsoleOptions", panel: "HelpPanel") -> None:
-        """Prints one group: verbs, arguments or options."""
         rows = [(" ".join(entry.display_labels_with_metavar).removesuffix("..."), entry) for entry in panel.entries]
         if not rows:
             return

@@ -30,8 +30,6 @@ _FEW_POSITIONS = 6
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions:
-    """The options of ``predict``."""
-
     top: int = 5
     "Number of classes to name."
     csv: Path | None = None
@@ -47,7 +45,6 @@ class PredictOptions:
     "fp32, bf16, or auto: the faster of the two, by a rule over the machine."
 
     def check(self) -> None:
-        """Raises UsageError where an option cannot be right."""
         if self.top < 1:
             raise UsageError(f"--top {self.top}: name at least one class")
         if self.heatmap_scale is not None and self.heatmap is None:
@@ -209,7 +206,6 @@ def _print(predictions: Sequence["Prediction"]) -> None:
 
 
 def _write_csv(predictions: Sequence["Prediction"], file: Path) -> None:
-    """Writes predictions as a table: one line per image and rank."""
     try:
         with (
             atomic_write(file) as temporary,

@@ -116,7 +116,6 @@ def scale_bounds(scales: Sequence[int]) -> tuple[int, int]:
 
 
 def _print(results: "TableResults", claims: Sequence["ClaimResult"], json: bool) -> None:
-    """Prints every table there are rows for, and what they say of the paper's claims."""
     from verydeep.tables.layout import lay_out, lay_out_claims
 
     about = results.about
@@ -162,7 +161,6 @@ def _print_plan(plan: "TablesPlan") -> None:
 
 
 def _format_duration(seconds: float) -> str:
-    """Writes a duration as a person would."""
     if seconds < 120:
         return f"{seconds:.0f} seconds" if seconds >= 2 else f"{seconds:.1f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

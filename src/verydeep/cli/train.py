@@ -89,7 +89,6 @@ def train(
 
 
 def _print(trained: "TrainedRun", data: str | None) -> None:
-    """Prints the errors of a finished training and what comes next."""
     top5 = "" if trained.top5_error is None else f", top-5 error {percent(trained.top5_error)}"
     images = f"{trained.num_images:,} {_SPLITS[trained.split]} images"
     print(
@@ -103,7 +102,6 @@ def _print(trained: "TrainedRun", data: str | None) -> None:
 
 
 def _print_plan(recipe: str, plan: "Plan") -> None:
-    """Prints what a training would take."""
     table = Table("", title=f"{plan.net}, recipe {recipe}", title_justify="left", show_header=False, box=None)
     gib = 2**30
     hours = plan.seconds / 3600

@@ -133,7 +133,6 @@ def import_(
 
 
 def photographs(folder: Path) -> list["Image.Image"]:
-    """Reads the first photographs of a folder."""
     from verydeep.data.folder import find_images
     from verydeep.images.decode import read_image
 

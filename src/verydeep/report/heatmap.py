@@ -39,7 +39,6 @@ class HeatMap:
         return Image.blend(image.convert("L").convert("RGB"), levels.convert("RGB"), _OPACITY)
 
     def levels(self, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
-        """Interpolates the map at the size of an image, in grey levels."""
         low, high = float(self.scores.min()), float(self.scores.max())
         middle, half = (low + high) / 2, max(high - low, _LEAST_RANGE) / 2
         grey = 255 * (self.scores - middle + half) / (2 * half)

@@ -27,8 +27,6 @@ MOST_CLASSES = 30
 
 @dataclass(frozen=True)
 class Card:
-    """A number that stands out, with what it is above it and more of it below."""
-
     what: str
     number: str
     below: str
@@ -49,8 +47,6 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What stands on a page: its title, numbers, a few sentences, its parts and the meaning of its figures."""
-
     title: str
     cards: Sequence[Card]
     remarks: Sequence[str]
@@ -107,8 +103,6 @@ def shown(value: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Errors:
-    """The errors of one test, class by class and image by image."""
-
     classes: Sequence[Mapping[str, Any]]  # the worst first, with the fields of ``testing.metrics.ClassError``
     counts: ndarray = field(repr=False)  # confusion of the worst ``MOST_CLASSES``; a last column for all others
     worst: Sequence[WorstError] = ()

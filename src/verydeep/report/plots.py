@@ -128,7 +128,6 @@ class _Axes:
 
 
 def _range(points: Sequence[Point]) -> list[float]:
-    """Round heights from below the lowest interval to above the highest."""
     low, high = min(point.low for point in points), max(point.high for point in points)
     step = round_ticks(max(high - low, 1e-9))[1]
     first, last = math.floor(low / step), math.ceil(high / step)

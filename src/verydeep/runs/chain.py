@@ -60,7 +60,7 @@ def train_chain(
         raise UsageError(f"--recipe {options.recipe} needs --out: the folder of its {len(steps)} trainings")
     folders = [out / f"{number}-{step.title}" for number, step in enumerate(steps, start=1)]
     with process_group(find_device(options.device)):
-        record = broadcast_from_rank0(lambda: _begin(data, options, out, folders, command))
+        record = broadcast_from_rank0(lambda: _check_chain(data, options, out, folders, command))
         before: Path | None = None
         trained: TrainedRun | None = None
         for number, (step, folder) in enumerate(zip(steps, folders, strict=True), start=1):
@@ -101,8 +101,9 @@ def step_options(step: Step, options: TrainOptions) -> TrainOptions:
     )
 
 
-def _begin(data: str, options: TrainOptions, out: Path, folders: list[Path], command: str | None) -> dict[str, Any]:
-    """Checks that the folder of a chain is free, or that the chain in it began with the same options."""
+def _check_chain(
+    data: str, options: TrainOptions, out: Path, folders: list[Path], command: str | None
+) -> dict[str, Any]:
     began = find_chain(out)
     if began is None:
         # a step that was killed before it began has left nothing to keep
@@ -130,7 +131,6 @@ def find_chain(out: Path) -> dict[str, Any] | None:
 
 
 def resume_chain(out: str | Path, *, reporter: Callback | None = None) -> TrainedRun:
-    """Resumes the chain in a folder."""
     found = find_chain(Path(out))
     if found is None:
         raise UserError(f"{out} holds no chain: --resume needs --out with the folder of a chain or of a run")

@@ -22,7 +22,6 @@ _IN_FLIGHT = 5
 
 
 def choose_compute(net: VeryDeep, recipe: Recipe, options: TrainOptions, note: Callable[[str], None]) -> Compute:
-    """Chooses how a net is trained on this machine, and reports it."""
     share = -(-recipe.batch_size // processes().size)
     compute = choose_training(
         net.geometry,

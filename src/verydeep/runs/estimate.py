@@ -38,8 +38,6 @@ _CHECKPOINTS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a training will take."""
-
     net: str
     choice: str  # how it is computed
     num_images: int
@@ -123,7 +121,6 @@ def plan_steps(data: str, options: TrainOptions, *, reporter: Callback | None = 
 
 
 def _trained_per_second(net: VeryDeep, recipe: Recipe, compute: Compute, share: int) -> float:
-    """Measures how fast a net learns from images that are there: the faster of two updates; the net is changed."""
     crop = net.geometry.crop
     count = max(1, min(share, compute.micro_batch or share, _MEASURED_PIXELS // crop**2))
     generator = torch.Generator().manual_seed(0)
@@ -145,7 +142,6 @@ def _trained_per_second(net: VeryDeep, recipe: Recipe, compute: Compute, share: 
 
 
 def _crops_per_second(images: ImageSet, view: TrainingView, *, held: bool) -> float:
-    """Measures how fast training crops come, with or without decoding."""
     some = np.linspace(0, len(images) - 1, min(_LOOKED_AT, len(images))).astype(int).tolist()
     decoded = {index: images.pixels(index) for index in some} if held else {}
     read: Callable[[int], Any] = decoded.__getitem__ if held else images.pixels

@@ -77,7 +77,6 @@ class TrainOptions:
 
     @property
     def recipe_changes(self) -> dict[str, Any]:
-        """New values of fields of the recipe."""
         named = {
             "epochs": self.epochs,
             "batch_size": self.batch_size,
@@ -128,7 +127,6 @@ class TrainOptions:
         self.check_recipe()
 
     def check_compute(self) -> None:
-        """Checks device, precision and the numbers beside them."""
         from verydeep.device import check_precision, find_device  # torch, which --help does without
 
         find_device(self.device)
@@ -141,7 +139,6 @@ class TrainOptions:
             raise UsageError("the time between checkpoints must be above 0")
 
     def check_recipe(self) -> None:
-        """Checks the recipe, or all of a chain, and the changes."""
         from verydeep.training.recipe import CHAINS, RECIPES, Step, find_recipe
 
         if self.recipe not in CHAINS and self.recipe not in RECIPES and not self.recipe.endswith(".json"):

@@ -250,7 +250,6 @@ def _begin(
 
 
 def default_folder(net: VeryDeep, data: DataSet) -> Path:
-    """A new run folder under runs/."""
     name = f"{data.name}-{net.geometry.architecture.name}" + ("-bn" if net.geometry.batch_norm else "")
     return Path("runs") / free_name(name, lambda name: (Path("runs") / name).exists())
 

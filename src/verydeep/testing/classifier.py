@@ -47,7 +47,7 @@ class ScoreMap:
 
 @dataclass(frozen=True)
 class RankedClass:
-    """A class an image may show."""
+    """A class that an image may show, with its index among the scores."""
 
     name: str
     index: int
@@ -114,6 +114,10 @@ class Classifier:
         lower = self.precision == "bf16" or has_fast_bf16(self.device)
         return make_backend(self.net, replace(choice, precision="bf16" if lower else "fp32"))
 
+    @cached_property
+    def _plan(self) -> ViewPlan:
+        return ViewPlan([self.test], self.backend.crop, mirror=self.net.mirror)
+
     @overload  # a str is an iterable too, of str
     def predict(self, image: ImageLike, *, top: int = 5) -> Prediction: ...  # type: ignore[overload-overlap]
 
@@ -143,8 +147,7 @@ class Classifier:
         return [self._predict_one(one, top) for one in image]
 
     def _predict_one(self, image: ImageLike, top: int) -> Prediction:
-        plan = ViewPlan([self.test], self.backend.crop, mirror=self.net.mirror)
-        posteriors, map_ = posterior_and_map(self.backend, plan, pixels_of(image))
+        posteriors, map_ = posterior_and_map(self.backend, self._plan, pixels_of(image))
         order = np.argsort(-posteriors, kind="stable")[:top].tolist()
         ranked = tuple(RankedClass(self.classes[index], index, float(posteriors[index])) for index in order)
         return Prediction(str(image) if isinstance(image, str | Path) else "image", ranked, map_)

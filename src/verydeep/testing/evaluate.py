@@ -152,7 +152,6 @@ def _open(
 
 
 def _check_labelled(path: Path) -> None:
-    """Refuses images without labels before anything else is said of them."""
     if path.is_file() and is_image_file(path):
         raise UserError(f"{path} is an image: error rates need labelled images; verydeep predict names its classes")
     if path.is_dir() and not class_folders(path) and image_files(path):
@@ -240,15 +239,12 @@ def check_classes(net: VeryDeep, images: ImageSet) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedPair:
-    """Two results on the same images."""
-
     first: str  # title of the first
     second: str  # title of the second
     comparison: Comparison  # of their top-1 errors
     corrected_p_value: float  # corrected for the number of pairs, by Holm's method
 
     def as_record(self) -> dict[str, Any]:
-        """The figures, for JSON."""
         names = {"first": self.first, "second": self.second}
         return names | self.comparison.as_record() | {"corrected_p_value": self.corrected_p_value}
 

@@ -162,8 +162,6 @@ def posteriors_of(maps: Float[ndarray, "n k i j"]) -> Float[ndarray, "n k"]:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured(Generic[_T]):
-    """What the reduction kept of one test, and its cost."""
-
     kept: _T = field(repr=False)
     seconds: float  # of the test alone
     is_one_position: bool  # every score map of a dense protocol had a single position

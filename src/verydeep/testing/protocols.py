@@ -54,7 +54,6 @@ class Protocol:
         return all(method.is_dense for method in self.methods)
 
     def test_scales(self, net: VeryDeep) -> tuple[int, ...]:
-        """The default test scales Q for a net, pixels."""
         return default_test_scales(net) if self.several_scales else (default_test_scale(net),)
 
     def forward_passes(self, net: VeryDeep, scales: Sequence[int]) -> int:
@@ -161,8 +160,6 @@ def check_scales(net: VeryDeep, scales: Sequence[int]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class ProtocolAt:
-    """A protocol at test scales Q, pixels."""
-
     protocol: Protocol
     scales: tuple[int, ...]
 

@@ -154,7 +154,6 @@ def fuse(results: Sequence[Result]) -> Result:
 
 
 def check_alike(first: LabelledImages, other: LabelledImages) -> None:
-    """Checks that two results are of the same images in the same order, with the same classes."""
     problem = None
     if first.classes != other.classes:
         problem = f"have different classes: {_difference(first.classes, other.classes)}"
@@ -215,7 +214,6 @@ def check_writable(file: Path) -> None:
 
 
 def save_posteriors(result: Result, file: str | Path) -> None:
-    """Writes the posteriors of a test, whole or not at all."""
     card = {"format_version": 1, "members": [asdict(member) for member in result.members]} | {
         name: getattr(result, name)
         for name in ("names", "classes", "split", "data", "fingerprint", "seconds", "skipped")

@@ -31,7 +31,6 @@ class Comparison:
 
 
 def compare(first: Bool[ndarray, "n"], second: Bool[ndarray, "n"], *, seed: int = 0) -> Comparison:
-    """Compares two tests on the same images."""
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     return Comparison(
         difference=(only_second - only_first) / len(first),

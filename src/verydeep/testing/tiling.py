@@ -32,8 +32,6 @@ _MOST_CHANNELS = 512
 
 @dataclass(frozen=True)
 class Span:
-    """A part of one side of an image."""
-
     first: int  # of the positions that it gives
     last: int  # of them, exclusive
     start: int  # of the pixels that it needs, a multiple of the stride
@@ -72,7 +70,6 @@ def spans(side: int, margin: int, most: int, *, rounds_up: bool = False) -> list
 def tiles(
     height: int, width: int, *, rounds_up: bool = False, most: int = MOST_AT_ONCE
 ) -> tuple[list[Span], list[Span]]:
-    """Divides an image into tiles: the spans of its rows and of its columns."""
     side = math.isqrt(most)
     if height * width <= most:
         tall, wide = height, width

@@ -52,7 +52,6 @@ class Validation(Callback):
 
 
 def average_statistics(net: VeryDeep) -> None:
-    """Averages the running statistics of batch norm over the processes."""
     for module in net.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             for statistic in (module.running_mean, module.running_var):

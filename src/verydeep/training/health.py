@@ -36,8 +36,6 @@ _MOST_MOVED, _LEAST_MOVED = 0.1, 1e-6
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong with a training."""
-
     kind: str  # stuck, silent-units, rate-high or rate-low
     saw: str  # what was measured
     means: str  # its meaning for such a net
@@ -171,7 +169,6 @@ def explain_not_finite(state: TrainState, images: Tensor) -> str:
 
 
 def first_not_finite(net: VeryDeep, images: Tensor, compute: Compute) -> str | None:
-    """Finds the first layer whose weights or outputs are NaN or infinite; None where none is."""
     names = [name for name, _ in net.named_children()]
     with torch.inference_mode(), compute.autocast():
         (images,) = compute.move(images)

@@ -225,7 +225,6 @@ def find_recipe(name: str, **changes: Any) -> Recipe:  # noqa: ANN401 - the fiel
 
 
 def _describe(error: ValidationError) -> str:
-    """Names all fields that are missing, or else the first value that is wrong."""
     problems = error.errors()
     missing = [str(problem["loc"][0]) for problem in problems if problem["type"] == "missing"]
     if missing:

@@ -62,17 +62,14 @@ class TrainState:
 
     @property
     def num_updates(self) -> int:
-        """Of an epoch."""
         return math.ceil(self.num_images / self.recipe.batch_size)
 
     @property
     def in_epoch(self) -> bool:
-        """Whether updates of the present epoch are left."""
         return self.position.iteration < self.num_updates
 
     @property
     def finished(self) -> bool:
-        """Whether the recipe or the plateau rule has ended the training."""
         return self.position.epoch >= self.recipe.epochs or self.position.plateau.ended
 
 

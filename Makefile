@@ -7,13 +7,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := $(wildcard src/verydeep/images/*.cpp src/verydeep/speed/kernel/*)
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test pages size wheel clean
+.PHONY: help demo test test-all checks style types imports documentation pages size wheel clean
 
 help:
 	@echo "make demo   set up, train on the built-in digits, evaluate, predict, write a report (two minutes after set-up)"
-	@echo "make test   set up, run every check: style, types, imports, tests, documentation"
+	@echo "make test   set up, run every check: style, types, imports, documentation, tests"
+	@echo "make test-all  the same, with the tests that take minutes"
 	@echo "make size   lines and files by room, beside what was planned"
-	@echo "make pages  write docs/paper-map.md and results/README.md anew, from the docstrings and from the files of results/"
+	@echo "make pages  write docs/paper-map.md, docs/nets.svg and results/README.md anew"
 	@echo "make wheel  a wheel with the compiled kernel for any Linux of this kind of processor, in dist"
 	@echo "make clean  remove .venv and what was built"
 
@@ -42,16 +43,38 @@ demo: .venv/.installed
 	@$(BIN)/verydeep predict runs/demo runs/demo/digits --top 1
 	@echo "the run, its model file and its report.html lie in runs/demo"
 
-test: .venv/.installed-dev
-	@echo "style"; $(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
-	@echo "types"; $(BIN)/mypy --no-error-summary
-	@echo "imports"; $(BIN)/lint-imports > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
-	@echo "documentation"; $(BIN)/mkdocs build --strict --quiet
-	@echo "tests"; $(BIN)/python -m pytest -q
+# a process of tests takes up to two gigabytes, so at most four
+PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadgroup
+
+test: checks
+	@echo "tests"; $(PYTEST)
+
+test-all: checks
+	@echo "tests, the slow ones too"; $(PYTEST) -m ''
+
+# at the same time; each writes where no other does, and is shown when it fails
+checks: .venv/.installed-dev
+	@$(MAKE) --no-print-directory --keep-going -j4 style types imports documentation
+
+define check
+@echo "$@"; { $(1); } > .venv/$@.log 2>&1 || { cat .venv/$@.log; echo "$@: FAILED"; exit 1; }
+endef
+
+style:
+	$(call check,$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .)
+
+types:
+	$(call check,$(BIN)/mypy --no-error-summary)
+
+imports:
+	$(call check,$(BIN)/lint-imports)
+
+documentation:
+	$(call check,$(BIN)/mkdocs build --strict --quiet)
 
 # after a change of results/ or of a Paper: line; `make test` fails where they are out of date
 pages: .venv/.installed-dev
-	@$(BIN)/python docs/paper_map.py && $(BIN)/python docs/result_pages.py
+	@for page in nets_picture paper_map result_pages; do $(BIN)/python docs/$$page.py || exit 1; done
 
 size:
 	@$(PYTHON) benchmarks/size.py

@@ -24,9 +24,8 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from verydeep.device import Compute, has_fast_bf16  # noqa: E402
-from verydeep.nets.architecture import ARCHITECTURES  # noqa: E402
+from verydeep.nets.architecture import ARCHITECTURES, BLOCK_CHANNELS  # noqa: E402
 from verydeep.nets.net import VeryDeep  # noqa: E402
-from verydeep.paper.constants import BLOCK_CHANNELS  # noqa: E402
 from verydeep.training.loop import make_optimiser  # noqa: E402
 from verydeep.training.recipe import find_recipe  # noqa: E402
 from verydeep.training.update import update  # noqa: E402

@@ -2,7 +2,7 @@
 
 ``<!-- table: NAME -->`` becomes a table of the rows of the package, ``<!-- help: VERB -->`` what the verb prints with
 ``--help``, and ``<!-- results: NAME -->`` the tables of results/NAME.jsonl. Every file of src/verydeep or tests that a
-page names is checked, and so are the two pages that are written ahead, for readers of the repository.
+page names is checked, and so is what is written ahead for readers of the repository.
 """
 
 import io
@@ -14,6 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
+from nets_picture import PICTURE, nets_picture
 from paper_map import PAGE as MAP_PAGE
 from paper_map import StaleMapError, paper_map
 from paper_pages import PAPER_TABLES
@@ -39,12 +40,17 @@ _ELSEWHERE = re.compile(r"`(tests/(?:[a-z]+/)*test_[a-z0-9_]+\.py|benchmarks/(?:
 
 
 def on_pre_build(*, config: MkDocsConfig) -> None:
-    """Checks that the pages which are written ahead are what they would be if they were written now.
+    """Checks that what is written ahead is what it would be if it were written now.
 
     Raises:
-        PluginError: one is not.
+        PluginError: it is not.
     """
-    for file, page, script in ((MAP_PAGE, paper_map, "paper_map.py"), (RESULTS_PAGE, results_page, "result_pages.py")):
+    written = (
+        (PICTURE, nets_picture, "nets_picture.py"),
+        (MAP_PAGE, paper_map, "paper_map.py"),
+        (RESULTS_PAGE, results_page, "result_pages.py"),
+    )
+    for file, page, script in written:
         try:
             current = page()
         except StaleMapError as error:

@@ -617,7 +617,7 @@ def test_version(verydeep):
 
 def test_interrupting_a_training_saves_it(verydeep, photos, tmp_path):
     """A real process, a real Ctrl-C, and a real second process that goes on."""
-    arguments = [sys.executable, "-m", "verydeep", "train", photos, *QUICK, "--epochs", "60", "--precision", "fp32"]
+    arguments = [sys.executable, "-m", "verydeep", "train", photos, *QUICK, "--epochs", "30", "--precision", "fp32"]
     pipe = subprocess.PIPE
     process = subprocess.Popen([*map(str, arguments), "--out", "runs/one"], stdout=pipe, stderr=pipe, text=True)
     assert process.stderr is not None
@@ -633,4 +633,4 @@ def test_interrupting_a_training_saves_it(verydeep, photos, tmp_path):
     status, _, said = run_apart(["train", "--resume", "--out", "runs/one"])
     assert re.search(r"resuming runs/one after epoch \d+", said)
     assert status == 0
-    assert len(Path("runs/one/log.jsonl").read_text().splitlines()) == 60
+    assert len(Path("runs/one/log.jsonl").read_text().splitlines()) == 30

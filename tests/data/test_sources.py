@@ -6,7 +6,7 @@ import pytest
 from conftest import picture
 from verydeep.data.sources import ArraySource, FolderSource
 from verydeep.errors import UserError
-from verydeep.images.decode import DamagedImageError, decode_image
+from verydeep.images.decode import DamagedImageError, decode_pixels
 
 
 def test_files_of_a_folder(tmp_path):
@@ -36,4 +36,4 @@ def test_pictures_in_memory_are_png_that_lose_nothing():
     store = ArraySource("digits", {"0001": image})
     assert store.where("0001") == "digits/0001"
     assert store.size("0001") == len(store.read("0001"))
-    assert np.array_equal(np.asarray(decode_image(store.read("0001"), "")), image)
+    assert np.array_equal(decode_pixels(store.read("0001"), ""), image)

@@ -34,6 +34,7 @@ def answered(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     return answer
 
 
+@pytest.mark.xdist_group("golden")  # asked once, in one process
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_answers_are_those_that_were_recorded(subject, answered):
     found = list(differences(read(subject), answered(subject)))

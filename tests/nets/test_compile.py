@@ -19,8 +19,15 @@ def shapes_unchecked():
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("name", ["A-LRN", "D-bn"])
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize(
+    ("name", "bf16"),
+    [
+        ("A-LRN", False),
+        ("D-bn", True),
+        pytest.param("A-LRN", True, marks=pytest.mark.slow),
+        pytest.param("D-bn", False, marks=pytest.mark.slow),
+    ],
+)
 def test_one_graph_gives_the_same_scores(name, bf16):
     net = VeryDeep(name, num_classes=5, crop=64, width=0.125, generator=torch.Generator().manual_seed(0)).eval()
     images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)

@@ -87,8 +87,10 @@ def test_checkpoint_is_a_model_file_with_more(net, tmp_path):
 
 @pytest.mark.parametrize("progress", ["{", "[]", "[" * 100_000])
 def test_damaged_progress_is_told(progress, net, tmp_path, monkeypatch):
-    monkeypatch.setattr("verydeep.nets.model_file.json.dumps", lambda *_: progress)
-    save(net, tmp_path / "checkpoint.safetensors", progress={"epoch": 2})
+    numbers, dumps = {"epoch": 2}, json.dumps
+    damaged = lambda value, **options: progress if value is numbers else dumps(value, **options)  # noqa: E731
+    monkeypatch.setattr("verydeep.nets.model_file.json.dumps", damaged)
+    save(net, tmp_path / "checkpoint.safetensors", progress=numbers)
     with pytest.raises(UserError, match="the progress of its training is damaged"):
         load_checkpoint(tmp_path / "checkpoint.safetensors")
 
@@ -280,6 +282,14 @@ def test_a_file_of_version_01_with_timms_names_is_read(tmp_path):
     assert "conv1_1.weight" in load_file(tmp_path / "new.safetensors")
     new = load(tmp_path / "new.safetensors").state_dict()
     assert all(torch.equal(tensor, new[name]) for name, tensor in old.state_dict().items())
+
+
+def test_equal_nets_give_equal_files(net, tmp_path):
+    net.classes = ("größe", 'two "words"', "tab\there")
+    for number in range(16):
+        save(net, tmp_path / f"{number}.safetensors", progress={"epoch": 1})
+    assert len({(tmp_path / f"{number}.safetensors").read_bytes() for number in range(16)}) == 1
+    assert read_card(tmp_path / "0.safetensors").classes == net.classes
 
 
 def test_what_selected_the_weights_is_in_the_card(net, tmp_path):

@@ -46,13 +46,31 @@ def relative(ours, theirs):
     return float((ours - theirs).norm() / theirs.norm())
 
 
-@pytest.mark.parametrize("batch_norm", [False, True], ids=["plain", "bn"])
-@pytest.mark.parametrize("name", TORCHVISION)
+EVERY_NET = [(name, batch_norm) for name in TORCHVISION for batch_norm in (False, True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_norm"),
+    [pytest.param(*net, marks=[] if net in {("A", False), ("D", True)} else pytest.mark.slow) for net in EVERY_NET],
+)
 def test_agrees_with_torchvision(name, batch_norm):
-    """The reference is float64, and ours must be as near to it as torchvision's own float32."""
     torch.manual_seed(0)
     images = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
     check_against_torchvision(name, batch_norm, images)
+
+
+@pytest.mark.parametrize(("name", "batch_norm"), EVERY_NET)
+def test_convolutions_agree_with_torchvisions(name, batch_norm):
+    """Most of a whole net is its fully connected layers, which all nets have alike."""
+    torch.manual_seed(0)
+    theirs = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs[name], batch_norm=batch_norm).eval()
+    randomise_batch_norm(theirs)
+    ours = VeryDeep(name, features_only=True, batch_norm=batch_norm, initialisation=None).eval()
+    copy_weights(theirs, ours)
+    ours.set_input((255 * MEAN).tolist(), (255 * DEVIATION).tolist())
+    images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert relative(ours.features(images), theirs(normalised(images))) < 5e-6
 
 
 def test_agrees_with_torchvision_on_photographs(shared_photos):
@@ -62,15 +80,18 @@ def test_agrees_with_torchvision_on_photographs(shared_photos):
     check_against_torchvision("E", True, images)
 
 
+def normalised(images):
+    return (images / 255 - MEAN[:, None, None]) / DEVIATION[:, None, None]
+
+
 def check_against_torchvision(name, batch_norm, images):
     theirs = getattr(torchvision.models, TORCHVISION[name] + ("_bn" if batch_norm else ""))(num_classes=50)
     randomise_batch_norm(theirs)
     ours = VeryDeep(name, num_classes=50, batch_norm=batch_norm, initialisation=None)
     copy_weights(theirs, ours)
     ours.set_input((255 * MEAN).tolist(), (255 * DEVIATION).tolist())
-    normalised = (images / 255 - MEAN[:, None, None]) / DEVIATION[:, None, None]
     with torch.inference_mode():
-        expected = theirs.eval()(normalised)
+        expected = theirs.eval()(normalised(images))
         assert relative(ours.eval()(images), expected) < 5e-6
         ours.to(memory_format=torch.channels_last)
         assert relative(ours(images), expected) < 5e-6
@@ -85,7 +106,7 @@ def test_adaptive_protocol_is_torchvisions_pooling(size):
     ours.set_input((255 * MEAN).tolist(), (255 * DEVIATION).tolist())
     images = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
     with torch.inference_mode():
-        expected = theirs((images / 255 - MEAN[:, None, None]) / DEVIATION[:, None, None]).softmax(1)
+        expected = theirs(normalised(images)).softmax(1)
     backend = TorchBackend(ours, fp32_choice("cpu"))
     scores = torch.from_numpy(adaptive_score_map(backend, images.permute(0, 2, 3, 1).numpy()))
     assert relative(scores.flatten(1).softmax(1), expected) < 5e-6

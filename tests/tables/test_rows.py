@@ -1,13 +1,14 @@
 """Rows survive their line of JSON, and know the paper's cell."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from verydeep.errors import UserError
 from verydeep.tables.grid import TableNet
-from verydeep.tables.rows import gather_cells, read_row, row_of
+from verydeep.tables.rows import gather_cells, read_results, read_row, row_of, write_results
 from verydeep.testing.result import Member, Result
 
 
@@ -78,3 +79,16 @@ def test_the_papers_cell_of_a_net_of_its_scales_and_of_smaller_ones():
     assert paper(*jittered, protocol="multi-crop", scales=(256, 384, 512)) == (0.239, 0.072)
     assert paper(*reversed(jittered), protocol="multi-scale", scales=(256, 384, 512)) == (0.24, 0.071)
     assert paper(jittered[0], net("E"), protocol="multi-scale") is None
+
+
+@pytest.mark.parametrize("name", ["tables-cifar10", "tables-cifar10-bn", "tables-clothing"])
+def test_results_of_0_1_0_are_read_and_written_as_they_were(name, tmp_path):
+    file = Path(__file__).parents[2] / "results" / f"{name}.jsonl"
+    results = read_results(file)
+    assert results.about["environment"]["verydeep"] == "0.1.0"
+    assert {net for row in results.rows for net in row.nets if len(row.nets) > 1} <= {
+        row.nets[0] for row in results.rows if len(row.nets) == 1
+    }
+    write_results(results, tmp_path / "again.jsonl")
+    lines, again = file.read_text().splitlines(), (tmp_path / "again.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in again] == [json.loads(line) for line in lines]

@@ -15,7 +15,7 @@ from verydeep.tables.grid import TablesOptions, fusions, list_runs, short_names
 from verydeep.tables.layout import lay_out, lay_out_claims
 from verydeep.tables.make import Tables
 from verydeep.tables.page import write_tables_page
-from verydeep.tables.plan import plan_tables
+from verydeep.tables.plan import is_trained, plan_tables
 from verydeep.tables.rows import read_results
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.result import load_posteriors
@@ -112,6 +112,8 @@ def test_tables_from_nothing(done, photos):
     }
     assert {training["seed"] for training in results.trainings} == {0}
     assert len(results.trainings) == 4
+    assert results.about["options"] == json.loads(json.dumps(asked.as_record()))
+    assert results.about["options"]["train_scale"] == [[37, 37], [64, 70]]
     assert len(results.trainings[0]["log"]) == 1
     again = read_results(asked.out / "results.jsonl")
     assert [row.as_record() for row in again.rows] == [row.as_record() for row in results.rows]
@@ -198,6 +200,21 @@ def test_models_are_tested_and_nothing_is_trained(done, photos, tmp_path):
     for row in read_results(asked.out).rows:
         if len(row.nets) == 1 and row.nets[0].is_jittered:
             assert own[row.nets[0].architecture, row.protocol].record["top1_error"] == row.record["top1_error"]
+
+
+def test_a_training_is_done_when_its_checkpoint_says_so(done):
+    (run, *_) = list_runs(done, crop=32, out=done.out)
+    (run.model / "report.html").unlink()
+    assert is_trained(run)
+    settings = json.loads((run.model / "run.json").read_text())
+    settings["recipe"]["epochs"] = 2
+    (run.model / "run.json").write_text(json.dumps(settings))
+    assert not is_trained(run)
+    for file in run.model.glob("checkpoint*"):
+        file.unlink()
+    assert is_trained(run)  # its model file is there, and nothing to resume from
+    shutil.rmtree(run.model)
+    assert not is_trained(run)
 
 
 def test_models_are_told_apart_by_short_names():

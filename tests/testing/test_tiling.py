@@ -71,13 +71,14 @@ def test_spans_cover_every_position_once_and_fit(side, margin, most, ceil):
 @pytest.mark.parametrize(
     ("architecture", "height", "width", "ceil"),
     [
-        ("A", 512, 640, False),
+        pytest.param("A", 512, 640, False, marks=pytest.mark.slow),
         ("A", 330, 545, False),
         ("A", 330, 545, True),
         ("A", 64, 1500, True),
         ("A", 1100, 70, False),
         ("A-LRN", 330, 400, False),
-        ("D", 330, 545, True),
+        ("D", 70, 990, True),
+        pytest.param("D", 330, 545, True, marks=pytest.mark.slow),
     ],
 )
 def test_tiles_give_the_scores_of_the_whole_image(architecture, height, width, ceil):

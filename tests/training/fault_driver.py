@@ -4,7 +4,7 @@
 
 After each fault the same command is given again with --resume, and the weights must be those of a training to which
 nothing happened. The faults come from faults.c, which is compiled into WORK and preloaded. Each training runs in a fork
-of this process, so that torch is imported once.
+of this process, which has trained once: a fork imports nothing, and most of a short training is imports.
 """
 
 import argparse
@@ -106,6 +106,7 @@ def main() -> None:
     torch.set_num_threads(1)
     data, whole, out, count_file = (options.work / name for name in ("data", "whole", "run", "count"))
     make_pictures(data)
+    assert train(data, options.work / "first") == 0
 
     def counted() -> int:
         faults.faults_arm(str(whole).encode(), 0, 0)

@@ -1,6 +1,7 @@
 """The net that comes with the package: a name for a file inside it, or one line."""
 
 import json
+from pathlib import PurePosixPath
 
 import pytest
 import torch
@@ -39,11 +40,20 @@ def test_what_ships_is_small_and_says_what_it_is():
     )  # fmt: skip
 
 
-def test_what_ships_errs_as_its_card_says(tmp_path):
-    result = evaluate("verydeep-cifar10", unpacked("cifar10", tmp_path), protocol="centre")
+# of all images ten may err by another rounding; of a thousand, three standard errors are a hundredth each
+@pytest.mark.parametrize(
+    ("of_a_class", "within"), [(100, 0.03), pytest.param(1000, 0.001, marks=pytest.mark.slow)], ids=["some", "all"]
+)
+def test_what_ships_errs_as_its_card_says(of_a_class, within, tmp_path):
+    def wanted(name):
+        file = PurePosixPath(name)
+        return file.suffix == ".jpg" and int(file.stem) < (of_a_class if "test" in file.parts else 10)
+
+    result = evaluate("verydeep-cifar10", unpacked("cifar10", tmp_path, wanted), protocol="centre")
     (said,) = [one for one in read_card("verydeep-cifar10").results if one["protocol"] == "centre"]
-    assert len(result.labels) == said["num_images"] == 10_000
-    assert result.top1_error == pytest.approx(said["top1_error"], abs=0.001)  # ten images, for another rounding
+    assert said["num_images"] == 10_000
+    assert len(result.labels) == 10 * of_a_class
+    assert result.top1_error == pytest.approx(said["top1_error"], abs=within)
     assert result.top1_error < 0.13
 
 

@@ -22,7 +22,7 @@ from verydeep.cli.options import (
 )
 from verydeep.cli.output import fetch_models, print_json, print_table, reporting
 from verydeep.errors import UsageError
-from verydeep.tables.grid import TablesOptions
+from verydeep.tables.grid import OF_TESTING, TablesOptions
 
 if TYPE_CHECKING:
     from verydeep.tables.claims import ClaimResult
@@ -34,19 +34,16 @@ if TYPE_CHECKING:
 _READ_HERE = ("architectures", "models", "train_scale", "changes")
 """Options that are given as text."""
 
-_OF_TESTING = ("models", "split", "out", "device", "damaged")
-"""Options that say how to test."""
-
 
 def tables(
     data: Data | None = None,
     /,
     *,
-    options: Annotated[TablesOptions, Parameter(name="*", parse=f"^(?!({'|'.join(_READ_HERE)})$)")] = TablesOptions(),
     architectures: Annotated[
         str, Parameter(help="Columns of Table 1, such as A,A-LRN,B,C,D,E; B-5x5 too.")
     ] = "A,A-LRN,B,C,D,E",
     models: Annotated[str | None, Parameter(help="Test these models, MODEL,MODEL,..., and train nothing.")] = None,
+    options: Annotated[TablesOptions, Parameter(name="*", parse=f"^(?!({'|'.join(_READ_HERE)})$)")] = TablesOptions(),
     train_scale: Annotated[
         tuple[str, ...],
         Parameter(help="S, or Smin,Smax, for every net; repeatable. [those of the paper's Table 3, x crop / 224]"),
@@ -84,7 +81,7 @@ def tables(
         return 0
     if data is None:
         raise UsageError("which data? Give a folder, or a name such as digits, or --from with results")
-    if options.models and (of_training := options_given(options, besides=_OF_TESTING)):
+    if options.models and (of_training := options_given(options, besides=OF_TESTING)):
         raise UsageError(f"{of_training[0]} is of trainings, and --models are trained: leave one of them out")
     options.check(data)
     fetch_models(*options.models)

@@ -1,1 +1,1 @@
-"""What users bring: data sets from folders, names, archives and shards, and their batches."""
+"""Data sets from folders, names, archives and shards, and their batches."""

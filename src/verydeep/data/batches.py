@@ -104,7 +104,7 @@ def training_batches(
         images: the training images.
         view: makes the crop of an image.
         batch_size: images per batch over all processes; the last one may be smaller.
-        seed: of the whole training.
+        seed: of the training.
         epoch: counted from 0.
         first: number of batches to leave out at the beginning, to resume in the middle of an epoch.
         workers: processes that make crops; 0 makes them in this one.

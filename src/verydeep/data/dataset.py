@@ -111,15 +111,14 @@ def hold_out(images: ImageSet, share: float, split: str) -> tuple[ImageSet, Imag
     The choice depends on nothing but the names: not on the order of the listing, nor on the version of a library. Each
     class gives at least one image where it has two.
     """
-    aside: list[int] = []
+    held_out: set[int] = set()
     for label in range(len(images.classes)):
         members = np.flatnonzero(images.labels == label).tolist()
         count = min(max(1, round(share * len(members))), len(members) - 1) if members else 0
         members.sort(key=lambda index: hashlib.sha256(_encoded(f"{split} {images.names[index]}")).digest())
-        aside += members[:count]
-    chosen = set(aside)
-    rest = [index for index in range(len(images)) if index not in chosen]
-    return images.subset(rest), images.subset(sorted(aside), split)
+        held_out.update(members[:count])
+    rest = [index for index in range(len(images)) if index not in held_out]
+    return images.subset(rest), images.subset(sorted(held_out), split)
 
 
 def train_on_all(data: DataSet) -> DataSet:
@@ -134,7 +133,7 @@ def train_on_all(data: DataSet) -> DataSet:
             f"{data.name} has validation images of its own, apart from its training images: --no-validation is for "
             "those that were held out of the training images"
         )
-    whole = replace(
+    joined = replace(
         train,
         names=[*train.names, *val.names],
         labels=np.concatenate([train.labels, val.labels]),
@@ -142,10 +141,10 @@ def train_on_all(data: DataSet) -> DataSet:
     )
     return replace(
         data,
-        train=whole,
+        train=joined,
         val=replace(val, split=train.split),
         validation=NO_VALIDATION,
-        fingerprint=fingerprint(whole, data.test),
+        fingerprint=fingerprint(joined, data.test),
     )
 
 
@@ -161,7 +160,7 @@ def fingerprint(*splits: ImageSet | None) -> str:
 
 
 def _encoded(text: str) -> bytes:
-    """Encodes text with a file's name in it, also where the name is no Unicode."""
+    """Encodes text with the name of a file in it, also where that is no Unicode."""
     return text.encode(errors="surrogateescape")
 
 

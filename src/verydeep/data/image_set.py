@@ -51,9 +51,10 @@ class ImageSet:
 
     def pixels(self, index: int) -> UInt8[ndarray, "h w 3"]:
         """Decodes an image to the pixels of upright RGB; raises DamagedImageError where that fails."""
-        held = self.decoded.get(index)
+        if index in self.decoded:
+            return self.decoded[index]
         name = self.names[index]
-        return decode_pixels(self.source.read(name), self.source.where(name)) if held is None else held
+        return decode_pixels(self.source.read(name), self.source.where(name))
 
     def subset(self, indices: Sequence[int], split: str | None = None) -> "ImageSet":
         """Selects images by their indices, in the order given."""

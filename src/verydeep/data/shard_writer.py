@@ -32,7 +32,7 @@ _SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What was written.
+    """The shards that were written.
 
     Attributes:
         out: the folder.
@@ -92,7 +92,8 @@ def write_shards(
         UserError: the data cannot be read or the folder cannot be written.
         UsageError: the folder is not empty, or the size is none.
     """
-    most, folder = size if isinstance(size, int) else read_size(size), Path(out)
+    folder = Path(out)
+    most = size if isinstance(size, int) else read_size(size)
     _check_free(folder)
     check_outside(folder, "OUT", None if isinstance(data, DataSet) else data)
     opened = data if isinstance(data, DataSet) else open_data(data, progress)

@@ -27,7 +27,9 @@ Without a list Pillow starts other programs for some, such as Ghostscript for EP
 DAMAGED_REMEDY = "mend or remove it, or leave damaged files out with --damaged skip"
 """Of a damaged image in a data set, for messages."""
 
-_ORIENTATION = 0x0112  # of EXIF
+ORIENTATION = 0x0112
+"""The EXIF tag that says how an image is turned or mirrored; 1 is upright."""
+
 _PLAIN = frozenset({"YCbCr", "Gray"})
 
 
@@ -58,22 +60,12 @@ def open_image(file: Path | io.BytesIO) -> Image.Image:
 
 
 def read_image(file: str | Path) -> Image.Image:
-    """Reads and decodes an image file."""
-    return decode_image(read_file(Path(file)), str(file))
-
-
-def decode_image(encoded: bytes, where: str) -> Image.Image:
-    """Decodes an image file to upright RGB, the first frame of an animation; ``where`` names it in messages."""
-    decoded = _decoded(encoded, where)
-    return decoded if isinstance(decoded, Image.Image) else Image.fromarray(decoded)
+    """Reads and decodes an image file to upright RGB."""
+    return Image.fromarray(decode_pixels(read_file(Path(file)), str(file)))
 
 
 def decode_pixels(encoded: bytes, where: str) -> UInt8[ndarray, "h w 3"]:
-    """Decodes an image file to upright pixels, as ``decode_image`` does."""
-    return np.asarray(_decoded(encoded, where))
-
-
-def _decoded(encoded: bytes, where: str) -> Image.Image | UInt8[ndarray, "h w 3"]:
+    """Decodes an image file to upright RGB, the first frame of an animation; ``where`` names it in messages."""
     try:
         with open_image(io.BytesIO(encoded)) as image:
             pixels = _decode_plain_jpeg(encoded, image)
@@ -81,8 +73,8 @@ def _decoded(encoded: bytes, where: str) -> Image.Image | UInt8[ndarray, "h w 3"
                 return pixels
             image.load()
             if image.format == "PPM" and image.mode == "I":  # 16 bits a pixel, which Pillow holds as 32
-                return to_rgb(Image.fromarray(np.asarray(image).astype(np.uint16)))
-            return to_rgb(ImageOps.exif_transpose(image))
+                return np.asarray(to_rgb(Image.fromarray(np.asarray(image).astype(np.uint16))))
+            return np.asarray(to_rgb(ImageOps.exif_transpose(image)))
     except MemoryError:
         raise
     except Exception as error:  # decoders of damaged files raise whatever they run into
@@ -102,7 +94,7 @@ def _decode_plain_jpeg(encoded: bytes, image: Image.Image) -> UInt8[ndarray, "h 
     """
     if simplejpeg is None or image.format != "JPEG" or image.mode not in ("RGB", "L"):
         return None
-    if image.getexif().get(_ORIENTATION, 1) != 1:
+    if image.getexif().get(ORIENTATION, 1) != 1:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)

@@ -7,9 +7,16 @@ Paper: sections 2.1, 2.2 and 2.3, Table 1, Table 2.
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 from verydeep.errors import UsageError
 from verydeep.paper import constants
+
+BLOCK_CHANNELS: Final = (64, 128, 256, 512, 512)
+"""Channels of the five blocks: doubled after each max-pooling until 512 (section 2.1)."""
+
+FC_CHANNELS: Final = 4096
+"""Channels of the first two fully connected layers (section 2.1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +183,7 @@ class Geometry:
     @property
     def last_channels(self) -> int:
         """Channels of the map after the last pooling: 512 at width 1."""
-        return scaled_channels(constants.BLOCK_CHANNELS[-1], self.width, 8)
+        return scaled_channels(BLOCK_CHANNELS[-1], self.width, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +242,7 @@ def layers(geometry: Geometry, *, features_only: bool = False) -> tuple[Layer, .
         channels = out
 
     for block, kernels in enumerate(geometry.architecture.blocks, start=1):
-        out = scaled_channels(constants.BLOCK_CHANNELS[block - 1], geometry.width, 8)
+        out = scaled_channels(BLOCK_CHANNELS[block - 1], geometry.width, 8)
         for index, kernel in enumerate(kernels, start=1):
             label = f"{block}_{index}"
             field += (kernel - 1) * step
@@ -250,7 +257,7 @@ def layers(geometry: Geometry, *, features_only: bool = False) -> tuple[Layer, .
 
     if features_only:
         return tuple(rows)
-    hidden = scaled_channels(constants.FC_CHANNELS, geometry.width, 32)
+    hidden = scaled_channels(FC_CHANNELS, geometry.width, 32)
     field += (geometry.fc6_kernel - 1) * step
     side = 1
     for number, kernel, out in ((6, geometry.fc6_kernel, hidden), (7, 1, hidden), (8, 1, geometry.num_classes)):

@@ -75,8 +75,21 @@ def save(
     try:
         with atomic_write(Path(file)) as temporary:
             save_file(tensors, temporary, metadata)
+            _sort_metadata(temporary)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file} cannot be written: {format_error(error)}") from error
+
+
+def _sort_metadata(file: Path) -> None:
+    """Sorts the strings of a header, which safetensors writes in an order of chance: equal nets give equal bytes."""
+    with file.open("rb+") as opened:
+        size = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        written = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size)
+        assert len(written) == size  # the same JSON in another order
+        opened.seek(8)
+        opened.write(written)
 
 
 def _find_precision(name: str) -> torch.dtype:

@@ -8,12 +8,6 @@ Paper: sections 2.1, 3.1 and 3.2, Table 2.
 
 from typing import Final
 
-BLOCK_CHANNELS: Final = (64, 128, 256, 512, 512)
-"""Channels of the five blocks: doubled after each max-pooling until 512 (section 2.1)."""
-
-FC_CHANNELS: Final = 4096
-"""Channels of the first two fully connected layers (section 2.1)."""
-
 CROP: Final = 224
 """Side of the training crop, pixels (section 2.1)."""
 

@@ -180,7 +180,7 @@ _OLD_NAMES: dict[str, Any] = {
     "skip_damaged": lambda value: {"damaged": "skip" if value else "fail"},
     "go_on": lambda value: {"resume": value},
     "checkpoint_seconds": lambda value: {"checkpoint_minutes": value / 60},
-    "execution": lambda value: _renamed(value if isinstance(value, dict) else vars(value) if value else {}),
+    "execution": lambda value: _renamed(value if isinstance(value, dict) else dict(vars(value)) if value else {}),
 }
 
 

@@ -20,6 +20,9 @@ DENSE_AND_CROPS = "dense+multi-crop"
 FUSED = ("single", "multi-scale", "multi-crop", DENSE_AND_CROPS)
 """Protocols that several nets are fused by."""
 
+OF_TESTING = ("models", "split", "out", "device", "damaged")
+"""Options that say how to test."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableNet:
@@ -170,8 +173,9 @@ class TablesOptions:
         )
 
     def as_record(self) -> dict[str, Any]:
-        """The options, for JSON: where the results lie is none of them."""
-        return {name: value for name, value in asdict(self).items() if name != "out"}
+        """The options, for JSON, without the folder; those of trainings only where nets are trained."""
+        record = {name: value for name, value in asdict(self).items() if name != "out"}
+        return {name: record[name] for name in record if name in OF_TESTING} if self.models else record
 
 
 def list_runs(options: TablesOptions, *, crop: int, out: Path) -> list[TableRun]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from verydeep.errors import UsageError, UserError
-from verydeep.nets.architecture import ARCHITECTURES, Architecture, Geometry
+from verydeep.nets.architecture import ARCHITECTURES, BLOCK_CHANNELS, FC_CHANNELS, Architecture, Geometry
 from verydeep.nets.net import IMAGENET_MEAN, VeryDeep, empty_net
 from verydeep.paper import constants
 
@@ -211,9 +211,9 @@ def _shape_of(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
 
 def _possible_widths(tensors: Mapping[str, Tensor], row: Architecture) -> list[float]:
     """Widths by the layers with most channels first: their rounding says most."""
-    hidden = [tensors["fc7.weight"].shape[0] / constants.FC_CHANNELS] if "fc7.weight" in tensors else []
+    hidden = [tensors["fc7.weight"].shape[0] / FC_CHANNELS] if "fc7.weight" in tensors else []
     last = [
-        tensors[f"conv{block}_{len(row.blocks[block - 1])}.weight"].shape[0] / constants.BLOCK_CHANNELS[block - 1]
+        tensors[f"conv{block}_{len(row.blocks[block - 1])}.weight"].shape[0] / BLOCK_CHANNELS[block - 1]
         for block in (5, 4, 3, 2, 1)
     ]
     return list(dict.fromkeys([*last[:1], *hidden, *last[1:]]))

@@ -112,7 +112,7 @@ def test_of_too_many_pairs_the_closest_are_listed(tmp_path, monkeypatch):
         labels = np.zeros(len(names), dtype=np.int64)
         sets[split] = ImageSet(split=split, classes=("a",), names=names, labels=labels, source=FolderSource(tmp_path))
     facts = scan(tmp_path, [name for images in sets.values() for name in images.names])
-    (finding,) = duplicate_findings(sets, facts, own=[])
+    (finding,) = duplicate_findings(sets, facts, held_out=[])
     assert finding.message.startswith("3 of the 3 images of val (100.0%) show a photograph that train has too")
     assert finding.details["pairs_left_out"] == 1
     assert len(finding.details["pairs"]) == 2

@@ -382,6 +382,16 @@ def test_settings_are_checked(cls, key, value):
         check_config(net)
 
 
+@pytest.mark.parametrize("scale", [1e308, "text", [1.0, 2.0], float("nan")])
+def test_a_rescaling_to_no_numbers_is_refused(scale):
+    net = json.loads(changed_net([keras.layers.Rescaling(2.0), keras.layers.Rescaling(1e10)]).to_json())
+    for layer in net["config"]["layers"]:
+        if layer["class_name"] == "Rescaling":
+            layer["config"]["scale"] = scale
+    with pytest.raises(UserError, match=r"has scale .* and offset 0\.0: they are no mean and divisor of pixels"):
+        check_config(net)
+
+
 @pytest.mark.parametrize("side", [40, None])
 def test_padded_poolings_are_refused_where_they_change_the_map(side):
     net = json.loads(changed_net(pooling={"padding": "same"}).to_json())

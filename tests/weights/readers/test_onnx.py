@@ -1,5 +1,6 @@
 """ONNX: files that torch.onnx and the onnx package write, compared with ONNX Runtime."""
 
+import itertools
 import os
 import warnings
 from dataclasses import replace
@@ -83,9 +84,17 @@ def torchvision_input(pixels):
     return (pixels / 255 - TORCHVISION_MEAN) / TORCHVISION_DEVIATION
 
 
+QUICK = {("D", True), ("E", False)}
+
+
 @pytest.mark.parametrize("exporter", ["torch.export", "TorchScript", "TorchScript, batch norm kept"])
-@pytest.mark.parametrize("batch_norm", [False, True], ids=["plain", "bn"])
-@pytest.mark.parametrize("configuration", ["D", "E"])
+@pytest.mark.parametrize(
+    ("configuration", "batch_norm"),
+    [
+        pytest.param(*net, marks=[] if net in QUICK else pytest.mark.slow)
+        for net in itertools.product(("D", "E"), (False, True))
+    ],
+)
 def test_torchvisions_net_exported(configuration, batch_norm, exporter, tmp_path, record_property):
     file = tmp_path / "net.bin"
     options = {"dynamo": exporter == "torch.export"}

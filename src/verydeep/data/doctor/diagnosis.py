@@ -34,7 +34,7 @@ MOST_HEADERS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What the doctor found in a data set.
+    """The findings about a data set.
 
     Attributes:
         data: the folder or name that was looked at.
@@ -96,13 +96,13 @@ def _examine_folder(root: Path, data: str, progress: Progress) -> Diagnosis:
     if not listing.classes and not listing.loose:
         raise UserError(f"no images in {root}: give a folder of class folders")
     sets = listing.image_sets()
-    own = [split for split in sets if not listing.has_split_folders or split not in listing.folders]
+    held_out = [split for split in sets if not listing.has_split_folders or split not in listing.folders]
     facts = scan(root, [name for images in sets.values() for name in images.names], progress)
     findings = [
         *structure_findings(listing),
-        *class_set_findings(sets, own, listing.folder_names),
+        *class_set_findings(sets, held_out, listing.folder_names),
         *file_findings(facts),
-        *duplicate_findings(sets, facts, own, progress),
+        *duplicate_findings(sets, facts, held_out, progress),
         *imbalance_findings(sets.get("train")),
     ]
     if UNLABELLED not in sets and not any(finding.severity == "fatal" for finding in findings):

@@ -29,7 +29,7 @@ _SAME_CONTENT: dict[str, tuple[Severity, str, str]] = {
 }
 
 _MOST_PAIRS = 20_000  # reported, the closest first
-_HASHES_AT_A_TIME = 2**22  # pairs in a block: 32 MB a thread
+_PAIRS_AT_A_TIME = 2**22  # in a block: 32 MB a thread
 _MIRROR = np.uint64(0x5555555555555555)  # in a mirror the cosines of odd frequency along a row change their sign
 
 
@@ -49,12 +49,12 @@ class NearDuplicate(NamedTuple):
 def duplicate_findings(
     sets: Mapping[str, ImageSet],
     facts: Mapping[str, FileFacts],
-    own: Collection[str],
+    held_out: Collection[str],
     progress: Progress = ignore_progress,
 ) -> list[Finding]:
     """Reports pictures that are there twice: the same bytes anywhere, near-duplicates in two splits.
 
-    ``own`` are the splits that are held out by their names.
+    ``held_out`` names the splits that are held out of train.
     """
     class_of = {
         name: images.classes[label]
@@ -70,8 +70,8 @@ def duplicate_findings(
         pairs = find_near_duplicates(sets[split].names, names, facts, progress)
         if pairs:
             # a val that is held out of train/ belongs to the folder of train
-            where = [images.split for images in known if split in own or images.split not in own]
-            findings.append(_near_duplicate_finding(pairs, sets[split], where, class_of, split in own))
+            where = [images.split for images in known if split in held_out or images.split not in held_out]
+            findings.append(_near_duplicate_finding(pairs, sets[split], where, class_of, split in held_out))
     return findings
 
 
@@ -105,7 +105,7 @@ def _same_content_findings(
 
 
 def _near_duplicate_finding(
-    pairs: Sequence[NearDuplicate], images: ImageSet, others: Sequence[str], class_of: Mapping[str, str], own: bool
+    pairs: Sequence[NearDuplicate], images: ImageSet, others: Sequence[str], class_of: Mapping[str, str], held_out: bool
 ) -> Finding:
     split, shown = images.split, pairs[:_MOST_PAIRS]
     number = len({pair.first for pair in pairs})
@@ -116,7 +116,7 @@ def _near_duplicate_finding(
     if conflicts := sum(class_of[pair.first] != class_of[pair.second] for pair in pairs):
         message += f"; {counted(conflicts, 'pair')} under two classes"
     remedy = f"remove one of each pair, or the error on {split} comes out too low"
-    if own:
+    if held_out:
         remedy = (
             f"give {split} a folder of its own that keeps such pictures on one side, or its error comes out too low"
         )
@@ -180,7 +180,7 @@ def _near_pairs(
     Columns: number of differing bits, index of the first, index of the second, whether the one is mirrored.
     """
     (low, all_bits), (other_low, other_bits) = _as_words(first), _as_words(second)
-    height = max(1, _HASHES_AT_A_TIME // len(second))
+    height = max(1, _PAIRS_AT_A_TIME // len(second))
     num_blocks = -(-len(first) // height)
 
     def compare(block: int) -> list[Int[ndarray, "pairs 4"]]:

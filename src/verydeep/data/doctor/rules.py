@@ -138,10 +138,12 @@ def _too_few_classes(listing: FolderListing) -> list[Finding]:
     return [Finding("too-few-classes", "fatal", message, remedy, [name])]
 
 
-def class_set_findings(sets: Mapping[str, ImageSet], own: Collection[str], folders: Mapping[str, str]) -> list[Finding]:
+def class_set_findings(
+    sets: Mapping[str, ImageSet], held_out: Collection[str], folders: Mapping[str, str]
+) -> list[Finding]:
     """Compares the classes of the other splits with those of train.
 
-    ``own`` are the splits that are held out by their names, where a class may only be too small; ``folders`` has the
+    ``held_out`` names the splits that are held out of train, where a class may only be too small; ``folders`` has the
     name of the folder of each split, empty for the root.
     """
     if "train" not in sets:
@@ -154,7 +156,7 @@ def class_set_findings(sets: Mapping[str, ImageSet], own: Collection[str], folde
     for split, images in sets.items():
         missing = [name for name in images.classes if name in present["train"] - present[split]]
         extra = [name for name in images.classes if name in present[split] - present["train"]]
-        if split in own and missing:
+        if split in held_out and missing:
             message = f"too few images to set one aside for {split}: {named(missing)}"
             files = [f"{folders['train']}/{name}".removeprefix("/") for name in missing]
             findings.append(Finding("class-sets", "warning", message, "add images to these classes", files))

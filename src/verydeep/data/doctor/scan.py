@@ -12,10 +12,9 @@ from PIL import Image, ImageOps
 
 from verydeep.data.sources import read_ahead
 from verydeep.errors import UserError
-from verydeep.images.decode import open_image, read_image, to_rgb
+from verydeep.images.decode import ORIENTATION, open_image, read_image, to_rgb
 from verydeep.progress import Progress, ignore_progress
 
-_ORIENTATION = 0x0112  # of EXIF
 _SIXTEEN_BITS = ("I;16", "L;16", "LA;16", "RGB;16", "RGBA;16", "RGBX;16")
 _FLAT = 2  # grey levels between the darkest and the brightest pixel of a picture that shows nothing
 
@@ -83,7 +82,7 @@ def read_header(image: Image.Image) -> dict[str, Any]:
     # an open file's image has the list of its tiles; Pillow's types know it of the subclass only
     raw = image.tile[0].args if image.tile else ""  # type: ignore[attr-defined]
     raw_mode = raw if isinstance(raw, str) else str(raw[0]) if raw else ""
-    orientation = image.getexif().get(_ORIENTATION, 1)
+    orientation = image.getexif().get(ORIENTATION, 1)
     return {
         "width": image.width,
         "height": image.height,

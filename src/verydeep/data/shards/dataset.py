@@ -13,7 +13,7 @@ from pathlib import Path
 from verydeep.data.dataset import DataSet, hold_out_test, make_data_set
 from verydeep.data.folder import SPLIT_NAMES, natural_key
 from verydeep.data.shards.index import INDEX_FILE, UNFINISHED_FILE, IndexedShard, ShardIndex, is_index, read_index
-from verydeep.data.shards.source import ShardImages, make_image_set
+from verydeep.data.shards.source import ListedShard, make_image_set
 from verydeep.data.shards.storage import (
     DiskStorage,
     Storage,
@@ -130,29 +130,20 @@ def _open_index(
     """Opens the shards of an index, or some of them."""
     files = [inside(folder, shard.file) for shard in shards]
     stats = read_ahead(storage.stat, files, storage.parallel_reads)
-    splits: dict[str, list[ShardImages]] = {}
+    splits: dict[str, dict[str, IndexedShard]] = {}
     for file, shard, (size, _) in zip(files, shards, stats, strict=True):
         if size != shard.bytes:
             raise UserError(
                 f"{file} has {size:,} bytes and its index says {shard.bytes:,}: it was changed or cut short: "
                 "copy it again, or write the shards anew"
             )
-        splits.setdefault(shard.split, []).append(
-            ShardImages(
-                file=file,
-                names=shard.names,
-                labels=shard.labels,
-                offsets=shard.offsets,
-                sizes=shard.sizes,
-                positions=shard.positions,
-            )
-        )
+        splits.setdefault(shard.split, {})[file] = shard
     if "train" not in splits:
         raise UserError(f"{where} has shards of {' and '.join(splits)} but none of train: name them all")
     return make_data_set(
         index.name,
         where,
-        {split: make_image_set(storage, split, index.classes, images) for split, images in splits.items()},
+        {split: make_image_set(storage, split, index.classes, of_split) for split, of_split in splits.items()},
         index.validation,
         mirror=index.mirror,
         known_fingerprint=index.fingerprint if len(shards) == len(index.shards) else None,
@@ -193,15 +184,10 @@ def _join_listings(storage: Storage, listings: Mapping[str, TarListing], folder:
         )
     training = {label for file in shards["train" if has_splits else None] for label in listings[file].labels}
     classes, indices = _number_classes(training, _read_classes(storage, folder), where)
-    splits = {
-        split or "train": make_image_set(
-            storage,
-            split or "train",
-            classes,
-            [_labelled(file, listings[file], indices, len(classes)) for file in files],
-        )
-        for split, files in shards.items()
-    }
+    splits = {}
+    for split, files in shards.items():
+        labelled = {file: _labelled(file, listings[file], indices, len(classes)) for file in files}
+        splits[split or "train"] = make_image_set(storage, split or "train", classes, labelled)
     return make_data_set(name, where, splits if has_splits else hold_out_test(splits["train"]), "the shards of val")
 
 
@@ -241,15 +227,14 @@ def _number_classes(
     return classes, {name: index for index, name in enumerate(classes)}
 
 
-def _labelled(file: str, listing: TarListing, indices: Mapping[str, int], num_classes: int) -> ShardImages:
+def _labelled(file: str, listing: TarListing, indices: Mapping[str, int], num_classes: int) -> ListedShard:
     for name, label in zip(listing.names, listing.labels, strict=True):
         if label not in indices:
             raise UserError(
                 f"label {label!r} of {file}:{name} is none of the {num_classes} classes, which come from "
                 f"{CLASSES_FILE} beside the shards or else from the labels of the training split"
             )
-    return ShardImages(
-        file=file,
+    return ListedShard(
         names=[f"{file_name(file)}/{name}" for name in listing.names],
         labels=[indices[label] for label in listing.labels],
         offsets=listing.offsets,

@@ -1,6 +1,6 @@
 """Images inside of tar files, each read by itself."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -8,20 +8,19 @@ import numpy as np
 from numpy import ndarray
 
 from verydeep.data.image_set import ImageSet
+from verydeep.data.shards.index import IndexedShard
 from verydeep.data.shards.storage import Storage, file_name
 from verydeep.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardImages:
-    """The images of one shard; positions are those in their split, None where shards and images are in order."""
+class ListedShard:
+    """The images of a shard that has no index, in the order of the tar file; offsets and sizes in bytes."""
 
-    file: str
     names: Sequence[str]
     labels: Sequence[int]
     offsets: Sequence[int]
     sizes: Sequence[int]
-    positions: Sequence[int] | None = None
 
 
 class ShardSource:
@@ -61,23 +60,27 @@ class ShardSource:
         return f"{file}:{name.removeprefix(f'{file_name(file)}/')}"
 
 
-def make_image_set(storage: Storage, split: str, classes: tuple[str, ...], shards: Sequence[ShardImages]) -> ImageSet:
-    """Puts the images of the shards of a split into the order of the split."""
+def make_image_set(
+    storage: Storage, split: str, classes: tuple[str, ...], shards: Mapping[str, IndexedShard | ListedShard]
+) -> ImageSet:
+    """Joins the shards of a split, by their files; without an index its order is that of the shards."""
 
     def join(columns: Iterable[Sequence[int]]) -> ndarray:
         return np.fromiter(chain.from_iterable(columns), dtype=np.int64)
 
-    names = list(chain.from_iterable(shard.names for shard in shards))
-    positions = join(shard.positions or () for shard in shards)
-    order = positions.argsort() if len(positions) else np.arange(len(names))
+    parts = list(shards.values())
+    names = list(chain.from_iterable(part.names for part in parts))
+    order = np.arange(len(names))
+    if indexed := [part for part in parts if isinstance(part, IndexedShard)]:
+        order = join(part.positions for part in indexed).argsort()
     names = [names[row] for row in order]
     source = ShardSource(
         storage,
-        [shard.file for shard in shards],
+        list(shards),
         names,
-        np.repeat(np.arange(len(shards)), [len(shard.names) for shard in shards])[order],
-        join(shard.offsets for shard in shards)[order],
-        join(shard.sizes for shard in shards)[order],
+        np.repeat(np.arange(len(parts)), [len(part.names) for part in parts])[order],
+        join(part.offsets for part in parts)[order],
+        join(part.sizes for part in parts)[order],
     )
-    labels = join(shard.labels for shard in shards)[order]
+    labels = join(part.labels for part in parts)[order]
     return ImageSet(split=split, classes=classes, names=names, labels=labels, source=source)

@@ -94,7 +94,7 @@ def _read_samples(storage: Storage, file: str, size: int) -> dict[str, _Sample]:
             _refuse_pickles(file, member.name)
             found = _SAMPLE.fullmatch(member.name)
             if found is None or (found[1].rpartition("/")[2].startswith("__") and found[1].endswith("__")):
-                continue  # hidden, or a note on the whole shard
+                continue  # hidden, or a note on the shard
             sample, kind = samples.setdefault(found[1], _Sample()), found[2].lower()
             if f".{kind.rpartition('.')[2]}" in SUFFIXES:
                 sample.images[kind] = member

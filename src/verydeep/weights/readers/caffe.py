@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -19,24 +19,11 @@ from verydeep.weights.readers.protobuf import MOST_LAYERS, MOST_SETTINGS, Messag
 _REMEDY: Final = "give a .caffemodel of Caffe, whole, such as the authors' VGG_ILSVRC_16_layers.caffemodel"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Schema:
-    """Numbers of the fields of one kind of layer message, from caffe.proto."""
-
-    name: int
-    type: int
-    blobs: int
-    convolution: int
-    pooling: int
-    relu: int
-    data_transform: int
-
-
-_V1: Final = _Schema(name=4, type=5, blobs=6, convolution=10, pooling=19, relu=30, data_transform=36)
-_TODAY: Final = _Schema(name=1, type=2, blobs=7, convolution=106, pooling=121, relu=123, data_transform=100)
+# numbers of the fields of a layer message, from caffe.proto
+_V1: Final = {"name": 4, "type": 5, "blobs": 6, "conv": 10, "pool": 19, "relu": 30, "data": 36}
+_TODAY: Final = {"name": 1, "type": 2, "blobs": 7, "conv": 106, "pool": 121, "relu": 123, "data": 100, "norm": 139}
 _LAYERS: Final = {2: _V1, 100: _TODAY}  # fields of NetParameter: the authors' V1LayerParameter, and LayerParameter
 
-_BATCH_NORM: Final = 139
 _EMPTY: Final = Message(memoryview(b""))
 _NET_FIELDS: Final = {1, 2, 3, 4, 5, 6, 7, 8, 100}
 
@@ -70,16 +57,16 @@ class _Layer:
 
     name: str
     type: str  # as LayerParameter has it, also for layers of V1LayerParameter
-    message: Message
-    schema: _Schema
+    message: Message = _EMPTY
+    schema: dict[str, int] = field(default_factory=dict)
 
     def weights(self) -> list[Tensor]:
         """The numbers of the layer in the shapes that the file gives them."""
-        return [_read_blob(self.name, blob) for blob in self.message.messages(self.schema.blobs)]
+        return [_read_blob(self.name, blob) for blob in self.message.messages(self.schema["blobs"])]
 
-    def settings(self, number: int) -> Message:
-        """The message with the settings of the layer, empty where there is none."""
-        return (self.message.messages(number) or [_EMPTY])[-1]
+    def settings(self, kind: str) -> Message:
+        """The message with the settings of the layer; an empty one in a file of weights alone."""
+        return (self.message.messages(self.schema.get(kind, 0)) or [_EMPTY])[-1]
 
 
 def _square(settings: Message, numbers: tuple[int, ...], default: int) -> int:
@@ -95,7 +82,7 @@ def is_caffe(file: Path) -> bool:
             if number in _LAYERS and isinstance(value, memoryview):
                 schema = _LAYERS[number]
                 layer = Message(value, MOST_SETTINGS)
-                return schema.type in layer and bool(layer.text(schema.name))
+                return schema["type"] in layer and bool(layer.text(schema["name"]))
             if number not in _NET_FIELDS or (number == 1 and isinstance(value, int)):
                 return False
     except (WireError, OSError):
@@ -140,11 +127,11 @@ def _layers(file: Path) -> Iterator[_Layer]:
         if schema is _V1 and 1 in message:
             raise WireError("its layers are those of Caffe before 2014; upgrade_net_proto_binary of Caffe renews them")
         if schema is _V1:
-            type_number = message.integer(schema.type, 0)
+            type_number = message.integer(schema["type"], 0)
             kind = _V1_TYPES.get(type_number, f"number {type_number}")
         else:
-            kind = message.text(schema.type)
-        yield _Layer(name=message.text(schema.name), type=kind, message=message, schema=schema)
+            kind = message.text(schema["type"])
+        yield _Layer(name=message.text(schema["name"]), type=kind, message=message, schema=schema)
 
 
 def _take(order: LayerOrder, layers: list[_Layer]) -> None:
@@ -159,7 +146,7 @@ def _take(order: LayerOrder, layers: list[_Layer]) -> None:
             case "BatchNorm":
                 _take_batch_norm(order, layer, scales.pop(index + 1, None))
             case "ReLU":
-                order.relu(layer.name, slope=layer.settings(layer.schema.relu).number(1, 0))
+                order.relu(layer.name, slope=layer.settings("relu").number(1, 0))
             case "Pooling":
                 _take_pooling(order, layer)
             case kind if index in scales or kind not in _WITHOUT_EFFECT | {"Scale"}:
@@ -175,33 +162,33 @@ def _with_steps_between(layers: list[_Layer]) -> Iterator[_Layer]:
         if not found:
             raise UserError(f"it has no poolings, and the name {layer.name!r} does not say where its layer is")
         if (found[1] or "6") != block:
-            yield _Layer(name=f"pool{block}", type="Pooling", message=_EMPTY, schema=layer.schema)
+            yield _Layer(name=f"pool{block}", type="Pooling")
             block = found[1] or "6"
         yield layer
         following = weighted[index + 1].type if index + 1 < len(weighted) else ""
         if following not in ("BatchNorm", "Scale", ""):
-            yield _Layer(name=f"relu of {layer.name}", type="ReLU", message=_EMPTY, schema=layer.schema)
+            yield _Layer(name=f"relu of {layer.name}", type="ReLU")
     if block == "5":
-        yield _Layer(name="relu", type="ReLU", message=_EMPTY, schema=_V1)
+        yield _Layer(name="relu", type="ReLU")
 
 
 def _take_convolution(order: LayerOrder, layer: _Layer) -> None:
     weight, bias = _weight_and_bias(layer)
-    settings = layer.settings(layer.schema.convolution)
+    settings = layer.settings("conv")
     order.convolution(
         layer.name,
         weight,
         bias,
-        padding=_square(settings, (3, 9, 10), 0) if layer.schema.convolution in layer.message else None,
+        padding=_square(settings, (3, 9, 10), 0) if settings else None,
         stride=_square(settings, (6, 13, 14), 1),
         dilation=_square(settings, (18,), 1),
     )
 
 
 def _take_pooling(order: LayerOrder, layer: _Layer) -> None:
-    settings = layer.settings(layer.schema.pooling)
+    settings = layer.settings("pool")
     kernel = stride = 2  # where a file of weights alone says nothing
-    if layer.schema.pooling in layer.message:
+    if settings:
         kernel, stride = _square(settings, (2, 5, 6), 0), _square(settings, (3, 7, 8), 1)
     padding = _square(settings, (4, 9, 10), 0)
     order.pooling(layer.name, kernel=kernel, stride=stride, padding=padding, maximum=settings.integer(1, 0) == 0)
@@ -216,7 +203,7 @@ def _take_batch_norm(order: LayerOrder, layer: _Layer, scale: _Layer | None) -> 
     gain = 1 / factor.reshape(()) if factor.any() else torch.zeros(())
     given = scale.weights() if scale else []
     shift = given[1] if len(given) > 1 else None
-    epsilon = layer.settings(_BATCH_NORM).number(3, 1e-5)
+    epsilon = layer.settings("norm").number(3, 1e-5)
     order.batch_norm(layer.name, given[0] if given else None, shift, mean * gain, variance * gain, epsilon)
 
 
@@ -234,10 +221,7 @@ def _read_blob(name: str, blob: Message) -> Tensor:
         shape = [size for part in blob.messages(7) for size in part.integers(1)]
     else:
         shape = [blob.integer(axis, 1) for axis in (1, 2, 3, 4)]
-    count = 1
-    for size in shape:
-        count *= size
-    if len(shape) > 8 or min(shape, default=0) < 0 or count != numbers.size:
+    if len(shape) > 8 or min(shape, default=0) < 0 or math.prod(shape) != numbers.size:
         raise UserError(f"layer {name!r} says the shape {tuple(shape[:8])} and has {numbers.size} numbers")
     return as_tensor(numbers.reshape(shape)).float()
 
@@ -245,7 +229,7 @@ def _read_blob(name: str, blob: Message) -> Tensor:
 def _find_input(layers: list[_Layer]) -> tuple[Triple, Triple, str]:
     """The mean and divisor, RGB: of the data layer that the net was trained with, or as published."""
     for layer in layers:
-        settings = layer.settings(layer.schema.data_transform)
+        settings = layer.settings("data")
         means = settings.floats(5).tolist()
         if len(means) == 3:
             scale = settings.number(1, 1)

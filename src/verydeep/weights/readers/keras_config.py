@@ -136,7 +136,8 @@ def _input_of(scaled: Sequence[dict[str, Any]]) -> MeanAndDivisor:
     factor, added = np.ones(3), np.zeros(3)
     for layer in scaled:
         scale, offset = (_three(layer.get(key)) for key in ("scale", "offset"))
-        factor, added = factor * scale, added * scale + offset
+        with np.errstate(all="ignore"):  # whatever comes of it is checked below
+            factor, added = factor * scale, added * scale + offset
     found = mean_and_divisor(factor, added)
     if found is None:
         layer = scaled[-1]

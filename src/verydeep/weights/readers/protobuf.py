@@ -82,6 +82,9 @@ class Message:
                 raise WireError(f"more than {most} fields in one message")
             self._values.setdefault(number, []).append(value)
 
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
     def __contains__(self, number: int) -> bool:
         return number in self._values
 

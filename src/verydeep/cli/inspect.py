@@ -65,7 +65,7 @@ def inspect(
             checked = check_model(find_model_file(name), reporter.progress)
         record["check"] = checked.as_record()
     if options.speed:
-        from verydeep.speed.measuring import measure_backends
+        from verydeep.speed.timing import measure_backends
 
         with reporting() as reporter:
             backends = measure_backends(_make_net(name, geometry, card), reporter.progress)

@@ -18,8 +18,7 @@ from verydeep.runs.start import default_crop
 from verydeep.speed.backend import make_backend
 from verydeep.tables.grid import TableNet, TableRun, TablesOptions, list_runs, short_names
 from verydeep.tables.rows import RESULTS_FILE, TableResults, read_results
-from verydeep.testing.measure import ViewPlan
-from verydeep.testing.protocols import PROTOCOLS, ProtocolAt, at_scales
+from verydeep.testing.protocols import PROTOCOLS, ProtocolAt, ViewPlan, at_scales
 from verydeep.training.run_folder import SETTINGS_FILE, Run
 from verydeep.training.state import Callback
 from verydeep.weights.resolve import load, read_card

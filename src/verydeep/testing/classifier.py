@@ -24,8 +24,8 @@ from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.speed.accelerate import Accelerated
 from verydeep.speed.backend import Backend, choose_backend, make_backend
 from verydeep.speed.torch_backend import TorchBackend
-from verydeep.testing.measure import ViewPlan, compute, posteriors_of
-from verydeep.testing.protocols import at_scales, find_protocol
+from verydeep.testing.measure import compute, posteriors_of
+from verydeep.testing.protocols import ViewPlan, at_scales, find_protocol
 from verydeep.testing.tiling import score_map
 from verydeep.weights.resolve import load
 

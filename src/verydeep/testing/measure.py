@@ -22,50 +22,13 @@ from verydeep.data.sources import read_ahead
 from verydeep.distributed import all_reduce_any, all_reduce_sum, processes
 from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.backend import Backend
-from verydeep.testing.protocols import Method, ProtocolAt
+from verydeep.testing.protocols import PlannedView, ProtocolAt, ViewPlan
 
 BATCH_PIXELS = 16 * 224 * 224
 """Pixels of a batch at most: the first block of the net takes 512 bytes of activations for each."""
 
 _T = TypeVar("_T")
 _Found = TypeVar("_Found", covariant=True)
-
-
-@dataclass(frozen=True)
-class PlannedView:
-    """A view of an image that one or several tests need."""
-
-    method: Method  # cuts it out, and computes its maps
-    scale: int  # test scale Q, pixels
-    plain: list[tuple[int, float]] = field(default_factory=list)  # number of a test and the weight of a part in it
-    mirrored: list[tuple[int, float]] = field(default_factory=list)  # the same, for the mirror image of a part
-
-
-class ViewPlan:
-    """The views of an image that tests need, each once."""
-
-    def __init__(self, tests: Sequence[ProtocolAt], crop: int, *, mirror: bool) -> None:
-        self.crop = crop
-        views: dict[tuple[object, int], PlannedView] = {}
-        for number, test in enumerate(tests):
-            protocol = test.protocol
-            for method in protocol.methods:
-                flips = 1 + (protocol.mirrored and mirror)
-                weight = 1 / (len(protocol.methods) * len(test.scales) * method.parts * flips)
-                for scale in test.scales:
-                    view = views.setdefault((method, scale), PlannedView(method, scale))
-                    view.plain.append((number, weight))
-                    if flips == 2:
-                        view.mirrored.append((number, weight))
-        self.views = tuple(views.values())
-
-    def cut(self, image: UInt8[ndarray, "h w 3"]) -> list[tuple[int, UInt8[ndarray, "_ _ 3"]]]:
-        """Cuts the parts of all views out of an image, each with the number of its view."""
-        return [
-            (number, part)
-            for number, view in enumerate(self.views)
-            for part in view.method.view(image, view.scale, self.crop)
-        ]
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""How a net is tested: protocols by name.
+"""How a net is tested: protocols by name, and how each averages: over crops, mirror images, scales and methods.
 
 Paper: sections 3.2, 4.1, 4.2 and 4.3.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Float, UInt8
 from numpy import ndarray
@@ -168,3 +168,43 @@ def at_scales(protocol: Protocol, net: VeryDeep, test_scales: Sequence[int] | No
     """Gives a protocol its test scales for a net: those given, else what it says for the net's training scale."""
     scales = protocol.test_scales(net) if test_scales is None else check_scales(net, test_scales)
     return ProtocolAt(protocol, scales)
+
+
+@dataclass(frozen=True)
+class PlannedView:
+    """A view of an image that one or several tests need."""
+
+    method: Method  # cuts it out, and computes its maps
+    scale: int  # test scale Q, pixels
+    plain: list[tuple[int, float]] = field(default_factory=list)  # number of a test and the weight of a part in it
+    mirrored: list[tuple[int, float]] = field(default_factory=list)  # the same, for the mirror image of a part
+
+
+class ViewPlan:
+    """The views of an image that tests need, each once, with the weight of their parts in each test.
+
+    A test is a mean: each of the ten crops of ``ten-crop`` weighs 1/10, each of the 150 of ``multi-crop`` 1/150.
+    """
+
+    def __init__(self, tests: Sequence[ProtocolAt], crop: int, *, mirror: bool) -> None:
+        self.crop = crop
+        views: dict[tuple[object, int], PlannedView] = {}
+        for number, test in enumerate(tests):
+            protocol = test.protocol
+            for method in protocol.methods:
+                flips = 1 + (protocol.mirrored and mirror)
+                weight = 1 / (len(protocol.methods) * len(test.scales) * method.parts * flips)
+                for scale in test.scales:
+                    view = views.setdefault((method, scale), PlannedView(method, scale))
+                    view.plain.append((number, weight))
+                    if flips == 2:
+                        view.mirrored.append((number, weight))
+        self.views = tuple(views.values())
+
+    def cut(self, image: UInt8[ndarray, "h w 3"]) -> list[tuple[int, UInt8[ndarray, "_ _ 3"]]]:
+        """Cuts the parts of all views out of an image, each with the number of its view."""
+        return [
+            (number, part)
+            for number, view in enumerate(self.views)
+            for part in view.method.view(image, view.scale, self.crop)
+        ]

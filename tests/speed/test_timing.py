@@ -6,7 +6,7 @@ from small_nets import make_net
 from verydeep.speed import backend as backends
 from verydeep.speed import measuring
 from verydeep.speed.backend import every_kind
-from verydeep.speed.measuring import BATCHES, measure_backends
+from verydeep.speed.timing import BATCHES, measure_backends
 
 pytestmark = pytest.mark.filterwarnings("ignore:computing with torch instead of verydeep's kernel")  # no compiler
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -612,7 +613,7 @@ def test_fetch_lists_the_public_sets(verydeep, tmp_path):
 
 
 def test_version(verydeep):
-    assert verydeep("--version")[:2] == (0, "verydeep 0.1.0\n")
+    assert verydeep("--version")[:2] == (0, f"verydeep {version('verydeep')}\n")
 
 
 def test_interrupting_a_training_saves_it(verydeep, photos, tmp_path):

@@ -40,7 +40,7 @@ def main(model: str, precision: str, files: list[str]) -> None:
     backend = accelerate(net, precision=precision).backend
     shape, test = (len(images), backend.num_classes), ProtocolAt(find_protocol("centre"), (scale,))
     (measured,) = measure(backend, images, [test], lambda: MeanPosterior(*shape), mirror=net.mirror)
-    posteriors = measured.kept
+    posteriors = measured.result
     for row in posteriors:
         first = np.argsort(-row, kind="stable")[:5]
         print(" ".join(f"{index}:{row[index]:.4f}" for index in first))

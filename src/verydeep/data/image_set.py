@@ -38,7 +38,7 @@ class ImageSet:
 
     @property
     def parallel_reads(self) -> int:
-        """Reads to make at the same time: those of the source, 1 where all images are held in memory."""
+        """Number of concurrent reads: 1 if all images are in memory, else that of the source."""
         return 1 if len(self.decoded) == len(self) else self.source.parallel_reads
 
     def where(self, index: int) -> str:
@@ -68,14 +68,14 @@ class ImageSet:
         )
 
     def without(self, names: Sequence[str]) -> "ImageSet":
-        """Leaves out images by their names."""
+        """Returns the set without the images of these names."""
         left_out = set(names)
         if not left_out:
             return self
         return self.subset([index for index, name in enumerate(self.names) if name not in left_out])
 
     def decoded_bytes(self) -> int:
-        """Estimates the memory of all images decoded, from the sizes of a few."""
+        """Estimates how many bytes all images take when decoded, from the sizes of a few."""
         some = np.linspace(0, len(self) - 1, min(16, len(self))).astype(int).tolist()
         return int(np.mean([self.pixels(index).nbytes for index in some]) * len(self))
 
@@ -87,19 +87,19 @@ class ImageSet:
         scale: int | None = None,
         progress: Progress = ignore_progress,
     ) -> tuple["ImageSet", list[str]]:
-        """Decodes every image once, so that a damaged file is known before it costs a night.
+        """Decodes every image once, so that damaged files are found before training starts.
 
         Args:
             skip_damaged: leave damaged files out instead of raising.
-            memory: bytes of decoded images to hold at most.
-            scale: largest that they will be rescaled to, pixels; an image too long for it counts as damaged.
+            memory: limit on the decoded images kept in memory, bytes.
+            scale: largest training scale S, pixels; an image that rescaling would make too large counts as damaged.
             progress: called with the number done and their total.
 
         Returns:
             The images that can be decoded, and the names of those left out.
         """
         damaged: dict[int, DamagedImageError] = {}
-        held = dict(self.decoded)  # images without a file have nowhere else to be
+        held = dict(self.decoded)  # already decoded: kept, and not counted against the limit
         used = 0
         read = partial(self._pixels_or_error, scale=scale)
         for index, pixels in enumerate(read_ahead(read, range(len(self)), self.parallel_reads)):
@@ -134,7 +134,7 @@ class ImageSet:
 def array_images(
     split: str, classes: tuple[str, ...], labels: ndarray, title: str, arrays: Mapping[str, UInt8[ndarray, "h w 3"]]
 ) -> ImageSet:
-    """Makes labelled images of arrays in memory, by name."""
+    """Makes an ImageSet of arrays in memory; the keys of ``arrays`` are the names of the images."""
     source, decoded = ArraySource(title, arrays), dict(enumerate(arrays.values()))
     return ImageSet(split=split, classes=classes, names=list(arrays), labels=labels, source=source, decoded=decoded)
 

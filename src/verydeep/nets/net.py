@@ -33,7 +33,8 @@ class VeryDeep(nn.Module):
         architecture: a name of a column of Table 1, such as ``D`` or ``vgg16_bn``.
         num_classes: number of classes.
         batch_norm: a batch norm after every convolution; a name that ends in ``bn`` asks for it too.
-        initialisation: ``gaussian``, ``gaussian-variance``, ``glorot`` or ``kaiming``; None leaves the weights empty.
+        initialisation: ``gaussian``, ``gaussian-variance``, ``glorot`` or ``kaiming``; None leaves the weights
+            uninitialised.
         crop: side of the training crop, pixels, a multiple of 32; fc6 is a (crop/32) x (crop/32) convolution.
         width: factor on the channels of every layer but the last.
         dropout: probability of zeroing an activation of fc6 and fc7 while training.
@@ -44,13 +45,13 @@ class VeryDeep(nn.Module):
         geometry: the numbers that fix the shapes.
         features_only: whether the net ends with the last pooling.
         classes: names of the classes in the order of the scores, where known.
-        mirror: whether a mirrored image still shows its class.
+        mirror: whether images may be flipped horizontally; False where a flip changes the class, as for digits.
         train_scale: smallest and largest training scale S, pixels.
         mean: subtracted from the pixels, one number per channel.
         divisor: divides them afterwards, 1 by the paper's convention.
         gradient_checkpointing: whether the backward pass computes the activations of each block again instead of
             keeping them, which takes about a third more time and much less memory.
-        input_is_set: whether mean and divisor belong to the weights, or are ImageNet's by default.
+        input_is_set: True if mean and divisor were set or loaded with the weights, False if they are the defaults.
 
     Raises:
         UsageError: an unknown name, or a number out of range.
@@ -168,7 +169,7 @@ class VeryDeep(nn.Module):
         return x.to(next(self.parameters()).dtype)
 
     def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
-        """Computes the map after the last pooling: one position for 32 pixels.
+        """Computes the feature map after the last pooling, at stride 32.
 
         Args:
             images: RGB in 0..255, uint8 or floating point.
@@ -179,7 +180,7 @@ class VeryDeep(nn.Module):
         return x
 
     def blocks(self) -> tuple[nn.Sequential, ...]:
-        """Returns the layers up to each pooling as modules; made once, and again where a layer was replaced."""
+        """Returns the blocks, each up to and including its max-pooling; cached until a layer is replaced."""
         names = list(self._modules)
         convolutional = names if self.features_only else names[: names.index("fc6")]
         key = (type(self), *(self._modules[name] for name in convolutional))
@@ -204,7 +205,7 @@ class VeryDeep(nn.Module):
 
         Raises:
             UserError: the map is smaller or has another number of channels, or the net has convolutions only.
-            UsageError: it is no tensor.
+            UsageError: it is not a tensor.
 
         Paper: section 3.2.
         """
@@ -222,11 +223,11 @@ class VeryDeep(nn.Module):
             images: RGB in 0..255, uint8 or floating point, each side at least the crop.
 
         Returns:
-            Scores before the soft-max, one position for 32 pixels: 1x1 for a crop.
+            Scores before the soft-max, at stride 32: 1x1 for an image of the size of the crop.
 
         Raises:
             UserError: the images are smaller than the crop or not RGB in 0..255, or the net has convolutions only.
-            UsageError: they are no tensor.
+            UsageError: they are not a tensor.
 
         Paper: section 3.2.
         """
@@ -293,7 +294,7 @@ class VeryDeep(nn.Module):
             )
 
     def as_torchvision(self) -> nn.Module:
-        """Returns ``verydeep.to_torchvision`` of this net, by its name of version 0.1."""
+        """Returns ``verydeep.to_torchvision`` of this net, an alias from version 0.1."""
         return verydeep.to_torchvision(self)
 
     def set_input(self, mean: Iterable[float], divisor: Iterable[float] = (1, 1, 1)) -> None:

@@ -218,8 +218,8 @@ def _validate(net: VeryDeep, images: ImageSet, compute: Compute) -> dict[str, An
         "split": images.split,
         "protocol": test.protocol.name,
         "num_images": len(images),
-        "top1_error": top_error(measured.kept, images.labels, 1),
-        "top5_error": top_error(measured.kept, images.labels, 5),
+        "top1_error": top_error(measured.result, images.labels, 1),
+        "top5_error": top_error(measured.result, images.labels, 5),
     }
 
 

@@ -32,7 +32,7 @@ from verydeep.training.state import Callback
 from verydeep.weights.resolve import load, read_card
 
 _FEW_IMAGES = 10_000
-"""With these at most a trained net to begin from is suggested."""
+"""Up to this many training images, fine-tuning is suggested."""
 
 _MAKE_A_NET = ("architecture", "batch_norm", "crop", "width", "init_from", "initialise", "resume", "go_on")
 
@@ -51,7 +51,7 @@ def train(
         data: a built-in name or a folder; or a data set that is open.
         reporter: reports the progress.
         data_source: where the data came from, if ``data`` is a data set.
-        command: that gives the run again, for its report.
+        command: command line that reproduces the run; stored in run.json and shown in the report.
         options: fields of ``TrainOptions``, such as ``architecture``, ``recipe``, ``changes``, ``out`` or ``seed``.
 
     Returns:
@@ -75,11 +75,11 @@ def fit(
 ) -> TrainedRun:
     """Trains a net on a data set into a run folder.
 
-    The mean of the training pixels becomes part of the net, unless it has one that belongs to its weights. A run that
-    is interrupted (Ctrl-C) saves itself; ``resume`` trains it to its end.
+    The net's ``mean`` and ``divisor`` are set from the training images and the recipe, unless ``net.input_is_set``.
+    Ctrl-C saves a checkpoint and stops; ``verydeep.resume`` continues the run.
 
     Args:
-        net: is changed, but for parameters that do not require gradients.
+        net: trained in place; parameters with ``requires_grad=False`` stay frozen.
         data: a built-in name, a folder, or a data set.
         recipe: a recipe, its name, or a JSON file.
         reporter: reports the progress.
@@ -119,21 +119,21 @@ def start(
     command: str | None = None,
     chain: dict[str, Any] | None = None,
 ) -> TrainedRun:
-    """Trains as ``train`` does; ``chain`` is what run.json says of the chain that this training is a step of."""
+    """Like ``train``, with TrainOptions; ``chain`` is stored in run.json if this is one step of a chain of recipes."""
     reporter, row = reporter or Callback(), options.find_recipe()
     source = data_source or str(data)
     options.check_compute()
     with process_group(find_device(options.device)) as members:
         if members.size > 1 and options.out is None:
             raise UsageError("several processes need --out: the run folder that all of them can see")
-        net, opened, begun_from = make_net(data, options, reporter)
+        net, opened, source_net = make_net(data, options, reporter)
         if options.resume and options.out and (options.out / SETTINGS_FILE).exists():
             _check_alike(options, row, net)
             return resume(options.out, data=opened, data_source=source, reporter=reporter)
         _check_selection(row, options)
         facts = {"command": command, "data": source, "origin": None} | ({} if chain is None else {"chain": chain})
-        if begun_from:
-            grown = grow(net, begun_from)
+        if source_net:
+            grown = grow(net, source_net)
             reporter.note(f"from {options.init_from}: {grown}")
             facts["origin"] = {
                 "model": str(options.init_from),
@@ -169,11 +169,11 @@ def make_net(
     """Returns a net with random weights, the data, and the net that weights are to be taken from, if any."""
     find_architecture(options.architecture)
     recipe = options.find_recipe()
-    begun_from = load(options.init_from) if options.init_from else None
+    source_net = load(options.init_from) if options.init_from else None
     opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
     crop = options.crop
     if crop is None:
-        crop = begun_from.geometry.crop if begun_from else default_crop(opened)
+        crop = source_net.geometry.crop if source_net else default_crop(opened)
     net = VeryDeep(
         options.architecture,
         num_classes=len(opened.classes),
@@ -185,7 +185,7 @@ def make_net(
         generator=torch.Generator().manual_seed(options.seed),
     )
     net.classes = opened.classes
-    return net, opened, begun_from
+    return net, opened, source_net
 
 
 def default_crop(data: DataSet) -> int:
@@ -279,7 +279,7 @@ def check_images(
 
 
 def _suggest_fine_tuning(net: VeryDeep, data: DataSet, reporter: Callback) -> None:
-    """Names a trained net of the same shape where there is one and the images are few."""
+    """Suggests fine-tuning if there are few training images and runs/ holds a net of this architecture and width."""
     if len(data.train) > _FEW_IMAGES:
         return
     for file in sorted(Path("runs").glob(f"*/{MODEL_FILE}")):

@@ -207,7 +207,7 @@ class _Tested:
         return [
             Result(
                 **vars(described),
-                posteriors=measured[test].kept,
+                posteriors=measured[test].result,
                 members=(self._member(test),),
                 seconds=measured[test].seconds,
             )

@@ -1,6 +1,6 @@
-"""The loop of testing: a backend and images, by several protocols at once, become posteriors.
+"""The test loop: computes class posteriors of images with a backend, for several protocols in one pass.
 
-An image is decoded once and each of its views made once for all protocols, and the map of each view computed once:
+Each image is decoded once, and each view and its score map is computed once and shared by all protocols:
 ``single`` is a part of ``multi-scale``, and ``multi-scale`` of ``dense+multi-crop``.
 
 Paper: section 3.2.
@@ -28,12 +28,12 @@ BATCH_PIXELS = 16 * 224 * 224
 """Pixels of a batch at most: the first block of the net takes 512 bytes of activations for each."""
 
 _T = TypeVar("_T")
-_Found = TypeVar("_Found", covariant=True)
+_Result = TypeVar("_Result", covariant=True)
 
 
 @dataclass(frozen=True)
 class Computed:
-    """Class score maps of parts of images, all of one view and shape."""
+    """Class score maps of a batch of parts (crops or whole images) of one view and shape."""
 
     view: PlannedView
     images: Sequence[int]  # number of the image of each part
@@ -42,7 +42,7 @@ class Computed:
     seconds: float
 
     def uses(self) -> Iterator[tuple[int, Float[ndarray, "n k i j"], float]]:
-        """Yields for each test that needs maps its number, the maps, and their weight in it."""
+        """Yields the index, the score maps and the weight of a part for every test that uses this view."""
         yield from ((number, self.maps, weight) for number, weight in self.view.plain)
         if self.mirrored is not None:
             yield from ((number, self.mirrored, weight) for number, weight in self.view.mirrored)
@@ -60,7 +60,7 @@ def compute(
             maps = score_map(backend, batch)
         elif 2 * n * area > BATCH_PIXELS:
             maps, mirrored = score_map(backend, batch), score_map(backend, batch[:, :, ::-1])
-        else:  # where there is room they share a batch: the weights are read once
+        else:  # small: images and their mirror images in one batch, so that the weights are read once
             both = score_map(backend, np.concatenate([batch, batch[:, :, ::-1]]))
             maps, mirrored = both[:n], both[n:]
         yield Computed(view, images, maps, mirrored, time.perf_counter() - begun)
@@ -85,14 +85,14 @@ def batches_by_shape(
 
 
 @runtime_checkable
-class Reduction(Interface[_Found]):
-    """What one test keeps of the class score maps of many images."""
+class Reduction(Interface[_Result]):
+    """Accumulates the class score maps of one test into its result, batch by batch."""
 
     def add(self, images: Sequence[int], maps: Float[ndarray, "n k i j"], weight: float) -> None:
         """Adds the maps of parts of images; the weights of the parts of an image add up to 1."""
 
-    def finish(self) -> _Found:
-        """Returns what was kept of the images of all processes."""
+    def finish(self) -> _Result:
+        """Returns the result over the images of all processes."""
 
 
 class MeanPosterior:
@@ -125,8 +125,8 @@ def posteriors_of(maps: Float[ndarray, "n k i j"]) -> Float[ndarray, "n k"]:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured(Generic[_T]):
-    kept: _T = field(repr=False)
-    seconds: float  # of the test alone
+    result: _T = field(repr=False)
+    seconds: float  # as if this test had run alone: shared reading and shared maps count in full
     is_one_position: bool  # every score map of a dense protocol had a single position
 
 
@@ -139,16 +139,16 @@ def measure(
     mirror: bool,
     progress: Progress = ignore_progress,
 ) -> list[Measured[_T]]:
-    """Applies tests to images.
+    """Runs several tests over a set of images in one pass.
 
-    Several processes share the images, each image in exactly one of them, and all get what was kept of all.
+    In distributed training each image is tested on exactly one rank, and every rank returns the results of all images.
 
     Paper: section 3.2.
     """
     begun = time.perf_counter()
     mine = list(processes().share(len(images)))
     share, plan = images.subset(mine), ViewPlan(tests, backend.crop, mirror=mirror)
-    kept = [reduction() for _ in tests]
+    reductions = [reduction() for _ in tests]
     seconds, most_positions = [0.0] * len(tests), [0] * len(tests)
     computing = 0.0
     done, parts = 0, sum(view.method.parts for view in plan.views)
@@ -157,18 +157,18 @@ def measure(
         indices = [mine[index] for index in found.images]
         computing += found.seconds
         for number, maps, weight in found.uses():
-            kept[number].add(indices, maps, weight)
+            reductions[number].add(indices, maps, weight)
             most_positions[number] = max(most_positions[number], maps.shape[2] * maps.shape[3])
         for number, _ in found.view.plain:
             seconds[number] += found.seconds
         done += len(indices)
         progress(f"testing on {images.split}", done // parts, len(mine))
-    finished = [one.finish() for one in kept]
+    finished = [one.finish() for one in reductions]
     several = all_reduce_any(*(most > 1 for most in most_positions))
     others = time.perf_counter() - begun - computing
     return [
         Measured(
-            kept=one,
+            result=one,
             seconds=others + own,
             is_one_position=test.protocol.is_dense and not more,
         )

@@ -1,4 +1,4 @@
-"""The training loop on one screen: stochastic gradient descent with momentum.
+"""The training loop: stochastic gradient descent with momentum.
 
 Paper: section 3.1.
 """
@@ -24,14 +24,14 @@ from verydeep.training.update import share_gradients, update
 
 SECONDS_BETWEEN_REPORTS: Final = 0.25
 MOST_UPDATES_BETWEEN_REPORTS: Final = 20
-"""In several processes, where a report is a collective and none of them may look at its clock alone."""
+"""Limit in distributed training, where a report is an all-reduce that every rank must make after the same update."""
 
 
 class Batches(Protocol):
     """Yields this process's batches of an epoch: images, targets, and which sample each is."""
 
     def __call__(self, *, epoch: int, first: int) -> Iterator[Batch]:
-        """``first`` batches are left out, to resume in the middle of an epoch."""
+        """Starts at batch number ``first``, counted from 0, to resume in the middle of an epoch."""
 
 
 def train(state: TrainState, batches: Batches, objective: Objective, callbacks: Sequence[Callback]) -> None:
@@ -39,7 +39,7 @@ def train(state: TrainState, batches: Batches, objective: Objective, callbacks: 
 
     Paper: section 3.1.
     """
-    learning = [parameter for parameter in state.net.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in state.net.parameters() if parameter.requires_grad]
     try:
         set_training_mode(state.net, state.recipe)
         model = share_gradients(state.net, state.compute)
@@ -69,21 +69,22 @@ def train(state: TrainState, batches: Batches, objective: Objective, callbacks: 
             state.position = state.position.next_epoch()
             (state.stopping,) = all_reduce_any(any(callback.wants_stop() for callback in callbacks))
     finally:
-        for parameter in learning:  # what the recipe froze may learn in the next training
+        for parameter in trainable:  # unfreeze what the recipe froze
             parameter.requires_grad_()
 
 
 class RunningSums:
-    """Losses and scores of an epoch, added up on the device, and over the processes when they are reported.
+    """Sums of losses and scores over an epoch, kept on the device; each report all-reduces them.
 
-    A single process reports after a quarter of a second. Several agree in each report, by the clock of the first, on
-    the update of the next one: it is the only collective of the loop.
+    A single process reports every quarter of a second. Several ranks must report after the same update, so rank 0 sends
+    the number of updates until the next report with each one. The loop makes no other all-reduce within an epoch; DDP
+    and SyncBatchNorm make their own.
     """
 
     def __init__(self, state: TrainState) -> None:
         before = state.position
         begun = (before.loss, before.score) if processes().is_first else (0.0, 0.0)
-        device = "cpu" if state.compute.device == "mps" else state.compute.device  # which has no float64
+        device = "cpu" if state.compute.device == "mps" else state.compute.device  # mps has no float64
         self._sums = torch.tensor(begun, dtype=torch.float64, device=device)
         self._seconds_before, self._first = before.seconds, before.iteration
         self._began, self._reported, self._next = time.perf_counter(), 0.0, before.iteration + 1
@@ -92,7 +93,7 @@ class RunningSums:
         self._sums += torch.stack(sums).to(self._sums)
 
     def report(self, state: TrainState, stop: bool) -> bool:
-        """Updates the sums of the state where that is due, and whether any process wants to stop."""
+        """All-reduces the sums and the stop flag into ``state`` where a report is due; returns whether it was."""
         elapsed, iteration = time.perf_counter() - self._began, state.position.iteration
         several = processes().size > 1
         due = iteration >= self._next if several else stop or elapsed - self._reported > SECONDS_BETWEEN_REPORTS
@@ -112,7 +113,7 @@ class RunningSums:
 def make_state(
     net: VeryDeep, recipe: Recipe, compute: Compute, *, seed: int, num_images: int, momentum: dict[str, Tensor]
 ) -> TrainState:
-    """Moves a net to where it is trained and makes its optimiser, with the velocities of a checkpoint."""
+    """Moves a net to its device and makes its optimiser, with the momentum buffers of a checkpoint, if any."""
     place(net, compute)
     net.set_dropout(recipe.dropout)
     optimiser = make_optimiser(net, recipe, momentum)
@@ -120,7 +121,7 @@ def make_state(
 
 
 def set_training_mode(net: VeryDeep, recipe: Recipe) -> None:
-    """Puts the layers that learn into training mode, the others into evaluation mode; what is frozen stays frozen."""
+    """Freezes what the recipe does not train; puts frozen layers into evaluation mode, the others into training mode."""
     net.train()
     for name, module in net.named_children():
         own = list(module.parameters(recurse=False))

@@ -121,7 +121,7 @@ def make_state(
 
 
 def set_training_mode(net: VeryDeep, recipe: Recipe) -> None:
-    """Freezes what the recipe does not train; puts frozen layers into evaluation mode, the others into training mode."""
+    """Freezes what the recipe does not train; puts frozen layers into eval mode, the others into train mode."""
     net.train()
     for name, module in net.named_children():
         own = list(module.parameters(recurse=False))

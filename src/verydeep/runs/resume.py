@@ -1,9 +1,6 @@
 """The training of a run folder, from where it is to its end; resuming is the same from a checkpoint.
 
-A resumed training is bit-exact, for nothing random has a state that could be lost: the order of the images is drawn
-from (seed, epoch), each crop from (seed, epoch, sample), each dropout mask from (seed, epoch, iteration, layer). A
-checkpoint holds the weights, the velocities, the position and the running sums in full precision; run.json says how the
-net is computed: device, precision, layout, threads.
+Why a resumed training is bit-exact stands in training/state.py.
 """
 
 import shlex

@@ -1,4 +1,10 @@
-"""The state of a training, and the callbacks that watch it; importing this needs no torch."""
+"""The state of a training, and the callbacks that watch it; importing this needs no torch.
+
+A resumed training is bit-exact, for nothing random has a state that could be lost: the order of the images is drawn
+from (seed, epoch), each crop from (seed, epoch, sample), each dropout mask from (seed, epoch, iteration, layer). A
+checkpoint holds the weights, the velocities, the position and the running sums in full precision; run.json says how the
+net is computed: device, precision, layout, threads.
+"""
 
 import math
 from dataclasses import asdict, dataclass, field

@@ -1,6 +1,7 @@
 """Reads the .onnx files that exporters make of VGG nets, following the graph from the image to the scores."""
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
@@ -12,7 +13,7 @@ from verydeep.paper import constants
 from verydeep.weights.imported import ImportedWeights, Triple, mean_and_divisor
 from verydeep.weights.layer_order import LayerOrder, as_tensor
 from verydeep.weights.readers.onnx_graph import Graph, Node
-from verydeep.weights.readers.protobuf import WireError, fields, map_file
+from verydeep.weights.readers.protobuf import MOST_LAYERS, WireError, fields, map_file
 from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD, pixels
 
 _REMEDY: Final = "give an .onnx file, whole, of a VGG net, with the files of its weights beside it"
@@ -34,7 +35,7 @@ def is_onnx(file: Path) -> bool:
     """Whether a file begins as a ModelProto of ONNX does: with the version of its format, then its graph."""
     seen: set[int] = set()
     try:
-        for number, value in fields(map_file(file)):
+        for number, value in islice(fields(map_file(file)), MOST_LAYERS):  # the head has a few
             if number not in _MODEL_FIELDS or (number == 1) != (isinstance(value, int) and number != 5):
                 return False
             if number == 1 and value not in range(1, 100):

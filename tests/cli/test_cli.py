@@ -626,7 +626,7 @@ def test_interrupting_a_training_saves_it(verydeep, photos, tmp_path):
         if line.startswith("epoch 2/"):
             process.send_signal(signal.SIGINT)
             break
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "verydeep train --resume --out runs/one" in err
     assert "the training in runs/one has not ended: this is its net" in verydeep("evaluate", "runs/one", photos)[2]

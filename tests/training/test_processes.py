@@ -100,7 +100,7 @@ def test_torchrun_goes_on_from_the_last_checkpoint_when_a_worker_is_killed(photo
     with (tmp_path / "said").open("w") as said:
         job = subprocess.Popen([*torchrun, str(tmp_path / "run")], env=ENVIRONMENT, stdout=said, stderr=said)
         log = tmp_path / "run" / "log.jsonl"
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 3):
             time.sleep(0.02)
         victim = workers_of(job.pid)[1]

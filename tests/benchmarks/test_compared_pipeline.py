@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from benchmarks.compare.contender import Options
+from benchmarks.compare.inference import version_of
 from benchmarks.compare.photographs import find_photographs, of_four_thirds
 from benchmarks.compare.pipeline import Pipeline
 from conftest import scene
@@ -26,7 +27,10 @@ def folder(tmp_path) -> Path:
 def test_differences_are_small(folder):
     pipeline = Pipeline(Options(what="pipeline", crop=32, data=folder, photographs=4))
     for case in pipeline.cases():
-        outputs = {contender.name: contender.make()() for contender in case.contenders}
+        # OpenCV is no dependency of the tests
+        here = [contender for contender in case.contenders if contender.is_ours or version_of(contender.package)]
+        outputs = {contender.name: contender.make()() for contender in here}
+        assert len(outputs) >= len(case.contenders) - 1
         assert case.errors is not None
         differences = case.errors(outputs)
         assert set(differences) == set(outputs)

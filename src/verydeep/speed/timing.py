@@ -14,6 +14,7 @@ from numpy import ndarray
 
 from verydeep.device import fp32_choice
 from verydeep.nets.net import VeryDeep
+from verydeep.progress import Progress
 from verydeep.speed.backend import choose_backend, every_kind
 from verydeep.speed.torch_backend import TorchBackend
 
@@ -28,16 +29,13 @@ _REST = 0.02
 
 Call = Callable[[UInt8[ndarray, "n h w 3"]], ndarray]
 
-Report = Callable[[str, int, int], None]
-"""Told what is done, how far it is, and how far it goes."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class BackendSpeed:
     """What a backend does with a net.
 
     Attributes:
-        backend: what computes, with its version.
+        backend: its name and version.
         precision: fp32 or bf16.
         taken_for: of the precisions fp32, bf16 and auto, those for which ``accelerate`` takes this backend.
         images_per_second: by the crops of a call, medians; empty where it failed.
@@ -53,14 +51,14 @@ class BackendSpeed:
     failure: str | None = None
 
 
-def measure_backends(net: VeryDeep, report: Report) -> list[BackendSpeed]:
-    """Measures every backend for the CPU, each round in turn, on crops of noise.
+def measure_backends(net: VeryDeep, progress: Progress) -> list[BackendSpeed]:
+    """Measures every backend for the CPU, interleaved, on crops of noise.
 
     int8 is left out: it needs images such as the net will see.
 
     Args:
         net: in float32, on the CPU.
-        report: told how far it is.
+        progress: called with each step.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a missing kernel, or bf16 that is slow: the table shows it
@@ -73,15 +71,15 @@ def measure_backends(net: VeryDeep, report: Report) -> list[BackendSpeed]:
     failures: dict[str, str] = {}
     kinds = every_kind()
     for number, kind in enumerate(kinds):
-        report("preparing backends", number, len(kinds))
+        progress("preparing backends", number, len(kinds))
         try:
             call = partial(kind.make(net).maps, layer=layer)
             errors[kind.name] = float(np.linalg.norm(call(images[:1]) - exact) / np.linalg.norm(exact))
             calls[kind.name] = call
         except (RuntimeError, ImportError, OSError, ValueError) as error:  # a library that breaks ends no other
             failures[kind.name] = " ".join(str(error).split())
-    report("preparing backends", len(kinds), len(kinds))
-    seconds = {batch: _time(calls, images[:batch], report) for batch in BATCHES}
+    progress("preparing backends", len(kinds), len(kinds))
+    seconds = {batch: _time(calls, images[:batch], progress) for batch in BATCHES}
     return [
         BackendSpeed(
             backend=kind.name,
@@ -95,7 +93,7 @@ def measure_backends(net: VeryDeep, report: Report) -> list[BackendSpeed]:
     ]
 
 
-def _time(calls: dict[str, Call], images: UInt8[ndarray, "n h w 3"], report: Report) -> dict[str, float]:
+def _time(calls: dict[str, Call], images: UInt8[ndarray, "n h w 3"], progress: Progress) -> dict[str, float]:
     """Median seconds of each call."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
@@ -108,7 +106,7 @@ def _time(calls: dict[str, Call], images: UInt8[ndarray, "n h w 3"], report: Rep
             call(images)
             seconds[name].append(time.perf_counter() - start)
         last = number == _ROUNDS or time.perf_counter() - began > _SECONDS
-        report(f"timing batches of {len(images)}", _ROUNDS if last else number, _ROUNDS)
+        progress(f"timing batches of {len(images)}", _ROUNDS if last else number, _ROUNDS)
         if last:
             break
     return {name: statistics.median(times) for name, times in seconds.items()}

@@ -54,7 +54,7 @@ def fetch_weights(name: str, *, accept_hash: str | None = None, progress: Progre
     Args:
         name: of published weights.
         accept_hash: the sha256 of the publisher's file, as somebody who trusts it gives it.
-        progress: told how far it is.
+        progress: called as the download goes.
 
     Raises:
         UserError: no network, a file that is not what was published, one whose hash nobody gives and nobody has

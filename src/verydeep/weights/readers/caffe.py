@@ -70,7 +70,7 @@ class _Layer:
 
 
 def _square(settings: Message, numbers: tuple[int, ...], default: int) -> int:
-    """A setting for both axes, told once or for each in fields of their own; -1 where they differ."""
+    """A setting for both axes, given once or for each in fields of their own; -1 where they differ."""
     found = {value for number in numbers for value in settings.integers(number)} or {default}
     return found.pop() if len(found) == 1 else -1
 

@@ -106,7 +106,7 @@ class _Walk:
             for name in {name for name in node.inputs if name}:
                 users.setdefault(name, []).append(node)
         for _ in range(len(self._graph.nodes)):
-            # Shape only computes what a later Reshape is told
+            # Shape only computes an argument of a later Reshape
             following = [node for node in users.get(self._value, []) if node.type != "Shape"]
             if not following:
                 return

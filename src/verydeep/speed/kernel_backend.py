@@ -52,7 +52,7 @@ class KernelBackend:
                 for step in graph.fully_connected
             ]
             self._maps, self._work, self._rows = (Buffer(), Buffer()), Buffer(), (Buffer(), Buffer())
-        self._channels, self._fc6_kernel = len(graph.convolutions[-1].bias), net.geometry.fc6_kernel
+        self._channels, self.head_kernel = len(graph.convolutions[-1].bias), net.geometry.head_kernel
         self._check_unchanged = graph.check_unchanged
 
     def maps(self, images: Pixels, layer: str = "fc8") -> Float32[ndarray, "n k i j"]:
@@ -91,7 +91,7 @@ class KernelBackend:
         return map_[..., : self._channels].permute(0, 3, 1, 2)
 
     def _scores(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:
-        return over_positions(map_, self._fc6_kernel, self.num_classes, self._scores_of)
+        return over_positions(map_, self.head_kernel, self.num_classes, self._scores_of)
 
     def _scores_of(self, windows: Float[Tensor, "n i j c s s"]) -> Float[Tensor, "r k"]:
         here, there = self._rows

@@ -105,7 +105,7 @@ def head_in_parts(
     backend: Backend, map_: Float[ndarray, "n c y x"], most: int = MOST_WINDOW_FLOATS
 ) -> Float[ndarray, "n k i j"]:
     """Computes the class score map from the map after the last pooling, a part of the positions at a time."""
-    kernel = backend.crop // constants.TOTAL_STRIDE
+    kernel = backend.head_kernel
     n, channels, height, width = map_.shape
     rows, columns = height - kernel + 1, width - kernel + 1
     fit = max(1, most // (n * channels * kernel**2))
@@ -127,9 +127,7 @@ def score_map(
     Paper: section 3.2.
     """
     n, height, width, _ = images.shape
-    windows = (
-        n * height * width // constants.TOTAL_STRIDE**2 * _MOST_CHANNELS * (backend.crop // constants.TOTAL_STRIDE) ** 2
-    )
+    windows = n * height * width // constants.TOTAL_STRIDE**2 * _MOST_CHANNELS * backend.head_kernel**2
     is_crop = height == width == backend.crop
     if is_crop or "pool5" not in backend.layers or (height * width <= most and windows <= MOST_WINDOW_FLOATS):
         return backend.maps(images)
@@ -143,6 +141,6 @@ def score_map_rounded_up(backend: Backend, images: UInt8[ndarray, "n h w 3"]) ->
 
 def adaptive_score_map(backend: Backend, images: UInt8[ndarray, "n h w 3"]) -> Float[ndarray, "n k 1 1"]:
     """The scores of the last map pooled to fc6's size: not the paper's, but what torchvision computes."""
-    side = backend.crop // constants.TOTAL_STRIDE
+    side = backend.head_kernel
     pooled = F.adaptive_avg_pool2d(torch.from_numpy(pool5_map(backend, images)), (side, side))
     return backend.head(pooled.numpy())

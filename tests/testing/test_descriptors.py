@@ -12,7 +12,7 @@ from verydeep.device import fp32_choice
 from verydeep.errors import UsageError
 from verydeep.images.geometry import rescale
 from verydeep.speed.torch_backend import TorchBackend
-from verydeep.testing import descriptors
+from verydeep.testing import chunks
 from verydeep.testing.descriptors import Describer, DescriptorOptions, describe
 from verydeep.testing.tiling import layer_map, pooled_map
 
@@ -80,7 +80,7 @@ def test_several_nets_are_stacked_and_share_views(images, monkeypatch):
 def test_chunks_change_nothing_but_rounding(images, monkeypatch):
     net = make_net("A", features_only=True)
     whole = describe([net], images)
-    monkeypatch.setattr(descriptors, "CHUNK", 3)
+    monkeypatch.setattr(chunks, "CHUNK", 3)
     np.testing.assert_allclose(describe([net], images), whole, rtol=1e-5, atol=1e-6)
     one_by_one = Describer([net]).of([images.pixels(index) for index in range(len(images))])
     np.testing.assert_allclose(one_by_one, whole, rtol=1e-5, atol=1e-6)

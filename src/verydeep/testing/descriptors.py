@@ -10,8 +10,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, runtime_checkable
-from typing import Protocol as Interface
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,48 +18,19 @@ from jaxtyping import Float, Float32, UInt8
 from numpy import ndarray
 
 from verydeep.data.image_set import ImageSet
-from verydeep.data.sources import read_ahead
 from verydeep.device import Compute, fp32_choice
 from verydeep.distributed import all_reduce_sum, processes
 from verydeep.errors import UsageError
 from verydeep.images import views
-from verydeep.images.decode import DAMAGED_REMEDY, DamagedImageError
-from verydeep.images.geometry import size_of, too_long
 from verydeep.nets.architecture import layers
 from verydeep.nets.net import VeryDeep
 from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.backend import Backend, choose_backend, make_backend
 from verydeep.speed.torch_backend import TorchBackend
+from verydeep.testing.chunks import Counter, Images, Parts, chunk_range, num_chunks, read_chunks
 from verydeep.testing.measure import compute as compute_maps
 from verydeep.testing.protocols import Method, Protocol, ProtocolAt, ViewPlan, default_test_scale
 from verydeep.testing.tiling import LayerMap, layer_map, pooled_map
-
-CHUNK = 512
-"""Images whose descriptors are computed and kept together.
-
-Batches of one shape are made within a chunk. So the order of the images is restored in bounded memory, and which images
-are computed together does not depend on where a job was resumed or on how many processes share it.
-"""
-
-Parts = list[tuple[int, UInt8[ndarray, "_ _ 3"]]]
-"""Views of one image, each with its number in the plan."""
-
-
-@runtime_checkable
-class Images(Interface):
-    """Images that are decoded one by one: an ImageSet, or several in a row."""
-
-    @property
-    def parallel_reads(self) -> int:
-        """Number of reads to make at the same time."""
-
-    def __len__(self) -> int: ...
-
-    def pixels(self, index: int) -> UInt8[ndarray, "_ _ 3"]:
-        """Decodes an image; raises DamagedImageError where that fails."""
-
-    def where(self, index: int) -> str:
-        """Path or address, for messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +136,7 @@ class Describer:
 
     def chunks(
         self,
-        images: "Images",
+        images: Images,
         numbers: Iterable[int],
         *,
         skip_damaged: bool = False,
@@ -180,33 +150,12 @@ class Describer:
             skip_damaged: leave damaged images out, instead of raising DamagedImageError.
             done: called with a number of images as they are computed.
         """
-        wanted = [(number, chunk_range(number, len(images))) for number in numbers]
-
-        def read(index: int) -> Parts | DamagedImageError:
-            try:
-                image = images.pixels(index)
-                if reason := too_long(size_of(image), self._largest_scale):
-                    raise DamagedImageError(f"{images.where(index)}: an image of {reason}")
-                return self.cut(image)
-            except DamagedImageError as error:
-                if skip_damaged:
-                    return error
-                raise DamagedImageError(f"{error}; {DAMAGED_REMEDY}") from error
-
-        views_of = read_ahead(read, (index for _, indices in wanted for index in indices), images.parallel_reads)
-        for number, indices in wanted:
-            skipped: list[int] = []
-
-            def undamaged(indices: range = indices, skipped: list[int] = skipped) -> Iterator[Parts]:
-                for index, parts in zip(indices, islice(views_of, len(indices)), strict=True):
-                    if isinstance(parts, DamagedImageError):
-                        skipped.append(index)
-                        parts = []  # keeps its row until the end
-                    yield parts
-
-            rows = self.describe(undamaged(), len(indices), done)
-            kept = np.delete(rows, [index - indices.start for index in skipped], 0) if skipped else rows
-            yield Chunk(number, kept, tuple(skipped))
+        read = read_chunks(images, numbers, self.cut, largest_scale=self._largest_scale, skip_damaged=skip_damaged)
+        for chunk in read:
+            rows = self.describe(chunk.views, len(chunk.indices), done)
+            if chunk.skipped:
+                rows = np.delete(rows, [index - chunk.indices.start for index in chunk.skipped], 0)
+            yield Chunk(chunk.number, rows, tuple(chunk.skipped))
 
 
 @dataclass(frozen=True)
@@ -214,15 +163,6 @@ class Chunk:
     number: int
     rows: Float32[ndarray, "n d"]  # of the images that were not skipped
     skipped: tuple[int, ...]  # indices of damaged images among all
-
-
-def chunk_range(number: int, count: int) -> range:
-    """Indices of the images of a chunk."""
-    return range(number * CHUNK, min((number + 1) * CHUNK, count))
-
-
-def num_chunks(count: int) -> int:
-    return -(-count // CHUNK)
 
 
 class DescriptorSum:
@@ -272,17 +212,6 @@ def describe(
         result[chunk_range(chunk.number, len(images))] = chunk.rows
     all_reduce_sum(torch.from_numpy(result))
     return result
-
-
-class Counter:
-    """Counts fractions of images, and reports whole ones."""
-
-    def __init__(self, progress: Progress, what: str, total: int, done: int = 0) -> None:
-        self._progress, self._what, self._total, self._done = progress, what, total, float(done)
-
-    def advance(self, images: float) -> None:
-        self._done += images
-        self._progress(self._what, min(self._total, int(self._done + 1e-6)), self._total)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ CASES = [
     {"layer": "pool5", "test_scales": (64, 96), "mirror": False},
     {"test_scales": (64, 32), "combine": "average"},
     {"pool": "max", "normalise": False},
+    {"layer": "relu3_1", "test_scales": (64,)},
     {"layer": "fc7"},
 ]
 
@@ -57,8 +58,6 @@ def test_descriptors_are_what_a_slow_loop_computes(images, options, features_onl
     net = make_net("A", features_only=features_only)
     if features_only and options.get("layer") == "fc7":
         pytest.skip("the net has none")
-    if not features_only and options.get("layer") != "pool5":
-        pytest.skip("backends give pool5 and fc8 so far")
     found = describe([net], images, DescriptorOptions(**options))
     layer = options.get("layer") or ("pool5" if features_only else "relu7")
     others = {key: value for key, value in options.items() if key not in ("layer", "test_scales")}
@@ -78,7 +77,7 @@ def test_several_nets_are_stacked_and_share_views(images, monkeypatch):
 
 
 def test_chunks_change_nothing_but_rounding(images, monkeypatch):
-    net = make_net("A", features_only=True)
+    net = make_net("A", batch_norm=True)
     whole = describe([net], images)
     monkeypatch.setattr(chunks, "CHUNK", 3)
     np.testing.assert_allclose(describe([net], images), whole, rtol=1e-5, atol=1e-6)
@@ -86,7 +85,7 @@ def test_chunks_change_nothing_but_rounding(images, monkeypatch):
     np.testing.assert_allclose(one_by_one, whole, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("layer", ["pool5"])
+@pytest.mark.parametrize("layer", ["relu1_1", "conv3_1", "pool4", "pool5", "relu7"])
 @pytest.mark.parametrize("maximum", [False, True])
 def test_a_large_image_is_described_tile_by_tile(layer, maximum):
     net = make_net("A", crop=64)
@@ -100,7 +99,7 @@ def test_a_large_image_is_described_tile_by_tile(layer, maximum):
 
 def test_what_cannot_be_described_is_refused_in_one_line(images):
     net = make_net("A", crop=64)
-    with pytest.raises(UsageError, match=r"has no layer 'relu3_9': did you mean .*relu3_"):
+    with pytest.raises(UsageError, match=r"no layer 'relu3_9' in .*did you mean .*relu3_"):
         Describer([net], DescriptorOptions(layer="relu3_9"))
     with pytest.raises(UsageError, match="test scale 32 is too small for relu7: give 64 or more"):
         Describer([net], DescriptorOptions(test_scales=(32,)))

@@ -6,7 +6,6 @@ shape are computed together with their mirror images. No scores are needed, so t
 Paper: appendix B.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +21,7 @@ from verydeep.device import Compute, fp32_choice
 from verydeep.distributed import all_reduce_sum, processes
 from verydeep.errors import UsageError
 from verydeep.images import views
+from verydeep.nets.activations import check_layers
 from verydeep.nets.architecture import layers
 from verydeep.nets.net import VeryDeep
 from verydeep.progress import Progress, ignore_progress
@@ -246,9 +246,7 @@ def find_layer(net: VeryDeep, name: str | None = None) -> str:
     names = [layer.name for layer in layers(net.geometry, features_only=net.features_only)]
     if name is None:
         return "relu7" if "relu7" in names else "pool5"
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or ["pool5"]
-        raise UsageError(f"{net.geometry.title} has no layer {name!r}: did you mean {' or '.join(near)}?")
+    check_layers([name], names, net.geometry)
     return name
 
 
@@ -256,9 +254,8 @@ def backend_with(net: VeryDeep, compute: Compute, layer: str) -> Backend:
     """Returns the fastest backend that gives the maps of a layer."""
     if compute.precision == "bf16" and compute.device == "cpu":
         backend = choose_backend("bf16").make(net)
-    else:
-        backend = make_backend(net, compute)
-    return backend if layer in backend.layers else TorchBackend(net, compute)
+        return backend if layer in backend.layers else TorchBackend(net, compute)
+    return make_backend(net, compute, layer=layer)
 
 
 def _protocol(backend: Backend, settings: _NetSettings, maximum: bool) -> Protocol:

@@ -200,7 +200,8 @@ def pooled_map(
 
 
 def _over_positions(map_: Float[ndarray, "n c y x"], maximum: bool) -> Float[ndarray, "n c"]:
-    result: ndarray = map_.max((2, 3)) if maximum else map_.mean((2, 3))
+    tensor = torch.from_numpy(map_)  # NumPy loses four digits of a mean over the positions of a large map
+    result: ndarray = (tensor.amax((2, 3)) if maximum else tensor.mean((2, 3))).numpy()
     return result
 
 

@@ -56,6 +56,10 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
         ("testing/chunks.py", "testing/statistics.py"),
     ),
     "report": ("pages and pictures", ()),
+    "transfer": (
+        "files of descriptors: the images, the unfinished part, the formats",
+        ("transfer/features_file.py", "transfer/image_list.py", "transfer/part.py"),
+    ),
     "runs": ("what starts a training", ()),
     "tables": ("section 4 as a command", ()),
     "cli": ("one file for each verb", ()),

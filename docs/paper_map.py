@@ -67,6 +67,9 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
 """Rooms with modules that implement no part of the paper: what these are for, and which, where not all are listed."""
 
 TESTED_ELSEWHERE = {
+    "transfer/features_file.py": "tests/transfer/test_features.py",
+    "transfer/image_list.py": "tests/transfer/test_features.py",
+    "transfer/part.py": "tests/transfer/test_features.py",
     "cli/inspect.py": "tests/cli/test_cli.py",
     "data/layouts.py": "tests/data/test_named.py",
     "distributed.py": "tests/training/test_processes.py",

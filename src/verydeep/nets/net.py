@@ -4,7 +4,7 @@ Paper: sections 2.1 and 3.2, Table 1.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Literal
 
 import torch
 from jaxtyping import Float, Num
@@ -12,7 +12,8 @@ from torch import Generator, Tensor, nn
 
 import verydeep
 from verydeep.device import Compute
-from verydeep.errors import UsageError, UserError
+from verydeep.errors import UserError
+from verydeep.nets.activations import check_activations, outputs_of
 from verydeep.nets.architecture import Geometry, find_architecture, layers, scaled_length
 from verydeep.nets.checks import check_images, check_size, check_tensor
 from verydeep.nets.initialise import find_initialisation
@@ -252,32 +253,28 @@ class VeryDeep(nn.Module):
         """
         return self.score_map(images).mean((2, 3))
 
-    def activations(self, images: Num[Tensor, "n 3 h w"], names: Sequence[str]) -> dict[str, Tensor]:
+    def activations(
+        self, images: Num[Tensor, "n 3 h w"], names: Sequence[str], *, pooling: Literal["max", "average"] = "max"
+    ) -> dict[str, Tensor]:
         """Computes the outputs of named layers, and no layer after the last of them.
 
+        Gradients flow to images that ask for them. A net without fully connected layers gives all others.
+
         Args:
-            images: RGB in 0..255, uint8 or floating point.
+            images: RGB in 0..255, uint8 or floating point, of any size that leaves the layers a position.
             names: such as ``relu3_3``, ``pool5``, ``fc7`` (before its ReLU) or ``relu7`` (after it).
+            pooling: ``average`` puts the average of 2x2 positions in the place of their largest, as Gatys et al. did.
 
         Returns:
-            The outputs, n,c,y,x, by name.
+            The outputs, n,c,y,x, by name; nothing overwrites them.
 
         Raises:
-            UsageError: the net has no layer of this name.
+            UserError: the images are too small for a layer or not RGB in 0..255.
+            UsageError: the net has no layer of this name; the message says the nearest.
         """
-        missing = [name for name in names if name not in self._modules]
-        if missing:
-            raise UsageError(f"no layer {missing[0]!r} in {self.geometry.title}: it has {', '.join(self._modules)}")
-        wanted = set(names)
-        outputs: dict[str, Tensor] = {}
-        x = self.normalise(images)
-        for name in self._modules:
-            if wanted <= outputs.keys():
-                break
-            x = self.get_submodule(name)(x)
-            if name in wanted:
-                outputs[name] = x
-        return {name: outputs[name] for name in names}
+        check_tensor(images)
+        check_activations(images, names, self._modules, self.geometry, pooling)
+        return outputs_of(self._modules, self.normalise(images), names, pooling=pooling)
 
     def require_scores(self) -> None:
         """Raises UserError where the net has its convolutions only, and so no classes."""

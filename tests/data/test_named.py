@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torchvision.datasets
 import torchvision.datasets.imagenet
+from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from published import (
     IMAGENET_IDS,
@@ -34,7 +35,7 @@ from verydeep.data.open import open_data
 from verydeep.errors import UsageError, UserError
 from verydeep.files import format_bytes
 
-FREE = [name for name, row in NAMED.items() if row.is_free]
+FREE = [name for name, row in NAMED.items() if row.is_free and not row.multi_label]
 
 
 @pytest.fixture(autouse=True)
@@ -271,6 +272,11 @@ def torchvision_hashes():
         | dict(sets.Flowers102._file_dict.values())
         | {Path(url).name: md5 for url, md5 in sets.OxfordIIITPet._RESOURCES}
         | dict(sets.imagenet.ARCHIVE_META.values())
+        | {
+            row["filename"]: row["md5"]
+            for year, row in DATASET_YEAR_DICT.items()
+            if year in ("2007", "2007-test", "2012")
+        }
     )
 
 

@@ -51,7 +51,10 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
         "the run folder, callbacks, and what is said when a net does not learn",
         ("training/callbacks.py", "training/health.py", "training/run_folder.py", "training/state.py"),
     ),
-    "testing": ("whether two results differ", ("testing/statistics.py",)),
+    "testing": (
+        "images read in chunks; whether two results differ",
+        ("testing/chunks.py", "testing/statistics.py"),
+    ),
     "report": ("pages and pictures", ()),
     "runs": ("what starts a training", ()),
     "tables": ("section 4 as a command", ()),
@@ -66,6 +69,7 @@ TESTED_ELSEWHERE = {
     "nets/graph.py": "tests/speed/test_accelerate.py",
     "nets/initialise.py": "tests/nets/test_net.py",
     "paper/constants.py": "tests/paper/test_tables_of_classification.py",
+    "testing/chunks.py": "tests/testing/test_descriptors.py",
     "tables/grid.py": "tests/tables/test_tables.py",
     "tables/make.py": "tests/tables/test_tables.py",
 }

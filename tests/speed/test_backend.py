@@ -9,11 +9,14 @@ import torch
 
 from small_nets import difference, make_net, photos
 from verydeep import accelerate
+from verydeep.device import fp32_choice
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import Geometry, find_architecture
 from verydeep.speed import backend, train_net
 from verydeep.speed.backend import BackendKind, choose_backend, fastest_precision
-from verydeep.speed.library import NoKernelError
+from verydeep.speed.kernel_backend import KernelBackend
+from verydeep.speed.library import Kernel, NoKernelError, has_kernel
+from verydeep.speed.torch_backend import TorchBackend
 from verydeep.speed.train_net import choose_training
 
 AMX = {"amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni"}
@@ -136,7 +139,8 @@ def test_every_backend_takes_arrays_of_any_strides_and_leaves_the_net_as_it_is(k
     net, images = make_net("D", batch_norm=True, crop=64).train(), photos(70, 100).permute(0, 2, 3, 1).numpy()
     made = kind.make(net)
     assert isinstance(made, backend.Backend)
-    assert (made.crop, made.num_classes, made.layers) == (64, 7, ("pool5", "fc8"))
+    assert (made.crop, made.num_classes) == (64, 7)
+    assert {"pool5", "fc8"} <= set(made.layers)
     assert net.training
     with torch.inference_mode():
         expected = copy.deepcopy(net).eval().score_map(torch.from_numpy(images).permute(0, 3, 1, 2))
@@ -158,5 +162,64 @@ def test_every_backend_takes_arrays_of_any_strides_and_leaves_the_net_as_it_is(k
 def test_convolutions_alone_have_one_layer(kind):
     net, images = make_net(features_only=True), photos(64, 40).permute(0, 2, 3, 1).numpy()
     made = kind.make(net)
-    assert made.layers == ("pool5",)
+    assert made.layers[-1] == "pool5"
     assert made.maps(images, "pool5").shape == (2, 64, 2, 1)
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.name)
+@pytest.mark.parametrize("name", ["A-LRN", "C", "D", "B-5x5", "vgg16_bn"])
+def test_every_layer_that_a_backend_has_is_the_nets_own(kind, name):
+    net, images = make_net(name), photos(41, 50)
+    made = kind.make(net)
+    arrays = images.permute(0, 2, 3, 1).numpy()
+    with torch.inference_mode():
+        expected = net.activations(images, made.layers)
+    for layer in made.layers:
+        bound = 1e-5 if kind.precision == "fp32" else 3e-2
+        assert difference(torch.from_numpy(made.maps(arrays, layer)), expected[layer]) < bound, layer
+
+
+needs_kernel = pytest.mark.skipif(not has_kernel(), reason="no kernel was built")
+CPU = fp32_choice("cpu")
+
+
+@needs_kernel
+def test_the_rule_by_the_layer():
+    net = make_net("vgg16_bn")
+    for layer in ("relu1_1", "pool4", "relu6", "fc7", "fc8", None):
+        assert isinstance(backend.make_backend(net, CPU, layer=layer), KernelBackend)
+    for layer in ("conv3_1", "bn1_1", "drop6"):
+        made = backend.make_backend(net, CPU, layer=layer)
+        assert isinstance(made, TorchBackend)
+        assert made.maps(np.zeros((1, 32, 32, 3), np.uint8), layer).shape[1] > 0
+    with pytest.raises(UsageError, match=r"no layer 'relu3-3' in D .* did you mean relu3_3"):
+        backend.make_backend(net, CPU, layer="relu3-3")
+
+
+@needs_kernel
+def test_nothing_is_laid_out_or_computed_after_the_layer(monkeypatch):
+    net, packed = make_net("D"), []
+    pack = Kernel.pack
+    monkeypatch.setattr(Kernel, "pack", lambda *given, **how: packed.append(1) or pack(*given, **how))
+    made = backend.make_backend(net, CPU, layer="relu2_2")
+    assert len(packed) == 4
+    assert made.layers == ("relu1_1", "relu1_2", "pool1", "relu2_1", "relu2_2")
+    assert made.maps(np.zeros((1, 2, 2, 3), np.uint8), "relu2_2").shape == (1, 16, 1, 1)
+    with pytest.raises(UserError, match=r"1x2 pixels: nothing is left of them at relu2_2, .* at least 2"):
+        made.maps(np.zeros((1, 1, 2, 3), np.uint8), "relu2_2")
+
+
+@needs_kernel
+def test_several_layers_in_one_pass(monkeypatch):
+    net, images = make_net("D"), photos(37, 33)
+    made, names = accelerate(net), ["pool5", "relu1_2", "relu6", "pool1", "fc7"]
+    with torch.inference_mode():
+        expected = net.activations(images, [*names, "conv2_1"])
+    given = made.activations(images, names)
+    assert list(given) == names
+    for name in names:
+        assert difference(given[name], expected[name]) < 1e-5
+    before = made.activations(images, ["conv2_1"])["conv2_1"]
+    assert torch.equal(before, expected["conv2_1"])
+    with pytest.raises(UsageError, match="did you mean relu1_2"):
+        made.activations(images, ["features.3"])

@@ -1,19 +1,22 @@
 """The same net, faster: a backend with the calls of a net."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from verydeep.errors import UsageError, UserError
+from verydeep.nets.activations import check_layers, check_reaches
 from verydeep.nets.architecture import Geometry
 from verydeep.nets.checks import check_images, check_size
 from verydeep.nets.graph import check_float32
 from verydeep.nets.net import VeryDeep
 from verydeep.paper import constants
 from verydeep.speed.backend import BackendKind, choose_backend
+from verydeep.speed.kernel_backend import KernelBackend
 from verydeep.speed.memory import ordinary_tensors
+from verydeep.speed.torch_backend import evaluated
 
 PRECISIONS = ("fp32", "bf16", "int8", "auto")
 
@@ -87,10 +90,10 @@ class Accelerated:
         """Computes the class score map: the net applied densely to whole images.
 
         Args:
-            images: RGB in 0..255, uint8 or floating point, each side at least the crop.
+            images: RGB in 0..255, uint8 or floating point, each side at least the crop, or 32 for a linear head.
 
         Returns:
-            Scores before the soft-max, one position for 32 pixels: 1x1 for a crop.
+            Scores before the soft-max, one position for 32 pixels: 1x1 for a crop, but for a linear head.
 
         Raises:
             UserError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
@@ -98,7 +101,7 @@ class Accelerated:
         Paper: section 3.2.
         """
         self.net.require_scores()
-        check_size(images, self.geometry.crop)
+        check_size(images, self.geometry.smallest_side)
         return self._maps(images, "fc8")
 
     def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
@@ -112,6 +115,38 @@ class Accelerated:
         """
         check_size(images, constants.TOTAL_STRIDE)
         return self._maps(images, "pool5")
+
+    def activations(self, images: Num[Tensor, "n 3 h w"], names: Sequence[str]) -> dict[str, Tensor]:
+        """Computes the outputs of named layers, and no layer after the last of them; they take no gradients.
+
+        In fp32 those that the kernel never writes, before a ReLU, are computed by PyTorch.
+
+        Args:
+            images: RGB in 0..255, uint8 or floating point, of any size that leaves the layers a position.
+            names: such as ``relu3_3``, ``pool5``, ``fc7`` (before its ReLU) or ``relu7`` (after it).
+
+        Returns:
+            The outputs, n,c,y,x, by name.
+
+        Raises:
+            UserError: the images are too small for a layer, not on the CPU or not RGB in 0..255.
+            UsageError: the net, or in a lower precision its backend, has no layer of this name.
+        """
+        check_images(images)
+        _check_on_cpu("these images are", images)
+        known = self.backend.layers if self.precision != "fp32" else [name for name, _ in self.net.named_children()]
+        check_layers(names, known, self.geometry)
+        check_reaches(images.shape[2:], self.geometry, names)
+        if isinstance(self.backend, KernelBackend) and set(names) <= set(self.backend.layers):
+            taken = images.detach() if images.dtype == torch.uint8 else images.detach().float()
+            return self.backend.activations(taken, names)
+        if self.precision == "fp32":
+            return self._by_torch(images, names)
+        return {name: self._maps(images, name) for name in names}
+
+    def _by_torch(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        with ordinary_tensors():
+            return evaluated(self.net).activations(images.detach(), names)
 
     def head(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:
         """Computes the class score map from the map after the last pooling.
@@ -187,7 +222,7 @@ def _checked_batches(net: VeryDeep, images: Images) -> list[Tensor]:
     batches = [images] if isinstance(images, Tensor) else list(images)
     for batch in batches:
         check_images(batch)
-        check_size(batch, net.geometry.crop)
+        check_size(batch, net.geometry.smallest_side)
     if not sum(len(batch) for batch in batches):
         raise UserError("calibrate: there are no images: give some hundred such as the net will see")
     return [(batch if batch.dtype == torch.uint8 else batch.float()).detach().cpu() for batch in batches]

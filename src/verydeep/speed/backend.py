@@ -19,9 +19,10 @@ from torch import Tensor
 
 from verydeep.device import Compute, fp32_choice, has_amx, has_fast_bf16, has_fast_int8
 from verydeep.errors import UsageError, UserError
+from verydeep.nets.activations import check_layers
 from verydeep.nets.graph import check_float32
 from verydeep.nets.net import VeryDeep
-from verydeep.speed.kernel_backend import KernelBackend
+from verydeep.speed.kernel_backend import KernelBackend, kernel_layers
 from verydeep.speed.library import VARIABLE, Kernel, NoKernelError, find_kernel, has_kernel
 from verydeep.speed.openvino_backend import INSTALL, OpenVinoBackend, nncf_version, openvino_version
 from verydeep.speed.torch_backend import TorchBackend, TorchBf16Backend
@@ -32,14 +33,21 @@ class Backend(typing.Protocol):
     """Computes a net on images, from any thread, with the weights that the net had when the backend was made.
 
     Attributes:
-        crop: side of the smallest images, pixels.
-        layers: whose maps it gives: ``fc8`` are the raw scores, before the soft-max; ``pool5`` is the map before fc6.
+        crop: side of the net's crops, pixels.
+        head_kernel: side of the window of the map after pool5 that a score sees, so that the smallest images with a
+            score have 32 times as many pixels; that of fc6, or 1 for a linear head.
+        layers: whose maps it gives, from the image to the scores: ``fc8`` are the raw scores, before the soft-max;
+            ``pool5`` is the map before fc6; the kernel and PyTorch give inner layers too.
         num_classes: of the scores.
     """
 
     @property
     def crop(self) -> int:
-        """Side of the smallest images, pixels."""
+        """Side of the net's crops, pixels."""
+
+    @property
+    def head_kernel(self) -> int:
+        """Side of the window of the map after pool5 that a score sees."""
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -50,7 +58,7 @@ class Backend(typing.Protocol):
         """Of the scores."""
 
     def maps(self, images: UInt8[ndarray, "n h w 3"], layer: str = "fc8") -> Float32[ndarray, "n k i j"]:
-        """Computes the maps of a layer, one position for 32 pixels.
+        """Computes the maps of a layer, and nothing after it; pool5 and fc8 have one position for 32 pixels.
 
         Args:
             images: RGB; the backends of this room take float32 in 0..255 too.
@@ -76,19 +84,29 @@ class BackendKind:
     precision: str = "fp32"
 
 
-def make_backend(net: VeryDeep, compute: Compute, *, rounds_up: bool = False) -> Backend:
+def make_backend(
+    net: VeryDeep, compute: Compute, *, rounds_up: bool = False, layer: str | None = None
+) -> KernelBackend | TorchBackend:
     """Returns the fastest backend for a net on a device.
+
+    Rule: the kernel for float32 on the CPU, PyTorch for everything else and for what the kernel never writes: outputs
+    of convolutions, batch norms and A-LRN's normalisation.
 
     Args:
         net: the net.
         compute: device, precision and layout.
         rounds_up: whether the pooling rounds sizes up, as Caffe's does.
+        layer: the last layer that will be asked for, of any name; None is the net's last.
 
     Raises:
-        UsageError: the environment asks for a kernel that there is not.
+        UsageError: the environment asks for a kernel that there is not, or the net has no such layer.
     """
-    if compute.device == "cpu" and compute.precision == "fp32" and not rounds_up and has_kernel() and _is_float32(net):
-        return KernelBackend(net, find_kernel())
+    if layer is not None:
+        check_layers([layer], [name for name, _ in net.named_children()], net.geometry)
+    given = layer is None or layer in kernel_layers(net)
+    is_float32 = compute.device == "cpu" and compute.precision == "fp32" and _is_float32(net)
+    if is_float32 and given and not rounds_up and has_kernel():
+        return KernelBackend(net, find_kernel(), until=layer)
     return TorchBackend(net, compute, rounds_up=rounds_up)
 
 

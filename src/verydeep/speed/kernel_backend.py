@@ -1,6 +1,8 @@
 """A net laid out for the kernel, and computed by it."""
 
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +10,8 @@ from jaxtyping import Float, Float32, Num
 from numpy import ndarray
 from torch import Tensor
 
+from verydeep.nets.activations import check_layers, check_reaches
+from verydeep.nets.architecture import layers
 from verydeep.nets.graph import graph_of, over_positions
 from verydeep.nets.net import VeryDeep
 from verydeep.paper import constants
@@ -18,8 +22,18 @@ from verydeep.speed.memory import Buffer, Pixels, as_tensor, ordinary_tensors
 @dataclass(frozen=True)
 class _Layer:
     packed: Packed
+    block: str  # 3_1 of conv3_1
+    channels: int
     pool: bool
     normalise: bool  # A-LRN: between the ReLU and the pooling
+
+    @property
+    def relu_name(self) -> str:
+        return f"relu{self.block}"
+
+    @property
+    def pool_name(self) -> str:
+        return f"pool{self.block[0]}"
 
 
 class KernelBackend:
@@ -27,76 +41,139 @@ class KernelBackend:
 
     The convolutions have weights of their own, transformed; the fully connected layers use those of the net.
 
+    The layers are those after a ReLU, the poolings and the fully connected layers: what a convolution or batch norm
+    gives before its ReLU is never written anywhere.
+
     Args:
         net: in float32, on the CPU.
         kernel: computes.
+        until: the last layer that will be asked for: none after it is laid out.
 
     Raises:
         UserError: the net is elsewhere or in another precision; or, at a call, its weights were changed since.
     """
 
-    def __init__(self, net: VeryDeep, kernel: Kernel) -> None:
+    def __init__(self, net: VeryDeep, kernel: Kernel, *, until: str | None = None) -> None:
         self.crop, self.num_classes = net.geometry.crop, net.geometry.num_classes
-        self.layers = ("pool5",) if net.features_only else ("pool5", "fc8")
+        self.layers = kernel_layers(net, until)
+        self._geometry = net.geometry
         self._kernel, self._lock = kernel, threading.Lock()
         with ordinary_tensors():
             graph = graph_of(net)
             self._mean, self._divisor = torch.from_numpy(graph.mean), torch.from_numpy(graph.divisor)
             self._convolutions = []
             for step in graph.convolutions:
+                if f"relu{step.name.removeprefix('conv')}" not in self.layers:
+                    break
                 weight, bias, factor = (torch.from_numpy(each) for each in (step.weight, step.bias, step.factor))
                 packed = kernel.pack(weight, bias, factor, padded=weight.shape[1] != 3)
-                self._convolutions.append(_Layer(packed, step.pool, step.normalise))
+                block = step.name.removeprefix("conv")
+                self._convolutions.append(_Layer(packed, block, len(step.bias), step.pool, step.normalise))
             self._connected = [
-                (torch.from_numpy(step.rows()), torch.from_numpy(step.bias), step.rectify)
+                (step.name, torch.from_numpy(step.rows()), torch.from_numpy(step.bias), step.rectify)
                 for step in graph.fully_connected
             ]
             self._maps, self._work, self._rows = (Buffer(), Buffer()), Buffer(), (Buffer(), Buffer())
-        self._channels, self._fc6_kernel = len(graph.convolutions[-1].bias), net.geometry.fc6_kernel
+        self.head_kernel = net.geometry.head_kernel
         self._check_unchanged = graph.check_unchanged
 
     def maps(self, images: Pixels, layer: str = "fc8") -> Float32[ndarray, "n k i j"]:
-        """Computes the maps of a layer, one position for 32 pixels."""
-        assert layer in self.layers
+        """Computes the maps of a layer, and nothing after it."""
+        return self.activations(as_tensor(images).permute(0, 3, 1, 2), [layer])[layer].numpy()
+
+    def activations(self, images: Num[Tensor, "n 3 h w"], names: Sequence[str]) -> dict[str, Tensor]:
+        """Computes the outputs of several layers in one pass, and nothing after the last.
+
+        Args:
+            images: RGB in 0..255, uint8 or float32, of any memory layout.
+            names: of ``layers``.
+        """
         with self._lock, ordinary_tensors():
-            self._check_unchanged()
-            map_ = self._features(as_tensor(images).permute(0, 3, 1, 2))
-            return (map_.clone() if layer == "pool5" else self._scores(map_)).numpy()
+            given = {name: map_.clone() for name, map_ in self._walk(images, names)}
+        return {name: given[name] for name in names}
+
+    @contextmanager
+    def walk(self, images: Num[Tensor, "n 3 h w"], names: Sequence[str]) -> Iterator[Iterator[tuple[str, Tensor]]]:
+        """A context in which the outputs of layers come one after the other: each is overwritten by the next.
+
+        Args:
+            images: RGB in 0..255, uint8 or float32, of any memory layout.
+            names: of ``layers``.
+        """
+        with self._lock, ordinary_tensors():
+            yield self._walk(images, names)
 
     def head(self, pool5_maps: Float32[ndarray, "n c y x"]) -> Float32[ndarray, "n k i j"]:
         """Computes the class score maps from parts of the maps after pool5."""
         with self._lock, ordinary_tensors():
             self._check_unchanged()
-            return self._scores(as_tensor(pool5_maps)).numpy()
+            return self._connected_layer(as_tensor(pool5_maps), self._connected[-1][0]).numpy()
 
-    def _features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
-        """Computes the map after the last pooling; it is overwritten by the next call."""
-        first, *rest = self._convolutions
+    def _walk(self, images: Num[Tensor, "n 3 h w"], names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+        check_layers(names, self.layers, self._geometry)
+        check_reaches(images.shape[2:], self._geometry, names)
+        self._check_unchanged()
+        left, map_ = set(names), images
         here, there = self._maps
-        map_ = self._kernel.first(
-            images,
-            self._mean,
-            self._divisor,
-            first.packed,
-            pool=first.pool and not first.normalise,
-            result=here,
-            work=self._work,
-        )
-        if first.normalise:
+        for layer in self._convolutions:
+            if not left:
+                return
+            fused = layer.pool and not layer.normalise and layer.relu_name not in left
             here, there = there, here
-            map_ = self._kernel.normalise_and_pool(map_, constants.LRN_ALPHA, constants.LRN_K, here)
-        for layer in rest:
-            here, there = there, here
-            map_ = self._kernel.convolve(map_, layer.packed, pool=layer.pool, result=here, work=self._work)
-        return map_[..., : self._channels].permute(0, 3, 1, 2)
+            map_ = self._convolved(map_, layer, fused, here)
+            if layer.relu_name in left:
+                yield layer.relu_name, _planes(map_, layer.channels)
+                left.remove(layer.relu_name)
+            if not left:
+                return
+            if layer.pool and not fused:
+                here, there = there, here
+                map_ = self._pooled(map_, layer, here)
+            if layer.pool and layer.pool_name in left:
+                yield layer.pool_name, _planes(map_, layer.channels)
+                left.remove(layer.pool_name)
+        for name in sorted(left, key=self.layers.index):
+            yield name, self._connected_layer(_planes(map_, self._convolutions[-1].channels), name)
 
-    def _scores(self, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k i j"]:
-        return over_positions(map_, self._fc6_kernel, self.num_classes, self._scores_of)
+    def _convolved(self, map_: Tensor, layer: _Layer, pool: bool, result: Buffer) -> Float[Tensor, "n y x c"]:
+        if layer is self._convolutions[0]:
+            return self._kernel.first(
+                map_, self._mean, self._divisor, layer.packed, pool=pool, result=result, work=self._work
+            )
+        return self._kernel.convolve(map_, layer.packed, pool=pool, result=result, work=self._work)
 
-    def _scores_of(self, windows: Float[Tensor, "n i j c s s"]) -> Float[Tensor, "r k"]:
-        here, there = self._rows
-        rows = here.take(*windows.shape).copy_(windows).view(windows.shape[:3].numel(), -1)
-        for weight, bias, rectify in self._connected:
-            here, there = there, here
-            rows = self._kernel.fully_connected(rows, weight, bias, rectify=rectify, result=here, work=self._work)
-        return rows
+    def _pooled(self, map_: Float[Tensor, "n y x c"], layer: _Layer, result: Buffer) -> Float[Tensor, "n v u c"]:
+        if layer.normalise:
+            return self._kernel.normalise_and_pool(map_, constants.LRN_ALPHA, constants.LRN_K, result)
+        n, y, x, c = map_.shape
+        even = map_[:, : y // 2 * 2, : x // 2 * 2]
+        rows = torch.maximum(even[:, ::2], even[:, 1::2], out=self._work.take(n, y // 2, x // 2 * 2, c))
+        return torch.maximum(rows[:, :, ::2], rows[:, :, 1::2], out=result.take(n, y // 2, x // 2, c))
+
+    def _connected_layer(self, map_: Float[Tensor, "n c y x"], name: str) -> Float[Tensor, "n k i j"]:
+        """Computes the fully connected layers up to one of them, or to its ReLU."""
+        number = name[-1]
+        steps = [step for step in self._connected if step[0][-1] <= number]
+        rectify = name.startswith("relu")
+
+        def product(windows: Float[Tensor, "n i j c s s"]) -> Float[Tensor, "r k"]:
+            here, there = self._rows
+            rows = here.take(*windows.shape).copy_(windows).view(windows.shape[:3].numel(), -1)
+            for step_name, weight, bias, rectifies in steps:
+                here, there = there, here
+                wanted = rectify if step_name[-1] == number else rectifies
+                rows = self._kernel.fully_connected(rows, weight, bias, rectify=wanted, result=here, work=self._work)
+            return rows
+
+        return over_positions(map_, self.head_kernel, len(steps[-1][2]), product)
+
+
+def kernel_layers(net: VeryDeep, until: str | None = None) -> tuple[str, ...]:
+    """Names of the layers that the kernel gives, up to one of them."""
+    kinds = ("relu", "max-pool", "fully-connected")
+    names = [layer.name for layer in layers(net.geometry, features_only=net.features_only) if layer.kind in kinds]
+    return tuple(names if until is None else names[: names.index(until) + 1])
+
+
+def _planes(map_: Float[Tensor, "n y x c"], channels: int) -> Float[Tensor, "n k y x"]:
+    return map_[..., :channels].permute(0, 3, 1, 2)

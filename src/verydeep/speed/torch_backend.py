@@ -32,14 +32,18 @@ class TorchBackend:
         self._net, self._compute = evaluated(net, rounds_up=rounds_up), compute
         self._check_unchanged = weights_check(net)
         self.crop, self.num_classes = net.geometry.crop, net.geometry.num_classes
-        self.layers = ("pool5",) if net.features_only else ("pool5", "fc8")
+        self.head_kernel = net.geometry.head_kernel
+        self.layers = tuple(name for name, _ in net.named_children())
 
     def maps(self, images: Pixels, layer: str = "fc8") -> Float32[ndarray, "n k i j"]:
-        """Computes the maps of a layer, one position for 32 pixels."""
+        """Computes the maps of a layer, and nothing after it."""
         assert layer in self.layers
-        return self._computed(
-            self._net.features if layer == "pool5" else self._net.score_map, as_tensor(images).permute(0, 3, 1, 2)
-        )
+        given = as_tensor(images).permute(0, 3, 1, 2)
+        if layer == "pool5":
+            return self._computed(self._net.features, given)
+        if layer == "fc8":
+            return self._computed(self._net.score_map, given)
+        return self._computed(lambda moved: self._net.activations(moved, [layer])[layer], given)
 
     def head(self, pool5_maps: Float32[ndarray, "n c y x"]) -> Float32[ndarray, "n k i j"]:
         """Computes the class score maps from parts of the maps after pool5."""
@@ -66,6 +70,8 @@ class TorchBf16Backend(TorchBackend):
 
     def __init__(self, net: VeryDeep) -> None:
         super().__init__(_rounded(net), fp32_choice("cpu"))
+        if net.geometry.batch_norm:  # which is folded: there is nothing between a convolution and its batch norm
+            self.layers = tuple(name for name in self.layers if not name.startswith("conv"))
         self._check_unchanged = weights_check(net)
 
 

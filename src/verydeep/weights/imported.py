@@ -95,7 +95,7 @@ def assemble(found: ImportedWeights, *, crop: int | None = None, classes: Sequen
         if not features_only and crop not in found.pooled_crops:
             raise UsageError(f"crop {crop}: fc6 of these weights of {found.kind} is of crop {net.geometry.crop}")
         if not features_only:
-            tensors["fc6.weight"] = fold_adaptive_pool(tensors["fc6.weight"], geometry.fc6_kernel)
+            tensors["fc6.weight"] = fold_adaptive_pool(tensors["fc6.weight"], geometry.head_kernel)
         net = empty_net(geometry, features_only=features_only)
     for name, like in net.state_dict().items():
         tensor = tensors.get(name, torch.tensor(0))  # a counter that is not there

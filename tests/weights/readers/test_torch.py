@@ -69,7 +69,7 @@ def test_scores_of_the_seed_class_at_the_crop_it_was_trained_on(crop):
     foreign = from_state_dict(theirs.state_dict())
     assert foreign.kind == "seed class"
     ours = assemble(foreign, crop=crop)
-    assert ours.geometry.fc6_kernel == crop // 32
+    assert ours.geometry.head_kernel == crop // 32
     pictures = [scene(seed, crop, crop) for seed in range(2)]
     with torch.inference_mode():
         scores = ours(as_pixels(pictures))

@@ -21,6 +21,7 @@ _SHOWN_ARGUMENTS: Final = {
     "evaluate": "MODEL... [DATA]",
     "tables": "[DATA]",
     "predict": "MODEL IMAGE...",
+    "features": "MODEL... DATA --out FILE",
     "fetch": "[NAME...]",
     "shards": "DATA OUT",
     "doctor": "DATA",

@@ -284,9 +284,7 @@ def small_model():
         (lambda graph: setattr(graph.initializer[2], "data_type", TensorProto.INT8), "data type 3"),
         (lambda graph: graph.initializer.pop(2), "no numbers that are in the file"),
         (lambda graph: setattr(graph.node[0], "domain", "com.custom"), "'com.custom.Mul'"),
-        (lambda graph: swap_inputs(graph, "MatMul"), "multiplies from the other side"),
         (lambda graph: swap_inputs(graph, "Sub"), "subtracts or divides the other way round"),
-        (lambda graph: graph.node.pop(), "has no numbers|ends after"),
     ],
 )
 def test_what_is_no_net_of_the_paper(change, message, tmp_path):
@@ -294,9 +292,6 @@ def test_what_is_no_net_of_the_paper(change, message, tmp_path):
     change(model.graph)
     file = tmp_path / "net.onnx"
     file.write_bytes(model.SerializeToString())
-    if message == "has no numbers|ends after":
-        assert set(read_onnx(file).tensors["fc8.bias"].tolist()) == {0}
-        return
     with pytest.raises(UserError, match=message) as caught:
         read_weights(file)
     assert "net.onnx" in str(caught.value)

@@ -52,6 +52,7 @@ def _read(layers: Sequence[HeadLayer], channels: int) -> dict[str, Tensor]:
     """Reads the weights of a head by our names, or raises UserError."""
     kinds = "".join(_LETTERS[layer.kind] for layer in layers)
     connected = [layer for layer in layers if layer.kind == "fully connected layer"]
+    names: tuple[str, ...]
     if _PAPER.fullmatch(kinds):
         names = ("fc6", "fc7", "fc8")
     elif _LINEAR.fullmatch(kinds):

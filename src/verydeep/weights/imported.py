@@ -24,6 +24,8 @@ MeanAndDivisor = tuple[Triple, Triple]
 KERAS_WORDS = "BGR in 0..255, minus (103.939, 116.779, 123.68)"
 """What keras.applications does to the pixels before its VGGs."""
 
+A_GUESS = "a guess, the file does not say (--mean, --divisor and --bgr say otherwise)"
+
 _CONVOLUTION = re.compile(r"conv([1-9])_([1-9])\.weight")
 _COUNTER = "num_batches_tracked"  # the tensor of a batch norm that older files lack
 
@@ -43,6 +45,7 @@ class ImportedWeights:
         classes: in the order of the scores, where the file names them.
         pooled_crops: crops for which its program pools the last map to the side of fc6, as torchvision does for any, so
             that fc6 can be rewritten exactly for a net trained on them.
+        is_guessed: whether mean, divisor and order of the channels are its program's usual ones, and not in the file.
         crop: of the images that the file asks for, where it says so: that of a linear head, which fits any.
         head_names: in the file's own words, of what follows its convolutions.
         reason: why that was left out, where it was not asked for.
@@ -55,6 +58,7 @@ class ImportedWeights:
     convention: str
     classes: tuple[str, ...] | None = None
     pooled_crops: range = range(0)
+    is_guessed: bool = False
     crop: int | None = None
     head_names: tuple[str, ...] = ()
     reason: str | None = None
@@ -86,6 +90,7 @@ class ImportedWeights:
             mean=mean or self.mean,
             divisor=divisor or self.divisor,
             convention="as given by --mean, --divisor and --bgr" if mean or divisor or bgr else self.convention,
+            is_guessed=self.is_guessed and not (mean or divisor or bgr),
         )
 
 

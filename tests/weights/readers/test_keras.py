@@ -14,7 +14,9 @@ from conftest import scene
 h5py = pytest.importorskip("h5py", reason="h5py is an extra")
 keras = pytest.importorskip("keras", reason="keras is an extra of the tests")
 
+from peer_nets import KERAS_FORMS as FORMS  # noqa: E402
 from peer_nets import as_pixels, crops, keras_net, keras_scores  # noqa: E402
+from peer_nets import write_keras as write  # noqa: E402
 from verydeep.errors import UserError  # noqa: E402
 from verydeep.weights.imported import assemble  # noqa: E402
 from verydeep.weights.readers import find_reader, read_weights  # noqa: E402
@@ -25,22 +27,6 @@ from verydeep.weights.verify import largest_difference  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 PICTURES = [scene(seed, 64, 64) for seed in range(3)]
-FORMS = (".keras", ".weights.h5", ".h5", "legacy.h5")
-
-
-def write(net, file, form):
-    """Writes a net of Keras in one of its formats."""
-    match form:
-        case ".weights.h5":
-            net.save_weights(file)
-        case "legacy.h5":  # what keras.applications downloads: the weights of a model alone, in the old form
-            from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
-
-            with h5py.File(file, "w") as opened:
-                save_weights_to_hdf5_group(opened, net)
-        case _:
-            net.save(file)
-    return file
 
 
 @pytest.fixture(scope="module")

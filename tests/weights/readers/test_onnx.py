@@ -18,6 +18,7 @@ from torchvision.transforms._presets import ImageClassification
 from conftest import picture
 from foreign_nets import damage_many, images, make_net
 from peer_nets import as_pixels, crops
+from peer_nets import export_onnx as export
 from verydeep.errors import UserError
 from verydeep.nets.net import VeryDeep
 from verydeep.weights.imported import assemble
@@ -55,12 +56,6 @@ def vgg(configuration="D", batch_norm=False, width=0.125):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.1)
     return net.eval()
-
-
-def export(net, file, crop, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(net, (torch.rand(2, 3, crop, crop),), str(file), verbose=False, **options)
 
 
 def onnx_scores(file, x):

@@ -20,7 +20,7 @@ from torch import Tensor
 from verydeep.errors import UserError
 from verydeep.nets.net import IMAGENET_MEAN
 from verydeep.weights.heads import with_head
-from verydeep.weights.imported import KERAS_WORDS, ImportedWeights
+from verydeep.weights.imported import A_GUESS, KERAS_WORDS, ImportedWeights
 from verydeep.weights.layer_order import HeadKind, HeadLayer, names_in_order
 from verydeep.weights.readers.keras_config import Configured, read_config
 from verydeep.weights.readers.keras_layers import KerasLayer, as_text, head_kinds, list_layers, read_arrays
@@ -34,14 +34,7 @@ _WEIGHTS_MEMBER, _CONFIG_MEMBER = "model.weights.h5", "config.json"
 _MOST_EXPANSION: Final = 20  # times that an array may be larger than what is stored of it; weights hardly compress
 _MOST_ITEMS, _LARGEST_CONFIG = 10_000, 2**24
 
-_OWN_INPUT: Final = (
-    "RGB in 0..255, scaled by the file's own Rescaling; the order and range are a guess (--mean, --divisor and --bgr "
-    "say otherwise)"
-)
-
-_GUESS: Final = (
-    ", as keras.applications has it: a guess, the file does not say (--mean, --divisor and --bgr say otherwise)"
-)
+_OWN_INPUT: Final = f"RGB in 0..255, scaled by the file's own Rescaling; the order and range are {A_GUESS}"
 
 _Arrays = dict[str, "h5py.Dataset"]
 _Groups = dict[str, "h5py.Group"]
@@ -172,11 +165,12 @@ def _imported(arrays: _Arrays, groups: _Groups, configured: Configured | None) -
         mean=mean,
         divisor=divisor,
         convention=_OWN_INPUT if scaling else KERAS_WORDS,
+        is_guessed=scaling is None,
         crop=configured.crop if configured else None,
     )
     found = with_head(found, head)
     if scaling is None and head and "fc6.weight" not in found.tensors:  # somebody's, who may have done something else
-        found = replace(found, convention=KERAS_WORDS + _GUESS)
+        found = replace(found, convention=f"{KERAS_WORDS}, as keras.applications has it: {A_GUESS}")
     return found
 
 
@@ -205,21 +199,16 @@ def _likely_head(layers: list[KerasLayer], groups: _Groups, convolutions: list[K
         for layer in layers[:end]:
             if layer.arrays:
                 layer.numbers()  # or an error: something else has weights between convolutions
-        following = layers[end:]
+        following = [layer for layer in layers[end:] if layer.arrays or layer.name.startswith("global_")]
     before = False
     for layer in following:
         if before:
             head.append(HeadLayer(name=layer.name, kind="ReLU"))
         before = layer.is_dense
-        head.append(_connected(layer) if layer.is_dense else HeadLayer(name=layer.name, kind=_kind_by_name(layer)))
+        is_mean = not layer.arrays and layer.name.startswith("global_average")
+        other = HeadLayer(name=layer.name, kind="average pooling" if is_mean else "another layer")
+        head.append(_connected(layer) if layer.is_dense else other)
     return head
-
-
-def _kind_by_name(layer: KerasLayer) -> HeadKind:
-    """Takes a layer without weights that has Keras's own name for what it is."""
-    if layer.arrays or layer.name.startswith("global_max"):
-        return "another layer"
-    return "average pooling" if layer.name.startswith("global_average") else "nothing"
 
 
 def _connected(layer: KerasLayer) -> HeadLayer:

@@ -29,7 +29,7 @@ class GraphInput:
     axes: str  # nchw or nhwc
     batch: int  # number of images, -1 where any number goes
     side: int  # of an image, -1 where any goes
-    bgr: bool  # blue, green, red
+    first_kernel: Tensor  # over the channels as the graph has them
     largest: float | None  # of a pixel: 255, or 1, for a graph that normalises by itself; None for one that does not
     ending: str  # scores, or their softmax or log-softmax
     last_map: str  # the value that is the last map of the convolutions, n,c,y,x
@@ -67,6 +67,7 @@ def read_onnx(file: Path) -> ImportedWeights:
         mean=mean,
         divisor=divisor,
         convention=convention,
+        is_guessed=walk.image.is_bare,
         crop=whole_crop(walk.image.side),
     )
     return with_head(convolutions, walk.order.head)
@@ -80,7 +81,7 @@ def find_input(file: Path) -> GraphInput:
         axes=image.axes,
         batch=image.batch,
         side=image.side,
-        bgr=image.bgr,
+        first_kernel=walk.order.tensors["conv1_1.weight"],
         largest=None if image.is_bare else image.largest,
         ending=walk.ending,
         last_map=walk.last_map,

@@ -2,18 +2,14 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from verydeep.errors import UserError
 from verydeep.nets.net import IMAGENET_MEAN
-from verydeep.weights.imported import KERAS_WORDS, Triple, mean_and_divisor
+from verydeep.weights.imported import A_GUESS, KERAS_WORDS, Triple, mean_and_divisor
 from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD, pixels
-
-_SAYS_OTHERWISE: Final = "--mean, --divisor and --bgr say otherwise"
-_A_GUESS: Final = f"a guess, the file does not say ({_SAYS_OTHERWISE})"
 
 
 @dataclass(kw_only=True)
@@ -81,12 +77,12 @@ class ImageInput:
     def convention(self) -> tuple[Triple, Triple, str]:
         """The mean and divisor, RGB in 0..255, from the graph; where it says nothing, Keras's or torchvision's."""
         if self.bgr:
-            return IMAGENET_MEAN, (1, 1, 1), f"{KERAS_WORDS}, by the names of its layers: {_A_GUESS}"
+            return IMAGENET_MEAN, (1, 1, 1), f"{KERAS_WORDS}, by the names of its layers: {A_GUESS}"
         if self.is_bare:
-            words = f"RGB in 0..1, torchvision's mean and deviation: {_A_GUESS}"
+            words = f"RGB in 0..1, torchvision's mean and deviation: {A_GUESS}"
             return pixels(TORCHVISION_MEAN), pixels(TORCHVISION_STD), words
         found = mean_and_divisor(self.factor * (self.largest / 255), self.offset)
         if found is None:
             raise UserError("what its graph does to the pixels has no usable mean and divisor")
-        words = f"RGB in 0..{self.largest:g}, mean and divisor of the graph's own first nodes; the range is a guess"
-        return *found, f"{words} ({_SAYS_OTHERWISE})"
+        words = f"RGB in 0..{self.largest:g}, mean and divisor of the graph's own first nodes; the range is {A_GUESS}"
+        return *found, words

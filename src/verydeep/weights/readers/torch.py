@@ -17,7 +17,7 @@ from verydeep.errors import UserError
 from verydeep.nets.architecture import Geometry, layers
 from verydeep.paper import constants
 from verydeep.weights.heads import with_head
-from verydeep.weights.imported import ImportedWeights, Triple
+from verydeep.weights.imported import A_GUESS, ImportedWeights, Triple
 from verydeep.weights.layer_order import HeadLayer
 
 TORCHVISION_MEAN: Final = (0.485, 0.456, 0.406)
@@ -171,12 +171,15 @@ def from_state_dict(state: Mapping[str, Tensor]) -> ImportedWeights:
         mean=pixels(TORCHVISION_MEAN),
         divisor=pixels(TORCHVISION_STD),
         convention="RGB in 0..1, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225)",
+        is_guessed=True,
     )
     found = with_head(convolutions, _head_layers(rest))
     if any(name.startswith("net.") for name in features):
         found = replace(found, kind="seed class")
     elif not found.features_only and any(name.startswith("pre_logits.") for name in rest):
         found = replace(found, kind="timm")
+    if rest and "fc6.weight" not in found.tensors:
+        found = replace(found, convention=f"{found.convention}, as torchvision has it: {A_GUESS}")
     found = replace(found, pooled_crops=_POOLED_BELOW if found.kind == "timm" else _POOLED_ALWAYS)
     head = sorted(
         (name for name in found.tensors if name.startswith("fc")), key=lambda name: found.tensors[name].numel()
@@ -187,6 +190,7 @@ def from_state_dict(state: Mapping[str, Tensor]) -> ImportedWeights:
         found.without_head(),
         mean=pixels(SSD_MEAN),
         divisor=(1.0, 1.0, 1.0),
+        is_guessed=False,
         convention="RGB in 0..1, minus (0.48235, 0.45882, 0.40784), divided by 1/255",
     )
 

@@ -80,7 +80,7 @@ def test_it_learns_and_writes_a_whole_run(photos, tmp_path):
     assert trained.top1_error < 0.34
     assert {file.name for file in (tmp_path / "run").iterdir()} == {
         "run.json", "log.jsonl", "checkpoint.safetensors", "checkpoint-previous.safetensors", "model.safetensors",
-        "report.html",
+        "report.html", "result.json",
     }  # fmt: skip
     card = read_card(tmp_path / "run")
     assert card.classes == ("bright", "dark", "grey")

@@ -4,7 +4,7 @@ Why a resumed training is bit-exact stands in training/state.py.
 """
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,16 @@ class TrainedRun:
     epochs: int  # done
     finished: bool
     split: str  # of the errors
-    top1_error: float | None  # a fraction, by protocol ``single``; None when it was stopped
+    protocol: str = "single"  # of the errors
+    top1_error: float | None  # a fraction; None when it was stopped
     top5_error: float | None  # None with fewer than five classes too
     num_images: int  # of the split
     images_per_second: float  # mean over the epochs
-    net: VeryDeep
+    net: VeryDeep = field(repr=False)
 
     def as_record(self) -> dict[str, Any]:
-        names = ("epochs", "finished", "split", "top1_error", "top5_error", "num_images", "images_per_second")
+        errors = ("split", "protocol", "top1_error", "top5_error", "num_images")
+        names = ("epochs", "finished", *errors, "images_per_second")
         return {"run": str(self.run), "model": str(self.model)} | {name: getattr(self, name) for name in names}
 
 
@@ -91,6 +93,8 @@ def resume(
     opened = data if isinstance(data, DataSet) else None
     source = data_source or str(settings["data"] if data is None or opened else data)
     with process_group(settings["choice"]["device"]) as members:
+        if members.is_first and run.is_running:
+            raise UserError(f"another process trains {run.folder}: wait for its end, or stop it")
         opened = opened or open_data(source, reporter.progress)
         if not settings.get("hold_out", True):
             opened = train_on_all(opened)
@@ -133,7 +137,7 @@ def run_to_end(
     settings, recipe, compute = run.settings, Recipe(**run.settings["recipe"]), Compute(**run.settings["choice"])
     if compute.kernel and not has_kernel():
         reporter.note(f"this run began with verydeep's kernel, which is not there: PyTorch computes, {REMEDY}")
-    with StopOnSignals() as stop, compute.thread_count():
+    with run.locked(), StopOnSignals() as stop, compute.thread_count():
         try:
             state = make_state(
                 net, recipe, compute, seed=settings["seed"], num_images=len(data.train), momentum=momentum or {}
@@ -146,23 +150,31 @@ def run_to_end(
         finally:
             release(net)
         net = load(run.model_file) if state.finished and recipe.keep == "best" else net.eval()
-        result = evaluate(net, data.val, device=compute.device, progress=reporter.progress) if state.finished else None
-    log = run.log_records()
-    rates = [line["images_per_second"] for line in log]
-    if result is not None and processes().is_first:
-        _write_report(run, result, data, recipe, net, log)
-    return TrainedRun(
-        run=run.folder,
-        model=run.model_file if run.model_file.exists() else run.checkpoint_file,
-        epochs=state.position.epoch,
-        finished=state.finished,
-        split=data.val.split,
-        top1_error=result.top1_error if result else None,
-        top5_error=result.top5_error if result else None,
-        num_images=len(data.val),
-        images_per_second=len(rates) / sum(1 / rate for rate in rates) if rates else 0.0,
-        net=net,
-    )
+        result = None
+        if state.finished:
+            if stop.wants_stop():
+                reporter.note(
+                    "asked to stop: the training has ended, its errors and report follow; once more ends it now"
+                )
+            result = evaluate(net, data.val, device=compute.device, progress=reporter.progress)
+        log = run.log_records()
+        rates = [line["images_per_second"] for line in log]
+        trained = TrainedRun(
+            run=run.folder,
+            model=run.model_file if run.model_file.exists() else run.checkpoint_file,
+            epochs=state.position.epoch,
+            finished=state.finished,
+            split=data.val.split,
+            top1_error=result.top1_error if result else None,
+            top5_error=result.top5_error if result else None,
+            num_images=len(data.val),
+            images_per_second=len(rates) / sum(1 / rate for rate in rates) if rates else 0.0,
+            net=net,
+        )
+        if result is not None and processes().is_first:
+            run.save_result(trained.as_record())
+            _write_report(run, result, data, recipe, net, log)
+    return trained
 
 
 def _run_loop(run: Run, state: TrainState, data: DataSet, reporter: Callback, stop: StopOnSignals) -> None:

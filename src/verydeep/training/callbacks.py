@@ -38,6 +38,8 @@ class Validation(Callback):
             "loss": position.loss / position.seen,
             "train_error": position.score / position.seen,
             "split": state.errors.get("split", "val"),
+            "protocol": state.errors.get("protocol", "centre"),
+            "num_images": state.errors.get("num_images"),
             "val_top1_error": error,
             "val_top5_error": state.errors.get("top5_error"),
             "images_per_second": position.seen / position.seconds,

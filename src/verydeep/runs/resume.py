@@ -142,7 +142,7 @@ def run_to_end(
             state = make_state(
                 net, recipe, compute, seed=settings["seed"], num_images=len(data.train), momentum=momentum or {}
             )
-            state.position = position or state.position
+            state.position, state.patience = position or state.position, run.patience
             _run_loop(run, state, data, reporter, stop)
         except UserError:
             run.discard_if_new()
@@ -203,7 +203,7 @@ def _run_loop(run: Run, state: TrainState, data: DataSet, reporter: Callback, st
         HealthCheck(run, data.train, view, reporter.note),
         Checkpoints(
             run,
-            lambda epochs, errors: make_run_card(net, data, recipe, epochs, errors),
+            lambda epochs, errors: make_run_card(net, data, recipe, epochs, errors, patience=run.patience),
             settings.get("checkpoint_seconds", 600.0),
         ),
     ]
@@ -211,15 +211,34 @@ def _run_loop(run: Run, state: TrainState, data: DataSet, reporter: Callback, st
         train(state, batches, classification_for(recipe, data.train), callbacks)
     except NotFiniteError as error:
         raise UserError(explain_not_finite(state, error.images)) from error
+    at = state.position
+    if at.is_out_of_patience(state.patience):
+        kept = "its weights are kept" if recipe.keep == "best" else "the last weights are kept, --keep best has its own"
+        reporter.note(
+            f"ended after epoch {at.epoch} by --patience {state.patience}: no validation error below the "
+            f"{100 * at.best_error:.2f}% of epoch {at.epoch - at.waited}, {kept}"
+        )
 
 
 def make_run_card(
-    net: VeryDeep, data: DataSet, recipe: Recipe, epochs: int = 0, errors: dict[str, Any] | None = None
+    net: VeryDeep,
+    data: DataSet,
+    recipe: Recipe,
+    epochs: int = 0,
+    errors: dict[str, Any] | None = None,
+    *,
+    patience: int | None,
 ) -> ModelCard:
     about = DataCard(
         name=data.name, fingerprint=data.fingerprint, num_train=len(data.train), validation=data.validation
     )
-    return make_card(net, recipe=recipe.as_record(), data=about, epochs=epochs, errors=errors)
+    selected = _selected_on(recipe, patience)
+    return make_card(net, recipe=recipe.as_record(), data=about, epochs=epochs, errors=errors, selected_on=selected)
+
+
+def _selected_on(recipe: Recipe, patience: int | None) -> str | None:
+    """The split that the weights are selected on: early stopping selects too."""
+    return selected_on(recipe.as_record()) if patience is None else "val"
 
 
 def _validate(net: VeryDeep, images: ImageSet, compute: Compute) -> dict[str, Any]:
@@ -244,7 +263,7 @@ def _write_report(
         f"{net.geometry.title} on {data.name}",
         result,
         errors_of(result, data.val, net),
-        selected_on=selected_on(recipe.as_record()),
+        selected_on=_selected_on(recipe, run.patience),
         log=log,
         commands=[settings["command"], shlex.join(["verydeep", "evaluate", str(run.folder), settings["data"]])],
         facts={

@@ -99,7 +99,13 @@ class Run:
         if not self.checkpoint_file.exists():
             return self.model_file.exists()
         position = Position.from_record(read_progress(self.checkpoint_file))
-        return position.plateau.ended or position.epoch >= self.settings["recipe"]["epochs"]
+        return position.is_last(self.settings["recipe"]["epochs"], self.patience)
+
+    @property
+    def patience(self) -> int | None:
+        """Of ``--patience``: epochs without a better validation error after which the training ends."""
+        patience: int | None = self.settings.get("options", {}).get("patience")
+        return patience
 
     @contextmanager
     def locked(self) -> Iterator[None]:

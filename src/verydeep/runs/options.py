@@ -48,6 +48,9 @@ class TrainOptions:
     "gaussian, gaussian-variance, glorot or kaiming. [the recipe's]"
     keep: str | None = None
     "last, or best by validation. [the recipe's]"
+    patience: int | None = None
+    """End after so many epochs without a better validation error. The plateau rule, which divides the rate, has a
+    patience of its own: --set patience=N."""
     out: Path | None = None
     "The run folder. [a new one under runs/]"
     resume: bool = False
@@ -135,6 +138,8 @@ class TrainOptions:
             raise UsageError(f"{self.workers} workers: give 0 or more")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise UsageError(f"a micro-batch of {self.micro_batch} images: give 1 or more")
+        if self.patience is not None and self.patience < 1:
+            raise UsageError(f"--patience {self.patience}: give 1 epoch or more")
         if not self.checkpoint_minutes > 0:
             raise UsageError("the time between checkpoints must be above 0")
 

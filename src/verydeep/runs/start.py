@@ -150,12 +150,18 @@ def _check_alike(options: TrainOptions, recipe: Recipe, net: VeryDeep) -> None:
     began = Run.open(options.out).settings
     check_same_options(
         f"the run in {options.out}",
-        {"net": began.get("net"), "seed": began["seed"], "hold_out": began.get("hold_out", True)} | began["recipe"],
-        {"net": net.geometry.title, "seed": options.seed, "hold_out": not options.no_validation} | recipe.as_record(),
+        {"net": began.get("net"), "seed": began["seed"], "hold_out": began.get("hold_out", True)}
+        | {"--patience": began.get("options", {}).get("patience")}
+        | began["recipe"],
+        {"net": net.geometry.title, "seed": options.seed, "hold_out": not options.no_validation}
+        | {"--patience": options.patience}
+        | recipe.as_record(),
     )
 
 
 def _check_selection(recipe: Recipe, options: TrainOptions) -> None:
+    if options.no_validation and options.patience is not None:
+        raise UsageError(f"--patience {options.patience} waits for the validation error: leave out --no-validation")
     if options.no_validation and recipe.selects_on_validation():
         raise UsageError(
             f"--no-validation: the recipe {recipe.name} chooses by the validation error (schedule {recipe.schedule}, "
@@ -250,7 +256,7 @@ def _begin(
         "environment": environment(),
         "began": now(),
     }
-    run = Run.create(folder, settings, net, make_run_card(net, data, recipe))
+    run = Run.create(folder, settings, net, make_run_card(net, data, recipe, patience=options.patience))
     return run_to_end(run, net, data, reporter)
 
 

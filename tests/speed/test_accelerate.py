@@ -278,7 +278,7 @@ def test_maps_that_cannot_be_are_refused():
         for shape in ((1, channels, 1, 2), (1, channels - 1, 2, 2), (1, 10 * channels, 3, 3)):
             with pytest.raises(UserError) as refused:
                 head(torch.zeros(shape))
-            assert f"a map of shape {shape}: fc6 of this net takes n,{channels},y,x, each side at least 2" in str(
+            assert f"a map of shape {shape}: the head of this net takes n,{channels},y,x, each side at least 2" in str(
                 refused.value
             )
     with pytest.raises(UserError, match="this map is on meta: this net computes on the processor"):

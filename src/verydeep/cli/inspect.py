@@ -81,7 +81,7 @@ def inspect(
 def _is_model(name: str) -> bool:
     from verydeep.weights.published import SHIPPED, find_published
 
-    return Path(name).exists() or name == SHIPPED or find_published(name) is not None
+    return Path(name).exists() or name in SHIPPED or find_published(name) is not None
 
 
 def _find_geometry(name: str, options: InspectOptions) -> tuple["Geometry", "ModelCard | None"]:

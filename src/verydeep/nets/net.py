@@ -277,11 +277,11 @@ class VeryDeep(nn.Module):
         return outputs_of(self._modules, self.normalise(images), names, pooling=pooling)
 
     def require_scores(self) -> None:
-        """Raises UserError where the net has its convolutions only, and so no scores."""
+        """Raises UserError where the net has its convolutions only, and so no classes."""
         if self.features_only:
             raise UserError(
-                f"this net of {self.geometry.title} has its convolutions only, and so no scores: take its features or "
-                "activations, or a model with its fully connected layers"
+                f"this net of {self.geometry.title} has no classes, only convolutions: train or transfer from it, take "
+                "its features or activations, or fetch a whole net, such as imagenet-D"
             )
 
     def check_map(self, map_: Float[Tensor, "..."]) -> None:

@@ -60,7 +60,7 @@ def features(
 ) -> None:
     """Describe images by a trained net, each by one row of numbers, and write these to a file.
 
-    Example: verydeep features verydeep-cifar10 photos/ --out photos.safetensors
+    Example: verydeep features vgg16-features photos/ --out photos.safetensors
     """
     *models, data = arguments
     if not models:

@@ -95,8 +95,7 @@ _NOT_YET = """## What is not here yet
 - Tables 3 to 7: our own figures on ImageNet. The protocols and the fusion exist; the nets have not been trained on
   ILSVRC-2012, and none of the paper's error rates has been reproduced. [Small data sets](claims.md) have their tables.
 - Appendix A, Tables 8 to 10: localisation. The tables are there as data.
-- Appendix B, Tables 11 and 12: features and the linear SVM. The tables are there as data, and the activations can be
-  had: `net.activations(images, ["relu7"])`."""
+- Appendix B, Tables 11 and 12: our own figures. [Features](features.md) are there."""
 
 _PAPER_LINE = re.compile(r"^\s*Paper:(.*(?:\n\s*\S.*)*)", re.MULTILINE)
 _PART = re.compile(

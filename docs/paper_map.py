@@ -56,6 +56,10 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
         ("testing/chunks.py", "testing/statistics.py"),
     ),
     "report": ("pages and pictures", ()),
+    "transfer": (
+        "files of descriptors: the images, the unfinished part, the formats",
+        ("transfer/features_file.py", "transfer/image_list.py", "transfer/part.py"),
+    ),
     "runs": ("what starts a training", ()),
     "tables": ("section 4 as a command", ()),
     "cli": ("one file for each verb", ()),
@@ -63,6 +67,9 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
 """Rooms with modules that implement no part of the paper: what these are for, and which, where not all are listed."""
 
 TESTED_ELSEWHERE = {
+    "transfer/features_file.py": "tests/transfer/test_features.py",
+    "transfer/image_list.py": "tests/transfer/test_features.py",
+    "transfer/part.py": "tests/transfer/test_features.py",
     "cli/inspect.py": "tests/cli/test_cli.py",
     "data/layouts.py": "tests/data/test_named.py",
     "distributed.py": "tests/training/test_processes.py",

@@ -29,8 +29,8 @@ def torchvision_net() -> nn.Module:
     torch.manual_seed(0)
     net = torchvision.models.vgg16(weights=None).eval()
     torch.set_rng_state(state)
-    given: nn.Module = net.requires_grad_(False)
-    return given
+    frozen: nn.Module = net.requires_grad_(False)
+    return frozen
 
 
 @cache
@@ -47,15 +47,17 @@ def pictures() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def as_lpips(*, linear: bool = True) -> nn.Module:
-    peer = lpips.LPIPS(net="vgg", pnet_rand=True, lpips=linear, verbose=False)
+    peer: nn.Module = lpips.LPIPS(net="vgg", pnet_rand=True, lpips=linear, verbose=False)
     _put_slices(peer.net)
-    return peer.requires_grad_(False)
+    peer.requires_grad_(False)
+    return peer
 
 
 def as_torchmetrics_lpips() -> nn.Module:
     peer = torchmetrics_lpips._LPIPS(net="vgg", pnet_rand=True)
     _put_slices(peer.net)
-    return peer.requires_grad_(False)
+    peer.requires_grad_(False)
+    return peer
 
 
 def _features() -> nn.Sequential:
@@ -97,7 +99,8 @@ def as_dists(kind: str) -> nn.Module:
     for name in ("alpha", "beta"):
         parts = [ours[f"{name}.{layer}"] for layer in ("image", *LAYERS)]
         setattr(peer, name, nn.Parameter(torch.cat(parts).view(1, sum(CHANNELS) + 3, 1, 1)))
-    return peer.requires_grad_(False)
+    peer.requires_grad_(False)
+    return peer
 
 
 def _made_by(home: Any, make: Callable[..., nn.Module]) -> nn.Module:  # noqa: ANN401 - a module

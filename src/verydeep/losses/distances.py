@@ -5,7 +5,6 @@ Gatys, Ecker, Bethge, 2016 (content and style); Zhang et al., 2018 (LPIPS); Ding
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +37,7 @@ class _Weighted(PerceptualLoss):
         layers: Sequence[str],
         weights: Sequence[float] | None,
         pooling: str,
-        precision: Literal["fp32", "bf16"],
+        precision: str,
     ) -> None:
         if pooling not in ("max", "average"):
             raise UsageError(f"pooling {pooling!r}: choose one of max, average")
@@ -71,8 +70,8 @@ class Content(_Weighted):
         layers: Sequence[str] = ("relu3_3",),
         *,
         weights: Sequence[float] | None = None,
-        pooling: Literal["max", "average"] = "max",
-        precision: Literal["fp32", "bf16"] = "fp32",
+        pooling: str = "max",
+        precision: str = "fp32",
     ) -> None:
         super().__init__(net, layers, weights, pooling, precision)
 
@@ -106,8 +105,8 @@ class Style(_Weighted):
         layers: Sequence[str] = ("relu3_3",),
         *,
         weights: Sequence[float] | None = None,
-        pooling: Literal["max", "average"] = "max",
-        precision: Literal["fp32", "bf16"] = "fp32",
+        pooling: str = "max",
+        precision: str = "fp32",
     ) -> None:
         super().__init__(net, layers, weights, pooling, precision)
 
@@ -133,7 +132,7 @@ class LPIPS(PerceptualLoss):
         UsageError: no such precision.
     """
 
-    def __init__(self, net: Net = MODEL, *, linear: bool = True, precision: Literal["fp32", "bf16"] = "fp32") -> None:
+    def __init__(self, net: Net = MODEL, *, linear: bool = True, precision: str = "fp32") -> None:
         self.formula = "LPIPS v0.1" if linear else "LPIPS without linear weights"
         super().__init__(net, LAYERS, precision=precision)
         if linear:
@@ -167,7 +166,7 @@ class DISTS(PerceptualLoss):
 
     formula = "DISTS"
 
-    def __init__(self, net: Net = MODEL, *, precision: Literal["fp32", "bf16"] = "fp32") -> None:
+    def __init__(self, net: Net = MODEL, *, precision: str = "fp32") -> None:
         super().__init__(net, (IMAGE, *LAYERS), pool=RootPool(), precision=precision)
         _check_channels(self.geometry, "DISTS", "give vgg16-features or another D")
         for name, weight in read_weights(DISTS_FILE).items():

@@ -7,7 +7,7 @@ its 3x3 convolutions. In traced code, on other devices and in bf16 it is plain P
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -47,9 +47,7 @@ class Features:
         UsageError: no such layer or precision, or none.
     """
 
-    def __init__(
-        self, net: VeryDeep, layers: Sequence[str], pool: nn.Module | None, precision: Literal["fp32", "bf16"]
-    ) -> None:
+    def __init__(self, net: VeryDeep, layers: Sequence[str], pool: nn.Module | None, precision: str) -> None:
         if precision not in ("fp32", "bf16"):
             raise UsageError(f"unknown precision {precision!r}: choose one of fp32, bf16")
         known = [name for name, _ in net.named_children()]

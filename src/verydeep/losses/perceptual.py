@@ -7,7 +7,7 @@ with its distance, and the backward pass only scales it.
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 from jaxtyping import Float, Num
@@ -23,7 +23,8 @@ from verydeep.weights.resolve import load
 MODEL: Final = "vgg16-features"
 """The net where none is given: the convolutions of the authors' D, which come with the package."""
 
-Pictures = Num[Tensor, "n 3 h w"]
+Pictures = Num[Tensor, "..."]
+"""n,3,h,w, which is checked: this is where they enter."""
 
 
 class PerceptualLoss(nn.Module):
@@ -50,7 +51,7 @@ class PerceptualLoss(nn.Module):
         layers: Sequence[str],
         *,
         pool: nn.Module | None = None,
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: str = "fp32",
     ) -> None:
         super().__init__()
         self.model = "" if isinstance(net, VeryDeep) else str(net)
@@ -93,7 +94,7 @@ class PerceptualLoss(nn.Module):
 
     # ---- what is called ---------------------------------------------------------------------------------------------
 
-    def forward(self, x: Pictures, y: Pictures | Reference, *, data_range: Literal[1, 255]) -> Float[Tensor, "n"]:
+    def forward(self, x: Pictures, y: Pictures | Reference, *, data_range: float) -> Float[Tensor, "n"]:
         """Computes the distances.
 
         Args:
@@ -127,7 +128,7 @@ class PerceptualLoss(nn.Module):
             return self.total(distance)
         return self.total(self._without_gradients(x, y, data_range))
 
-    def reference(self, y: Pictures, *, data_range: Literal[1, 255]) -> Reference:
+    def reference(self, y: Pictures, *, data_range: float) -> Reference:
         """Computes what other pictures are compared with, once for many calls; it takes no gradient.
 
         Args:

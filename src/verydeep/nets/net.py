@@ -259,7 +259,8 @@ class VeryDeep(nn.Module):
         Args:
             images: RGB in 0..255, uint8 or floating point, of any size that leaves the layers a position.
             names: such as ``relu3_3``, ``pool5``, ``fc7`` (before its ReLU) or ``relu7`` (after it).
-            pooling: ``max``, or ``average``, which puts the average of 2x2 positions in the place of their largest, as Gatys et al. did.
+            pooling: ``max``, or ``average``, which puts the average of 2x2 positions in the place of the largest, as
+                Gatys et al. did.
 
         Returns:
             The outputs, n,c,y,x, by name; nothing overwrites them.

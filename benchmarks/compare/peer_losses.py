@@ -48,14 +48,14 @@ def pictures() -> tuple[Tensor, Tensor, Tensor]:
 
 def as_lpips(*, linear: bool = True) -> nn.Module:
     peer: nn.Module = lpips.LPIPS(net="vgg", pnet_rand=True, lpips=linear, verbose=False)
-    _put_slices(peer.net)
+    _put_slices(peer.get_submodule("net"))
     peer.requires_grad_(False)
     return peer
 
 
 def as_torchmetrics_lpips() -> nn.Module:
     peer = torchmetrics_lpips._LPIPS(net="vgg", pnet_rand=True)
-    _put_slices(peer.net)
+    _put_slices(peer.get_submodule("net"))
     peer.requires_grad_(False)
     return peer
 

@@ -21,6 +21,7 @@ _SHOWN_ARGUMENTS: Final = {
     "evaluate": "MODEL... [DATA]",
     "tables": "[DATA]",
     "predict": "MODEL IMAGE...",
+    "stylise": "CONTENT STYLE",
     "fetch": "[NAME...]",
     "shards": "DATA OUT",
     "doctor": "DATA",

@@ -21,7 +21,8 @@ from verydeep.losses.formulas import (
     unit_difference,
     unit_difference_by_parts,
 )
-from verydeep.losses.perceptual import MODEL, PerceptualLoss
+from verydeep.losses.options import MODEL
+from verydeep.losses.perceptual import PerceptualLoss
 from verydeep.nets.architecture import Geometry, layers
 from verydeep.nets.net import VeryDeep
 

@@ -7,7 +7,7 @@ with its distance, and the backward pass only scales it.
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from jaxtyping import Float, Num
@@ -19,9 +19,6 @@ from verydeep.losses.pictures import Reference, check_against, check_pictures, c
 from verydeep.nets.activations import check_reaches
 from verydeep.nets.net import VeryDeep
 from verydeep.weights.resolve import load
-
-MODEL: Final = "vgg16-features"
-"""The net where none is given: the convolutions of the authors' D, which come with the package."""
 
 Pictures = Num[Tensor, "..."]
 """n,3,h,w, which is checked: this is where they enter."""
@@ -119,6 +116,10 @@ class PerceptualLoss(nn.Module):
             else:
                 self._check(y, "y", data_range)
                 check_against(x, y.shape, y.dtype)
+        return self.distance(x, y, data_range)
+
+    def distance(self, x: Pictures, y: Pictures | Reference, data_range: float) -> Float[Tensor, "n"]:
+        """Computes the same without checks: pictures may leave their range."""
         if not self.features.kernel_takes(x):
             return self.total(self._compared(x, y, data_range))
         given = (x,) if isinstance(y, Reference) else (x, y)

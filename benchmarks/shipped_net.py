@@ -31,7 +31,7 @@ from verydeep.runs.start import fit
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.result import Result
 from verydeep.training.recipe import Recipe, find_recipe
-from verydeep.weights.published import SHIPPED_FILE
+from verydeep.weights.published import SHIPPED_FOLDER
 from verydeep.weights.resolve import load, read_card
 
 PROTOCOLS = ("centre", "single", "multi-scale")
@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--out", type=Path, default=Path("runs/shipped"))
-    parser.add_argument("--file", type=Path, default=SHIPPED_FILE)
+    parser.add_argument("--file", type=Path, default=SHIPPED_FOLDER / "verydeep-cifar10.safetensors")
     parser.add_argument("--architecture", default="B")
     parser.add_argument("--width", type=float, default=0.37)
     parser.add_argument("--recipe", default="small-images", help="a name or a JSON file")

@@ -52,8 +52,15 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
         ("training/callbacks.py", "training/health.py", "training/run_folder.py", "training/state.py"),
     ),
     "losses": ("distances of pictures by the features of a net", ()),
-    "testing": ("whether two results differ", ("testing/statistics.py",)),
+    "testing": (
+        "images read in chunks; whether two results differ",
+        ("testing/chunks.py", "testing/statistics.py"),
+    ),
     "report": ("pages and pictures", ()),
+    "transfer": (
+        "files of descriptors: the images, the unfinished part, the formats",
+        ("transfer/features_file.py", "transfer/image_list.py", "transfer/part.py"),
+    ),
     "runs": ("what starts a training", ()),
     "tables": ("section 4 as a command", ()),
     "cli": ("one file for each verb", ()),
@@ -61,12 +68,16 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
 """Rooms with modules that implement no part of the paper: what these are for, and which, where not all are listed."""
 
 TESTED_ELSEWHERE = {
+    "transfer/features_file.py": "tests/transfer/test_features.py",
+    "transfer/image_list.py": "tests/transfer/test_features.py",
+    "transfer/part.py": "tests/transfer/test_features.py",
     "cli/inspect.py": "tests/cli/test_cli.py",
     "data/layouts.py": "tests/data/test_named.py",
     "distributed.py": "tests/training/test_processes.py",
     "nets/graph.py": "tests/speed/test_accelerate.py",
     "nets/initialise.py": "tests/nets/test_net.py",
     "paper/constants.py": "tests/paper/test_tables_of_classification.py",
+    "testing/chunks.py": "tests/testing/test_descriptors.py",
     "tables/grid.py": "tests/tables/test_tables.py",
     "tables/make.py": "tests/tables/test_tables.py",
 }

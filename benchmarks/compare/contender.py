@@ -11,7 +11,7 @@ from verydeep.errors import UsageError
 from verydeep.machine import environment
 from verydeep.paper.constants import TOTAL_STRIDE
 
-WHATS = ("inference", "training", "pipeline", "predict", "dense")
+WHATS = ("inference", "training", "pipeline", "predict", "dense", "features")
 """What can be measured."""
 
 PRECISIONS = ("fp32", "bf16", "int8", "auto")
@@ -97,6 +97,7 @@ _IGNORED = {
     "pipeline": ("architecture", "batch_norm", "width", "batches", "precision", "model"),
     "predict": ("batches",),
     "dense": ("batches", "photographs"),
+    "features": ("batches",),
 }
 """By what is measured, the fields that say nothing of it."""
 

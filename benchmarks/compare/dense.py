@@ -111,7 +111,7 @@ class Dense:
     def _macs_of_part(self, height: int, width: int) -> int:
         """Of the convolutions by the pixels, of the fully connected layers by the positions of the score map."""
         geometry = self._net.geometry
-        rows, columns = (side // constants.TOTAL_STRIDE - geometry.fc6_kernel + 1 for side in (height, width))
+        rows, columns = (side // constants.TOTAL_STRIDE - geometry.head_kernel + 1 for side in (height, width))
         return sum(
             layer.macs * rows * columns
             if layer.kind == "fully-connected"

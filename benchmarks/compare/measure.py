@@ -10,6 +10,7 @@ import torch
 from benchmarks.compare.contender import Absent, Bench, Case, Options, Row
 from benchmarks.compare.dense import Dense
 from benchmarks.compare.environment import Ran
+from benchmarks.compare.features import Features
 from benchmarks.compare.inference import Inference
 from benchmarks.compare.memory import measure_memory
 from benchmarks.compare.peak import product_peaks
@@ -44,6 +45,7 @@ _WORKLOADS: Mapping[str, Callable[[Options], Workload]] = {
     "pipeline": Pipeline,
     "predict": Predict,
     "dense": Dense,
+    "features": Features,
 }
 
 

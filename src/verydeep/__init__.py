@@ -24,9 +24,13 @@ if TYPE_CHECKING:
     from verydeep.speed.allocator import tune_allocator as tune_allocator
     from verydeep.testing.classifier import Classifier as Classifier
     from verydeep.testing.classifier import posterior as posterior
+    from verydeep.testing.descriptors import DescriptorOptions as DescriptorOptions
+    from verydeep.testing.descriptors import describe as describe
     from verydeep.testing.evaluate import evaluate as evaluate
     from verydeep.testing.protocols import PROTOCOLS as PROTOCOLS
     from verydeep.training.recipe import RECIPES as RECIPES
+    from verydeep.transfer.features import extract_features as extract_features
+    from verydeep.transfer.features_file import FeaturesFile as FeaturesFile
     from verydeep.weights.resolve import fetch_weights as fetch_weights
     from verydeep.weights.resolve import load as load
     from verydeep.weights.resolve import read_card as read_card
@@ -36,12 +40,16 @@ _HOMES = {
     "ARCHITECTURES": "nets.architecture",
     "Classifier": "testing.classifier",
     "ComputeOptions": "runs.options",
+    "DescriptorOptions": "testing.descriptors",
+    "FeaturesFile": "transfer.features_file",
     "PROTOCOLS": "testing.protocols",
     "RECIPES": "training.recipe",
     "UserError": "errors",
     "VeryDeep": "nets.net",
     "accelerate": "speed.accelerate",
+    "describe": "testing.descriptors",
     "evaluate": "testing.evaluate",
+    "extract_features": "transfer.features",
     "fetch": "data.named",
     "fetch_weights": "weights.resolve",
     "fit": "runs.start",

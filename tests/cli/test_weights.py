@@ -72,7 +72,8 @@ def test_list(verydeep):
     assert {"url", "licence", "top1_error", "top5_error", "protocol", "bytes", "hash", "here"} <= record["weights"][
         0
     ].keys()
-    assert record["shipped"]["name"] == "verydeep-cifar10"
+    assert [row["name"] for row in record["shipped"]] == ["vgg16-features", "verydeep-cifar10"]
+    assert all(row["here"] for row in record["shipped"])
 
 
 def test_a_name_is_a_model(verydeep, published):

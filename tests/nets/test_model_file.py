@@ -365,7 +365,7 @@ def test_features_only_leaves_the_rest_on_the_disk(net, tmp_path):
         ours, theirs = (n.activations(images, ["relu3_2", "pool5"]) for n in (features, net))
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
         for ask in (features, features.score_map, Classifier):
-            with pytest.raises(UserError, match=r"convolutions only, and so no scores: take its features"):
+            with pytest.raises(UserError, match=r"no classes, only convolutions: train or transfer from it"):
                 ask(features if ask is Classifier else images)
     with pytest.raises(UsageError, match="no layer 'fc7'"):
         features.activations(images, ["fc7"])

@@ -221,11 +221,13 @@ def test_the_memory_goes_with_the_net():
 
 def test_images_that_cannot_be_are_refused():
     fast = accelerate(make_net(crop=64))
-    with pytest.raises(UserError, match="images of 40x70 pixels are smaller than this net's crop of 64"):
+    with pytest.raises(
+        UserError, match="images of 40x70 pixels are too small for this net: rescale their shorter side to at least 64"
+    ):
         fast(torch.zeros(1, 3, 40, 70))
     with pytest.raises(UserError, match=r"look like 0\.\.1"):
         fast(torch.rand(1, 3, 64, 64))
-    with pytest.raises(UserError, match="smaller than this net's crop of 32"):
+    with pytest.raises(UserError, match="too small for this net: rescale their shorter side to at least 32"):
         fast.features(torch.zeros(1, 3, 31, 70))
     with pytest.raises(UserError, match="these images are on meta"):
         fast(torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device="meta"))
@@ -276,7 +278,7 @@ def test_maps_that_cannot_be_are_refused():
         for shape in ((1, channels, 1, 2), (1, channels - 1, 2, 2), (1, 10 * channels, 3, 3)):
             with pytest.raises(UserError) as refused:
                 head(torch.zeros(shape))
-            assert f"a map of shape {shape}: fc6 of this net takes n,{channels},y,x, each side at least 2" in str(
+            assert f"a map of shape {shape}: the head of this net takes n,{channels},y,x, each side at least 2" in str(
                 refused.value
             )
     with pytest.raises(UserError, match="this map is on meta: this net computes on the processor"):

@@ -59,7 +59,7 @@ def test_bf16_takes_what_fp32_takes(library):
     with torch.inference_mode():
         inside = fast(images.clone())
     assert torch.equal(fast(images), inside)
-    with pytest.raises(UserError, match="smaller than this net's crop of 64"):
+    with pytest.raises(UserError, match="too small for this net: rescale their shorter side to at least 64"):
         fast(torch.zeros(1, 3, 40, 70))
     with pytest.raises(UserError, match=r"look like 0\.\.1"):
         fast(torch.rand(1, 3, 64, 64))
@@ -124,7 +124,7 @@ def test_int8_without_images_or_libraries_is_one_line(monkeypatch):
         accelerate(net, precision="int8")
     with pytest.raises(UserError, match="there are no images"):
         accelerate(net, precision="int8", calibrate=[])
-    with pytest.raises(UserError, match="smaller than this net's crop"):
+    with pytest.raises(UserError, match="too small for this net"):
         accelerate(net, precision="int8", calibrate=torch.zeros(1, 3, 16, 16))
     monkeypatch.setattr(backend, "nncf_version", lambda: None)
     with pytest.raises(UserError, match=r'int8 needs .* not installed: pip install "verydeep\[openvino\]"'):

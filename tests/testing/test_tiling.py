@@ -38,7 +38,7 @@ class Exact:
     layers, num_classes = ("pool5", "fc8"), 3
 
     def __init__(self, net):
-        self.net, self.crop = net, net.geometry.crop
+        self.net, self.crop, self.head_kernel = net, net.geometry.crop, net.geometry.head_kernel
 
     def maps(self, images, layer="fc8"):
         compute = self.net.features if layer == "pool5" else self.net.score_map

@@ -81,7 +81,7 @@ def inspect(
 def _is_model(name: str) -> bool:
     from verydeep.weights.published import SHIPPED, find_published
 
-    return Path(name).exists() or name == SHIPPED or find_published(name) is not None
+    return Path(name).exists() or name in SHIPPED or find_published(name) is not None
 
 
 def _find_geometry(name: str, options: InspectOptions) -> tuple["Geometry", "ModelCard | None"]:
@@ -123,8 +123,9 @@ def inspection(geometry: "Geometry", card: "ModelCard | None") -> dict[str, Any]
         "crop": geometry.crop,
         "classes": geometry.num_classes,
         "width": geometry.width,
+        "head": geometry.head,
         "parameters": parameters,
-        "weight_layers": geometry.architecture.weight_layers,
+        "weight_layers": sum(row.kind in ("convolution", "fully-connected") for row in rows),
         "macs": sum(row.macs for row in rows),
         "weight_bytes": _BYTES * parameters,
         "activation_bytes": _BYTES * sum(row.channels * row.side**2 for row in rows),

@@ -100,7 +100,9 @@ def predict(
                 print(f"verydeep: {error}", file=sys.stderr)
             if len(files) > 1:
                 reporter.progress("predicting", done, len(files))
-        if options.heatmap is not None and (note := _note_on_few_positions(records, classifier.net.geometry.crop)):
+        if options.heatmap is not None and (
+            note := _note_on_few_positions(records, classifier.net.geometry.smallest_side)
+        ):
             reporter.note(note)
     if options.csv is not None and predictions:
         _write_csv(predictions, options.csv)
@@ -183,13 +185,13 @@ def _write_heatmap(scores: "ScoreMap", index: int, image: "Image.Image", file: P
     }
 
 
-def _note_on_few_positions(records: Sequence[dict[str, Any]], crop: int) -> str | None:
+def _note_on_few_positions(records: Sequence[dict[str, Any]], smallest_side: int) -> str | None:
     few = [record for record in records if min(record["heatmap"]["positions"]) < _FEW_POSITIONS]
     if not few:
         return None
     more = f" (and {len(few) - 1} more)" if len(few) > 1 else ""
     rows, columns = few[0]["heatmap"]["positions"]
-    scale = crop + TOTAL_STRIDE * (_FEW_POSITIONS - 1)
+    scale = smallest_side + TOTAL_STRIDE * (_FEW_POSITIONS - 1)
     return (
         f"{few[0]['file']}{more}: at this test scale the score map has {rows}x{columns} positions, and the heat map "
         f"shows little of where the class is: give --heatmap-scale {scale} for {_FEW_POSITIONS} positions along the "

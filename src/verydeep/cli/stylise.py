@@ -38,12 +38,13 @@ def stylise(
     from verydeep.images.geometry import rescale
     from verydeep.losses.stylise import stylise as paint
 
-    pictures = [rescale(np.asarray(read_image(file)), options.scale) for file in (content, style)]
+    painted_one, style_one = (rescale(np.asarray(read_image(file)), options.scale) for file in (content, style))
     prepare_process()
     fetch_models(options.model)
     with reporting() as reporter:
         painted = paint(
-            *pictures,
+            painted_one,
+            style_one,
             options.model,
             steps=options.steps,
             style_weight=options.style_weight,

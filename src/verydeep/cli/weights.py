@@ -40,10 +40,11 @@ def list_(*, json: Json = False) -> None:
 
     Example: verydeep weights list
     """
-    from verydeep.weights.published import PUBLISHED, SHIPPED, SHIPPED_FILE, weights_folder
+    from verydeep.weights.published import PUBLISHED, SHIPPED, SHIPPED_FOLDER, weights_folder
 
+    files = {name: SHIPPED_FOLDER / f"{name}.safetensors" for name in SHIPPED}
     if json:
-        shipped = {"name": SHIPPED, "file": str(SHIPPED_FILE), "here": SHIPPED_FILE.is_file()}
+        shipped = [{"name": name, "file": str(file), "here": file.is_file()} for name, file in files.items()]
         rows = [row.as_record() for row in PUBLISHED.values()]
         print_json({"folder": str(weights_folder()), "weights": rows, "shipped": shipped})
         return
@@ -53,8 +54,9 @@ def list_(*, json: Json = False) -> None:
         f"fetched on first use into {weights_folder()} (VERYDEEP_CACHE sets another cache, VERYDEEP_OFFLINE=1 forbids "
         "it)."
     )
-    missing = "" if SHIPPED_FILE.is_file() else ", though not with this copy of it"
-    print(f"{SHIPPED} comes with the package{missing}.")
+    for name, file in files.items():
+        missing = "" if file.is_file() else ", though not with this copy of it"
+        print(f"{name} comes with the package{missing}: {SHIPPED[name]}.")
 
 
 def _print_published(rows: Sequence["PublishedWeights"]) -> None:
@@ -147,9 +149,11 @@ def _print_imported(imported: "Imported") -> None:
     )
     mean, divisor = (", ".join(f"{number:.6g}" for number in part.tolist()) for part in (net.mean, net.divisor))
     print(f"input: {imported.weights.convention}; here RGB in 0..255, less ({mean}), divided by ({divisor})")
+    for note in imported.notes:
+        print(f"note: {note}")
     if agreement := imported.agreement:
         print(
-            f"verified: {agreement.package} with its own preprocessing gives the same scores on "
+            f"verified: {agreement.package} with {agreement.preprocessing} gives the same {agreement.compared} on "
             f"{agreement.num_images} images, largest relative difference {agreement.largest_difference:.1e}"
         )
     print(f"{imported.out} is written. Next:")

@@ -1,4 +1,4 @@
-"""A picture in the style of another: the image whose content is near one's and whose Gram matrices are near the other's.
+"""A picture in the style of another: near one in its content, and near the other in its Gram matrices.
 
 Gatys, Ecker, Bethge: Image Style Transfer Using Convolutional Neural Networks, CVPR 2016, with net D for their E.
 """

@@ -52,8 +52,9 @@ def nearest_layers(name: str, known: Collection[str], geometry: Geometry) -> lis
 
 def _translate(name: str, geometry: Geometry) -> str:
     """The layer that a name of torchvision or Keras stands for, or the name with our separators."""
-    names = [layer.name for layer in layers(geometry) if layer.kind != "local-response-norm"]
-    first = names.index("fc6")
+    named = [layer for layer in layers(geometry) if layer.kind != "local-response-norm"]
+    names = [layer.name for layer in named]
+    first = next(index for index, layer in enumerate(named) if layer.kind == "fully-connected")
     if match := re.fullmatch(r"(features|classifier)\.(\d+)", name):
         part = names[:first] if match[1] == "features" else names[first:]
         return part[int(match[2])] if int(match[2]) < len(part) else name
@@ -73,7 +74,7 @@ def smallest_side(geometry: Geometry, name: str) -> int:
         if layer.kind == "max-pool":
             side *= 2
         elif layer.kind == "fully-connected":
-            side = geometry.crop
+            side = geometry.smallest_side
         if layer.name == name:
             break
     return side

@@ -18,6 +18,9 @@ BLOCK_CHANNELS: Final = (64, 128, 256, 512, 512)
 FC_CHANNELS: Final = 4096
 """Channels of the first two fully connected layers (section 2.1)."""
 
+HEADS: Final = ("paper", "linear")
+"""What follows the last pooling: fc6, fc7 and fc8, or fc8 alone, a linear classifier of mean descriptors."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
@@ -144,6 +147,7 @@ class Geometry:
         num_classes: outputs of fc8.
         crop: side of the training crop, pixels: a multiple of 32.
         width: factor on the channels of every layer but the last.
+        head: ``paper`` is fc6, fc7 and fc8; ``linear`` is fc8 alone, on the map after the last pooling.
     """
 
     architecture: Architecture
@@ -151,6 +155,7 @@ class Geometry:
     num_classes: int = 1000
     crop: int = constants.CROP
     width: float = 1.0
+    head: str = "paper"
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
@@ -164,6 +169,8 @@ class Geometry:
             raise UsageError(f"{self.num_classes} classes: a net needs at least one")
         if not 0 < self.width <= 16:
             raise UsageError(f"width {self.width:g} is out of range: give a factor above 0 and up to 16, such as 0.5")
+        if self.head not in HEADS:
+            raise UsageError(f"unknown head {self.head!r}: choose {' or '.join(HEADS)}")
 
     @property
     def title(self) -> str:
@@ -173,12 +180,19 @@ class Geometry:
             parts.append(f"crop {self.crop}")
         if self.width != 1:
             parts.append(f"width {self.width:g}")
+        if self.head != "paper":
+            parts.append(f"{self.head} head")
         return ", ".join(parts)
 
     @property
-    def fc6_kernel(self) -> int:
-        """Side of fc6 as a convolution: 7 at crop 224."""
-        return self.crop // constants.TOTAL_STRIDE
+    def head_kernel(self) -> int:
+        """Side of the window of the last map that a score sees: that of fc6, 7 at crop 224; 1 for a linear head."""
+        return 1 if self.head == "linear" else self.crop // constants.TOTAL_STRIDE
+
+    @property
+    def smallest_side(self) -> int:
+        """Shorter side of the smallest image that has a score, pixels: the crop; 32 for a linear head."""
+        return self.head_kernel * constants.TOTAL_STRIDE
 
     @property
     def last_channels(self) -> int:
@@ -257,10 +271,13 @@ def layers(geometry: Geometry, *, features_only: bool = False) -> tuple[Layer, .
 
     if features_only:
         return tuple(rows)
+    if geometry.head == "linear":
+        add("fc8", "fully-connected", 1, geometry.num_classes)
+        return tuple(rows)
     hidden = scaled_channels(FC_CHANNELS, geometry.width, 32)
-    field += (geometry.fc6_kernel - 1) * step
+    field += (geometry.head_kernel - 1) * step
     side = 1
-    for number, kernel, out in ((6, geometry.fc6_kernel, hidden), (7, 1, hidden), (8, 1, geometry.num_classes)):
+    for number, kernel, out in ((6, geometry.head_kernel, hidden), (7, 1, hidden), (8, 1, geometry.num_classes)):
         add(f"fc{number}", "fully-connected", kernel, out)
         if number < 8:
             add(f"relu{number}", "relu")
@@ -278,7 +295,7 @@ def score_positions(geometry: Geometry, height: int, width: int, *, ceil: bool =
 
     Paper: section 3.2.
     """
-    kernel = geometry.fc6_kernel
+    kernel = geometry.head_kernel
     return map_side(height, ceil=ceil) - kernel + 1, map_side(width, ceil=ceil) - kernel + 1
 
 
@@ -296,4 +313,4 @@ def feature_macs(geometry: Geometry, height: int, width: int, *, ceil: bool = Fa
 
 def head_macs(geometry: Geometry) -> int:
     """MACs of the fully connected layers for one position of the class score map."""
-    return sum(layer.macs for layer in layers(geometry) if layer.kind == "fully-connected")
+    return sum(layer.macs // layer.side**2 for layer in layers(geometry) if layer.kind == "fully-connected")

@@ -16,14 +16,13 @@ def check_images(images: Num[Tensor, "..."]) -> None:
         _check_range(images)
 
 
-def check_size(images: Num[Tensor, "n 3 h w"], crop: int) -> None:
-    """Checks that each side of the images is at least the crop of a net."""
+def check_size(images: Num[Tensor, "n 3 h w"], smallest: int) -> None:
+    """Checks that each side of the images has at least the pixels that a net needs."""
     check_tensor(images)
-    if min(images.shape[-2:]) < crop:
+    if min(images.shape[-2:]) < smallest:
         size = "x".join(str(side) for side in images.shape[-2:])
         raise UserError(
-            f"images of {size} pixels are smaller than this net's crop of {crop}: "
-            f"rescale their shorter side to at least {crop}"
+            f"images of {size} pixels are too small for this net: rescale their shorter side to at least {smallest}"
         )
 
 

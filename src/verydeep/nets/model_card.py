@@ -77,6 +77,7 @@ class ModelCard(BaseModel):
         num_classes: number of classes; means nothing where the net has its convolutions only.
         crop: side of the training crop, pixels.
         width: factor on the channels.
+        head: ``paper`` or ``linear``, as ``VeryDeep`` has them.
         features_only: whether the fully connected layers are missing.
         names: whose names the tensors have: verydeep's, or timm's in files that 0.1 wrote for the hub.
         precision: in which the weights are stored: fp32, bf16 or fp16; biases, statistics, mean and divisor are fp32.
@@ -105,6 +106,7 @@ class ModelCard(BaseModel):
     num_classes: Annotated[int, Field(gt=0, le=10**7)]
     crop: Pixels
     width: Finite
+    head: Literal["paper", "linear"] = "paper"
     features_only: bool = False
     names: Literal["verydeep", "timm"] = "verydeep"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -158,6 +160,7 @@ class ModelCard(BaseModel):
             num_classes=self.num_classes,
             crop=self.crop,
             width=self.width,
+            head=self.head,
         )
 
 
@@ -178,6 +181,7 @@ def make_card(net: VeryDeep, **known: Any) -> ModelCard:  # noqa: ANN401 - the f
         num_classes=net.geometry.num_classes,
         crop=net.geometry.crop,
         width=net.geometry.width,
+        head=net.geometry.head,
         features_only=net.features_only,
         classes=net.classes,
         mirror=net.mirror,

@@ -38,6 +38,8 @@ class VeryDeep(nn.Module):
             uninitialised.
         crop: side of the training crop, pixels, a multiple of 32; fc6 is a (crop/32) x (crop/32) convolution.
         width: factor on the channels of every layer but the last.
+        head: ``paper`` is fc6, fc7 and fc8; ``linear`` is fc8 alone on the map after the last pooling, so that a linear
+            classifier of mean descriptors is a net, and its score map a class activation map.
         dropout: probability of zeroing an activation of fc6 and fc7 while training.
         features_only: end with the last pooling: no fully connected layers, and no scores.
         generator: source of the random weights.
@@ -72,6 +74,7 @@ class VeryDeep(nn.Module):
         initialisation: str | None = "kaiming",
         crop: int = constants.CROP,
         width: float = 1.0,
+        head: str = "paper",
         dropout: float = constants.DROPOUT,
         features_only: bool = False,
         generator: Generator | None = None,
@@ -84,6 +87,7 @@ class VeryDeep(nn.Module):
             num_classes=num_classes,
             crop=crop,
             width=width,
+            head=head,
         )
         self.features_only = features_only
         self.classes: tuple[str, ...] | None = None
@@ -183,7 +187,7 @@ class VeryDeep(nn.Module):
     def blocks(self) -> tuple[nn.Sequential, ...]:
         """Returns the blocks, each up to and including its max-pooling; cached until a layer is replaced."""
         names = list(self._modules)
-        convolutional = names if self.features_only else names[: names.index("fc6")]
+        convolutional = names[: names.index("pool5") + 1]
         key = (type(self), *(self._modules[name] for name in convolutional))
         if self._blocks is None or self._blocks[0] != key:
             blocks: list[list[nn.Module]] = [[]]
@@ -202,7 +206,7 @@ class VeryDeep(nn.Module):
         """Computes the class score map from the map after the last pooling.
 
         Args:
-            map_: of at least fc6's size.
+            map_: of at least fc6's size; of any size for a linear head.
 
         Raises:
             UserError: the map is smaller or has another number of channels, or the net has convolutions only.
@@ -213,7 +217,7 @@ class VeryDeep(nn.Module):
         self.require_scores()
         self.check_map(map_)
         names = list(self._modules)
-        for name in names[names.index("fc6") :]:
+        for name in names[names.index("pool5") + 1 :]:
             map_ = self.get_submodule(name)(map_)
         return map_
 
@@ -221,10 +225,10 @@ class VeryDeep(nn.Module):
         """Computes the class score map: the net applied densely to whole images.
 
         Args:
-            images: RGB in 0..255, uint8 or floating point, each side at least the crop.
+            images: RGB in 0..255, uint8 or floating point, each side at least the crop, or 32 for a linear head.
 
         Returns:
-            Scores before the soft-max, at stride 32: 1x1 for an image of the size of the crop.
+            Scores before the soft-max, at stride 32: 1x1 for an image of the size of the crop, but for a linear head.
 
         Raises:
             UserError: the images are smaller than the crop or not RGB in 0..255, or the net has convolutions only.
@@ -233,7 +237,7 @@ class VeryDeep(nn.Module):
         Paper: section 3.2.
         """
         self.require_scores()
-        check_size(images, self.geometry.crop)
+        check_size(images, self.geometry.smallest_side)
         return self.head(self.features(images))
 
     def forward(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
@@ -274,20 +278,20 @@ class VeryDeep(nn.Module):
         return outputs_of(self._modules, self.normalise(images), names, pooling=pooling)
 
     def require_scores(self) -> None:
-        """Raises UserError where the net has its convolutions only, and so no scores."""
+        """Raises UserError where the net has its convolutions only, and so no classes."""
         if self.features_only:
             raise UserError(
-                f"this net of {self.geometry.title} has its convolutions only, and so no scores: take its features or "
-                "activations, or a model with its fully connected layers"
+                f"this net of {self.geometry.title} has no classes, only convolutions: train or transfer from it, take "
+                "its features or activations, or fetch a whole net, such as imagenet-D"
             )
 
     def check_map(self, map_: Float[Tensor, "..."]) -> None:
-        """Raises UserError where fc6 cannot take a map: another number of channels, or sides smaller than fc6."""
+        """Raises UserError where the head cannot take a map: other channels, or sides smaller than fc6."""
         check_tensor(map_, "a map", "n,c,y,x")
-        channels, side = self.geometry.last_channels, self.geometry.fc6_kernel
+        channels, side = self.geometry.last_channels, self.geometry.head_kernel
         if map_.ndim != 4 or map_.shape[1] != channels or min(map_.shape[2:]) < side:
             raise UserError(
-                f"a map of shape {tuple(map_.shape)}: fc6 of this net takes n,{channels},y,x, each side at least "
+                f"a map of shape {tuple(map_.shape)}: the head of this net takes n,{channels},y,x, each side at least "
                 f"{side}, as features gives it"
             )
 
@@ -316,6 +320,7 @@ def empty_net(geometry: Geometry, *, features_only: bool = False) -> VeryDeep:
             num_classes=geometry.num_classes,
             crop=geometry.crop,
             width=geometry.width,
+            head=geometry.head,
             initialisation=None,
             features_only=features_only,
         )

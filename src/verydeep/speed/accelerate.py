@@ -90,10 +90,10 @@ class Accelerated:
         """Computes the class score map: the net applied densely to whole images.
 
         Args:
-            images: RGB in 0..255, uint8 or floating point, each side at least the crop.
+            images: RGB in 0..255, uint8 or floating point, each side at least the crop, or 32 for a linear head.
 
         Returns:
-            Scores before the soft-max, one position for 32 pixels: 1x1 for a crop.
+            Scores before the soft-max, one position for 32 pixels: 1x1 for a crop, but for a linear head.
 
         Raises:
             UserError: the images are smaller than the crop, or not RGB in 0..255, or the net has convolutions only.
@@ -101,7 +101,7 @@ class Accelerated:
         Paper: section 3.2.
         """
         self.net.require_scores()
-        check_size(images, self.geometry.crop)
+        check_size(images, self.geometry.smallest_side)
         return self._maps(images, "fc8")
 
     def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
@@ -222,7 +222,7 @@ def _checked_batches(net: VeryDeep, images: Images) -> list[Tensor]:
     batches = [images] if isinstance(images, Tensor) else list(images)
     for batch in batches:
         check_images(batch)
-        check_size(batch, net.geometry.crop)
+        check_size(batch, net.geometry.smallest_side)
     if not sum(len(batch) for batch in batches):
         raise UserError("calibrate: there are no images: give some hundred such as the net will see")
     return [(batch if batch.dtype == torch.uint8 else batch.float()).detach().cpu() for batch in batches]

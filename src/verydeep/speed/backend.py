@@ -33,7 +33,9 @@ class Backend(typing.Protocol):
     """Computes a net on images, from any thread, with the weights that the net had when the backend was made.
 
     Attributes:
-        crop: side of the smallest images, pixels.
+        crop: side of the net's crops, pixels.
+        head_kernel: side of the window of the map after pool5 that a score sees, so that the smallest images with a
+            score have 32 times as many pixels; that of fc6, or 1 for a linear head.
         layers: whose maps it gives, from the image to the scores: ``fc8`` are the raw scores, before the soft-max;
             ``pool5`` is the map before fc6; the kernel and PyTorch give inner layers too.
         num_classes: of the scores.
@@ -41,7 +43,11 @@ class Backend(typing.Protocol):
 
     @property
     def crop(self) -> int:
-        """Side of the smallest images, pixels."""
+        """Side of the net's crops, pixels."""
+
+    @property
+    def head_kernel(self) -> int:
+        """Side of the window of the map after pool5 that a score sees."""
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ class KernelBackend:
                 for step in graph.fully_connected
             ]
             self._maps, self._work, self._rows = (Buffer(), Buffer()), Buffer(), (Buffer(), Buffer())
-        self._fc6_kernel = net.geometry.fc6_kernel
+        self.head_kernel = net.geometry.head_kernel
         self._check_unchanged = graph.check_unchanged
 
     def maps(self, images: Pixels, layer: str = "fc8") -> Float32[ndarray, "n k i j"]:
@@ -184,7 +184,7 @@ class KernelBackend:
                 rows = self._kernel.fully_connected(rows, weight, bias, rectify=wanted, result=here, work=self._work)
             return rows
 
-        return over_positions(map_, self._fc6_kernel, len(steps[-1][2]), product)
+        return over_positions(map_, self.head_kernel, len(steps[-1][2]), product)
 
 
 def kernel_layers(net: VeryDeep, until: str | None = None) -> tuple[str, ...]:

@@ -57,7 +57,8 @@ class OpenVinoBackend:
         graph = graph_of(net)
         self.crop, self.num_classes = net.geometry.crop, net.geometry.num_classes
         self.layers = ("pool5",) if net.features_only else ("pool5", "fc8")
-        self._fc6_kernel, self._channels = net.geometry.fc6_kernel, len(graph.convolutions[-1].bias)
+        self.head_kernel, self._channels = net.geometry.head_kernel, len(graph.convolutions[-1].bias)
+        self._joined_side = net.geometry.smallest_side  # of images with one score, which take all layers in one graph
         self._mean, self._divisor = (each[:, None, None] for each in (graph.mean, graph.divisor))
         self._has_divisor = bool((self._divisor != 1).any())
         self._check_unchanged, self._lock = graph.check_unchanged, threading.Lock()
@@ -68,7 +69,7 @@ class OpenVinoBackend:
         if precision == "int8":
             models = self._quantised(models, calibrate)
         if graph.fully_connected:
-            models.append(_joined(ov, models[0], models[1], self.crop))
+            models.append(_joined(ov, models[0], models[1], self._joined_side))
         self._models = {model.get_friendly_name(): model for model in models}
         self._hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
@@ -84,7 +85,7 @@ class OpenVinoBackend:
         with self._lock, ordinary_tensors():
             self._check_unchanged()
             n, height, width, _ = images.shape
-            if layer == "fc8" and n and height == width == self.crop:
+            if layer == "fc8" and n and height == width == self._joined_side:
                 scores = self._run("all-layers", self._normalised(images))
                 return scores.copy()[..., None, None]  # the next call overwrites what it gives
             if n:
@@ -104,7 +105,7 @@ class OpenVinoBackend:
         def scores_of(windows: Float[Tensor, "n i j c s s"]) -> Float[Tensor, "r k"]:
             return torch.from_numpy(self._run("fully-connected", _rows(windows)))
 
-        return over_positions(as_tensor(map_), self._fc6_kernel, self.num_classes, scores_of).numpy()
+        return over_positions(as_tensor(map_), self.head_kernel, self.num_classes, scores_of).numpy()
 
     def _run(self, name: str, values: Float32[ndarray, "..."]) -> Float32[ndarray, "..."]:
         if name not in self._requests:
@@ -136,7 +137,7 @@ class OpenVinoBackend:
                 seen[0].append(normalised)
                 if len(graphs) > 1:
                     map_ = torch.from_numpy(maps(normalised)[0])
-                    seen[1] += [_rows(part).copy() for part in windows_by_parts(map_, self._fc6_kernel)]
+                    seen[1] += [_rows(part).copy() for part in windows_by_parts(map_, self.head_kernel)]
         with redirect_stdout(io.StringIO()):  # its progress bars would stand before a JSON answer
             return [
                 nncf.quantize(

@@ -32,6 +32,7 @@ class TorchBackend:
         self._net, self._compute = evaluated(net, rounds_up=rounds_up), compute
         self._check_unchanged = weights_check(net)
         self.crop, self.num_classes = net.geometry.crop, net.geometry.num_classes
+        self.head_kernel = net.geometry.head_kernel
         self.layers = tuple(name for name, _ in net.named_children())
 
     def maps(self, images: Pixels, layer: str = "fc8") -> Float32[ndarray, "n k i j"]:

@@ -196,7 +196,7 @@ def posterior_and_map(
             total += weight * posteriors_of(maps).sum(0)
         view = found.view
         if view.method.is_dense and not view.method.rounds_up and (not largest or view.scale > largest.test_scale):
-            largest = _placed(found.maps[0], size_of(pixels), view.scale, backend.crop)
+            largest = _placed(found.maps[0], size_of(pixels), view.scale, backend)
     return total.astype(np.float32), largest
 
 
@@ -206,13 +206,14 @@ def score_map_at(backend: Backend, pixels: UInt8[ndarray, "h w 3"], scale: int) 
     Paper: section 3.2.
     """
     (view,) = whole(pixels, scale, backend.crop)
-    return _placed(score_map(backend, view[None])[0], size_of(pixels), scale, backend.crop)
+    return _placed(score_map(backend, view[None])[0], size_of(pixels), scale, backend)
 
 
-def _placed(scores: Float[ndarray, "k i j"], size: tuple[int, int], scale: int, crop: int) -> ScoreMap:
+def _placed(scores: Float[ndarray, "k i j"], size: tuple[int, int], scale: int, backend: Backend) -> ScoreMap:
     width, height = rescaled_size(size, scale)
+    window = backend.head_kernel * TOTAL_STRIDE
     # the view is trimmed about the centre to multiples of the stride
-    first = (width % TOTAL_STRIDE // 2 + crop / 2, height % TOTAL_STRIDE // 2 + crop / 2)
+    first = (width % TOTAL_STRIDE // 2 + window / 2, height % TOTAL_STRIDE // 2 + window / 2)
     return ScoreMap(scores, scale, (width, height), first)
 
 

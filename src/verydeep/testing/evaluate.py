@@ -202,7 +202,7 @@ class _Tested:
             if note is not None and any(one.is_one_position for one in of_tests):
                 note(
                     "every score map has a single position at these sizes, so that dense testing sees no more than the "
-                    f"centre of an image: give --test-scales of {backend.crop + TOTAL_STRIDE} or more"
+                    f"centre of an image: give --test-scales of {(backend.head_kernel + 1) * TOTAL_STRIDE} or more"
                 )
         return [
             Result(

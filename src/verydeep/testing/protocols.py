@@ -203,8 +203,11 @@ class ViewPlan:
 
     def cut(self, image: UInt8[ndarray, "h w 3"]) -> list[tuple[int, UInt8[ndarray, "_ _ 3"]]]:
         """Cuts the parts of all views out of an image, each with the number of its view."""
+        parts: dict[tuple[object, int], list[ndarray]] = {}  # methods that differ in how they compute share them
+        for view in self.views:
+            key = (view.method.view, view.scale)
+            if key not in parts:
+                parts[key] = view.method.view(image, view.scale, self.crop)
         return [
-            (number, part)
-            for number, view in enumerate(self.views)
-            for part in view.method.view(image, view.scale, self.crop)
+            (number, part) for number, view in enumerate(self.views) for part in parts[view.method.view, view.scale]
         ]

@@ -6,6 +6,7 @@ touches only positions that are thrown away, or stands at the true border of the
 """
 
 import functools
+import itertools
 import math
 from dataclasses import dataclass
 from itertools import pairwise
@@ -50,25 +51,28 @@ def widest_margin() -> int:
     return max(margin(Geometry(architecture=row)) for row in ARCHITECTURES.values())
 
 
-def spans(side: int, margin: int, most: int, *, rounds_up: bool = False) -> list[Span]:
-    """Divides one side of an image evenly into as few spans as fit, each with a margin beyond its positions."""
-    stride = constants.TOTAL_STRIDE
-    positions = -(-side // stride) if rounds_up else side // stride
-    count = 1 if side <= most else math.ceil(positions / max(1, (most - 2 * margin) // stride))
+def spans(side: int, margin: int, most: int, *, rounds_up: bool = False, window: int = 1) -> list[Span]:
+    """Divides one side of an image evenly into as few spans as fit, each with a margin beyond its positions.
+
+    The positions are those of the map after the last pooling, or of windows of several of these, as fc6 has them.
+    """
+    stride, more = constants.TOTAL_STRIDE, window - 1
+    positions = (-(-side // stride) if rounds_up else side // stride) - more
+    count = 1 if side <= most else math.ceil(positions / max(1, (most - 2 * margin) // stride - more))
     edges = [positions * index // count for index in range(count + 1)]
     return [
         Span(
             first,
             last,
             max(0, stride * first - margin),
-            side if last == positions else min(side, stride * last + margin),
+            side if last == positions else min(side, stride * (last + more) + margin),
         )
         for first, last in pairwise(edges)
     ]
 
 
 def tiles(
-    height: int, width: int, *, rounds_up: bool = False, most: int = MOST_AT_ONCE
+    height: int, width: int, *, rounds_up: bool = False, window: int = 1, most: int = MOST_AT_ONCE
 ) -> tuple[list[Span], list[Span]]:
     side = math.isqrt(most)
     if height * width <= most:
@@ -79,8 +83,8 @@ def tiles(
         tall, wide = most // width, width
     else:
         tall, wide = side, side
-    edge = widest_margin()
-    return spans(height, edge, tall, rounds_up=rounds_up), spans(width, edge, wide, rounds_up=rounds_up)
+    divide = functools.partial(spans, margin=widest_margin(), rounds_up=rounds_up, window=window)
+    return divide(height, most=tall), divide(width, most=wide)
 
 
 def pool5_map(
@@ -105,7 +109,7 @@ def head_in_parts(
     backend: Backend, map_: Float[ndarray, "n c y x"], most: int = MOST_WINDOW_FLOATS
 ) -> Float[ndarray, "n k i j"]:
     """Computes the class score map from the map after the last pooling, a part of the positions at a time."""
-    kernel = backend.crop // constants.TOTAL_STRIDE
+    kernel = backend.head_kernel
     n, channels, height, width = map_.shape
     rows, columns = height - kernel + 1, width - kernel + 1
     fit = max(1, most // (n * channels * kernel**2))
@@ -127,13 +131,78 @@ def score_map(
     Paper: section 3.2.
     """
     n, height, width, _ = images.shape
-    windows = (
-        n * height * width // constants.TOTAL_STRIDE**2 * _MOST_CHANNELS * (backend.crop // constants.TOTAL_STRIDE) ** 2
-    )
+    windows = n * height * width // constants.TOTAL_STRIDE**2 * _MOST_CHANNELS * backend.head_kernel**2
     is_crop = height == width == backend.crop
     if is_crop or "pool5" not in backend.layers or (height * width <= most and windows <= MOST_WINDOW_FLOATS):
         return backend.maps(images)
     return head_in_parts(backend, pool5_map(backend, images, rounds_up=rounds_up, most=most))
+
+
+@dataclass(frozen=True)
+class LayerMap:
+    """Where the positions of a layer's map lie."""
+
+    name: str
+    channels: int
+    stride: int  # pixels from one position to the next: 1 to 32
+    window: int  # positions of the map after the last pooling that one sees: the side of fc6 after it, else 1
+
+    @property
+    def smallest_side(self) -> int:
+        """Shorter side of the smallest image that has a position, pixels; that of pool5 for the layers before it."""
+        return self.window * constants.TOTAL_STRIDE
+
+
+def layer_map(geometry: Geometry, name: str) -> LayerMap:
+    stride, window = 1, 1
+    for layer in layers(geometry):
+        if layer.kind == "max-pool":
+            stride *= 2
+        if layer.kind == "fully-connected":
+            window = geometry.head_kernel
+        if layer.name == name:
+            return LayerMap(name, layer.channels, stride, window)
+    raise AssertionError(f"no layer {name}")
+
+
+def pooled_map(
+    backend: Backend,
+    images: UInt8[ndarray, "n h w 3"],
+    layer: LayerMap,
+    *,
+    maximum: bool = False,
+    most: int = MOST_AT_ONCE,
+) -> Float[ndarray, "n c"]:
+    """Averages the map of a layer over its positions, or takes their maximum; in bounded memory.
+
+    Args:
+        backend: computes the map.
+        images: RGB, their sides multiples of 32.
+        layer: any layer.
+        maximum: over positions, instead of the mean.
+        most: pixels that the convolutions take at once.
+    """
+    rows, columns = tiles(*images.shape[1:3], window=layer.window, most=most)
+    if len(rows) == len(columns) == 1:
+        return _over_positions(backend.maps(images, layer.name), maximum)
+    finer = constants.TOTAL_STRIDE // layer.stride
+    parts, shares = [], []
+    for row, column in itertools.product(rows, columns):
+        map_ = backend.maps(images[:, row.start : row.stop, column.start : column.stop], layer.name)
+        (top, height), (left, width) = (
+            (finer * (span.first - span.start // constants.TOTAL_STRIDE), finer * (span.last - span.first))
+            for span in (row, column)
+        )
+        parts.append(_over_positions(map_[:, :, top : top + height, left : left + width], maximum))
+        shares.append(height * width)
+    result: ndarray = np.max(parts, 0) if maximum else np.average(parts, 0, shares).astype(np.float32)
+    return result
+
+
+def _over_positions(map_: Float[ndarray, "n c y x"], maximum: bool) -> Float[ndarray, "n c"]:
+    tensor = torch.from_numpy(map_)  # NumPy loses four digits of a mean over the positions of a large map
+    result: ndarray = (tensor.amax((2, 3)) if maximum else tensor.mean((2, 3))).numpy()
+    return result
 
 
 def score_map_rounded_up(backend: Backend, images: UInt8[ndarray, "n h w 3"]) -> Float[ndarray, "n k i j"]:
@@ -143,6 +212,6 @@ def score_map_rounded_up(backend: Backend, images: UInt8[ndarray, "n h w 3"]) ->
 
 def adaptive_score_map(backend: Backend, images: UInt8[ndarray, "n h w 3"]) -> Float[ndarray, "n k 1 1"]:
     """The scores of the last map pooled to fc6's size: not the paper's, but what torchvision computes."""
-    side = backend.crop // constants.TOTAL_STRIDE
+    side = backend.head_kernel
     pooled = F.adaptive_avg_pool2d(torch.from_numpy(pool5_map(backend, images)), (side, side))
     return backend.head(pooled.numpy())

@@ -252,18 +252,19 @@ def _plain(name: str) -> str:
     return name.casefold().replace("_", "-")
 
 
-SHIPPED: Final = "verydeep-cifar10"
-"""Name of the net that comes with the package."""
+SHIPPED: Final = {
+    "vgg16-features": "the convolutions of the authors' own D, in half precision",
+    "verydeep-cifar10": "ten classes, trained by verydeep",
+}
+"""What the nets are that come with the package, by name."""
 
-SHIPPED_FILE: Final = Path(__file__).parents[1] / "shipped" / f"{SHIPPED}.safetensors"
-"""Its model file, inside the package."""
+SHIPPED_FOLDER: Final = Path(__file__).parents[1] / "shipped"
+"""Where their model files lie, inside the package."""
 
 
-def shipped_file() -> Path:
-    """Returns SHIPPED_FILE, or raises UserError where this copy of the package was made without it."""
-    if not SHIPPED_FILE.is_file():
-        raise UserError(
-            f"{SHIPPED} does not come with this copy of the package ({SHIPPED_FILE} is missing): "
-            "install a release, or train it by benchmarks/shipped_net.py"
-        )
-    return SHIPPED_FILE
+def shipped_file(name: str) -> Path:
+    """Returns the model file of a net that ships, or raises UserError where this copy of the package lacks it."""
+    file = SHIPPED_FOLDER / f"{name}.safetensors"
+    if not file.is_file():
+        raise UserError(f"{name} does not come with this copy of the package ({file} is missing): install a release")
+    return file

@@ -35,8 +35,8 @@ def find_model_file(model: str | Path) -> Path:
             if (path / name).is_file():
                 return path / name
         raise UserError(f"{path} holds no {MODEL_FILE}: give the run folder of a training that has begun")
-    if str(model) == SHIPPED:
-        return shipped_file()
+    if str(model) in SHIPPED:
+        return shipped_file(str(model))
     if row := find_published(str(model)):
         return fetch_weights(row.name)
     begin = f"no model {str(model)!r}"

@@ -58,6 +58,8 @@ class Target:
             reason = "its VGGs have no batch norm"
         elif geometry.width != 1:
             reason = f"its VGGs have the paper's width, and this one {geometry.width:g} of it"
+        elif geometry.head != "paper" and not net.features_only:
+            reason = "its VGGs have fc6, fc7 and fc8, and this one has a linear head"
         elif geometry.crop != constants.CROP:
             reason = f"its fc6 is of crop {constants.CROP}, and this one of crop {geometry.crop}"
         elif net.features_only and not self.features_only:

@@ -1,0 +1,268 @@
+"""Image descriptors: a layer of a net applied densely to whole images, averaged over positions, mirror and scales.
+
+A descriptor is one more reduction of the test loop: an image is decoded once for all nets and scales, and images of one
+shape are computed together with their mirror images. No scores are needed, so that a net of convolutions alone will do.
+
+Paper: appendix B.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from numpy import ndarray
+
+from verydeep.data.image_set import ImageSet
+from verydeep.device import Compute, fp32_choice
+from verydeep.distributed import all_reduce_sum, processes
+from verydeep.errors import UsageError
+from verydeep.images import views
+from verydeep.nets.activations import check_layers
+from verydeep.nets.architecture import layers
+from verydeep.nets.net import VeryDeep
+from verydeep.progress import Progress, ignore_progress
+from verydeep.speed.backend import Backend, choose_backend, make_backend
+from verydeep.speed.torch_backend import TorchBackend
+from verydeep.testing.chunks import Counter, Images, Parts, chunk_range, num_chunks, read_chunks
+from verydeep.testing.measure import compute as compute_maps
+from verydeep.testing.protocols import Method, Protocol, ProtocolAt, ViewPlan, default_test_scale
+from verydeep.testing.tiling import LayerMap, layer_map, pooled_map
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescriptorOptions:
+    """How images are described.
+
+    Choice: each net's descriptor is L2-normalised per scale before scales are combined, and once more at the end.
+
+    Paper: appendix B.
+    """
+
+    layer: str | None = None
+    "Any named layer: relu7 is fc7 after its ReLU, fc7 before it. [relu7 where the net has one, else pool5]"
+    test_scales: tuple[int, ...] | None = None
+    "Test scales Q, pixels. [the net's own]"
+    combine: Literal["stack", "average"] = "stack"
+    "Descriptors at several scales: one after the other, or their mean."
+    pool: Literal["mean", "max"] = "mean"
+    "Over the positions of the layer's map."
+    mirror: bool | None = None
+    "Average with the descriptor of the mirror image. [where the net's data allow it]"
+    normalise: bool = True
+    "L2-normalise: at each scale, then the whole."
+
+
+class Describer:
+    """Computes descriptors of images with one net or several, whose descriptors are stacked.
+
+    Args:
+        models: nets; those of convolutions alone too.
+        options: layer, scales, and how they are combined.
+        compute: device and precision; by default the CPU in float32.
+
+    Raises:
+        UsageError: a net has no such layer, or a test scale is too small for it.
+
+    Attributes:
+        dimensions: of a descriptor.
+        settings: the layer, the test scales and the mirror of each net, as they were chosen.
+
+    Paper: appendix B.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[VeryDeep],
+        options: DescriptorOptions = DescriptorOptions(),
+        *,
+        compute: Compute | None = None,
+    ) -> None:
+        compute = compute or fp32_choice("cpu")
+        self.options = options
+        self.settings = [_NetSettings.of(net, options) for net in models]
+        self.dimensions = sum(settings.dimensions(options.combine) for settings in self.settings)
+        self._backends = [
+            backend_with(net, compute, settings.layer.name) for net, settings in zip(models, self.settings, strict=True)
+        ]
+        maximum = options.pool == "max"
+        tests = [
+            ProtocolAt(_protocol(backend, settings, maximum), (scale,))
+            for backend, settings in zip(self._backends, self.settings, strict=True)
+            for scale in settings.scales
+        ]
+        self._plan = ViewPlan(tests, self._backends[0].crop, mirror=True)
+        self._largest_scale = max(scale for settings in self.settings for scale in settings.scales)
+
+    def of(self, images: Sequence[UInt8[ndarray, "_ _ 3"]]) -> Float32[ndarray, "n d"]:
+        """Describes decoded images of any sizes, RGB."""
+        return self.describe(map(self.cut, images), len(images))
+
+    def cut(self, image: UInt8[ndarray, "_ _ 3"]) -> Parts:
+        """Makes the views of an image: one for each scale."""
+        return self._plan.cut(image)
+
+    def describe(
+        self, parts: Iterable[Parts], count: int, done: Callable[[float], None] | None = None
+    ) -> Float32[ndarray, "n d"]:
+        """Describes ``count`` images from their views; ``done`` is called with a number of images after each batch."""
+        sums = [DescriptorSum(count, settings.layer.channels) for settings in self.settings for _ in settings.scales]
+        for found in compute_maps(self._backends[0], self._plan, parts):
+            for number, maps, weight in found.uses():
+                sums[number].add(found.images, maps, weight)
+            if done is not None:
+                done(len(found.images) / len(self._plan.views))
+        finished = (one.finish() for one in sums)
+        per_net = [self._combined(list(islice(finished, len(settings.scales)))) for settings in self.settings]
+        return self._normalised(np.concatenate(per_net, 1)) if len(per_net) > 1 else per_net[0]
+
+    def _combined(self, at_scales: list[Float32[ndarray, "n c"]]) -> Float32[ndarray, "n d"]:
+        normalised = [self._normalised(one) for one in at_scales]
+        if len(normalised) == 1:
+            return normalised[0]
+        stacked = np.concatenate(normalised, 1) if self.options.combine == "stack" else np.mean(normalised, 0)
+        return self._normalised(stacked)
+
+    def _normalised(self, descriptors: Float32[ndarray, "n d"]) -> Float32[ndarray, "n d"]:
+        """Scales each to a length of 1; one that is all zeros stays so."""
+        if not self.options.normalise:
+            return descriptors
+        lengths = np.linalg.norm(descriptors, axis=1, keepdims=True)
+        unit: ndarray = descriptors / np.maximum(lengths, np.finfo(np.float32).tiny)
+        return unit
+
+    def chunks(
+        self,
+        images: Images,
+        numbers: Iterable[int],
+        *,
+        skip_damaged: bool = False,
+        done: Callable[[float], None] | None = None,
+    ) -> Iterator["Chunk"]:
+        """Describes chunks of images by their numbers, reading ahead.
+
+        Args:
+            images: all of them; decoded in threads.
+            numbers: of the chunks wanted, each of ``CHUNK`` images.
+            skip_damaged: leave damaged images out, instead of raising DamagedImageError.
+            done: called with a number of images as they are computed.
+        """
+        read = read_chunks(images, numbers, self.cut, largest_scale=self._largest_scale, skip_damaged=skip_damaged)
+        for chunk in read:
+            rows = self.describe(chunk.views, len(chunk.indices), done)
+            if chunk.skipped:
+                rows = np.delete(rows, [index - chunk.indices.start for index in chunk.skipped], 0)
+            yield Chunk(chunk.number, rows, tuple(chunk.skipped))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    number: int
+    rows: Float32[ndarray, "n d"]  # of the images that were not skipped
+    skipped: tuple[int, ...]  # indices of damaged images among all
+
+
+class DescriptorSum:
+    """Sums the pooled maps of the parts of images, each with its weight: a reduction of the test loop."""
+
+    def __init__(self, num_images: int, channels: int) -> None:
+        self._sums = np.zeros((num_images, channels), np.float32)
+
+    def add(self, images: Sequence[int], maps: Float[ndarray, "n k 1 1"], weight: float) -> None:
+        self._sums[list(images)] += np.float32(weight) * maps[:, :, 0, 0]  # an image stands once in a batch of a view
+
+    def finish(self) -> Float32[ndarray, "n k"]:
+        return self._sums
+
+
+def describe(
+    models: Sequence[VeryDeep],
+    images: ImageSet,
+    options: DescriptorOptions = DescriptorOptions(),
+    *,
+    compute: Compute | None = None,
+    progress: Progress = ignore_progress,
+) -> Float32[ndarray, "n d"]:
+    """Describes the images of a set, in memory; several processes share them, and each returns all.
+
+    Args:
+        models: nets, whose descriptors are stacked.
+        images: their labels are not used.
+        options: layer, scales, and how they are combined.
+        compute: device and precision; by default the CPU in float32.
+        progress: called with the number of images done.
+
+    Returns:
+        One descriptor for each image.
+
+    Raises:
+        UserError: an image is damaged or too long to be held at the largest scale.
+        UsageError: a net has no such layer, or a test scale is too small for it.
+
+    Paper: appendix B.
+    """
+    describer = Describer(models, options, compute=compute)
+    result = np.zeros((len(images), describer.dimensions), np.float32)
+    mine = processes().share(num_chunks(len(images)))
+    counter = Counter(progress, f"describing {images.split}", sum(len(chunk_range(one, len(images))) for one in mine))
+    for chunk in describer.chunks(images, mine, done=counter.advance):
+        result[chunk_range(chunk.number, len(images))] = chunk.rows
+    all_reduce_sum(torch.from_numpy(result))
+    return result
+
+
+@dataclass(frozen=True)
+class _NetSettings:
+    layer: LayerMap
+    scales: tuple[int, ...]
+    mirror: bool
+
+    @staticmethod
+    def of(net: VeryDeep, options: DescriptorOptions) -> "_NetSettings":
+        layer = layer_map(net.geometry, find_layer(net, options.layer))
+        scales = options.test_scales or (max(layer.smallest_side, default_test_scale(net)),)
+        for scale in scales:
+            if scale < layer.smallest_side:
+                raise UsageError(
+                    f"test scale {scale} is too small for {layer.name}: give {layer.smallest_side} or more"
+                )
+            if scales.count(scale) > 1:
+                raise UsageError(f"test scale {scale} is given twice: give each once, they count alike")
+        return _NetSettings(layer, scales, net.mirror if options.mirror is None else options.mirror)
+
+    def dimensions(self, combine: str) -> int:
+        return self.layer.channels * (len(self.scales) if combine == "stack" else 1)
+
+
+def find_layer(net: VeryDeep, name: str | None = None) -> str:
+    """Checks that a net has a layer; without a name, returns relu7, or pool5 where it has no fc7.
+
+    Raises:
+        UsageError: it has none of this name; the nearest are named.
+    """
+    names = [layer.name for layer in layers(net.geometry, features_only=net.features_only)]
+    if name is None:
+        return "relu7" if "relu7" in names else "pool5"
+    check_layers([name], names, net.geometry)
+    return name
+
+
+def backend_with(net: VeryDeep, compute: Compute, layer: str) -> Backend:
+    """Returns the fastest backend that gives the maps of a layer."""
+    if compute.precision == "bf16" and compute.device == "cpu":
+        backend = choose_backend("bf16").make(net)
+        return backend if layer in backend.layers else TorchBackend(net, compute)
+    return make_backend(net, compute, layer=layer)
+
+
+def _protocol(backend: Backend, settings: _NetSettings, maximum: bool) -> Protocol:
+    """Testing by descriptors: the whole image, one position for the pooled map of a layer."""
+
+    def pooled(_: Backend, images: UInt8[ndarray, "n h w 3"]) -> Float[ndarray, "n c 1 1"]:
+        return pooled_map(backend, images, settings.layer, maximum=maximum)[:, :, None, None]
+
+    method = Method(view=views.whole, parts=1, score_map=pooled, is_dense=True)
+    return Protocol(name="descriptor", remark="", methods=(method,), mirrored=settings.mirror)

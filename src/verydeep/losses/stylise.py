@@ -96,7 +96,9 @@ def stylise(
     """
     start = time.perf_counter()
     loss = ContentAndStyle(net, style_weight)
-    given, other = (torch.from_numpy(each.copy()).permute(2, 0, 1)[None].float() for each in (content, style))
+    given, other = (
+        torch.from_numpy(each.copy()).permute(2, 0, 1)[None].float().contiguous() for each in (content, style)
+    )
     target = loss.target(given, other)
     picture = given.clone().requires_grad_()
     optimiser = torch.optim.LBFGS([picture], max_iter=1, history_size=20)

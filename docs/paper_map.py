@@ -51,6 +51,7 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
         "the run folder, callbacks, and what is said when a net does not learn",
         ("training/callbacks.py", "training/health.py", "training/run_folder.py", "training/state.py"),
     ),
+    "losses": ("distances of pictures by the features of a net", ()),
     "testing": (
         "images read in chunks; whether two results differ",
         ("testing/chunks.py", "testing/statistics.py"),

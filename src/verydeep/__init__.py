@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     __version__: str
+    from verydeep import losses as losses
     from verydeep.data.named import fetch as fetch
     from verydeep.data.open import open_data as open_data
     from verydeep.errors import UserError as UserError
@@ -67,7 +68,10 @@ _HOMES = {
 _OLD_NAMES = {"Execution": "ComputeOptions", "MistakeError": "UserError"}
 """Names of version 0.1, kept until 0.3."""
 
-__all__ = list(_HOMES)
+_ROOMS = ("losses",)
+"""Modules that are public as a whole."""
+
+__all__ = [*_HOMES, *_ROOMS]
 
 
 def __getattr__(name: str) -> object:
@@ -75,6 +79,8 @@ def __getattr__(name: str) -> object:
     value: object
     if name == "__version__":  # the package index takes as long as the rest of `verydeep --help`
         value = import_module("verydeep.machine").package_version()
+    elif name in _ROOMS:
+        value = import_module(f"verydeep.{name}")
     elif name in _HOMES:
         value = getattr(import_module(f"verydeep.{_HOMES[name]}"), name)
     else:
@@ -84,4 +90,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *__all__])

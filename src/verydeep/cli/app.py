@@ -22,6 +22,7 @@ _SHOWN_ARGUMENTS: Final = {
     "tables": "[DATA]",
     "predict": "MODEL IMAGE...",
     "features": "MODEL... DATA --out FILE",
+    "stylise": "CONTENT STYLE",
     "fetch": "[NAME...]",
     "shards": "DATA OUT",
     "doctor": "DATA",

@@ -22,6 +22,7 @@ _SHOWN_ARGUMENTS: Final = {
     "tables": "[DATA]",
     "predict": "MODEL IMAGE...",
     "features": "MODEL... DATA --out FILE",
+    "transfer": "MODEL... DATA",
     "fetch": "[NAME...]",
     "shards": "DATA OUT",
     "doctor": "DATA",

@@ -20,6 +20,7 @@ VERBS: Final = {
     "tables": "Train what is missing and print the paper's Tables 3 to 6 for a data set, beside the paper's numbers.",
     "predict": "Say what images show, the most likely classes first.",
     "features": "Describe images by a trained net, each by one row of numbers, and write these to a file.",
+    "transfer": "Fit a linear classifier to what a trained net sees in images, measure it, and write it as a model.",
     "fetch": "Download public data sets by name, check and unpack them, so that they can stand where a folder does.",
     "shards": "Write WebDataset shards with an index, to be read from disk, http(s), s3, gs, az or hf.",
     "doctor": "Say what is wrong with a data set, before it costs a night; exit with 1 if something is fatal.",

@@ -80,7 +80,7 @@ def test_it_learns_and_writes_a_whole_run(photos, tmp_path):
     assert trained.top1_error < 0.34
     assert {file.name for file in (tmp_path / "run").iterdir()} == {
         "run.json", "log.jsonl", "checkpoint.safetensors", "checkpoint-previous.safetensors", "model.safetensors",
-        "report.html",
+        "report.html", "result.json",
     }  # fmt: skip
     card = read_card(tmp_path / "run")
     assert card.classes == ("bright", "dark", "grey")
@@ -368,6 +368,35 @@ def test_the_plateau_rule_drops_the_rate_and_ends(photos, tmp_path):
     rates = [line["learning_rate"] for line in log]
     assert rates[0] == pytest.approx(1e-9)
     assert rates[-1] == pytest.approx(1e-11)
+
+
+STILL = find_recipe("quick", epochs=9, batch_size=24, learning_rate=1e-12, warmup=0)
+
+
+@pytest.mark.parametrize("updates", [1, 3, 5, 6])
+def test_a_training_ends_when_patience_does_as_if_it_had_never_been_stopped(updates, photos, tmp_path, tell_every_step):
+    notes = Notes()
+    whole = fit(make_net(batch_norm=False), photos, recipe=STILL, out=tmp_path / "whole", patience=2, reporter=notes)
+    assert (whole.finished, whole.epochs) == (True, 3)
+    assert "ended after epoch 3 by --patience 2: no validation error below the" in notes.notes[-1]
+    assert "% of epoch 1, the last weights are kept, --keep best has its own" in notes.notes[-1]
+    assert read_card(whole.model).selected_on == "val"
+
+    options = {"recipe": STILL, "out": tmp_path / "cut", "patience": 2, "reporter": StopAfter(updates)}
+    assert not fit(make_net(batch_norm=False), photos, **options).finished
+    assert resume(tmp_path / "cut").epochs == 3
+    assert untimed(tmp_path / "whole") == untimed(tmp_path / "cut")
+    first, second = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "cut"))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    assert Run.open(tmp_path / "cut").finished
+    assert resume(tmp_path / "cut").epochs == 3
+
+
+def test_patience_of_no_epochs_or_without_validation_is_refused(photos, tmp_path):
+    with pytest.raises(UsageError, match="--patience 0: give 1 epoch or more"):
+        fit(make_net(), photos, recipe=STILL, out=tmp_path / "run", patience=0)
+    with pytest.raises(UsageError, match="leave out --no-validation"):
+        fit(make_net(), photos, recipe=STILL, out=tmp_path / "run", patience=2, no_validation=True)
 
 
 def test_the_best_weights_are_kept_when_asked(photos, tmp_path):

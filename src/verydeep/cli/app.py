@@ -27,6 +27,8 @@ _SHOWN_ARGUMENTS: Final = {
     "shards": "DATA OUT",
     "doctor": "DATA",
     "inspect": "ARCHITECTURE|MODEL",
+    "runs": "[FOLDER]",
+    "cache": "",
 }
 
 
@@ -49,7 +51,9 @@ app = App(
 )
 for _verb, _arguments in _SHOWN_ARGUMENTS.items():
     _module = "data" if _verb in ("fetch", "shards", "doctor") else _verb
-    app.command(f"verydeep.cli.{_module}:{_verb}", name=_verb, usage=f"Usage: verydeep {_verb} [OPTIONS] {_arguments}")
+    app.command(
+        f"verydeep.cli.{_module}:{_verb}", name=_verb, usage=f"Usage: verydeep {_verb} [OPTIONS] {_arguments}".rstrip()
+    )
 app.command("verydeep.cli.weights:weights", name="weights")
 
 

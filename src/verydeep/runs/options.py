@@ -33,7 +33,7 @@ class TrainOptions:
     changes: dict[str, Any] = field(default_factory=dict)
     "Change a field of the recipe: key=value."
     crop: int | None = None
-    "Side of the training crop, a multiple of 32. [32 for digits and cifar, else 224]"
+    "Side of the training crop, a multiple of 32. [224; less for smaller images]"
     width: float = 1.0
     "Factor on the channels of every layer."
     train_scale: int | tuple[int, ...] | None = None
@@ -48,6 +48,9 @@ class TrainOptions:
     "gaussian, gaussian-variance, glorot or kaiming. [the recipe's]"
     keep: str | None = None
     "last, or best by validation. [the recipe's]"
+    patience: int | None = None
+    """End after so many epochs without a better validation error. The plateau rule, which divides the rate, has a
+    patience of its own: --set patience=N."""
     out: Path | None = None
     "The run folder. [a new one under runs/]"
     resume: bool = False
@@ -135,6 +138,8 @@ class TrainOptions:
             raise UsageError(f"{self.workers} workers: give 0 or more")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise UsageError(f"a micro-batch of {self.micro_batch} images: give 1 or more")
+        if self.patience is not None and self.patience < 1:
+            raise UsageError(f"--patience {self.patience}: give 1 epoch or more")
         if not self.checkpoint_minutes > 0:
             raise UsageError("the time between checkpoints must be above 0")
 

@@ -4,7 +4,7 @@ Why a resumed training is bit-exact stands in training/state.py.
 """
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,16 @@ class TrainedRun:
     epochs: int  # done
     finished: bool
     split: str  # of the errors
-    top1_error: float | None  # a fraction, by protocol ``single``; None when it was stopped
+    protocol: str = "single"  # of the errors
+    top1_error: float | None  # a fraction; None when it was stopped
     top5_error: float | None  # None with fewer than five classes too
     num_images: int  # of the split
     images_per_second: float  # mean over the epochs
-    net: VeryDeep
+    net: VeryDeep = field(repr=False)
 
     def as_record(self) -> dict[str, Any]:
-        names = ("epochs", "finished", "split", "top1_error", "top5_error", "num_images", "images_per_second")
+        errors = ("split", "protocol", "top1_error", "top5_error", "num_images")
+        names = ("epochs", "finished", *errors, "images_per_second")
         return {"run": str(self.run), "model": str(self.model)} | {name: getattr(self, name) for name in names}
 
 
@@ -91,6 +93,8 @@ def resume(
     opened = data if isinstance(data, DataSet) else None
     source = data_source or str(settings["data"] if data is None or opened else data)
     with process_group(settings["choice"]["device"]) as members:
+        if members.is_first and run.is_running:
+            raise UserError(f"another process trains {run.folder}: wait for its end, or stop it")
         opened = opened or open_data(source, reporter.progress)
         if not settings.get("hold_out", True):
             opened = train_on_all(opened)
@@ -133,12 +137,12 @@ def run_to_end(
     settings, recipe, compute = run.settings, Recipe(**run.settings["recipe"]), Compute(**run.settings["choice"])
     if compute.kernel and not has_kernel():
         reporter.note(f"this run began with verydeep's kernel, which is not there: PyTorch computes, {REMEDY}")
-    with StopOnSignals() as stop, compute.thread_count():
+    with run.locked(), StopOnSignals() as stop, compute.thread_count():
         try:
             state = make_state(
                 net, recipe, compute, seed=settings["seed"], num_images=len(data.train), momentum=momentum or {}
             )
-            state.position = position or state.position
+            state.position, state.patience = position or state.position, run.patience
             _run_loop(run, state, data, reporter, stop)
         except UserError:
             run.discard_if_new()
@@ -146,23 +150,31 @@ def run_to_end(
         finally:
             release(net)
         net = load(run.model_file) if state.finished and recipe.keep == "best" else net.eval()
-        result = evaluate(net, data.val, device=compute.device, progress=reporter.progress) if state.finished else None
-    log = run.log_records()
-    rates = [line["images_per_second"] for line in log]
-    if result is not None and processes().is_first:
-        _write_report(run, result, data, recipe, net, log)
-    return TrainedRun(
-        run=run.folder,
-        model=run.model_file if run.model_file.exists() else run.checkpoint_file,
-        epochs=state.position.epoch,
-        finished=state.finished,
-        split=data.val.split,
-        top1_error=result.top1_error if result else None,
-        top5_error=result.top5_error if result else None,
-        num_images=len(data.val),
-        images_per_second=len(rates) / sum(1 / rate for rate in rates) if rates else 0.0,
-        net=net,
-    )
+        result = None
+        if state.finished:
+            if stop.wants_stop():
+                reporter.note(
+                    "asked to stop: the training has ended, its errors and report follow; once more ends it now"
+                )
+            result = evaluate(net, data.val, device=compute.device, progress=reporter.progress)
+        log = run.log_records()
+        rates = [line["images_per_second"] for line in log]
+        trained = TrainedRun(
+            run=run.folder,
+            model=run.model_file if run.model_file.exists() else run.checkpoint_file,
+            epochs=state.position.epoch,
+            finished=state.finished,
+            split=data.val.split,
+            top1_error=result.top1_error if result else None,
+            top5_error=result.top5_error if result else None,
+            num_images=len(data.val),
+            images_per_second=len(rates) / sum(1 / rate for rate in rates) if rates else 0.0,
+            net=net,
+        )
+        if result is not None and processes().is_first:
+            run.save_result(trained.as_record())
+            _write_report(run, result, data, recipe, net, log)
+    return trained
 
 
 def _run_loop(run: Run, state: TrainState, data: DataSet, reporter: Callback, stop: StopOnSignals) -> None:
@@ -191,7 +203,7 @@ def _run_loop(run: Run, state: TrainState, data: DataSet, reporter: Callback, st
         HealthCheck(run, data.train, view, reporter.note),
         Checkpoints(
             run,
-            lambda epochs, errors: make_run_card(net, data, recipe, epochs, errors),
+            lambda epochs, errors: make_run_card(net, data, recipe, epochs, errors, patience=run.patience),
             settings.get("checkpoint_seconds", 600.0),
         ),
     ]
@@ -199,15 +211,34 @@ def _run_loop(run: Run, state: TrainState, data: DataSet, reporter: Callback, st
         train(state, batches, classification_for(recipe, data.train), callbacks)
     except NotFiniteError as error:
         raise UserError(explain_not_finite(state, error.images)) from error
+    at = state.position
+    if at.is_out_of_patience(state.patience):
+        kept = "its weights are kept" if recipe.keep == "best" else "the last weights are kept, --keep best has its own"
+        reporter.note(
+            f"ended after epoch {at.epoch} by --patience {state.patience}: no validation error below the "
+            f"{100 * at.best_error:.2f}% of epoch {at.epoch - at.waited}, {kept}"
+        )
 
 
 def make_run_card(
-    net: VeryDeep, data: DataSet, recipe: Recipe, epochs: int = 0, errors: dict[str, Any] | None = None
+    net: VeryDeep,
+    data: DataSet,
+    recipe: Recipe,
+    epochs: int = 0,
+    errors: dict[str, Any] | None = None,
+    *,
+    patience: int | None,
 ) -> ModelCard:
     about = DataCard(
         name=data.name, fingerprint=data.fingerprint, num_train=len(data.train), validation=data.validation
     )
-    return make_card(net, recipe=recipe.as_record(), data=about, epochs=epochs, errors=errors)
+    selected = _selected_on(recipe, patience)
+    return make_card(net, recipe=recipe.as_record(), data=about, epochs=epochs, errors=errors, selected_on=selected)
+
+
+def _selected_on(recipe: Recipe, patience: int | None) -> str | None:
+    """The split that the weights are selected on: early stopping selects too."""
+    return selected_on(recipe.as_record()) if patience is None else "val"
 
 
 def _validate(net: VeryDeep, images: ImageSet, compute: Compute) -> dict[str, Any]:
@@ -232,7 +263,7 @@ def _write_report(
         f"{net.geometry.title} on {data.name}",
         result,
         errors_of(result, data.val, net),
-        selected_on=selected_on(recipe.as_record()),
+        selected_on=_selected_on(recipe, run.patience),
         log=log,
         commands=[settings["command"], shlex.join(["verydeep", "evaluate", str(run.folder), settings["data"]])],
         facts={

@@ -21,7 +21,7 @@ from verydeep.nets.architecture import find_architecture
 from verydeep.nets.grow import grow
 from verydeep.nets.model_file import MODEL_FILE
 from verydeep.nets.net import VeryDeep
-from verydeep.paper.constants import CROP
+from verydeep.paper.constants import CROP, TOTAL_STRIDE, TRAIN_SCALE
 from verydeep.runs.compute import choose_compute, default_workers, describe_processes, fit_into_memory
 from verydeep.runs.options import TrainOptions, read_keywords
 from verydeep.runs.resume import TrainedRun, make_run_card, resume, run_to_end
@@ -150,12 +150,18 @@ def _check_alike(options: TrainOptions, recipe: Recipe, net: VeryDeep) -> None:
     began = Run.open(options.out).settings
     check_same_options(
         f"the run in {options.out}",
-        {"net": began.get("net"), "seed": began["seed"], "hold_out": began.get("hold_out", True)} | began["recipe"],
-        {"net": net.geometry.title, "seed": options.seed, "hold_out": not options.no_validation} | recipe.as_record(),
+        {"net": began.get("net"), "seed": began["seed"], "hold_out": began.get("hold_out", True)}
+        | {"--patience": began.get("options", {}).get("patience")}
+        | began["recipe"],
+        {"net": net.geometry.title, "seed": options.seed, "hold_out": not options.no_validation}
+        | {"--patience": options.patience}
+        | recipe.as_record(),
     )
 
 
 def _check_selection(recipe: Recipe, options: TrainOptions) -> None:
+    if options.no_validation and options.patience is not None:
+        raise UsageError(f"--patience {options.patience} waits for the validation error: leave out --no-validation")
     if options.no_validation and recipe.selects_on_validation():
         raise UsageError(
             f"--no-validation: the recipe {recipe.name} chooses by the validation error (schedule {recipe.schedule}, "
@@ -189,7 +195,12 @@ def make_net(
 
 
 def default_crop(data: DataSet) -> int:
-    return 32 if data.train.decoded else CROP
+    """Returns the crop whose training scale is nearest to the size of the images, at most the paper's 224."""
+    side = data.train.usual_side()
+    if side is None:
+        return CROP
+    nearest = round(side * CROP / TRAIN_SCALE / TOTAL_STRIDE) * TOTAL_STRIDE
+    return min(max(nearest, TOTAL_STRIDE), CROP)
 
 
 def _begin(
@@ -245,7 +256,7 @@ def _begin(
         "environment": environment(),
         "began": now(),
     }
-    run = Run.create(folder, settings, net, make_run_card(net, data, recipe))
+    run = Run.create(folder, settings, net, make_run_card(net, data, recipe, patience=options.patience))
     return run_to_end(run, net, data, reporter)
 
 

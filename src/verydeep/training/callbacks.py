@@ -38,6 +38,8 @@ class Validation(Callback):
             "loss": position.loss / position.seen,
             "train_error": position.score / position.seen,
             "split": state.errors.get("split", "val"),
+            "protocol": state.errors.get("protocol", "centre"),
+            "num_images": state.errors.get("num_images"),
             "val_top1_error": error,
             "val_top5_error": state.errors.get("top5_error"),
             "images_per_second": position.seen / position.seconds,
@@ -48,7 +50,12 @@ class Validation(Callback):
         if recipe.schedule == "plateau":
             plateau = plateau.after(error, patience=recipe.patience, most_drops=recipe.drops)
         state.is_best = error < position.best_error
-        state.position = replace(position, plateau=plateau, best_error=min(error, position.best_error))
+        state.position = replace(
+            position,
+            plateau=plateau,
+            best_error=min(error, position.best_error),
+            waited=0 if state.is_best else position.waited + 1,
+        )
 
 
 def average_statistics(net: VeryDeep) -> None:
@@ -94,13 +101,12 @@ class Checkpoints(Callback):
             self._save(state, self._card(state.position.epoch, None))
 
     def after_epoch(self, state: TrainState) -> None:
-        position = state.position.next_epoch()
-        card = self._card(position.epoch, state.errors)
+        after = replace(state, position=state.position.next_epoch())
+        card = self._card(after.position.epoch, state.errors)
         self._run.log(state.record)
-        ended = position.plateau.ended or position.epoch == state.recipe.epochs
-        if state.is_best if state.recipe.keep == "best" else ended:
+        if state.is_best if state.recipe.keep == "best" else after.finished:
             self._run.save_model(state.net, card)
-        self._save(replace(state, position=position), card)
+        self._save(after, card)
 
     def _save(self, state: TrainState, card: ModelCard) -> None:
         self._run.save_checkpoint(state.net, card, _velocities(state), state.position)

@@ -32,8 +32,14 @@ from verydeep.training.state import Position
 from verydeep.weights.resolve import read_card
 
 SETTINGS_FILE, LOG_FILE = "run.json", "log.jsonl"
-_NEXT_CHECKPOINT_FILE = "checkpoint-next.safetensors"
-_FILES = (CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE, _NEXT_CHECKPOINT_FILE, LOG_FILE, SETTINGS_FILE)
+RESULT_FILE = "result.json"
+_NEXT_CHECKPOINT_FILE, _LOCK_FILE = "checkpoint-next.safetensors", ".running.lock"
+_FILES = (
+    CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE, _NEXT_CHECKPOINT_FILE, LOG_FILE, SETTINGS_FILE, RESULT_FILE, _LOCK_FILE,
+)  # fmt: skip
+
+_SECONDS_TO_WAIT = 5.0
+"""For the lock of a run: whoever only asks whether it is running holds it for a moment."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,8 @@ class Run:
             raise UserError(f"{folder} is not a run folder: --resume needs --out with the folder of a run") from error
         except (OSError, json.JSONDecodeError) as error:
             raise UserError(f"{folder / SETTINGS_FILE} cannot be read: {error}") from error
+        if not isinstance(settings, dict):
+            raise UserError(f"{folder / SETTINGS_FILE} is not that of a run: restore it, or train anew")
         return Run(folder, settings)
 
     @property
@@ -91,7 +99,65 @@ class Run:
         if not self.checkpoint_file.exists():
             return self.model_file.exists()
         position = Position.from_record(read_progress(self.checkpoint_file))
-        return position.plateau.ended or position.epoch >= self.settings["recipe"]["epochs"]
+        return position.is_last(self.settings["recipe"]["epochs"], self.patience)
+
+    @property
+    def patience(self) -> int | None:
+        """Of ``--patience``: epochs without a better validation error after which the training ends."""
+        patience: int | None = self.settings.get("options", {}).get("patience")
+        return patience
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """A context in which no other process can train this run; the lock of a process that was killed is free."""
+        if not processes().is_first:
+            yield
+            return
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.folder / _LOCK_FILE)
+        try:
+            lock.acquire(timeout=_SECONDS_TO_WAIT)
+        except Timeout as error:
+            raise UserError(f"another process trains {self.folder}: wait for its end, or stop it") from error
+        except (NotImplementedError, OSError):  # a file system without locks
+            yield
+            return
+        try:
+            yield
+        finally:
+            (self.folder / _LOCK_FILE).unlink(missing_ok=True)
+            lock.release()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process trains it now, as far as this machine can see."""
+        from filelock import FileLock, Timeout
+
+        file = self.folder / _LOCK_FILE
+        if not file.exists():
+            return False
+        try:
+            with FileLock(file, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except (NotImplementedError, OSError):  # somebody else's folder, or a file system without locks
+            return False
+
+    def save_result(self, record: dict[str, Any]) -> None:
+        """Writes the errors that were measured at the end."""
+        if processes().is_first:
+            with _named(self.folder / RESULT_FILE), atomic_write(self.folder / RESULT_FILE) as temporary:
+                temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    def read_result(self) -> dict[str, Any] | None:
+        """Reads the errors that were measured at the end; None where there are none, or not whole."""
+        try:
+            record = json.loads((self.folder / RESULT_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
 
     def _clear(self) -> None:
         if self.folder.is_dir():

@@ -32,6 +32,7 @@ class Position:
     seconds: float = 0.0
     plateau: Plateau = field(default_factory=Plateau)
     best_error: float = float("inf")  # by validation, a fraction
+    waited: int = 0  # epochs since then
     log_lines: int = 0  # lines of the log that belong to this state
 
     @staticmethod
@@ -45,8 +46,19 @@ class Position:
 
     def next_epoch(self) -> "Position":
         return Position(
-            epoch=self.epoch + 1, plateau=self.plateau, best_error=self.best_error, log_lines=self.log_lines + 1
+            epoch=self.epoch + 1,
+            plateau=self.plateau,
+            best_error=self.best_error,
+            waited=self.waited,
+            log_lines=self.log_lines + 1,
         )
+
+    def is_last(self, epochs: int, patience: int | None) -> bool:
+        """Whether the training has ended, by its recipe or by ``--patience``."""
+        return self.epoch >= epochs or self.plateau.ended or self.is_out_of_patience(patience)
+
+    def is_out_of_patience(self, patience: int | None) -> bool:
+        return patience is not None and self.waited >= patience
 
 
 @dataclass(kw_only=True)
@@ -59,6 +71,7 @@ class TrainState:
     seed: int
     num_images: int
     optimiser: "torch.optim.SGD"
+    patience: int | None = None  # epochs without a better validation error, after which it ends
     position: Position = field(default_factory=Position)  # its sums are brought up to date when they are reported
     stopping: bool = False  # agreed by all processes
     images: "torch.Tensor | None" = None  # of the last batch, n,3,h,w uint8
@@ -76,7 +89,7 @@ class TrainState:
 
     @property
     def finished(self) -> bool:
-        return self.position.epoch >= self.recipe.epochs or self.position.plateau.ended
+        return self.position.is_last(self.recipe.epochs, self.patience)
 
 
 class Callback:

@@ -44,7 +44,7 @@ def folder(make_folder):
 
 
 def test_one_net_at_one_scale_becomes_a_net_with_a_linear_head(features, folder, tmp_path):
-    result = transfer(features, folder, TransferOptions(out=tmp_path / "out", no_mirror=True))
+    result = transfer(features, folder, TransferOptions(out=tmp_path / "out", mirror="off"))
     assert result.model == str(tmp_path / "out/model.safetensors")
     net = load(tmp_path / "out")
     assert net.geometry.head == "linear"
@@ -70,7 +70,7 @@ def test_one_net_at_one_scale_becomes_a_net_with_a_linear_head(features, folder,
 
 
 def test_the_scores_are_those_of_scikit_learn_on_the_descriptors(features, folder):
-    result = transfer(features, folder, TransferOptions(no_mirror=True))
+    result = transfer(features, folder, TransferOptions(mirror="off"))
     data = open_data(folder)
     options = DescriptorOptions(test_scales=(64,), mirror=False, normalise=False)
     rows = {split: describe([load(features)], images, options) for split, images in data.splits.items()}
@@ -315,14 +315,14 @@ def make_labelled(tmp_path):
 
 def test_the_verb(features, folder, tmp_path, verydeep):
     out = tmp_path / "out"
-    status, printed, err = verydeep("transfer", features, folder, "--out", out, "--test-scales", 64, "--no-mirror")
+    status, printed, err = verydeep("transfer", features, folder, "--out", out, "--test-scales", 64, "--mirror", "off")
     assert status == 0, err
     assert "photos: 3 classes; pool5 of" in printed
     assert "95% interval" in printed
     assert f"{out}/model.safetensors is a MODEL" in printed
     page = (out / "report.html").read_text()
     assert "Errors by class" in page
-    assert "--no-mirror" in page
+    assert "--mirror off" in page
     status, printed, _ = verydeep("transfer", features, folder, "--per-class", 5, "--splits", 2, "--json")
     record = json.loads(printed)
     assert record["metric"] == "recall"

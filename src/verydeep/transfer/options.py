@@ -31,8 +31,8 @@ class TransferOptions:
     "mean or max: what becomes of the positions of a map."
     layer: str | None = None
     "Any named layer. [relu7 where the net has one, else pool5]"
-    no_mirror: bool = False
-    "Leave the mirror images out, in half the time. [averaged with the images where the data allow it]"
+    mirror: Literal["auto", "on", "off"] = "auto"
+    "auto, on or off: average with the mirror image, in twice the time; auto where net and data allow it."
     out: Path | None = None
     "Write the model, its results and report.html to this folder."
     seed: int = 0

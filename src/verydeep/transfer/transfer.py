@@ -143,7 +143,7 @@ def _describing(
         test_scales=scales,
         combine=options.combine,
         pool=options.pool,
-        mirror=False if options.no_mirror or not data.mirror else None,
+        mirror={"on": True, "off": False, "auto": None if data.mirror else False}[options.mirror],
         normalise=normalise,
     )
 

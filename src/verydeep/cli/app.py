@@ -23,6 +23,7 @@ _SHOWN_ARGUMENTS: Final = {
     "predict": "MODEL IMAGE...",
     "features": "MODEL... DATA --out FILE",
     "stylise": "CONTENT STYLE",
+    "transfer": "MODEL... DATA",
     "fetch": "[NAME...]",
     "shards": "DATA OUT",
     "doctor": "DATA",

@@ -119,6 +119,11 @@ def _heatmap_files(
     """Checks that heat maps can be made, makes their folder, and names the file of each image's."""
     from verydeep.testing.protocols import check_scales
 
+    if classifier.transferred is not None:
+        raise UsageError(
+            f"--heatmap: {classifier.transferred.folder} classifies descriptors and has no score map: transfer with "
+            "one net at one scale writes a model that has one"
+        )
     protocol = classifier.test.protocol
     if test_scale is not None:
         check_scales(classifier.net, [test_scale])

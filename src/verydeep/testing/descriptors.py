@@ -83,7 +83,7 @@ class Describer:
     ) -> None:
         compute = compute or fp32_choice("cpu")
         self.options = options
-        self.settings = [_NetSettings.of(net, options) for net in models]
+        self.settings = [NetSettings.of(net, options) for net in models]
         self.dimensions = sum(settings.dimensions(options.combine) for settings in self.settings)
         self._backends = [
             backend_with(net, compute, settings.layer.name) for net, settings in zip(models, self.settings, strict=True)
@@ -215,13 +215,13 @@ def describe(
 
 
 @dataclass(frozen=True)
-class _NetSettings:
+class NetSettings:
     layer: LayerMap
     scales: tuple[int, ...]
     mirror: bool
 
     @staticmethod
-    def of(net: VeryDeep, options: DescriptorOptions) -> "_NetSettings":
+    def of(net: VeryDeep, options: DescriptorOptions) -> "NetSettings":
         layer = layer_map(net.geometry, find_layer(net, options.layer))
         scales = options.test_scales or (max(layer.smallest_side, default_test_scale(net)),)
         for scale in scales:
@@ -231,7 +231,7 @@ class _NetSettings:
                 )
             if scales.count(scale) > 1:
                 raise UsageError(f"test scale {scale} is given twice: give each once, they count alike")
-        return _NetSettings(layer, scales, net.mirror if options.mirror is None else options.mirror)
+        return NetSettings(layer, scales, net.mirror if options.mirror is None else options.mirror)
 
     def dimensions(self, combine: str) -> int:
         return self.layer.channels * (len(self.scales) if combine == "stack" else 1)
@@ -258,7 +258,7 @@ def backend_with(net: VeryDeep, compute: Compute, layer: str) -> Backend:
     return make_backend(net, compute, layer=layer)
 
 
-def _protocol(backend: Backend, settings: _NetSettings, maximum: bool) -> Protocol:
+def _protocol(backend: Backend, settings: NetSettings, maximum: bool) -> Protocol:
     """Testing by descriptors: the whole image, one position for the pooled map of a layer."""
 
     def pooled(_: Backend, images: UInt8[ndarray, "n h w 3"]) -> Float[ndarray, "n c 1 1"]:

@@ -14,7 +14,7 @@ from verydeep.data.folder import class_folders, image_files
 from verydeep.data.image_set import ImageSet
 from verydeep.data.open import open_data
 from verydeep.device import Compute, find_device, fp32_choice
-from verydeep.errors import UserError
+from verydeep.errors import UsageError, UserError
 from verydeep.images.decode import DAMAGED_REMEDY, DamagedImageError, is_image_file
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
@@ -33,10 +33,11 @@ from verydeep.testing.result import (
     load_posteriors,
 )
 from verydeep.testing.statistics import Comparison, compare, holm
-from verydeep.weights.resolve import load, read_card
+from verydeep.testing.transferred import TransferredModel
+from verydeep.weights.resolve import is_transfer_folder, load, read_card
 
 Model = VeryDeep | str | Path
-"""A net, a model file, a run folder or a file of saved posteriors."""
+"""A net, a model file, a run folder, a folder that ``transfer`` wrote, or a file of saved posteriors."""
 
 
 def evaluate(
@@ -118,13 +119,27 @@ def evaluate_each(
     for (result,) in saved.values():
         check_alike(result, described)
     nets = {  # every error is raised before the first net is tested
-        number: _Tested.of(one, images, rows, test_scales) for number, one in enumerate(models) if number not in saved
+        number: _take(one, images, rows, test_scales) for number, one in enumerate(models) if number not in saved
     }
     choice = fp32_choice(find_device(device))
     return [
         saved[number] if number in saved else nets[number].results(images, described, choice, progress, note)
         for number in range(len(models))
     ]
+
+
+def _take(
+    model: Model, images: ImageSet, protocols: Sequence[Protocol], test_scales: Sequence[int] | None
+) -> "_Tested | TransferredModel":
+    if isinstance(model, VeryDeep) or not is_transfer_folder(model):
+        return _Tested.of(model, images, protocols, test_scales)
+    if test_scales is not None or [row.name for row in protocols] != ["single"]:
+        raise UsageError(
+            f"{model} is a classifier of descriptors with scales of its own: give no protocol and no scales"
+        )
+    transferred = TransferredModel(model)
+    transferred.check_images(images)
+    return transferred
 
 
 def _open(

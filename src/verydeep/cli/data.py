@@ -59,7 +59,7 @@ def _print_named_sets(rows: Sequence["NamedSet"], folder: Path) -> None:
             f"{row.homepage}\n{escape(row.licence)}",
         )
     print_table(table)
-    print(f"in {folder} (set VERYDEEP_DATA for another folder); digits come with the package")
+    print(f"in {folder} (set VERYDEEP_DATA for another folder); digits and clothes come with the package")
 
 
 def _print_fetched(row: "NamedSet", description: str) -> None:

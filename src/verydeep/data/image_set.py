@@ -79,6 +79,13 @@ class ImageSet:
         some = np.linspace(0, len(self) - 1, min(16, len(self))).astype(int).tolist()
         return int(np.mean([self.pixels(index).nbytes for index in some]) * len(self))
 
+    def usual_side(self) -> int | None:
+        """Median of the shorter sides of a few images, pixels; None where these are damaged."""
+        some = np.linspace(0, len(self) - 1, min(16, len(self))).astype(int).tolist()
+        found = [self._pixels_or_error(index, None) for index in some]
+        sides = [min(size_of(pixels)) for pixels in found if not isinstance(pixels, DamagedImageError)]
+        return int(np.median(sides)) if sides else None
+
     def checked(
         self,
         *,

@@ -1,4 +1,4 @@
-"""Data sets that have a name: one row for each public one, fetched only when asked; and the built-in digits.
+"""Data sets that have a name: one row for each public one, fetched only when asked; and the built-in ones.
 
 Paper: section 4, appendix B.
 """
@@ -14,6 +14,7 @@ import numpy as np
 from verydeep.data import layouts
 from verydeep.data.archives import Archive, Unpack, data_folder, obtain, unpack_tar, unpack_tar_in_zip
 from verydeep.data.dataset import DataSet, hold_out_test, make_data_set
+from verydeep.data.folder import CLOTHES, open_folder
 from verydeep.data.image_set import array_images
 from verydeep.data.layouts import Splits
 from verydeep.errors import UsageError, UserError
@@ -318,5 +319,5 @@ def _digits() -> DataSet:
     return make_data_set("digits", "digits", hold_out_test(images), mirror=False)
 
 
-BUILT_IN: dict[str, Callable[[], DataSet]] = {"digits": _digits}
+BUILT_IN: dict[str, Callable[[], DataSet]] = {"digits": _digits, "clothes": lambda: open_folder(CLOTHES)}
 """The data sets that come with the package, by name."""

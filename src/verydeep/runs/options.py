@@ -33,7 +33,7 @@ class TrainOptions:
     changes: dict[str, Any] = field(default_factory=dict)
     "Change a field of the recipe: key=value."
     crop: int | None = None
-    "Side of the training crop, a multiple of 32. [32 for digits and cifar, else 224]"
+    "Side of the training crop, a multiple of 32. [224; less for smaller images]"
     width: float = 1.0
     "Factor on the channels of every layer."
     train_scale: int | tuple[int, ...] | None = None

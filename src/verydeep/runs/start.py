@@ -21,7 +21,7 @@ from verydeep.nets.architecture import find_architecture
 from verydeep.nets.grow import grow
 from verydeep.nets.model_file import MODEL_FILE
 from verydeep.nets.net import VeryDeep
-from verydeep.paper.constants import CROP
+from verydeep.paper.constants import CROP, TOTAL_STRIDE, TRAIN_SCALE
 from verydeep.runs.compute import choose_compute, default_workers, describe_processes, fit_into_memory
 from verydeep.runs.options import TrainOptions, read_keywords
 from verydeep.runs.resume import TrainedRun, make_run_card, resume, run_to_end
@@ -189,7 +189,12 @@ def make_net(
 
 
 def default_crop(data: DataSet) -> int:
-    return 32 if data.train.decoded else CROP
+    """Returns the crop whose training scale is nearest to the size of the images, at most the paper's 224."""
+    side = data.train.usual_side()
+    if side is None:
+        return CROP
+    nearest = round(side * CROP / TRAIN_SCALE / TOTAL_STRIDE) * TOTAL_STRIDE
+    return min(max(nearest, TOTAL_STRIDE), CROP)
 
 
 def _begin(

@@ -112,7 +112,9 @@ def _print_shards(written: "Written") -> None:
 
 
 def doctor(
-    data: Annotated[str, Parameter(name="DATA", help="A folder: class folders, or train/ val/ test/, or only images.")],
+    data: Annotated[
+        str, Parameter(name="DATA", help="A folder: class folders, or train/ val/ test/, or only images; or a CSV.")
+    ],
     /,
     *,
     json: Json = False,

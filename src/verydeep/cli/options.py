@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
 DATA_HELP = (
-    "A name (see verydeep fetch); a folder: class folders, or train/ val/ test/; or shards: 'x-{000..009}.tar', a "
-    "folder or a URL."
+    "A name (see verydeep fetch); a folder: class folders, or train/ val/ test/; a CSV of file,label[,split][,group]; "
+    "or shards: 'x-{000..009}.tar', a folder or a URL."
 )
 Model = Annotated[str, Parameter(name="MODEL", help="A model file, a run folder or a published name.")]
 Data = Annotated[str, Parameter(name="DATA", help=DATA_HELP)]

@@ -19,7 +19,7 @@ from torch.utils.data import IterableDataset
 from verydeep.data.dataset import DataSet, hold_out_test, make_data_set
 from verydeep.data.folder import SPLIT_NAMES, natural_key
 from verydeep.data.image_set import ImageSet
-from verydeep.data.sources import MapStyle
+from verydeep.data.sources import MapStyle, PixelSource
 from verydeep.errors import UsageError
 from verydeep.images.decode import DamagedImageError, to_rgb
 from verydeep.progress import Progress, ignore_progress
@@ -36,7 +36,7 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 @dataclass(frozen=True, eq=False)
-class MappedSource:
+class MappedSource(PixelSource):
     """The images of a map-style data set, by names that end in their index; each is made when it is needed."""
 
     title: str

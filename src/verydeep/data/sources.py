@@ -2,6 +2,7 @@
 
 import io
 import os
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,10 +38,10 @@ class ImageSource(Protocol):
         """The path or address of an image, for messages."""
 
 
-@runtime_checkable
-class PixelSource(ImageSource, Protocol):
-    """A source that has no files: its images come decoded."""
+class PixelSource(ABC):
+    """A source without files: its images come decoded. A base class, for isinstance asks for each image."""
 
+    @abstractmethod
     def pixels(self, name: str) -> UInt8[ndarray, "h w 3"]:
         """Makes an image, RGB."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from verydeep.data.batches import training_batches
 from verydeep.data.dataset import DataSet, train_on_all
 from verydeep.data.image_set import ImageSet, memory_for_images
-from verydeep.data.open import open_data
+from verydeep.data.open import AnyData, open_data, source_of
 from verydeep.device import Compute, check_precision, find_device
 from verydeep.distributed import num_local_processes, process_group, processes
 from verydeep.errors import UserError
@@ -71,7 +71,7 @@ class TrainedRun:
 def resume(
     out: str | Path,
     *,
-    data: str | Path | DataSet | None = None,
+    data: AnyData | None = None,
     reporter: Callback | None = None,
     data_source: str | None = None,
 ) -> TrainedRun:
@@ -90,12 +90,14 @@ def resume(
     settings = run.settings
     find_device(settings["choice"]["device"])
     check_precision(settings["choice"]["precision"])
-    opened = data if isinstance(data, DataSet) else None
-    source = data_source or str(settings["data"] if data is None or opened else data)
+    given = settings["data"] if data is None else data
+    source = data_source or source_of(given)
+    if data is None and source.startswith("<"):
+        raise UserError(f"{out} began with data that were given in Python, {source}: give them to resume as data")
     with process_group(settings["choice"]["device"]) as members:
         if members.is_first and run.is_running:
             raise UserError(f"another process trains {run.folder}: wait for its end, or stop it")
-        opened = opened or open_data(source, reporter.progress)
+        opened = open_data(given, reporter.progress)
         if not settings.get("hold_out", True):
             opened = train_on_all(opened)
         if opened.fingerprint != settings["fingerprint"]:

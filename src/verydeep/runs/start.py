@@ -10,7 +10,7 @@ import torch
 from verydeep.data.dataset import DataSet, describe, train_on_all
 from verydeep.data.doctor import examine_quickly
 from verydeep.data.image_set import ImageSet, describe_skipped, memory_for_images
-from verydeep.data.open import open_data
+from verydeep.data.open import AnyData, open_data, source_of
 from verydeep.data.pixels import measure_pixels
 from verydeep.device import Compute, find_device
 from verydeep.distributed import broadcast_from_rank0, num_local_processes, process_group, processes
@@ -38,7 +38,7 @@ _MAKE_A_NET = ("architecture", "batch_norm", "crop", "width", "init_from", "init
 
 
 def train(
-    data: str | Path | DataSet,
+    data: AnyData,
     *,
     reporter: Callback | None = None,
     data_source: str | None = None,
@@ -48,7 +48,7 @@ def train(
     """Makes a net for a data set and trains it.
 
     Args:
-        data: a built-in name or a folder; or a data set that is open.
+        data: what ``open_data`` opens: a name, a folder, a CSV, a data set of torch, ...
         reporter: reports the progress.
         data_source: where the data came from, if ``data`` is a data set.
         command: command line that reproduces the run; stored in run.json and shown in the report.
@@ -66,7 +66,7 @@ def train(
 
 def fit(
     net: VeryDeep,
-    data: str | Path | DataSet,
+    data: AnyData,
     *,
     recipe: str | Recipe = "small-images",
     reporter: Callback | None = None,
@@ -80,7 +80,7 @@ def fit(
 
     Args:
         net: trained in place; parameters with ``requires_grad=False`` stay frozen.
-        data: a built-in name, a folder, or a data set.
+        data: what ``open_data`` opens: a name, a folder, a CSV, a data set of torch, a list of pairs, ...
         recipe: a recipe, its name, or a JSON file.
         reporter: reports the progress.
         data_source: where the data came from, if ``data`` is a data set.
@@ -105,13 +105,13 @@ def fit(
     given.check_compute()
     _check_selection(row, given)
     with process_group(find_device(given.device)):
-        opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
-        facts = {"command": None, "data": data_source or str(data), "origin": None}
+        opened = open_data(data, reporter.progress)
+        facts = {"command": None, "data": data_source or source_of(data), "origin": None}
         return _begin(net, opened, row, given, facts, reporter)
 
 
 def start(
-    data: str | Path | DataSet,
+    data: AnyData,
     options: TrainOptions,
     *,
     reporter: Callback | None = None,
@@ -121,7 +121,7 @@ def start(
 ) -> TrainedRun:
     """Like ``train``, with TrainOptions; ``chain`` is stored in run.json if this is one step of a chain of recipes."""
     reporter, row = reporter or Callback(), options.find_recipe()
-    source = data_source or str(data)
+    source = data_source or source_of(data)
     options.check_compute()
     with process_group(find_device(options.device)) as members:
         if members.size > 1 and options.out is None:
@@ -169,14 +169,12 @@ def _check_selection(recipe: Recipe, options: TrainOptions) -> None:
         )
 
 
-def make_net(
-    data: str | Path | DataSet, options: TrainOptions, reporter: Callback
-) -> tuple[VeryDeep, DataSet, VeryDeep | None]:
+def make_net(data: AnyData, options: TrainOptions, reporter: Callback) -> tuple[VeryDeep, DataSet, VeryDeep | None]:
     """Returns a net with random weights, the data, and the net that weights are to be taken from, if any."""
     find_architecture(options.architecture)
     recipe = options.find_recipe()
     source_net = load(options.init_from) if options.init_from else None
-    opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
+    opened = open_data(data, reporter.progress)
     crop = options.crop
     if crop is None:
         crop = source_net.geometry.crop if source_net else default_crop(opened)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from verydeep.testing.evaluate import evaluate as evaluate
     from verydeep.testing.protocols import PROTOCOLS as PROTOCOLS
     from verydeep.training.recipe import RECIPES as RECIPES
+    from verydeep.training.state import Callback as Callback
+    from verydeep.training.state import TrainState as TrainState
     from verydeep.weights.resolve import fetch_weights as fetch_weights
     from verydeep.weights.resolve import load as load
     from verydeep.weights.resolve import read_card as read_card
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ARCHITECTURES": "nets.architecture",
+    "Callback": "training.state",
     "Classifier": "testing.classifier",
     "ComputeOptions": "runs.options",
     "PROTOCOLS": "testing.protocols",
@@ -47,6 +50,7 @@ _HOMES = {
     "load": "weights.resolve",
     "open_data": "data.open",
     "TrainOptions": "runs.options",
+    "TrainState": "training.state",
     "posterior": "testing.classifier",
     "read_card": "weights.resolve",
     "resume": "runs.resume",

@@ -61,6 +61,8 @@ class TrainOptions:
     "fp32 or bf16. [the faster]"
     workers: int | None = None
     "Processes that make crops. [0 on the CPU, one a core for a GPU]"
+    log: Literal["tensorboard"] | None = None
+    "tensorboard: write curves for TensorBoard into the run folder."
     devices: int = 1
     "Train in this many processes, one a GPU or share of the cores."
     micro_batch: int | None = None
@@ -138,6 +140,10 @@ class TrainOptions:
             raise UsageError(f"{self.workers} workers: give 0 or more")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise UsageError(f"a micro-batch of {self.micro_batch} images: give 1 or more")
+        if self.log is not None:
+            from verydeep.training.tensorboard import check_tensorboard
+
+            check_tensorboard()
         if self.patience is not None and self.patience < 1:
             raise UsageError(f"--patience {self.patience}: give 1 epoch or more")
         if not self.checkpoint_minutes > 0:

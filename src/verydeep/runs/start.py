@@ -1,5 +1,6 @@
 """Starts a training: a net for the data, images checked, a run folder made."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def train(
     data: str | Path | DataSet,
     *,
     reporter: Callback | None = None,
+    callbacks: Sequence[Callback] = (),
     data_source: str | None = None,
     command: str | None = None,
     **options: Any,  # noqa: ANN401 - the fields of TrainOptions
@@ -50,6 +52,7 @@ def train(
     Args:
         data: a built-in name or a folder; or a data set that is open.
         reporter: reports the progress.
+        callbacks: called by the training loop too: see ``Callback``.
         data_source: where the data came from, if ``data`` is a data set.
         command: command line that reproduces the run; stored in run.json and shown in the report.
         options: fields of ``TrainOptions``, such as ``architecture``, ``recipe``, ``changes``, ``out`` or ``seed``.
@@ -58,10 +61,11 @@ def train(
         The trained net, its run folder and its errors on the validation images.
 
     Raises:
-        UserError: the data, the model or the run folder cannot be used.
+        UserError: the data, the model or the run folder cannot be used, or a callback raised an exception.
         UsageError: an option that cannot be right, or a run in ``out`` that began with other options.
     """
-    return start(data, read_keywords(options), reporter=reporter, data_source=data_source, command=command)
+    given = read_keywords(options)
+    return start(data, given, reporter=reporter, callbacks=callbacks, data_source=data_source, command=command)
 
 
 def fit(
@@ -70,6 +74,7 @@ def fit(
     *,
     recipe: str | Recipe = "small-images",
     reporter: Callback | None = None,
+    callbacks: Sequence[Callback] = (),
     data_source: str | None = None,
     **options: Any,  # noqa: ANN401 - the fields of TrainOptions
 ) -> TrainedRun:
@@ -83,6 +88,7 @@ def fit(
         data: a built-in name, a folder, or a data set.
         recipe: a recipe, its name, or a JSON file.
         reporter: reports the progress.
+        callbacks: called by the training loop too: see ``Callback``.
         data_source: where the data came from, if ``data`` is a data set.
         options: fields of ``TrainOptions`` that do not make a net, such as ``out``, ``seed``, ``device`` or
             ``no_validation``.
@@ -91,7 +97,7 @@ def fit(
         The trained net, its run folder and its errors on the validation images.
 
     Raises:
-        UserError: the data or the run folder cannot be used, or do not fit the net.
+        UserError: the data or the run folder cannot be used, or do not fit the net; or a callback raised an exception.
         UsageError: an option that cannot be right.
     """
     for name in options:
@@ -107,7 +113,7 @@ def fit(
     with process_group(find_device(given.device)):
         opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
         facts = {"command": None, "data": data_source or str(data), "origin": None}
-        return _begin(net, opened, row, given, facts, reporter)
+        return _begin(net, opened, row, given, facts, reporter, callbacks)
 
 
 def start(
@@ -115,6 +121,7 @@ def start(
     options: TrainOptions,
     *,
     reporter: Callback | None = None,
+    callbacks: Sequence[Callback] = (),
     data_source: str | None = None,
     command: str | None = None,
     chain: dict[str, Any] | None = None,
@@ -129,7 +136,7 @@ def start(
         net, opened, source_net = make_net(data, options, reporter)
         if options.resume and options.out and (options.out / SETTINGS_FILE).exists():
             _check_alike(options, row, net)
-            return resume(options.out, data=opened, data_source=source, reporter=reporter)
+            return resume(options.out, data=opened, data_source=source, reporter=reporter, callbacks=callbacks)
         _check_selection(row, options)
         facts = {"command": command, "data": source, "origin": None} | ({} if chain is None else {"chain": chain})
         if source_net:
@@ -142,7 +149,7 @@ def start(
             }
         else:
             _suggest_fine_tuning(net, opened, reporter)
-        return _begin(net, opened, row, options, facts, reporter)
+        return _begin(net, opened, row, options, facts, reporter, callbacks)
 
 
 def _check_alike(options: TrainOptions, recipe: Recipe, net: VeryDeep) -> None:
@@ -199,7 +206,13 @@ def default_crop(data: DataSet) -> int:
 
 
 def _begin(
-    net: VeryDeep, data: DataSet, recipe: Recipe, options: TrainOptions, facts: dict[str, Any], reporter: Callback
+    net: VeryDeep,
+    data: DataSet,
+    recipe: Recipe,
+    options: TrainOptions,
+    facts: dict[str, Any],
+    reporter: Callback,
+    callbacks: Sequence[Callback],
 ) -> TrainedRun:
     """Makes the run folder of a net and trains it; ``facts`` go into its run.json."""
     if options.no_validation:
@@ -252,7 +265,7 @@ def _begin(
         "began": now(),
     }
     run = Run.create(folder, settings, net, make_run_card(net, data, recipe, patience=options.patience))
-    return run_to_end(run, net, data, reporter)
+    return run_to_end(run, net, data, reporter, callbacks)
 
 
 def default_folder(net: VeryDeep, data: DataSet) -> Path:

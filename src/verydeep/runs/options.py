@@ -49,8 +49,7 @@ class TrainOptions:
     keep: str | None = None
     "last, or best by validation. [the recipe's]"
     patience: int | None = None
-    """End after so many epochs without a better validation error. The plateau rule, which divides the rate, has a
-    patience of its own: --set patience=N."""
+    "End after N epochs without a better validation error. (The plateau rule, which lowers the rate: --set patience=N.)"
     out: Path | None = None
     "The run folder. [a new one under runs/]"
     resume: bool = False

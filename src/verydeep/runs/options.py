@@ -24,18 +24,18 @@ class TrainOptions:
     The text under a field is its help on the command line.
     """
 
-    architecture: str = "A"
-    "A, A-LRN, B, C, D, E or B-5x5; vgg16 and the like too."
-    batch_norm: bool = False
-    "A batch norm after every convolution."
+    architecture: str | None = None
+    "A, A-LRN, B, C, D, E or B-5x5; vgg16 and the like too. [that of --init-from, else A]"
+    batch_norm: bool | None = None
+    "A batch norm after every convolution. [as the net of --init-from, else none]"
     recipe: str = "small-images"
     "paper, paper-chain, small-images, quick, fine-tune ... or a JSON file."
     changes: dict[str, Any] = field(default_factory=dict)
     "Change a field of the recipe: key=value."
     crop: int | None = None
-    "Side of the training crop, a multiple of 32. [32 for digits and cifar, else 224]"
-    width: float = 1.0
-    "Factor on the channels of every layer."
+    "Side of the training crop, a multiple of 32. [that of --init-from, 32 for digits and cifar, else 224]"
+    width: float | None = None
+    "Factor on the channels of every layer. [that of --init-from, else 1]"
     train_scale: int | tuple[int, ...] | None = None
     "S, or Smin,Smax for scale jitter. [256 x crop / 224]"
     epochs: int | None = None

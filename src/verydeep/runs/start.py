@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from verydeep.data.dataset import DataSet, describe, train_on_all
 from verydeep.data.doctor import examine_quickly
@@ -18,19 +17,18 @@ from verydeep.distributed import broadcast_from_rank0, num_local_processes, proc
 from verydeep.errors import UsageError, UserError
 from verydeep.files import free_name
 from verydeep.machine import environment, now
-from verydeep.nets.architecture import find_architecture
 from verydeep.nets.grow import grow
 from verydeep.nets.model_file import MODEL_FILE
 from verydeep.nets.net import VeryDeep
-from verydeep.paper.constants import CROP
 from verydeep.runs.compute import choose_compute, default_workers, describe_processes, fit_into_memory
+from verydeep.runs.net import make_net, settle
 from verydeep.runs.options import TrainOptions, read_keywords
 from verydeep.runs.resume import TrainedRun, make_run_card, resume, run_to_end
 from verydeep.testing.evaluate import check_classes
 from verydeep.training.recipe import Recipe, find_recipe
 from verydeep.training.run_folder import SETTINGS_FILE, Run, check_free, check_same_options
 from verydeep.training.state import Callback
-from verydeep.weights.resolve import load, read_card
+from verydeep.weights.resolve import read_card
 
 _FEW_IMAGES = 10_000
 """Up to this many training images, fine-tuning is suggested."""
@@ -127,9 +125,10 @@ def start(
     chain: dict[str, Any] | None = None,
 ) -> TrainedRun:
     """Like ``train``, with TrainOptions; ``chain`` is stored in run.json if this is one step of a chain of recipes."""
+    options.check_compute()
+    options = settle(options)
     reporter, row = reporter or Callback(), options.find_recipe()
     source = data_source or str(data)
-    options.check_compute()
     with process_group(find_device(options.device)) as members:
         if members.size > 1 and options.out is None:
             raise UsageError("several processes need --out: the run folder that all of them can see")
@@ -174,35 +173,6 @@ def _check_selection(recipe: Recipe, options: TrainOptions) -> None:
             f"--no-validation: the recipe {recipe.name} chooses by the validation error (schedule {recipe.schedule}, "
             f"keep {recipe.keep}): give one with the schedule cosine or constant that keeps the last weights"
         )
-
-
-def make_net(
-    data: str | Path | DataSet, options: TrainOptions, reporter: Callback
-) -> tuple[VeryDeep, DataSet, VeryDeep | None]:
-    """Returns a net with random weights, the data, and the net that weights are to be taken from, if any."""
-    find_architecture(options.architecture)
-    recipe = options.find_recipe()
-    source_net = load(options.init_from) if options.init_from else None
-    opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
-    crop = options.crop
-    if crop is None:
-        crop = source_net.geometry.crop if source_net else default_crop(opened)
-    net = VeryDeep(
-        options.architecture,
-        num_classes=len(opened.classes),
-        batch_norm=options.batch_norm,
-        initialisation=recipe.initialisation,
-        crop=crop,
-        width=options.width,
-        dropout=recipe.dropout,
-        generator=torch.Generator().manual_seed(options.seed),
-    )
-    net.classes = opened.classes
-    return net, opened, source_net
-
-
-def default_crop(data: DataSet) -> int:
-    return 32 if data.train.decoded else CROP
 
 
 def _begin(

@@ -31,6 +31,7 @@ from verydeep.testing.evaluate import evaluate
 from verydeep.testing.measure import MeanPosterior, measure
 from verydeep.testing.metrics import top_error
 from verydeep.testing.protocols import at_scales, find_protocol
+from verydeep.testing.result import Result
 from verydeep.training.callbacks import Checkpoints, HealthCheck, StopOnSignals, Validation
 from verydeep.training.health import explain_not_finite
 from verydeep.training.loop import make_state, train
@@ -40,7 +41,7 @@ from verydeep.training.run_folder import TENSORBOARD_FOLDER, Run
 from verydeep.training.state import Callback, Position, TrainState, UserCallback
 from verydeep.training.tensorboard import TensorBoard
 from verydeep.training.update import NotFiniteError
-from verydeep.weights.resolve import load
+from verydeep.weights.resolve import load, read_card
 
 _OTHER_MASKS = "0.1.0"
 """The version that drew the masks of dropout otherwise."""
@@ -176,9 +177,25 @@ def run_to_end(
             net=net,
         )
         if result is not None and processes().is_first:
+            if result.warning is not None:
+                reporter.note(f"warning: {result.warning}")
+            if note := _dense_is_worse(result, read_card(run.model_file).errors or {}):
+                reporter.note(note)
             run.save_result(trained.as_record())
             write_training_report(run, result, data, net, _selected_on(recipe, run.patience))
     return trained
+
+
+def _dense_is_worse(result: Result, of_crop: dict[str, Any]) -> str | None:
+    """Says where dense testing is worse than the central crop of the same net, by a point and two images at least."""
+    error = of_crop.get("top1_error", 1.0)
+    worse = result.top1_error - error
+    if worse < 0.01 or worse * len(result.labels) < 2:
+        return None
+    return (
+        f"dense testing ({result.protocol}) has an error of {100 * result.top1_error:.2f}%, the central crop "
+        f"{100 * error:.2f}%: evaluate and predict with --protocol centre do better here"
+    )
 
 
 def _loggers(run: Run) -> list[Callback]:

@@ -65,7 +65,7 @@ def test_unknown_recipes_and_files(tmp_path):
     with pytest.raises(UsageError, match="recipe part: it lacks initialisation, batch_size"):
         find_recipe(str(tmp_path / "part.json"))
     (tmp_path / "odd.json").write_text('{"epoch": 3}')
-    with pytest.raises(UsageError, match="no field 'epoch': do you mean epochs.*it has balance, "):
+    with pytest.raises(UsageError, match=r"no field .epoch.: do you mean epochs.*it has balance, "):
         find_recipe(str(tmp_path / "odd.json"))
     (tmp_path / "cut.json").write_text('{"epochs":')
     with pytest.raises(UserError, match=r"cut\.json is not JSON: line 1, column 11"):

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from verydeep.testing.evaluate import evaluate as evaluate
     from verydeep.testing.protocols import PROTOCOLS as PROTOCOLS
     from verydeep.training.recipe import RECIPES as RECIPES
+    from verydeep.training.state import Callback as Callback
+    from verydeep.training.state import TrainState as TrainState
     from verydeep.transfer.features import extract_features as extract_features
     from verydeep.transfer.features_file import FeaturesFile as FeaturesFile
     from verydeep.weights.resolve import fetch_weights as fetch_weights
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ARCHITECTURES": "nets.architecture",
+    "Callback": "training.state",
     "Classifier": "testing.classifier",
     "ComputeOptions": "runs.options",
     "DescriptorOptions": "testing.descriptors",
@@ -56,6 +59,7 @@ _HOMES = {
     "load": "weights.resolve",
     "open_data": "data.open",
     "TrainOptions": "runs.options",
+    "TrainState": "training.state",
     "posterior": "testing.classifier",
     "read_card": "weights.resolve",
     "resume": "runs.resume",

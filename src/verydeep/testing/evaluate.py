@@ -217,7 +217,7 @@ class _Tested:
                     "every score map has a single position at these sizes, so that dense testing sees no more than the "
                     f"centre of an image: give --test-scales of {(backend.head_kernel + 1) * TOTAL_STRIDE} or more"
                 )
-        return [
+        results = [
             Result(
                 **vars(described),
                 posteriors=measured[test].result,
@@ -226,6 +226,10 @@ class _Tested:
             )
             for test in self.tests
         ]
+        warning = next(filter(None, (result.warning for result in results)), None)
+        if note is not None and warning is not None:
+            note(f"{self.name or self.net.geometry.title}: {warning}")
+        return results
 
     def _member(self, test: ProtocolAt) -> Member:
         return Member(

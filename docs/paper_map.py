@@ -85,6 +85,7 @@ TESTED_ELSEWHERE = {
     "transfer/features_file.py": "tests/transfer/test_features.py",
     "transfer/image_list.py": "tests/transfer/test_features.py",
     "transfer/part.py": "tests/transfer/test_features.py",
+    "transfer/workers.py": "tests/transfer/test_ray.py",
     "cli/inspect.py": "tests/cli/test_cli.py",
     "data/layouts.py": "tests/data/test_named.py",
     "distributed.py": "tests/training/test_processes.py",

@@ -24,6 +24,7 @@ _SHOWN_ARGUMENTS: Final = {
     "features": "MODEL... DATA --out FILE",
     "stylise": "CONTENT STYLE",
     "transfer": "MODEL... DATA",
+    "search": "MODEL FOLDER IMAGE...",
     "fetch": "[NAME...]",
     "shards": "DATA OUT",
     "doctor": "DATA",

@@ -22,6 +22,7 @@ VERBS: Final = {
     "features": "Describe images by a trained net, each by one row of numbers, and write these to a file.",
     "stylise": "Paint a picture in the style of another: the demonstration of the perceptual losses.",
     "transfer": "Fit a linear classifier to what a trained net sees in images, measure it, and write it as a model.",
+    "search": "Find the images of a folder that are most like others, by the descriptors of a net.",
     "fetch": "Download public data sets by name, check and unpack them, so that they can stand where a folder does.",
     "shards": "Write WebDataset shards with an index, to be read from disk, http(s), s3, gs, az or hf.",
     "doctor": "Say what is wrong with a data set, before it costs a night; exit with 1 if something is fatal.",

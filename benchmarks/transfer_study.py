@@ -5,11 +5,11 @@
     python benchmarks/transfer_study.py baselines FOLDER --per-class 30 --splits 3
     python benchmarks/transfer_study.py animal RACCOONS PHOTOS --per-class 30 --splits 5
 
-``clothing`` times the verb from start to end on the data's own splits. ``scales`` compares test scales, the mean and the
-maximum over positions, and several scales stacked or averaged. ``baselines`` compares descriptors of vgg16-features with
-raw pixels, HOG (which needs OpenCV) and verydeep-cifar10. ``animal`` tells one kind of photographs from all others. All
-descriptors get the same classifier, splits and seeds. ``--append results/transfer.jsonl`` keeps the line;
-``python docs/result_pages.py`` puts it on the page of results.
+``clothing`` times the verb from start to end on the data's own splits. ``scales`` compares test scales, the mean and
+the maximum over positions, and several scales stacked or averaged. ``baselines`` compares descriptors of
+vgg16-features with raw pixels, HOG (which needs OpenCV) and verydeep-cifar10. ``animal`` tells one kind of
+photographs from all others. All descriptors get the same classifier, splits and seeds. ``--append
+results/transfer.jsonl`` keeps the line; ``python docs/result_pages.py`` puts it on the page of results.
 """
 
 import argparse

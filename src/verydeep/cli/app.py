@@ -22,6 +22,8 @@ _SHOWN_ARGUMENTS: Final = {
     "tables": "[DATA]",
     "predict": "MODEL IMAGE...",
     "features": "MODEL... DATA --out FILE",
+    "stylise": "CONTENT STYLE",
+    "transfer": "MODEL... DATA",
     "search": "MODEL FOLDER IMAGE...",
     "fetch": "[NAME...]",
     "shards": "DATA OUT",

@@ -18,7 +18,7 @@ from verydeep.data.dataset import DataSet, train_on_all
 from verydeep.data.image_set import ImageSet, memory_for_images
 from verydeep.data.open import open_data
 from verydeep.device import Compute, check_precision, find_device
-from verydeep.distributed import num_local_processes, process_group, processes
+from verydeep.distributed import broadcast_from_rank0, num_local_processes, process_group, processes
 from verydeep.errors import UserError
 from verydeep.images.augment import TrainingView, principal_shifts
 from verydeep.nets.model_card import DataCard, ModelCard, make_card, selected_on
@@ -96,8 +96,7 @@ def resume(
     opened = data if isinstance(data, DataSet) else None
     source = data_source or str(settings["data"] if data is None or opened else data)
     with process_group(settings["choice"]["device"]) as members:
-        if members.is_first and run.is_running:
-            raise UserError(f"another process trains {run.folder}: wait for its end, or stop it")
+        broadcast_from_rank0(run.check_idle)
         opened = opened or open_data(source, reporter.progress)
         if not settings.get("hold_out", True):
             opened = train_on_all(opened)
@@ -187,10 +186,10 @@ def run_to_end(
 
 
 def _dense_is_worse(result: Result, of_crop: dict[str, Any]) -> str | None:
-    """Says where dense testing is worse than the central crop of the same net, by a point and two images at least."""
+    """Says where dense testing is worse than the central crop of the net, by two points and five images at least."""
     error = of_crop.get("top1_error", 1.0)
     worse = result.top1_error - error
-    if worse < 0.01 or worse * len(result.labels) < 2:
+    if worse < 0.02 or worse * len(result.labels) < 5:
         return None
     return (
         f"dense testing ({result.protocol}) has an error of {100 * result.top1_error:.2f}%, the central crop "
@@ -257,7 +256,7 @@ def _run_loop(
                 f"verydeep.resume, or verydeep train --resume --out {shlex.quote(str(run.folder))}"
             ) from cause
     at = state.position
-    if at.is_out_of_patience(state.patience):
+    if at.is_out_of_patience(state.patience) and at.epoch < recipe.epochs:
         kept = "its weights are kept" if recipe.keep == "best" else "the last weights are kept, --keep best has its own"
         reporter.note(
             f"ended after epoch {at.epoch} by --patience {state.patience}: no validation error below the "

@@ -29,7 +29,7 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add: Any = parser.add_argument
-    add("what", metavar="WHAT", help="inference, training, pipeline, predict or dense")
+    add("what", metavar="WHAT", help="inference, training, pipeline, predict, dense, features or perceptual")
     add("--architecture", default="D", help="A, B, D or E; vgg16 and the like too")
     add("--batch-norm", action="store_true", help="a batch norm after every convolution")
     add("--crop", type=int, help="side of the images, a multiple of 32 [224; training: 32 too]")
@@ -46,7 +46,12 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--untuned", action="store_true", help="leave the allocator as the system has it, for all alike")
     add("--model", help="a trained net: a model file, run folder or name [random weights]")
     add("--data", type=Path, help="photographs: a folder [two of scikit-learn's; for inference noise]")
-    add("--photographs", type=int, default=64, help="photographs that pipeline and predict read, if need be repeatedly")
+    add(
+        "--photographs",
+        type=int,
+        default=64,
+        help="photographs that pipeline, predict and features read, if need be repeatedly",
+    )
     add("--no-memory", action="store_true", help="leave out the peaks of memory, which take a process for each row")
     add("--out", type=Path, help="write a figure of the speeds to this file (.svg)")
     add("--json", action="store_true", help="print one JSON object on standard output and nothing else there")

@@ -1,5 +1,6 @@
 """Narrow VGGs of other programs, made by their own modules, and what each does to a picture before its net."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from verydeep.nets.architecture import ARCHITECTURES
 CHANNELS = (8, 16, 32, 64, 64)
 HIDDEN = 512
 """The channels of width 0.125."""
+
+
+KERAS_FORMS = (".keras", ".weights.h5", ".h5", "legacy.h5")
 
 
 def randomise(net: nn.Module, seed: int = 0) -> nn.Module:
@@ -106,6 +110,22 @@ def keras_net(architecture: str = "D", *, crop: int = 64, num_classes: int = 5, 
     return net
 
 
+def write_keras(net, file, form):
+    """Writes a net of Keras in one of its formats."""
+    match form:
+        case ".weights.h5":
+            net.save_weights(file)
+        case "legacy.h5":  # what keras.applications downloads: the weights of a model alone, in the old form
+            import h5py
+            from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+
+            with h5py.File(file, "w") as opened:
+                save_weights_to_hdf5_group(opened, net)
+        case _:
+            net.save(file)
+    return file
+
+
 def keras_scores(net, pictures: Sequence[Image.Image]) -> torch.Tensor:
     """Scores, or without a top the last map, after Keras's own preprocessing."""
     import keras
@@ -125,3 +145,10 @@ def crops(photos: Sequence[Path], side: int) -> list[Image.Image]:
 def as_pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:
     """What our nets take: n,3,h,w, uint8."""
     return torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in pictures])
+
+
+def export_onnx(net: nn.Module, file: Path, side: int, **options: object) -> None:
+    """Exports a net for batches of two images."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (torch.rand(2, 3, side, side),), str(file), verbose=False, **options)

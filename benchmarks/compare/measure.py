@@ -10,9 +10,11 @@ import torch
 from benchmarks.compare.contender import Absent, Bench, Case, Options, Row
 from benchmarks.compare.dense import Dense
 from benchmarks.compare.environment import Ran
+from benchmarks.compare.features import Features
 from benchmarks.compare.inference import Inference
 from benchmarks.compare.memory import measure_memory
 from benchmarks.compare.peak import product_peaks
+from benchmarks.compare.perceptual import Perceptual
 from benchmarks.compare.pipeline import Pipeline
 from benchmarks.compare.predict import Predict
 from benchmarks.compare.rounds import Progress, rows_of, time_rounds
@@ -44,6 +46,8 @@ _WORKLOADS: Mapping[str, Callable[[Options], Workload]] = {
     "pipeline": Pipeline,
     "predict": Predict,
     "dense": Dense,
+    "features": Features,
+    "perceptual": Perceptual,
 }
 
 
@@ -99,7 +103,7 @@ def computing(options: Options) -> Iterator[None]:
     if options.what == "pipeline" and cores:
         os.sched_setaffinity(0, sorted(cores)[: options.threads])
     try:
-        with torch.inference_mode(options.what not in ("training", "predict")):
+        with torch.inference_mode(options.what not in ("training", "predict", "perceptual")):
             yield
     finally:
         torch.set_num_threads(before)

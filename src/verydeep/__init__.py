@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     __version__: str
+    from verydeep import losses as losses
     from verydeep.data.named import fetch as fetch
     from verydeep.data.open import open_data as open_data
     from verydeep.errors import UserError as UserError
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
     from verydeep.speed.allocator import tune_allocator as tune_allocator
     from verydeep.testing.classifier import Classifier as Classifier
     from verydeep.testing.classifier import posterior as posterior
+    from verydeep.testing.descriptors import DescriptorOptions as DescriptorOptions
+    from verydeep.testing.descriptors import describe as describe
     from verydeep.testing.evaluate import evaluate as evaluate
     from verydeep.testing.protocols import PROTOCOLS as PROTOCOLS
     from verydeep.training.recipe import RECIPES as RECIPES
     from verydeep.training.state import Callback as Callback
     from verydeep.training.state import TrainState as TrainState
+    from verydeep.transfer.features import extract_features as extract_features
+    from verydeep.transfer.features_file import FeaturesFile as FeaturesFile
     from verydeep.weights.resolve import fetch_weights as fetch_weights
     from verydeep.weights.resolve import load as load
     from verydeep.weights.resolve import read_card as read_card
@@ -38,12 +43,16 @@ _HOMES = {
     "Callback": "training.state",
     "Classifier": "testing.classifier",
     "ComputeOptions": "runs.options",
+    "DescriptorOptions": "testing.descriptors",
+    "FeaturesFile": "transfer.features_file",
     "PROTOCOLS": "testing.protocols",
     "RECIPES": "training.recipe",
     "UserError": "errors",
     "VeryDeep": "nets.net",
     "accelerate": "speed.accelerate",
+    "describe": "testing.descriptors",
     "evaluate": "testing.evaluate",
+    "extract_features": "transfer.features",
     "fetch": "data.named",
     "fetch_weights": "weights.resolve",
     "fit": "runs.start",
@@ -63,7 +72,10 @@ _HOMES = {
 _OLD_NAMES = {"Execution": "ComputeOptions", "MistakeError": "UserError"}
 """Names of version 0.1, kept until 0.3."""
 
-__all__ = list(_HOMES)
+_ROOMS = ("losses",)
+"""Modules that are public as a whole."""
+
+__all__ = [*_HOMES, *_ROOMS]
 
 
 def __getattr__(name: str) -> object:
@@ -71,6 +83,8 @@ def __getattr__(name: str) -> object:
     value: object
     if name == "__version__":  # the package index takes as long as the rest of `verydeep --help`
         value = import_module("verydeep.machine").package_version()
+    elif name in _ROOMS:
+        value = import_module(f"verydeep.{name}")
     elif name in _HOMES:
         value = getattr(import_module(f"verydeep.{_HOMES[name]}"), name)
     else:
@@ -80,4 +94,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *__all__])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import benchmarks.__main__ as command
+from benchmarks.compare import features as compared_features
 from benchmarks.compare import inference, measure, peak, rounds
 
 pytestmark = pytest.mark.filterwarnings("ignore:computing with torch instead of verydeep's kernel")  # no compiler
@@ -69,6 +70,15 @@ def test_dense_testing_of_ours_and_of_peers_is_the_same(quick, capsys):
     assert len(errors) == 3
     assert max(errors) < 1e-5
     assert record["time_ratio_over_mac_ratio"] == pytest.approx(record["time_ratio"] / record["mac_ratio"])
+
+
+def test_descriptors_of_ours_and_of_a_script_are_the_same(quick, capsys, monkeypatch):
+    monkeypatch.setattr(compared_features, "_KINDS", ((True, 0, False), (False, 0, False)))  # nothing compiled
+    command.main(["features", *TOY, "--photographs", "2", "--rounds", "1", "--json"])
+    record = json.loads(capsys.readouterr().out)
+    assert [case["case"].rpartition(" ")[2] for case in record["cases"]] == ["pool5", "relu7"]
+    assert len(record["rows"]) == 6
+    assert max(row["relative_error"] for row in record["rows"]) < 0.02  # decoders and rescaling differ by grey levels
 
 
 @pytest.mark.parametrize(

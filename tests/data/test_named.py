@@ -3,6 +3,7 @@
 import hashlib
 import io
 import tarfile
+import tomllib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torchvision.datasets
 import torchvision.datasets.imagenet
+from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from published import (
     IMAGENET_IDS,
@@ -27,6 +29,7 @@ from published import (
     tiny,
 )
 from verydeep.data.archives import Archive, data_folder, obtain, unpack_tar
+from verydeep.data.folder import CLOTHES, find_images
 from verydeep.data.image_set import count_per_class
 from verydeep.data.layouts import IMAGENETTE_CLASSES, imagenet_classes
 from verydeep.data.named import NAMED, fetch, find_named
@@ -34,7 +37,7 @@ from verydeep.data.open import open_data
 from verydeep.errors import UsageError, UserError
 from verydeep.files import format_bytes
 
-FREE = [name for name, row in NAMED.items() if row.is_free]
+FREE = [name for name, row in NAMED.items() if row.is_free and not row.multi_label]
 
 
 @pytest.fixture(autouse=True)
@@ -271,6 +274,11 @@ def torchvision_hashes():
         | dict(sets.Flowers102._file_dict.values())
         | {Path(url).name: md5 for url, md5 in sets.OxfordIIITPet._RESOURCES}
         | dict(sets.imagenet.ARCHIVE_META.values())
+        | {
+            row["filename"]: row["md5"]
+            for year, row in DATASET_YEAR_DICT.items()
+            if year in ("2007", "2007-test", "2012")
+        }
     )
 
 
@@ -475,3 +483,28 @@ def test_the_images_of_cifar_stay_in_memory(publish):
 )
 def test_sizes(size, text):
     assert format_bytes(size) == text
+
+
+def test_clothes_are_photographs_that_need_no_network(tmp_path, monkeypatch):
+    data = open_data("clothes")
+    assert data.classes == ("dress", "hat", "pants", "shoes")
+    assert [count_per_class(images) for images in data.splits.values()] == [[20] * 4, [4] * 4, [6] * 4]
+    names = [Path(name).name for images in data.splits.values() for name in images.names]
+    assert len(set(names)) == 120  # none in two splits
+    assert all(min(images.read(index).size) == 160 for images in data.splits.values() for index in range(len(images)))
+    assert sum(file.stat().st_size for file in CLOTHES.rglob("*") if file.is_file()) < 1_200_000
+
+    monkeypatch.chdir(tmp_path)
+    assert find_images(["clothes"]) == [CLOTHES / name for name in data.split("test").names]
+    (tmp_path / "clothes").mkdir()
+    with pytest.raises(UserError, match="no images in clothes"):  # a folder of that name goes first
+        find_images(["clothes"])
+
+
+def test_a_wheel_has_all_of_the_clothes():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    package = CLOTHES.parents[1]
+    packed = {
+        file for pattern in project["tool"]["setuptools"]["package-data"]["verydeep"] for file in package.glob(pattern)
+    }
+    assert {file for file in CLOTHES.rglob("*") if file.is_file()} <= packed

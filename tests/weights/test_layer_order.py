@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from verydeep.errors import UserError
-from verydeep.weights.layer_order import LayerOrder
+from verydeep.weights.layer_order import LayerOrder, as_convolution
 
 
 @pytest.fixture
@@ -33,11 +33,12 @@ def test_both_orders_of_fc6(chain):
     for _ in range(5):
         chain.relu("relu")
         chain.pooling("pool", kernel=2, stride=2)
-        if chain._block < 6:
+        if not chain.in_head:
             chain.convolution("next", torch.randn(4, 4, 3, 3), torch.zeros(4))
     chain.connected("hidden", weight, None, "yxc")
     expected = F.linear(maps.permute(0, 2, 3, 1).flatten(1), weight)
-    torch.testing.assert_close(F.conv2d(maps, chain.tensors["fc6.weight"]).flatten(1), expected)
+    layer = chain.head[0]
+    torch.testing.assert_close(F.conv2d(maps, as_convolution(layer.weight, 4, layer.order)).flatten(1), expected)
 
 
 @pytest.mark.parametrize(

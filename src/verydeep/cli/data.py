@@ -31,15 +31,17 @@ def fetch(
     """
     from verydeep.data.archives import data_folder
     from verydeep.data.dataset import describe
-    from verydeep.data.named import NAMED, known
-    from verydeep.data.named import fetch as fetch_one
+    from verydeep.data.multi_label import describe_multi_label, open_multi_label
+    from verydeep.data.named import NAMED, fetch_named, known, open_named
 
     rows = [known(name) for name in names] if names else list(NAMED.values())
     for row in rows if names else ():
         with reporting() as reporter:
-            data = fetch_one(row.name, progress=reporter.progress)
+            fetch_named(row.name, progress=reporter.progress)
+        several = open_multi_label(row.name) if row.multi_label else None
+        described = describe_multi_label(several) if several else describe(open_named(row))
         if not json:
-            _print_fetched(row, describe(data))
+            _print_fetched(row, described)
     if json:
         print_json({"folder": str(data_folder()), "sets": [row.as_record() for row in rows]})
     elif not names:
@@ -59,13 +61,13 @@ def _print_named_sets(rows: Sequence["NamedSet"], folder: Path) -> None:
             f"{row.homepage}\n{escape(row.licence)}",
         )
     print_table(table)
-    print(f"in {folder} (set VERYDEEP_DATA for another folder); digits come with the package")
+    print(f"in {folder} (set VERYDEEP_DATA for another folder); digits and clothes come with the package")
 
 
 def _print_fetched(row: "NamedSet", description: str) -> None:
     print(f"{description}, in {row.folder}")
     print(f"licence: {row.licence} ({row.homepage}). Next:")
-    print(f"  verydeep train {row.name}")
+    print(f"  verydeep transfer vgg16-features {row.name}" if row.multi_label else f"  verydeep train {row.name}")
 
 
 @Parameter(name="*")
@@ -112,7 +114,9 @@ def _print_shards(written: "Written") -> None:
 
 
 def doctor(
-    data: Annotated[str, Parameter(name="DATA", help="A folder: class folders, or train/ val/ test/, or only images.")],
+    data: Annotated[
+        str, Parameter(name="DATA", help="A folder: class folders, or train/ val/ test/, or only images; or a CSV.")
+    ],
     /,
     *,
     json: Json = False,

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
 DATA_HELP = (
-    "A name (see verydeep fetch); a folder: class folders, or train/ val/ test/; or shards: 'x-{000..009}.tar', a "
-    "folder or a URL."
+    "A name (see verydeep fetch); a folder: class folders, or train/ val/ test/; a CSV of file,label[,split][,group]; "
+    "or shards: 'x-{000..009}.tar', a folder or a URL."
 )
 Model = Annotated[str, Parameter(name="MODEL", help="A model file, a run folder or a published name.")]
 Data = Annotated[str, Parameter(name="DATA", help=DATA_HELP)]
@@ -30,6 +30,11 @@ Damaged = Annotated[
 Set = Annotated[
     tuple[str, ...], Parameter(metavar="KEY=VALUE", help="Change a field of the recipe: key=value; repeatable.")
 ]
+Ray = Annotated[
+    str | None,
+    Parameter(help="Compute on a Ray cluster: its address, auto for the one of this machine, or local to start one."),
+]
+RayWorkers = Annotated[int | None, Parameter(help="Workers on the Ray cluster. [one a machine, or one a GPU]")]
 Split = Annotated[str | None, Parameter(help="train, val or test. [test where there is one, else val]")]
 
 

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.cli.options import Device, Json, Model, prepare_process
+from verydeep.cli.options import Device, Json, Model, Ray, RayWorkers, prepare_process
 from verydeep.cli.output import fetch_models, print_json, print_table, reporting
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write, check_output_file, check_outside
@@ -43,6 +43,10 @@ class PredictOptions:
     "Write where each image shows its first class, as PNG files, to this folder."
     heatmap_scale: int | None = None
     "Test scale Q of the heat maps, pixels. [that of the prediction]"
+    ray: Ray = None
+    ray_workers: RayWorkers = None
+    out: Path | None = None
+    "With --ray: write classes and posteriors to this file (.parquet)."
     protocol: str = "single"
     "How posteriors are computed: single, centre, multi-scale ... as for evaluate."
     device: Device = None
@@ -66,6 +70,12 @@ class PredictOptions:
             raise UsageError(f"--sort-into {self.sort_into} is a file: give a folder")
         if self.csv is not None:
             check_output_file(self.csv, "--csv", "answers.csv")
+        if (self.ray is None) != (self.out is None) or (self.ray is None and self.ray_workers is not None):
+            raise UsageError("--ray and --out FILE.parquet go together: give both, or write a table by --csv")
+        if self.out is not None:
+            check_output_file(self.out, "--out", "answers.parquet")
+            if self.csv is not None or self.heatmap is not None:
+                raise UsageError("--ray writes one parquet file: leave --csv and --heatmap out")
 
 
 def predict(
@@ -97,6 +107,8 @@ def predict(
     fetch_models(model)
     if note := unfinished(model):
         print(note, file=sys.stderr)
+    if options.ray is not None:
+        return _predict_on_ray(model, files, options, json)
     classifier = Classifier(model, protocol=options.protocol, device=options.device, precision=options.precision)
     map_files: dict[Path, Path] = {}
     if options.heatmap is not None:
@@ -152,12 +164,41 @@ def _describe_sorted(folder: Path, files: Sequence[Path]) -> str:
     return f"{folder}: " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
 
 
+def _predict_on_ray(model: str, files: Sequence[Path], options: PredictOptions, json: bool) -> int:
+    from verydeep.transfer.ray import RayOptions, predict_on_ray
+
+    assert options.ray is not None
+    assert options.out is not None
+    with reporting() as reporter:
+        failed = predict_on_ray(
+            RayOptions(address=options.ray, workers=options.ray_workers),
+            model,
+            files,
+            options.out,
+            progress=reporter.progress,
+            top=options.top,
+            device=options.device,
+            protocol=options.protocol,
+            precision=options.precision,
+        )
+    if json:
+        print_json({"file": str(options.out), "num_images": len(files), "failed": failed})
+    else:
+        print(f"{options.out}: the classes of {len(files):,} images, {failed:,} of which could not be read")
+    return 1 if failed else 0
+
+
 def _heatmap_files(
     folder: Path, images: Sequence[Path], classifier: "Classifier", test_scale: int | None
 ) -> dict[Path, Path]:
     """Checks that heat maps can be made, makes their folder, and names the file of each image's."""
     from verydeep.testing.protocols import check_scales
 
+    if classifier.transferred is not None:
+        raise UsageError(
+            f"--heatmap: {classifier.transferred.folder} classifies descriptors and has no score map: transfer with "
+            "one net at one scale writes a model that has one"
+        )
     protocol = classifier.test.protocol
     if test_scale is not None:
         check_scales(classifier.net, [test_scale])

@@ -149,9 +149,11 @@ def _print_imported(imported: "Imported") -> None:
     )
     mean, divisor = (", ".join(f"{number:.6g}" for number in part.tolist()) for part in (net.mean, net.divisor))
     print(f"input: {imported.weights.convention}; here RGB in 0..255, less ({mean}), divided by ({divisor})")
+    for note in imported.notes:
+        print(f"note: {note}")
     if agreement := imported.agreement:
         print(
-            f"verified: {agreement.package} with its own preprocessing gives the same scores on "
+            f"verified: {agreement.package} with {agreement.preprocessing} gives the same {agreement.compared} on "
             f"{agreement.num_images} images, largest relative difference {agreement.largest_difference:.1e}"
         )
     print(f"{imported.out} is written. Next:")

@@ -115,6 +115,16 @@ def unpack_tar(archive: Path, into: Path, progress: Progress) -> None:
             tar.extract(member, into, filter="data")
 
 
+def unpack_tar_into(name: str) -> Unpack:
+    """Unpacks a tar archive into a folder of this name: for archives whose own folders have the same name."""
+
+    def unpack(archive: Path, into: Path, progress: Progress) -> None:
+        (into / name).mkdir()
+        unpack_tar(archive, into / name, progress)
+
+    return unpack
+
+
 def unpack_tar_in_zip(archive: Path, into: Path, progress: Progress) -> None:
     """Unpacks the images of caltech101: a compressed tar archive inside a zip archive."""
     with zipfile.ZipFile(archive) as outer:

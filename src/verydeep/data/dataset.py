@@ -4,12 +4,15 @@ Paper: section 4.
 """
 
 import hashlib
-from collections.abc import Mapping
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from verydeep.data.image_set import ImageSet, count_per_class
+from verydeep.data.sources import PixelSource
 from verydeep.errors import UserError
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
@@ -121,6 +124,53 @@ def hold_out(images: ImageSet, share: float, split: str) -> tuple[ImageSet, Imag
     return images.subset(rest), images.subset(sorted(held_out), split)
 
 
+def hold_out_groups(images: ImageSet, groups: Sequence[str], share: float, split: str) -> tuple[ImageSet, ImageSet]:
+    """Like ``hold_out``, with the images of a group on one side; ``groups`` has the group of each image.
+
+    Groups are taken in the order of a hash of their names while they bring the classes nearer to their share. Then a
+    class that has none set aside gives the group that fits best. At least one image of each class stays.
+    """
+    members: dict[str, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    sizes = {group: Counter(images.labels[inside].tolist()) for group, inside in members.items()}
+    left = count_per_class(images)
+    missing = [min(max(1, round(share * count)), count - 1) if count else 0 for count in left]
+    is_without = [count > 0 for count in missing]
+
+    def harm(group: str) -> int:
+        """By how much the classes would be farther from their shares with this group set aside."""
+        if any(left[label] <= count for label, count in sizes[group].items()):
+            return sys.maxsize
+        return sum(abs(missing[label] - count) - abs(missing[label]) for label, count in sizes[group].items())
+
+    held_out: list[int] = []
+
+    def take(group: str) -> None:
+        held_out.extend(members[group])
+        for label, count in sizes[group].items():
+            left[label] -= count
+            missing[label] -= count
+            is_without[label] = False
+
+    order = sorted(members, key=lambda group: hashlib.sha256(_encoded(f"{split} {group}")).digest())
+    rest = []
+    for group in order:
+        if harm(group) < 0:
+            take(group)
+        else:
+            rest.append(group)
+    for label in range(len(left)):
+        fitting = [group for group in rest if is_without[label] and label in sizes[group] and harm(group) < sys.maxsize]
+        if fitting:
+            take(min(fitting, key=harm))  # it may be taken once: its classes have images set aside from here on
+    chosen = set(held_out)
+    return (
+        images.subset([index for index in range(len(images)) if index not in chosen]),
+        images.subset(sorted(chosen), split),
+    )
+
+
 def train_on_all(data: DataSet) -> DataSet:
     """Adds the validation images to the training images, for a net whose recipe is settled already.
 
@@ -149,12 +199,18 @@ def train_on_all(data: DataSet) -> DataSet:
 
 
 def fingerprint(*splits: ImageSet | None) -> str:
-    """Hashes the names, labels and sizes of images; for those held in memory, their sum stands for the file size."""
+    """Hashes the names, labels and sizes of images; for those held in memory, their sum stands for the file size.
+
+    Of images without files only names and labels count: random transforms may change them at each reading.
+    """
     digest = hashlib.sha256()
     for images in filter(None, splits):
         for index, name in enumerate(images.names):
             held = images.decoded.get(index)
-            size = images.source.size(name) if held is None else int(held.sum(dtype=np.int64))
+            if held is not None:
+                size = int(held.sum(dtype=np.int64))
+            else:
+                size = 0 if isinstance(images.source, PixelSource) else images.source.size(name)
             digest.update(_encoded(f"{images.split}\t{name}\t{images.labels[index]}\t{size}\n"))
     return digest.hexdigest()
 

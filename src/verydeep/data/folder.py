@@ -18,6 +18,9 @@ from verydeep.images.decode import is_image_file
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 """Names of the folders of each split."""
 
+CLOTHES = Path(__file__).parents[1] / "shipped" / "clothes"
+"""The built-in photographs, with split folders; benchmarks/clothes.py chose them."""
+
 UNLABELLED = "unlabelled"
 """Name of the one split of images that have no classes, or only one."""
 
@@ -196,10 +199,12 @@ def _loose_files(folder: Path) -> list[Path]:
 
 
 def find_images(arguments: Iterable[str]) -> list[Path]:
-    """Finds the image files that files, folders and patterns name."""
+    """Finds the image files that files, folders and patterns name; ``clothes`` names its test images."""
     found: list[Path] = []
     for argument in arguments:
         path = Path(argument)
+        if argument == "clothes" and not path.exists():
+            path = CLOTHES / "test"
         if path.is_dir():
             inside = image_files(path)
             if not inside:

@@ -9,7 +9,7 @@ from jaxtyping import Int64, UInt8
 from numpy import ndarray
 from PIL import Image
 
-from verydeep.data.sources import ArraySource, ImageSource, read_ahead
+from verydeep.data.sources import ArraySource, ImageSource, PixelSource, read_ahead
 from verydeep.errors import UserError
 from verydeep.images.decode import DAMAGED_REMEDY, DamagedImageError, decode_pixels
 from verydeep.images.geometry import size_of, too_long
@@ -54,6 +54,8 @@ class ImageSet:
         if index in self.decoded:
             return self.decoded[index]
         name = self.names[index]
+        if isinstance(self.source, PixelSource):
+            return self.source.pixels(name)
         return decode_pixels(self.source.read(name), self.source.where(name))
 
     def subset(self, indices: Sequence[int], split: str | None = None) -> "ImageSet":
@@ -78,6 +80,13 @@ class ImageSet:
         """Estimates how many bytes all images take when decoded, from the sizes of a few."""
         some = np.linspace(0, len(self) - 1, min(16, len(self))).astype(int).tolist()
         return int(np.mean([self.pixels(index).nbytes for index in some]) * len(self))
+
+    def usual_side(self) -> int | None:
+        """Median of the shorter sides of a few images, pixels; None where these are damaged."""
+        some = np.linspace(0, len(self) - 1, min(16, len(self))).astype(int).tolist()
+        found = [self._pixels_or_error(index, None) for index in some]
+        sides = [min(size_of(pixels)) for pixels in found if not isinstance(pixels, DamagedImageError)]
+        return int(np.median(sides)) if sides else None
 
     def checked(
         self,

@@ -1,4 +1,4 @@
-"""Data sets that have a name: one row for each public one, fetched only when asked; and the built-in digits.
+"""Data sets that have a name: one row for each public one, fetched only when asked; and the built-in ones.
 
 Paper: section 4, appendix B.
 """
@@ -12,8 +12,17 @@ from typing import Any
 import numpy as np
 
 from verydeep.data import layouts
-from verydeep.data.archives import Archive, Unpack, data_folder, obtain, unpack_tar, unpack_tar_in_zip
+from verydeep.data.archives import (
+    Archive,
+    Unpack,
+    data_folder,
+    obtain,
+    unpack_tar,
+    unpack_tar_in_zip,
+    unpack_tar_into,
+)
 from verydeep.data.dataset import DataSet, hold_out_test, make_data_set
+from verydeep.data.folder import CLOTHES, open_folder
 from verydeep.data.image_set import array_images
 from verydeep.data.layouts import Splits
 from verydeep.errors import UsageError, UserError
@@ -33,13 +42,19 @@ class NamedSet:
     num_classes: int
     counts: dict[str, int]
     "Number of images of each split that is published."
-    read: Callable[[Path], Splits]
+    read: Callable[[Path], Splits] | None
+    "None where an image shows several classes: ``multi_label.open_multi_label`` reads the set."
     mirror: bool = True
     "Whether a mirrored image still shows its class."
 
     @property
     def folder(self) -> Path:
         return data_folder() / self.name
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image shows several classes."""
+        return self.read is None
 
     @property
     def size(self) -> int:
@@ -71,6 +86,8 @@ class NamedSet:
 _CIFAR = "https://www.cs.toronto.edu/~kriz/"
 _OXFORD = "https://www.robots.ox.ac.uk/~vgg/data/"
 _CALTECH = "https://data.caltech.edu/records/"
+_PASCAL = "https://thor.robots.ox.ac.uk/pascal/VOC/"
+_FLICKR = "its images are Flickr's: use must follow the terms of flickr.com, see its page"
 
 
 def _published(address: str, md5: str, size: int, becomes: str | None = None, unpack: Unpack = unpack_tar) -> Archive:
@@ -181,6 +198,47 @@ _ROWS = (
         read=layouts.read_caltech256,
     ),
     NamedSet(
+        name="voc2007",
+        homepage="https://host.robots.ox.ac.uk/pascal/VOC/voc2007/",
+        licence=_FLICKR,
+        archives=(
+            _published(
+                f"{_PASCAL}voc2007/VOCtrainval_06-Nov-2007.tar",
+                "c52e279531787c972589f7e41ab4ae64",
+                460_032_000,
+                "trainval",
+                unpack_tar_into("trainval"),
+            ),
+            _published(
+                f"{_PASCAL}voc2007/VOCtest_06-Nov-2007.tar",
+                "b6e924de25625d8de591ea690078ad9f",
+                451_020_800,
+                "test",
+                unpack_tar_into("test"),
+            ),
+        ),
+        num_classes=20,
+        counts={"train": 2_501, "val": 2_510, "test": 4_952},
+        read=None,
+    ),
+    NamedSet(
+        name="voc2012",
+        homepage="https://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
+        licence=_FLICKR,
+        archives=(
+            _published(
+                f"{_PASCAL}voc2012/VOCtrainval_11-May-2012.tar",
+                "6cd6e144f989b92b3379bac3b3de84fd",
+                1_999_639_040,
+                "trainval",
+                unpack_tar_into("trainval"),
+            ),
+        ),
+        num_classes=20,
+        counts={"train": 5_717, "val": 5_823},
+        read=None,
+    ),
+    NamedSet(
         name="imagenet",
         homepage="https://image-net.org/download-images",
         licence="non-commercial research and education, on request",
@@ -244,11 +302,16 @@ def fetch(name: str, *, progress: Progress = ignore_progress) -> DataSet:
         UserError: no network, a damaged file, or a set that its owners give only to those who ask.
         UsageError: an unknown name.
     """
+    return open_named(fetch_named(name, progress=progress))
+
+
+def fetch_named(name: str, *, progress: Progress = ignore_progress) -> NamedSet:
+    """Fetches a data set by name as ``fetch`` does, and does not open it."""
     row = known(name)
     if any(archive.url is None and archive.is_missing(row.folder) for archive in row.archives):
         raise UserError(_how_to_get(row))
     obtain(row.archives, row.folder, progress)
-    return open_named(row)
+    return row
 
 
 def open_named(row: NamedSet) -> DataSet:
@@ -258,6 +321,11 @@ def open_named(row: NamedSet) -> DataSet:
     for archive in row.archives:
         if archive.becomes is None:
             archive.check(row.folder)
+    if row.read is None:
+        raise UserError(
+            f"the images of {row.name} show several classes each, and this takes one class an image: verydeep transfer "
+            f"MODEL {row.name} fits a classifier for them"
+        )
     try:
         splits = row.read(row.folder)
         _check_counts(row, splits)
@@ -269,6 +337,13 @@ def open_named(row: NamedSet) -> DataSet:
         raise
     except (OSError, ValueError, LookupError) as error:
         raise UserError(f"{row.name} cannot be read: {error}; {_again(row)}") from error
+
+
+def open_multi_label_folder(row: NamedSet) -> Path:
+    """Returns the folder of a set with several classes an image; raises UserError where it was not fetched."""
+    if not row.is_here:
+        raise UserError(_how_to_get(row))
+    return row.folder
 
 
 def _how_to_get(row: NamedSet) -> str:
@@ -318,5 +393,5 @@ def _digits() -> DataSet:
     return make_data_set("digits", "digits", hold_out_test(images), mirror=False)
 
 
-BUILT_IN: dict[str, Callable[[], DataSet]] = {"digits": _digits}
+BUILT_IN: dict[str, Callable[[], DataSet]] = {"digits": _digits, "clothes": lambda: open_folder(CLOTHES)}
 """The data sets that come with the package, by name."""

@@ -1,16 +1,15 @@
 """The net of a training: what its options say, and where they say nothing, what the net it begins from is."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
 from verydeep.data.dataset import DataSet
-from verydeep.data.open import open_data
+from verydeep.data.open import AnyData, open_data
 from verydeep.errors import UsageError
 from verydeep.nets.architecture import find_architecture
 from verydeep.nets.net import VeryDeep
-from verydeep.paper.constants import CROP
+from verydeep.paper.constants import CROP, TOTAL_STRIDE, TRAIN_SCALE
 from verydeep.runs.options import TrainOptions
 from verydeep.training.state import Callback
 from verydeep.weights.resolve import load, read_card
@@ -50,9 +49,7 @@ def settle(options: TrainOptions) -> TrainOptions:
     )
 
 
-def make_net(
-    data: str | Path | DataSet, options: TrainOptions, reporter: Callback
-) -> tuple[VeryDeep, DataSet, VeryDeep | None]:
+def make_net(data: AnyData, options: TrainOptions, reporter: Callback) -> tuple[VeryDeep, DataSet, VeryDeep | None]:
     """Returns a net with random weights, the data, and the net that weights are to be taken from, if any.
 
     The crop is that of the latter where its layers depend on it.
@@ -64,7 +61,7 @@ def make_net(
     recipe = options.find_recipe()
     source_net = load(options.init_from) if options.init_from else None
     whole = source_net if source_net is not None and not source_net.features_only else None
-    opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
+    opened = open_data(data, reporter.progress)
     crop = options.crop
     if crop is None:
         crop = whole.geometry.crop if whole else default_crop(opened)
@@ -84,4 +81,9 @@ def make_net(
 
 
 def default_crop(data: DataSet) -> int:
-    return 32 if data.train.decoded else CROP
+    """Returns the crop whose training scale is nearest to the size of the images, at most the paper's 224."""
+    side = data.train.usual_side()
+    if side is None:
+        return CROP
+    nearest = round(side * CROP / TRAIN_SCALE / TOTAL_STRIDE) * TOTAL_STRIDE
+    return min(max(nearest, TOTAL_STRIDE), CROP)

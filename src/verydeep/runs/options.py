@@ -33,7 +33,7 @@ class TrainOptions:
     changes: dict[str, Any] = field(default_factory=dict)
     "Change a field of the recipe: key=value."
     crop: int | None = None
-    "Side of the training crop, a multiple of 32. [that of --init-from, 32 for digits and cifar, else 224]"
+    "Side of the training crop, a multiple of 32. [that of --init-from, else 224; less for smaller images]"
     width: float | None = None
     "Factor on the channels of every layer. [that of --init-from, else 1]"
     train_scale: int | tuple[int, ...] | None = None

@@ -16,14 +16,14 @@ from torch import Tensor
 from verydeep.data.batches import training_batches
 from verydeep.data.dataset import DataSet, train_on_all
 from verydeep.data.image_set import ImageSet, memory_for_images
-from verydeep.data.open import open_data
+from verydeep.data.open import AnyData, open_data, source_of
 from verydeep.device import Compute, check_precision, find_device
 from verydeep.distributed import broadcast_from_rank0, num_local_processes, process_group, processes
 from verydeep.errors import UserError
 from verydeep.images.augment import TrainingView, principal_shifts
 from verydeep.nets.model_card import DataCard, ModelCard, make_card, selected_on
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.evaluation_report import write_training_report
+from verydeep.runs.evaluation_report import dense_is_worse, write_training_report
 from verydeep.speed.library import has_kernel
 from verydeep.speed.torch_backend import TorchBackend
 from verydeep.speed.train_net import REMEDY, release
@@ -31,7 +31,6 @@ from verydeep.testing.evaluate import evaluate
 from verydeep.testing.measure import MeanPosterior, measure
 from verydeep.testing.metrics import top_error
 from verydeep.testing.protocols import at_scales, find_protocol
-from verydeep.testing.result import Result
 from verydeep.training.callbacks import Checkpoints, HealthCheck, StopOnSignals, Validation
 from verydeep.training.health import explain_not_finite
 from verydeep.training.loop import make_state, train
@@ -72,7 +71,7 @@ class TrainedRun:
 def resume(
     out: str | Path,
     *,
-    data: str | Path | DataSet | None = None,
+    data: AnyData | None = None,
     reporter: Callback | None = None,
     callbacks: Sequence[Callback] = (),
     data_source: str | None = None,
@@ -93,11 +92,13 @@ def resume(
     settings = run.settings
     find_device(settings["choice"]["device"])
     check_precision(settings["choice"]["precision"])
-    opened = data if isinstance(data, DataSet) else None
-    source = data_source or str(settings["data"] if data is None or opened else data)
+    given = settings["data"] if data is None else data
+    source = data_source or source_of(given)
+    if data is None and source.startswith("<"):
+        raise UserError(f"{out} began with data that were given in Python, {source}: give them to resume as data")
     with process_group(settings["choice"]["device"]) as members:
         broadcast_from_rank0(run.check_idle)
-        opened = opened or open_data(source, reporter.progress)
+        opened = open_data(given, reporter.progress)
         if not settings.get("hold_out", True):
             opened = train_on_all(opened)
         if opened.fingerprint != settings["fingerprint"]:
@@ -178,23 +179,11 @@ def run_to_end(
         if result is not None and processes().is_first:
             if result.warning is not None:
                 reporter.note(f"warning: {result.warning}")
-            if note := _dense_is_worse(result, read_card(run.model_file).errors or {}):
+            if note := dense_is_worse(result, read_card(run.model_file).errors or {}):
                 reporter.note(note)
             run.save_result(trained.as_record())
             write_training_report(run, result, data, net, _selected_on(recipe, run.patience))
     return trained
-
-
-def _dense_is_worse(result: Result, of_crop: dict[str, Any]) -> str | None:
-    """Says where dense testing is worse than the central crop of the net, by two points and five images at least."""
-    error = of_crop.get("top1_error", 1.0)
-    worse = result.top1_error - error
-    if worse < 0.02 or worse * len(result.labels) < 5:
-        return None
-    return (
-        f"dense testing ({result.protocol}) has an error of {100 * result.top1_error:.2f}%, the central crop "
-        f"{100 * error:.2f}%: evaluate and predict with --protocol centre do better here"
-    )
 
 
 def _loggers(run: Run) -> list[Callback]:

@@ -10,7 +10,7 @@ import numpy as np
 from verydeep.data.dataset import DataSet, describe, train_on_all
 from verydeep.data.doctor import examine_quickly
 from verydeep.data.image_set import ImageSet, describe_skipped, memory_for_images
-from verydeep.data.open import open_data
+from verydeep.data.open import AnyData, open_data, source_of
 from verydeep.data.pixels import measure_pixels
 from verydeep.device import Compute, find_device
 from verydeep.distributed import broadcast_from_rank0, num_local_processes, process_group, processes
@@ -37,7 +37,7 @@ _MAKE_A_NET = ("architecture", "batch_norm", "crop", "width", "init_from", "init
 
 
 def train(
-    data: str | Path | DataSet,
+    data: AnyData,
     *,
     reporter: Callback | None = None,
     callbacks: Sequence[Callback] = (),
@@ -48,7 +48,7 @@ def train(
     """Makes a net for a data set and trains it.
 
     Args:
-        data: a built-in name or a folder; or a data set that is open.
+        data: what ``open_data`` opens: a name, a folder, a CSV, a data set of torch, ...
         reporter: reports the progress.
         callbacks: called by the training loop too: see ``Callback``.
         data_source: where the data came from, if ``data`` is a data set.
@@ -68,7 +68,7 @@ def train(
 
 def fit(
     net: VeryDeep,
-    data: str | Path | DataSet,
+    data: AnyData,
     *,
     recipe: str | Recipe = "small-images",
     reporter: Callback | None = None,
@@ -83,7 +83,7 @@ def fit(
 
     Args:
         net: trained in place; parameters with ``requires_grad=False`` stay frozen.
-        data: a built-in name, a folder, or a data set.
+        data: what ``open_data`` opens: a name, a folder, a CSV, a data set of torch, a list of pairs, ...
         recipe: a recipe, its name, or a JSON file.
         reporter: reports the progress.
         callbacks: called by the training loop too: see ``Callback``.
@@ -109,13 +109,13 @@ def fit(
     given.check_compute()
     _check_selection(row, given)
     with process_group(find_device(given.device)):
-        opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
-        facts = {"command": None, "data": data_source or str(data), "origin": None}
+        opened = open_data(data, reporter.progress)
+        facts = {"command": None, "data": data_source or source_of(data), "origin": None}
         return _begin(net, opened, row, given, facts, reporter, callbacks)
 
 
 def start(
-    data: str | Path | DataSet,
+    data: AnyData,
     options: TrainOptions,
     *,
     reporter: Callback | None = None,
@@ -128,7 +128,7 @@ def start(
     options.check_compute()
     options = settle(options)
     reporter, row = reporter or Callback(), options.find_recipe()
-    source = data_source or str(data)
+    source = data_source or source_of(data)
     with process_group(find_device(options.device)) as members:
         if members.size > 1 and options.out is None:
             raise UsageError("several processes need --out: the run folder that all of them can see")

@@ -105,7 +105,7 @@ class TablesOptions:
     width: float = 1.0
     "Factor on the channels of every layer."
     crop: int | None = None
-    "Side of the training crop. [32 for digits and cifar, else 224]"
+    "Side of the training crop. [224; less for smaller images]"
     train_scale: tuple[Scales, ...] = ()
     "S, or Smin,Smax, for every net; repeatable. [those of the paper's Table 3, x crop / 224]"
     epochs: int | None = None

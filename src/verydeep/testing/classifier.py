@@ -27,7 +27,8 @@ from verydeep.speed.torch_backend import TorchBackend
 from verydeep.testing.measure import compute, posteriors_of
 from verydeep.testing.protocols import ViewPlan, at_scales, find_protocol
 from verydeep.testing.tiling import score_map
-from verydeep.weights.resolve import load
+from verydeep.testing.transferred import TransferredModel
+from verydeep.weights.resolve import is_transfer_folder, load
 
 ImageLike = str | Path | bytes | Image.Image | ndarray | Tensor
 """A file, its bytes, an image of any size and mode, an array h,w,3 or h,w (uint8), or a tensor 3,h,w; RGB in 0..255."""
@@ -71,7 +72,8 @@ class Classifier:
     """Ranks the classes that images show.
 
     Args:
-        model: a net, taken as it is at the first prediction, a model file, a run folder or a published name.
+        model: a net, taken as it is at the first prediction, a model file, a run folder, a published name, or a folder
+            that ``transfer`` wrote.
         protocol: how posteriors are computed, a name in ``PROTOCOLS``.
         device: cpu, cuda or mps; by default where the net is, or the fastest there is for a model that is loaded.
         precision: fp32, bf16, or auto for the faster of the two by a rule over the machine, as ``accelerate`` has them.
@@ -94,6 +96,10 @@ class Classifier:
         if precision not in (known := ("fp32", "bf16", "auto")):
             raise UsageError(f"precision {precision}: choose one of {', '.join(known)}")
         row = find_protocol(protocol)
+        self.transferred: TransferredModel | None = None
+        if not isinstance(model, VeryDeep) and is_transfer_folder(model):
+            self._take_transferred(model, protocol, device, precision)
+            return
         if isinstance(model, VeryDeep):
             self.net, device = model, device or next(model.parameters()).device.type
         else:
@@ -102,6 +108,16 @@ class Classifier:
         self.device, self.precision, self.test = find_device(device), precision, at_scales(row, self.net)
         count = self.net.geometry.num_classes
         self.classes = self.net.classes or tuple(str(index) for index in range(count))
+
+    def _take_transferred(self, model: str | Path, protocol: str, device: str | None, precision: str) -> None:
+        """Takes a classifier of descriptors, which has a way of its own to test an image."""
+        if protocol != "single":
+            raise UsageError(f"protocol {protocol}: {model} is a classifier of descriptors and has its own scales")
+        choice = fp32_choice(find_device(device))
+        if precision == "bf16" or (precision == "auto" and choice.device != "cpu" and has_fast_bf16(choice.device)):
+            choice = replace(choice, precision="bf16")
+        self.transferred = TransferredModel(model, choice)
+        self.classes = self.transferred.classes
 
     @cached_property
     def backend(self) -> Backend:
@@ -147,7 +163,11 @@ class Classifier:
         return [self._predict_one(one, top) for one in image]
 
     def _predict_one(self, image: ImageLike, top: int) -> Prediction:
-        posteriors, map_ = posterior_and_map(self.backend, self._plan, pixels_of(image))
+        map_ = None
+        if self.transferred is not None:
+            (posteriors,) = self.transferred.predict([pixels_of(image)])
+        else:
+            posteriors, map_ = posterior_and_map(self.backend, self._plan, pixels_of(image))
         order = np.argsort(-posteriors, kind="stable")[:top].tolist()
         ranked = tuple(RankedClass(self.classes[index], index, float(posteriors[index])) for index in order)
         return Prediction(str(image) if isinstance(image, str | Path) else "image", ranked, map_)

@@ -9,7 +9,7 @@ Paper: appendix B.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -32,6 +32,10 @@ from verydeep.testing.measure import compute as compute_maps
 from verydeep.testing.protocols import Method, Protocol, ProtocolAt, ViewPlan, default_test_scale
 from verydeep.testing.tiling import LayerMap, layer_map, pooled_map
 
+CONVOLUTIONS_SCALE: Final = 160
+"""Largest test scale Q that is chosen for layers before the fully connected ones, pixels: at the 384 of the authors' D
+an image takes six times as long."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DescriptorOptions:
@@ -45,7 +49,7 @@ class DescriptorOptions:
     layer: str | None = None
     "Any named layer: relu7 is fc7 after its ReLU, fc7 before it. [relu7 where the net has one, else pool5]"
     test_scales: tuple[int, ...] | None = None
-    "Test scales Q, pixels. [the net's own]"
+    "Test scales Q, pixels. [the net's own; at most 160 for convolutions]"
     combine: Literal["stack", "average"] = "stack"
     "Descriptors at several scales: one after the other, or their mean."
     pool: Literal["mean", "max"] = "mean"
@@ -83,8 +87,8 @@ class Describer:
     ) -> None:
         compute = compute or fp32_choice("cpu")
         self.options = options
-        self.settings = [_NetSettings.of(net, options) for net in models]
-        self.dimensions = sum(settings.dimensions(options.combine) for settings in self.settings)
+        self.settings = find_settings(models, options)
+        self.dimensions = count_dimensions(self.settings, options)
         self._backends = [
             backend_with(net, compute, settings.layer.name) for net, settings in zip(models, self.settings, strict=True)
         ]
@@ -215,26 +219,40 @@ def describe(
 
 
 @dataclass(frozen=True)
-class _NetSettings:
+class NetSettings:
+    """The options of one net, as they were chosen for it."""
+
     layer: LayerMap
     scales: tuple[int, ...]
     mirror: bool
 
-    @staticmethod
-    def of(net: VeryDeep, options: DescriptorOptions) -> "_NetSettings":
-        layer = layer_map(net.geometry, find_layer(net, options.layer))
-        scales = options.test_scales or (max(layer.smallest_side, default_test_scale(net)),)
-        for scale in scales:
-            if scale < layer.smallest_side:
-                raise UsageError(
-                    f"test scale {scale} is too small for {layer.name}: give {layer.smallest_side} or more"
-                )
-            if scales.count(scale) > 1:
-                raise UsageError(f"test scale {scale} is given twice: give each once, they count alike")
-        return _NetSettings(layer, scales, net.mirror if options.mirror is None else options.mirror)
 
-    def dimensions(self, combine: str) -> int:
-        return self.layer.channels * (len(self.scales) if combine == "stack" else 1)
+def find_settings(models: Sequence[VeryDeep], options: DescriptorOptions) -> list[NetSettings]:
+    """Chooses what the options leave open; raises UsageError where a net has no such layer or a scale is too small."""
+    return [_settings_of(net, options) for net in models]
+
+
+def _settings_of(net: VeryDeep, options: DescriptorOptions) -> NetSettings:
+    layer = layer_map(net.geometry, find_layer(net, options.layer))
+    scales = options.test_scales or (default_scale(net, layer),)
+    for scale in scales:
+        if scale < layer.smallest_side:
+            raise UsageError(f"test scale {scale} is too small for {layer.name}: give {layer.smallest_side} or more")
+        if scales.count(scale) > 1:
+            raise UsageError(f"test scale {scale} is given twice: give each once, they count alike")
+    return NetSettings(layer, scales, net.mirror if options.mirror is None else options.mirror)
+
+
+def default_scale(net: VeryDeep, layer: LayerMap) -> int:
+    """The test scale where none is given, pixels: the net's own, and for its convolutions no more than is needed."""
+    own = default_test_scale(net)
+    return max(layer.smallest_side, own) if layer.is_fully_connected else min(own, CONVOLUTIONS_SCALE)
+
+
+def count_dimensions(settings: Sequence[NetSettings], options: DescriptorOptions) -> int:
+    """Numbers of a descriptor."""
+    stacked = options.combine == "stack"
+    return sum(one.layer.channels * (len(one.scales) if stacked else 1) for one in settings)
 
 
 def find_layer(net: VeryDeep, name: str | None = None) -> str:
@@ -258,7 +276,7 @@ def backend_with(net: VeryDeep, compute: Compute, layer: str) -> Backend:
     return make_backend(net, compute, layer=layer)
 
 
-def _protocol(backend: Backend, settings: _NetSettings, maximum: bool) -> Protocol:
+def _protocol(backend: Backend, settings: NetSettings, maximum: bool) -> Protocol:
     """Testing by descriptors: the whole image, one position for the pooled map of a layer."""
 
     def pooled(_: Backend, images: UInt8[ndarray, "n h w 3"]) -> Float[ndarray, "n c 1 1"]:

@@ -9,12 +9,11 @@ from typing import Any
 
 from numpy import ndarray
 
-from verydeep.data.dataset import DataSet
 from verydeep.data.folder import class_folders, image_files
 from verydeep.data.image_set import ImageSet
-from verydeep.data.open import open_data
+from verydeep.data.open import AnyData, open_data
 from verydeep.device import Compute, find_device, fp32_choice
-from verydeep.errors import UserError
+from verydeep.errors import UsageError, UserError
 from verydeep.images.decode import DAMAGED_REMEDY, DamagedImageError, is_image_file
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
@@ -33,15 +32,16 @@ from verydeep.testing.result import (
     load_posteriors,
 )
 from verydeep.testing.statistics import Comparison, compare, holm
-from verydeep.weights.resolve import load, read_card
+from verydeep.testing.transferred import TransferredModel
+from verydeep.weights.resolve import is_transfer_folder, load, read_card
 
 Model = VeryDeep | str | Path
-"""A net, a model file, a run folder or a file of saved posteriors."""
+"""A net, a model file, a run folder, a folder that ``transfer`` wrote, or a file of saved posteriors."""
 
 
 def evaluate(
     model: Model | Sequence[Model],
-    data: str | Path | DataSet | ImageSet | None = None,
+    data: AnyData | ImageSet | None = None,
     *,
     protocol: str = "single",
     test_scales: Sequence[int] | None = None,
@@ -55,8 +55,7 @@ def evaluate(
 
     Args:
         model: a net, a model file, a run folder or a file of saved posteriors; or several of these, which are fused.
-        data: a built-in name, a folder or shards; or a data set that is open, or its images. Files of saved posteriors
-            need none.
+        data: what ``open_data`` opens, or the images of a split. Files of saved posteriors need none.
         protocol: a name in ``PROTOCOLS``, such as ``multi-scale``.
         test_scales: Q, pixels; by default what the protocol says for the net's training scale.
         split: train, val or test; by default test where there is one, else val.
@@ -89,7 +88,7 @@ def evaluate(
 
 def evaluate_each(
     models: Sequence[Model],
-    data: str | Path | DataSet | ImageSet | None,
+    data: AnyData | ImageSet | None,
     protocols: Sequence[str],
     *,
     test_scales: Sequence[int] | None = None,
@@ -118,7 +117,7 @@ def evaluate_each(
     for (result,) in saved.values():
         check_alike(result, described)
     nets = {  # every error is raised before the first net is tested
-        number: _Tested.of(one, images, rows, test_scales) for number, one in enumerate(models) if number not in saved
+        number: _take(one, images, rows, test_scales) for number, one in enumerate(models) if number not in saved
     }
     choice = fp32_choice(find_device(device))
     return [
@@ -127,16 +126,30 @@ def evaluate_each(
     ]
 
 
+def _take(
+    model: Model, images: ImageSet, protocols: Sequence[Protocol], test_scales: Sequence[int] | None
+) -> "_Tested | TransferredModel":
+    if isinstance(model, VeryDeep) or not is_transfer_folder(model):
+        return _Tested.of(model, images, protocols, test_scales)
+    if test_scales is not None or [row.name for row in protocols] != ["single"]:
+        raise UsageError(
+            f"{model} is a classifier of descriptors with scales of its own: give no protocol and no scales"
+        )
+    transferred = TransferredModel(model)
+    transferred.check_images(images)
+    return transferred
+
+
 def _open(
-    data: str | Path | DataSet | ImageSet, split: str | None, skip_damaged: bool, progress: Progress
+    data: AnyData | ImageSet, split: str | None, skip_damaged: bool, progress: Progress
 ) -> tuple[ImageSet, LabelledImages]:
     name = fingerprint = ""
     if isinstance(data, ImageSet):
         images = data
     else:
-        if not isinstance(data, DataSet):
+        if isinstance(data, str | Path):
             _check_labelled(Path(data))
-            data = open_data(data, progress)
+        data = open_data(data, progress)
         images, name, fingerprint = data.split(split), data.name, data.fingerprint
     images, skipped = images.checked(skip_damaged=True) if skip_damaged else (images, [])
     described = LabelledImages(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from verydeep.class_names import read_class_names
 from verydeep.download import digest_of
-from verydeep.errors import UsageError, UserError
+from verydeep.errors import UsageError, UserError, printable
 from verydeep.nets.model_card import make_card
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
@@ -21,6 +21,8 @@ from verydeep.weights.resolve import find_model_file, load
 from verydeep.weights.verify import Agreement, compare, drawn_pictures
 from verydeep.weights.writers import export, find_target
 from verydeep.weights.writers.target import Preprocessing
+
+_MOST_SHOWN: Final = 8
 
 MOST_DIFFERENCE: Final = 1e-3
 """Largest relative difference of scores that is rounding: float32 gives 1e-5 or less, TF32 and half precision more."""
@@ -36,6 +38,17 @@ class Imported:
     net: VeryDeep
     sha256: str  # of the third-party file
     agreement: Agreement | None  # with the other program, where that was asked for
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not as in the file, or assumed."""
+        found, notes = self.weights, []
+        if found.left_out:
+            reason = f" ({found.reason})" if found.reason else ""
+            notes.append(f"left out, after the convolutions: {names_in_words(found.left_out)}{reason}")
+        if "fc8.weight" in found.tensors and "fc6.weight" not in found.tensors and found.crop is None:
+            notes.append(f"its linear head fits images of any size: crop {self.net.geometry.crop} (--crop) is assumed")
+        return notes
 
     @property
     def num_parameters(self) -> int:
@@ -55,6 +68,9 @@ class Imported:
             "width": geometry.width,
             "num_classes": None if self.net.features_only else geometry.num_classes,
             "features_only": self.net.features_only,
+            "head": None if self.net.features_only else geometry.head,
+            "left_out": list(self.weights.left_out),
+            "notes": self.notes,
             "parameters": self.num_parameters,
             "mean": self.net.mean.tolist(),
             "divisor": self.net.divisor.tolist(),
@@ -74,9 +90,14 @@ def import_weights(
     options.check()
     _check_other_file(file, options.out)
     weights = read_weights(file)
+    if options.features_only:
+        weights = weights.without_head()
     mean, divisor = read_colour(options.mean, "--mean"), read_colour(options.divisor, "--divisor")
     if mean or divisor or options.bgr:
         weights = weights.with_input(mean=mean, divisor=divisor, bgr=options.bgr)
+    if options.classes is not None and weights.features_only:
+        why = weights.reason or "it has convolutions only"
+        raise UsageError(f"--classes names scores, and of {file} there are none ({why}): leave it out")
     classes = None if options.classes is None else read_classes(options.classes)
     try:
         net = assemble(weights, crop=options.crop, classes=classes)
@@ -86,9 +107,16 @@ def import_weights(
         raise UserError(f"{file}: {error}") from error
     agreement = _verify(file, weights, net, pictures or drawn_pictures()) if options.verify else None
     digest = digest_of(file, "sha256", f"hashing {file.name}", progress)
-    source = f"{options.source or file.name} ({weights.kind}, sha256 {digest})"
+    left_out = f"; left out: {names_in_words(weights.left_out)}" if weights.left_out else ""
+    source = f"{options.source or file.name} ({weights.kind}, sha256 {digest}{left_out})"
     save(net, options.out, card=make_card(net, licence=options.licence, source=source), precision=options.precision)
     return Imported(file=file, out=options.out, weights=weights, net=net, sha256=digest, agreement=agreement)
+
+
+def names_in_words(names: Sequence[str]) -> str:
+    """Lists the first names of layers, and how many more there are."""
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return ", ".join(printable(name[:80]) for name in names[:_MOST_SHOWN]) + more
 
 
 def _check_other_file(source: Path, out: Path) -> None:

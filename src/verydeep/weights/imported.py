@@ -21,6 +21,11 @@ Triple = tuple[float, float, float]
 MeanAndDivisor = tuple[Triple, Triple]
 """RGB, of pixels in 0..255."""
 
+KERAS_WORDS = "BGR in 0..255, minus (103.939, 116.779, 123.68)"
+"""What keras.applications does to the pixels before its VGGs."""
+
+A_GUESS = "a guess, the file does not say (--mean, --divisor and --bgr say otherwise)"
+
 _CONVOLUTION = re.compile(r"conv([1-9])_([1-9])\.weight")
 _COUNTER = "num_batches_tracked"  # the tensor of a batch norm that older files lack
 
@@ -32,13 +37,18 @@ class ImportedWeights:
     Attributes:
         kind: whose format it is, such as ``torchvision`` or ``Keras``.
         tensors: by our names: ``conv1_1.weight`` (o,i,y,x; the first over RGB), ``conv1_1.bias``, ``bn1_1.*`` as torch
-            names them, ``fc6.weight`` (o,512,y,x), ``fc7.weight``, ``fc8.weight`` (o,i,1,1).
+            names them, ``fc6.weight`` (o,512,y,x), ``fc7.weight``, ``fc8.weight`` (o,i,1,1); fc8 alone is a linear
+            head.
         mean: subtracted from the pixels, RGB in 0..255.
         divisor: divides them afterwards.
         convention: what the file's own program does to the pixels, in words.
         classes: in the order of the scores, where the file names them.
         pooled_crops: crops for which its program pools the last map to the side of fc6, as torchvision does for any, so
             that fc6 can be rewritten exactly for a net trained on them.
+        is_guessed: whether mean, divisor and order of the channels are its program's usual ones, and not in the file.
+        crop: of the images that the file asks for, where it says so: that of a linear head, which fits any.
+        head_names: in the file's own words, of what follows its convolutions.
+        reason: why that was left out, where it was not asked for.
     """
 
     kind: str
@@ -48,11 +58,24 @@ class ImportedWeights:
     convention: str
     classes: tuple[str, ...] | None = None
     pooled_crops: range = range(0)
+    is_guessed: bool = False
+    crop: int | None = None
+    head_names: tuple[str, ...] = ()
+    reason: str | None = None
 
     @property
     def features_only(self) -> bool:
         """Whether it has convolutions and no fully connected layers."""
         return not any(name.startswith("fc") for name in self.tensors)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names in the file of what was not read."""
+        return self.head_names if self.features_only else ()
+
+    def without_head(self) -> "ImportedWeights":
+        """Returns the convolutions only."""
+        return replace(self, tensors={name: part for name, part in self.tensors.items() if not name.startswith("fc")})
 
     def with_input(
         self, *, mean: Triple | None = None, divisor: Triple | None = None, bgr: bool = False
@@ -67,6 +90,7 @@ class ImportedWeights:
             mean=mean or self.mean,
             divisor=divisor or self.divisor,
             convention="as given by --mean, --divisor and --bgr" if mean or divisor or bgr else self.convention,
+            is_guessed=self.is_guessed and not (mean or divisor or bgr),
         )
 
 
@@ -75,9 +99,9 @@ def assemble(found: ImportedWeights, *, crop: int | None = None, classes: Sequen
 
     Args:
         found: the weights in our names.
-        crop: side of the crop the net was trained on, pixels; by default what the shape of fc6 says. Another one is
-            possible where the other program pools its last map to the side of fc6, as torchvision does for crop 32:
-            then fc6 is rewritten exactly.
+        crop: side of the crop the net was trained on, pixels; by default what the shape of fc6 says, or for a linear
+            head the file. Another one is possible where there is no fc6, or where the other program pools its last map
+            to the side of fc6, as torchvision does for crop 32: then fc6 is rewritten exactly.
         classes: names of the classes in the order of the scores; by default those of the file.
 
     Raises:
@@ -87,14 +111,17 @@ def assemble(found: ImportedWeights, *, crop: int | None = None, classes: Sequen
     Paper: section 2.1, Table 1.
     """
     features_only = found.features_only
-    net = _find_net(found.tensors, features_only=features_only)
+    net = find_net(found.tensors)
     _check_numbers(found)
     tensors = found.tensors | {"mean": torch.tensor(IMAGENET_MEAN), "divisor": torch.ones(3)}
+    has_fc6 = "fc6.weight" in tensors
+    if crop is None and net.geometry.head == "linear":
+        crop = found.crop
     if crop is not None and crop != net.geometry.crop:
         geometry = replace(net.geometry, crop=crop)
-        if not features_only and crop not in found.pooled_crops:
+        if has_fc6 and crop not in found.pooled_crops:
             raise UsageError(f"crop {crop}: fc6 of these weights of {found.kind} is of crop {net.geometry.crop}")
-        if not features_only:
+        if has_fc6:
             tensors["fc6.weight"] = fold_adaptive_pool(tensors["fc6.weight"], geometry.head_kernel)
         net = empty_net(geometry, features_only=features_only)
     for name, like in net.state_dict().items():
@@ -117,6 +144,11 @@ def mean_and_divisor(factor: NDArray[np.float64], offset: NDArray[np.float64]) -
     if not np.isfinite([mean, divisor]).all() or not (divisor > 0).all():
         return None
     return as_triple(mean), as_triple(divisor)
+
+
+def whole_crop(side: int) -> int | None:
+    """The crop whose last map is that of images of this side, which poolings round down; None where there is none."""
+    return side // constants.TOTAL_STRIDE * constants.TOTAL_STRIDE or None if side > 0 else None
 
 
 def as_triple(numbers: NDArray[np.float64]) -> Triple:
@@ -142,12 +174,15 @@ def fold_adaptive_pool(weight: Float[Tensor, "o c y x"], side: int) -> Float[Ten
     return torch.cat([part.float() for part in folded])
 
 
-def _find_net(tensors: Mapping[str, Tensor], *, features_only: bool) -> VeryDeep:
-    """Makes the only net of Table 1 with these shapes, on the meta device; convolutions alone are of crop 224."""
+def find_net(tensors: Mapping[str, Tensor]) -> VeryDeep:
+    """Makes the only net of Table 1 with these shapes, on the meta device; without fc6 it is of crop 224."""
     row = _find_row(tensors)
     batch_norm = any(name.startswith("bn") for name in tensors)
-    crop, num_classes = constants.CROP, 1000
-    if not features_only:
+    crop, num_classes, head = constants.CROP, 1000, "paper"
+    connected = {name.partition(".")[0] for name in tensors if name.startswith("fc")}
+    if connected == {"fc8"}:
+        head, num_classes = "linear", _shape_of(tensors, "fc8.weight")[0]
+    elif connected:
         *_, height, side = shape = _shape_of(tensors, "fc6.weight")
         if height != side:
             raise UserError(f"fc6.weight has the shape {shape}: nets of square crops have square kernels")
@@ -156,11 +191,11 @@ def _find_net(tensors: Mapping[str, Tensor], *, features_only: bool) -> VeryDeep
     for width in _possible_widths(tensors, row):
         try:
             geometry = Geometry(
-                architecture=row, batch_norm=batch_norm, num_classes=num_classes, crop=crop, width=width
+                architecture=row, batch_norm=batch_norm, num_classes=num_classes, crop=crop, width=width, head=head
             )
         except UsageError as error:
             raise UserError(f"no net of Table 1: {error}") from error
-        net = empty_net(geometry, features_only=features_only)
+        net = empty_net(geometry, features_only=not connected)
         misfit = _misfit(tensors, net)
         if misfit is None:
             return net
@@ -198,6 +233,12 @@ def _find_row(tensors: Mapping[str, Tensor]) -> Architecture:
     shown = " | ".join(" ".join(f"{kernel}x{kernel}" for kernel in block) for block in kernels)
     known = ", ".join(row.name for row in ARCHITECTURES.values())
     raise UserError(f"its convolutions, block by block {shown}, are no column of Table 1 ({known})")
+
+
+def last_channels(tensors: Mapping[str, Tensor]) -> int:
+    """Channels of the map after the last pooling."""
+    blocks = _find_row(tensors).blocks
+    return int(tensors[f"conv{len(blocks)}_{len(blocks[-1])}.weight"].shape[0])
 
 
 def _shape_of(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:

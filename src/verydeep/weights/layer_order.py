@@ -1,6 +1,7 @@
 """Names layers that come one by one, as Caffe, MatConvNet and ONNX store them, in the order of Table 1."""
 
 import math
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -21,23 +22,46 @@ _MAY_FOLLOW: Final[dict[str, tuple[str, ...]]] = {
 }
 """What may follow what in the five blocks of convolutions."""
 
-_HEAD: Final = ("fully connected layer", "ReLU") * 2 + ("fully connected layer",)
+HeadKind = Literal[
+    "average pooling", "flattening", "fully connected layer", "ReLU", "soft-max", "nothing", "another layer"
+]
+Order = Literal["cyx", "yxc"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadLayer:
+    """A layer of a file that follows its convolutions.
+
+    Attributes:
+        name: in the file.
+        kind: ``average pooling`` is over all positions; ``nothing`` is what a dropout does outside a training.
+        weight: of a fully connected layer, as o,i or o,i,y,x.
+        bias: of a fully connected layer, where it has one.
+        order: in which the map before it was flattened.
+    """
+
+    name: str
+    kind: HeadKind = "another layer"
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    order: Order = "cyx"
 
 
 class LayerOrder:
     """Takes the layers of a file one by one, from the image on, and names them as Table 1 does.
 
-    A layer where no net of the paper has one is refused, and so is a convolution that is none of the paper's. Weights
-    come as o,i,y,x or o,i; every method raises UserError, with the layer's name in the file.
+    Up to the end of the convolutions, a layer where no net of the paper has one is refused, and so is a convolution
+    that is none of the paper's. What follows them is kept as it comes, in ``head``. Weights come as o,i,y,x or o,i;
+    every method raises UserError, with the layer's name in the file.
 
     Paper: section 2.1, Table 1.
     """
 
     def __init__(self) -> None:
-        self.tensors: dict[str, Tensor] = {}  # by our names, in float32
+        self.tensors: dict[str, Tensor] = {}  # of the convolutions, by our names, in float32
+        self.head: list[HeadLayer] = []
         self._last = "the image"
-        self._block, self._index = 1, 0
-        self._head_layers = 0
+        self._blocks: list[tuple[int, ...]] = [()]  # sides of the kernels
         self._channels = 3
 
     def convolution(
@@ -50,37 +74,38 @@ class LayerOrder:
         stride: int = 1,
         dilation: int = 1,
     ) -> None:
-        """Takes a convolution, its padding where the file says it; after the fifth pooling it is fully connected."""
-        if weight.ndim != 4 or weight.shape[2] != weight.shape[3]:
+        """Takes a convolution, its padding where the file says it."""
+        is_square = weight.ndim == 4 and weight.shape[2] == weight.shape[3]
+        if self.in_head or self._is_complete():
+            is_plain = is_square and stride == 1 and padding in (None, 0) and (dilation == 1 or weight.shape[-1] == 1)
+            self.add_head(name, "fully connected layer" if is_plain else "another layer", weight, bias)
+            return
+        if not is_square:
             raise self._error(name, f"has weights of shape {tuple(weight.shape)}, no square kernels")
-        if self._block > 5:
-            expected, ours = 0, self._enter_head(name)
-        else:
-            self._follow("convolution", name)
-            self._index += 1
-            expected, ours = int(weight.shape[-1]) // 2, f"conv{self._block}_{self._index}"
-        if stride != 1 or padding not in (None, expected):
-            raise self._error(name, f"has stride {stride} and padding {padding} where the paper has 1 and {expected}")
-        if dilation != 1 and weight.shape[-1] != 1:
+        self._follow("convolution", name)
+        side = int(weight.shape[-1])
+        if stride != 1 or padding not in (None, side // 2):
+            raise self._error(name, f"has stride {stride} and padding {padding} where the paper has 1 and {side // 2}")
+        if dilation != 1 and side != 1:
             raise self._error(name, f"has dilation {dilation} where the paper has 1")
-        self._add(name, ours, weight, bias)
+        self._blocks[-1] += (side,)
+        self._add(name, f"conv{self._label}", weight, bias)
 
-    def connected(self, name: str, weight: Tensor, bias: Tensor | None, order: Literal["cyx", "yxc"] = "cyx") -> None:
+    def connected(self, name: str, weight: Tensor, bias: Tensor | None, order: Order = "cyx") -> None:
         """Takes a fully connected layer, and the order in which the map before it was flattened."""
-        if weight.ndim != 2:
-            raise self._error(name, f"has weights of shape {tuple(weight.shape)} where a matrix is due")
-        ours = self._enter_head(name)
-        convolution = as_convolution(weight, self._channels, order)
-        if convolution is None:
-            raise self._error(name, f"takes {weight.shape[1]} numbers from maps of {self._channels} channels")
-        self._add(name, ours, convolution, bias)
+        if not self._ends_here():
+            self._follow("fully connected layer", name)
+        self.add_head(name, "fully connected layer", weight, bias, order)
 
     def batch_norm(
         self, name: str, scale: Tensor | None, shift: Tensor | None, mean: Tensor, variance: Tensor, epsilon: float
     ) -> None:
         """Takes a batch norm; where the other program adds another epsilon, the difference goes into the variance."""
+        if self._ends_here():
+            self.add_head(name, "another layer")
+            return
         self._follow("batch norm", name)
-        ours = f"bn{self._block}_{self._index}"
+        ours = f"bn{self._label}"
         scale = torch.ones_like(mean) if scale is None else scale
         shift = torch.zeros_like(mean) if shift is None else shift
         given = {"weight": scale, "bias": shift, "running_mean": mean, "running_var": variance}
@@ -97,55 +122,89 @@ class LayerOrder:
 
     def add_bias(self, name: str, bias: Tensor) -> None:
         """Takes a bias that stands in the file as an addition after its layer."""
-        last = next(reversed(self.tensors), "")
-        if self._last not in ("convolution", "fully connected layer") or bias.numel() not in (1, self._channels):
-            raise self._error(name, f"adds {bias.numel()} numbers after a {self._last}")
-        self.tensors[last] = self.tensors[last] + bias.reshape(-1).float()
+        last = self.head[-1] if self.head else None
+        if last and last.weight is not None and bias.numel() in (1, len(last.weight)):
+            before = torch.zeros(len(last.weight)) if last.bias is None else last.bias
+            self.head[-1] = replace(last, bias=before + bias.reshape(-1).float())
+            return
+        if last or self._last != "convolution" or bias.numel() not in (1, self._channels):
+            raise self._error(name, f"adds {bias.numel()} numbers after a {last.kind if last else self._last}")
+        named = next(reversed(self.tensors))
+        self.tensors[named] = self.tensors[named] + bias.reshape(-1).float()
 
     def relu(self, name: str, slope: float = 0) -> None:
-        """Takes a ReLU; a leaky one is refused."""
+        """Takes a ReLU; a leaky one between convolutions is refused."""
+        if self._ends_here():
+            self.add_head(name, "ReLU" if slope == 0 else "another layer")
+            return
         if slope != 0:
             raise self._error(name, f"is a ReLU of slope {slope:g} below zero")
         self._follow("ReLU", name)
 
     def pooling(self, name: str, *, kernel: int, stride: int, padding: int = 0, maximum: bool = True) -> None:
-        """Takes a maximum over windows of 2x2 pixels; other poolings are refused."""
+        """Takes a maximum over windows of 2x2 pixels; other poolings between convolutions are refused."""
+        is_plain = maximum and (kernel, stride, padding) == (2, 2, 0)
+        if self.in_head or (self._ends_here() and not is_plain):
+            self.add_head(name, "another layer")
+            return
         if not maximum:
             raise self._error(name, "is no max-pooling")
-        if (kernel, stride, padding) != (2, 2, 0):
+        if not is_plain:
             found = f"a window of {kernel}, stride {stride} and padding {padding}"
             raise self._error(name, f"pools with {found} where the paper has 2, 2 and 0")
         self._follow("pooling", name)
-        self._block, self._index = self._block + 1, 0
+        self._blocks.append(())
+
+    def another(self, name: str, error: UserError) -> None:
+        """Takes a layer that no net of Table 1 has; raises the error where it stands between the convolutions."""
+        if not self._ends_here():
+            raise error
+        self.add_head(name, "another layer")
+
+    def add_head(
+        self,
+        name: str,
+        kind: HeadKind,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        order: Order = "cyx",
+    ) -> None:
+        """Keeps a layer that follows the convolutions."""
+        if not self.in_head:  # before the last pooling, where no head of ours begins
+            kind = "another layer"
+        self.head.append(HeadLayer(name=name, kind=kind, weight=weight, bias=bias, order=order))
 
     @property
-    def has_head(self) -> bool:
-        """Whether the three fully connected layers have come."""
-        return self._head_layers == len(_HEAD)
+    def in_head(self) -> bool:
+        """Whether the convolutions are over, and the last pooling or something else has followed them."""
+        return len(self._blocks) > 5 or bool(self.head)
+
+    @property
+    def _label(self) -> str:
+        return f"{len(self._blocks)}_{len(self._blocks[-1])}"
+
+    def _ends_here(self) -> bool:
+        """Whether the convolutions may be over: after the last pooling, or where it is missing."""
+        return self.in_head or self._is_complete()
+
+    def _is_complete(self) -> bool:
+        """Whether a column of Table 1 has ended but for its last pooling: one more convolution is none of it."""
+        return self._last == "ReLU" and any(row.blocks == tuple(self._blocks) for row in ARCHITECTURES.values())
 
     def finish(self) -> dict[str, Tensor]:
-        """Ends the net, not too early, and returns its weights."""
-        complete = self._block == 6 or (self._block == 5 and self._last == "ReLU")
-        if not complete or 0 < self._head_layers < len(_HEAD):
-            layers = sum(name.startswith(("conv", "fc")) for name in self.tensors) // 2
+        """Ends the net, not before the end of its convolutions, and returns their weights."""
+        if not self.in_head and (len(self._blocks) < 5 or self._last != "ReLU"):
+            layers = sum(name.startswith("conv") for name in self.tensors) // 2
             raise UserError(
-                f"it ends after {layers} layers with weights, in block {self._block}: it is no VGG net, or not the "
-                "whole of one"
+                f"it ends after {layers} layers with weights, in block {len(self._blocks)}: it is no VGG net, or not "
+                "the whole of one"
             )
         return self.tensors
 
-    def _enter_head(self, name: str) -> str:
-        self._follow("fully connected layer", name)
-        return f"fc{6 + self._head_layers // 2}"
-
     def _follow(self, kind: str, name: str) -> None:
-        if self._block > 5:
-            due = _HEAD[self._head_layers : self._head_layers + 1]
-            self._head_layers += 1
-        else:
-            due = _MAY_FOLLOW[self._last]
+        due = _MAY_FOLLOW[self._last]
         if kind not in due:
-            expected = " or a ".join(due) or "soft-max"
+            expected = " or a ".join(due)
             before = self._last if self._last == "the image" else f"a {self._last}"
             raise self._error(name, f"is a {kind} after {before}, where a VGG net has a {expected}")
         self._last = kind
@@ -177,7 +236,7 @@ def names_in_order(kernels: list[int]) -> list[str]:
     raise UserError(f"its {len(kernels)} convolutions ({shown}) are no column of Table 1")
 
 
-def as_convolution(weight: Tensor, channels: int, order: Literal["cyx", "yxc"]) -> Tensor | None:
+def as_convolution(weight: Tensor, channels: int, order: Order) -> Tensor | None:
     """Reshapes the matrix (o,i) of a layer after a square map, flattened in this order; None where it is no square."""
     out, inputs = weight.shape
     side = math.isqrt(inputs // channels) if channels else 0

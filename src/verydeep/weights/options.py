@@ -27,6 +27,8 @@ class ImportOptions:
     "R,G,B that divided afterwards, likewise."
     bgr: bool = False
     "The net was trained on blue, green, red where its program has RGB."
+    features_only: bool = False
+    "Read the convolutions only, whatever follows them."
     precision: str = "fp32"
     "In which weights are stored: fp32, bf16 or fp16."
     verify: bool = False
@@ -42,6 +44,8 @@ class ImportOptions:
             raise UsageError(f"--out {self.out}: a model file ends in .safetensors")
         if self.images is not None and not self.verify:
             raise UsageError("--images are what --verify compares on: give --verify too")
+        if self.features_only and self.classes is not None:
+            raise UsageError("--classes names the scores, and --features-only leaves them out")
         if self.verify and self.bgr:
             raise UsageError("--verify runs the usual preprocessing of the other program, and --bgr is another")
         if divisor is not None and not all(number > 0 for number in divisor):

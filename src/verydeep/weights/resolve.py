@@ -24,6 +24,14 @@ from verydeep.weights.published import (
     weights_folder,
 )
 
+TRANSFER_FILE = "model.json"
+"""Name of the card of a classifier of descriptors in its folder."""
+
+
+def is_transfer_folder(model: str | Path) -> bool:
+    """Whether a MODEL is a folder with a classifier of descriptors, which is more than one net's file."""
+    return (Path(model) / TRANSFER_FILE).is_file()
+
 
 def find_model_file(model: str | Path) -> Path:
     """Finds the file of a MODEL; published weights are fetched when they are first asked for."""
@@ -34,6 +42,10 @@ def find_model_file(model: str | Path) -> Path:
         for name in (MODEL_FILE, CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE):
             if (path / name).is_file():
                 return path / name
+        if is_transfer_folder(path):
+            raise UserError(
+                f"{path} is a classifier of descriptors, for predict and evaluate: this needs one net in one file"
+            )
         raise UserError(f"{path} holds no {MODEL_FILE}: give the run folder of a training that has begun")
     if str(model) in SHIPPED:
         return shipped_file(str(model))
@@ -169,6 +181,6 @@ def read_card(model: str | Path) -> ModelCard:
 def unfinished(model: str | Path) -> str | None:
     """Says that a model is what a training that has not ended had at last; None where it is not."""
     path = Path(model)
-    if path.is_dir() and find_model_file(path).name != MODEL_FILE:
+    if path.is_dir() and not is_transfer_folder(path) and find_model_file(path).name != MODEL_FILE:
         return f"the training in {path} has not ended: this is its net so far"
     return None

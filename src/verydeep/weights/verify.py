@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from verydeep.weights.readers.torch import is_safetensors, load_pickle, load_saf
 
 _MOST_REASON: Final = 300
 _NUM_PICTURES: Final = 4
+_OWN, _NOT_IN_FILE = "its own preprocessing", "the input above, which the file does not say,"
 
 Images = Sequence[Image.Image]
 Scores = Callable[[Path, ImportedWeights, Geometry, Images], Tensor]
@@ -39,7 +41,9 @@ class Agreement:
 
     package: str  # the other program, with its version
     num_images: int
-    largest_difference: float  # of a score, relative to the largest score of the same image
+    largest_difference: float  # of a number, relative to the largest of the same image
+    compared: str = "scores"  # or the last map, where there are convolutions only
+    preprocessing: str = _OWN  # or ours, where the file does not say
 
 
 def compare(file: Path, found: ImportedWeights, net: VeryDeep, images: Images) -> Agreement:
@@ -47,8 +51,11 @@ def compare(file: Path, found: ImportedWeights, net: VeryDeep, images: Images) -
     if found.kind not in PEERS:
         raise UserError(f"weights of {found.kind} cannot be verified: no program that runs them can be installed")
     package, scores = PEERS[found.kind]
-    crop = net.geometry.crop
-    scaled = [image.convert("RGB").resize((crop, crop), Image.Resampling.BICUBIC) for image in images]
+    wanted = find_input(file) if found.kind == "ONNX" else None
+    side = net.geometry.crop
+    if wanted and wanted.side > 0 and "fc6.weight" not in found.tensors:
+        side = wanted.side
+    scaled = [image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC) for image in images]
     try:
         theirs = scores(file, found, net.geometry, scaled)
     except UserError:
@@ -59,9 +66,8 @@ def compare(file: Path, found: ImportedWeights, net: VeryDeep, images: Images) -
     pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in scaled])
     with torch.inference_mode():
         ours = net.features(pixels) if net.features_only else net(pixels)
-    ending = find_input(file).ending if found.kind == "ONNX" else "scores"
-    if ending != "scores":
-        ours = {"softmax": softmax, "log-softmax": log_softmax}[ending](ours, dim=1)
+    if wanted and wanted.ending != "scores" and not net.features_only:
+        ours = {"softmax": softmax, "log-softmax": log_softmax}[wanted.ending](ours, dim=1)
     if net.features_only and theirs.shape[-1] == 2 * ours.shape[-1]:  # the other net ends before its last pooling
         theirs = max_pool2d(theirs, 2)
     if ours.shape != theirs.shape:
@@ -73,6 +79,8 @@ def compare(file: Path, found: ImportedWeights, net: VeryDeep, images: Images) -
         package=f"{package} {version(package)}",
         num_images=len(images),
         largest_difference=largest_difference(ours, theirs),
+        compared="last map of the convolutions" if net.features_only else "scores",
+        preprocessing=_NOT_IN_FILE if wanted and wanted.largest is None else _OWN,
     )
 
 
@@ -117,9 +125,16 @@ def _torchvision(file: Path, found: ImportedWeights, geometry: Geometry, images:
         else value
         for name, value in _state(file).items()
     }
+    state["features.0.weight"] = found.tensors["conv1_1.weight"].float()  # over RGB, whatever the file had
     if found.features_only:
         state = {name: tensor for name, tensor in state.items() if name.startswith("features.")}
         model.classifier = nn.Sequential()
+    elif geometry.head == "linear":
+        places = {"weight": found.tensors["fc8.weight"].flatten(1), "bias": found.tensors["fc8.bias"]}
+        state = {name: tensor for name, tensor in state.items() if name.startswith("features.")}
+        state |= {f"classifier.{part}": tensor.float() for part, tensor in places.items()}
+        outputs, inputs = places["weight"].shape
+        model.avgpool, model.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(inputs, outputs, device="meta")
     model.load_state_dict(state, strict=True, assign=True)
     mean, std = _of_fractions(found)
     preset = ImageClassification(crop_size=geometry.crop, resize_size=geometry.crop, mean=mean, std=std)
@@ -163,22 +178,46 @@ def _keras(file: Path, found: ImportedWeights, geometry: Geometry, images: Image
             "--verify runs keras.applications' VGG with its own preprocessing: it cannot compare weights for other "
             "pixels (--mean, --divisor, or a Rescaling in the file)"
         )
-    top = {} if found.features_only else {"classes": geometry.num_classes, "classifier_activation": None}
     shape = (geometry.crop, geometry.crop, 3)
-    model = make(weights=None, include_top=not found.features_only, input_shape=shape, **top)
-    with tempfile.TemporaryDirectory() as folder:
+    if "fc6.weight" in found.tensors:
+        top = {"classes": geometry.num_classes, "classifier_activation": None}
+        models = [make(weights=None, input_shape=shape, **top)]
+    else:  # a head of somebody's own may stand in one model with the convolutions, or around theirs
+        base = make(weights=None, include_top=False, input_shape=shape)
+        layers = keras.layers
+        head = [] if found.features_only else [layers.GlobalAveragePooling2D(), layers.Dense(geometry.num_classes)]
+        nested = keras.Sequential([layers.Input(shape), base, *head])
+        models = [keras.Sequential([*base.layers, *head]), nested]
+    model = _loaded(models, file)
+    pixels = np.stack([np.asarray(image, np.float32) for image in images])
+    with torch.no_grad():  # for Keras on torch, which would keep every activation
+        result = model(keras.applications.vgg16.preprocess_input(pixels), training=False)
+        scores = torch.from_numpy(np.array(keras.ops.convert_to_numpy(result)))
+    return scores.permute(0, 3, 1, 2) if found.features_only else scores
+
+
+def _loaded(models: Sequence[Any], file: Path) -> Any:  # noqa: ANN401 - of Keras
+    """Loads a file into the first model that takes it, and returns that."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of every group that a model before the right one does not find
         # Keras goes by the ending, and we by the content
         linked = Path(folder) / f"weights{_keras_suffix(file)}"
         if os.name == "nt":
             shutil.copy(file, linked)
         else:
             linked.symlink_to(file.resolve())
-        model.load_weights(linked)
-    pixels = np.stack([np.asarray(image, np.float32) for image in images])
-    with torch.no_grad():  # for Keras on torch, which would keep every activation
-        result = model(keras.applications.vgg16.preprocess_input(pixels), training=False)
-        scores = torch.from_numpy(np.array(keras.ops.convert_to_numpy(result)))
-    return scores.permute(0, 3, 1, 2) if found.features_only else scores
+        reason: Exception | None = None
+        for model in models:
+            try:
+                model.load_weights(linked)
+            except ValueError as error:
+                reason = error
+            else:
+                return model
+        raise UserError(
+            f"--verify: Keras loads {file} into no VGG of its own ({' '.join(str(reason).split())[:_MOST_REASON]}), so "
+            "that nothing can be compared: import it without --verify"
+        )
 
 
 def _keras_suffix(file: Path) -> str:
@@ -193,17 +232,31 @@ def _keras_suffix(file: Path) -> str:
 def _onnx_runtime(file: Path, found: ImportedWeights, geometry: Geometry, images: Images) -> Tensor:
     runtime = _import("onnxruntime")
     wanted = find_input(file)
-    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    is_bgr = not torch.equal(wanted.first_kernel, found.tensors["conv1_1.weight"])
+    model = _ending_with(file, wanted.last_map) if found.features_only else str(file)
+    session = runtime.InferenceSession(model, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     mean, divisor = (np.array(numbers, np.float32) for numbers in (found.mean, found.divisor))
     scores = []
     for image in images:
         pixels = np.asarray(image, np.float32)
         x = (pixels - mean) / divisor if wanted.largest is None else pixels * np.float32(wanted.largest / 255)
+        x = x[..., ::-1] if is_bgr else x
         x = x if wanted.axes == "nhwc" else x.transpose(2, 0, 1)
         batch = np.repeat(x[None], max(1, wanted.batch), axis=0)  # a graph may have been exported for several
         scores.append(session.run(None, {name: batch})[0][0])
     return torch.from_numpy(np.stack(scores))
+
+
+def _ending_with(file: Path, value: str) -> bytes:
+    """A model with a value of its graph as its only output."""
+    import onnx
+
+    model = onnx.load_model(file)
+    del model.graph.output[:]
+    model.graph.output.append(onnx.ValueInfoProto(name=value))
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def _import(name: str) -> Any:  # noqa: ANN401 - a module of another program

@@ -18,6 +18,7 @@ from torchvision.transforms._presets import ImageClassification
 from conftest import picture
 from foreign_nets import damage_many, images, make_net
 from peer_nets import as_pixels, crops
+from peer_nets import export_onnx as export
 from verydeep.errors import UserError
 from verydeep.nets.net import VeryDeep
 from verydeep.weights.imported import assemble
@@ -55,12 +56,6 @@ def vgg(configuration="D", batch_norm=False, width=0.125):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.1)
     return net.eval()
-
-
-def export(net, file, crop, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(net, (torch.rand(2, 3, crop, crop),), str(file), verbose=False, **options)
 
 
 def onnx_scores(file, x):
@@ -284,9 +279,7 @@ def small_model():
         (lambda graph: setattr(graph.initializer[2], "data_type", TensorProto.INT8), "data type 3"),
         (lambda graph: graph.initializer.pop(2), "no numbers that are in the file"),
         (lambda graph: setattr(graph.node[0], "domain", "com.custom"), "'com.custom.Mul'"),
-        (lambda graph: swap_inputs(graph, "MatMul"), "multiplies from the other side"),
         (lambda graph: swap_inputs(graph, "Sub"), "subtracts or divides the other way round"),
-        (lambda graph: graph.node.pop(), "has no numbers|ends after"),
     ],
 )
 def test_what_is_no_net_of_the_paper(change, message, tmp_path):
@@ -294,9 +287,6 @@ def test_what_is_no_net_of_the_paper(change, message, tmp_path):
     change(model.graph)
     file = tmp_path / "net.onnx"
     file.write_bytes(model.SerializeToString())
-    if message == "has no numbers|ends after":
-        assert set(read_onnx(file).tensors["fc8.bias"].tolist()) == {0}
-        return
     with pytest.raises(UserError, match=message) as caught:
         read_weights(file)
     assert "net.onnx" in str(caught.value)

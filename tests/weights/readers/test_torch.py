@@ -115,25 +115,11 @@ def test_the_usual_mean_is_that_of_torchvision_and_timm():
     assert [number / 255 for number in foreign.divisor] == pytest.approx(preset.std)
 
 
-def test_a_name_of_no_vgg_is_told_with_its_shape():
-    state = torchvision_net("A").state_dict() | {"layer4.weight": torch.zeros(3, 4)}
-    with pytest.raises(UserError, match=r"layer4\.weight, of shape \(3, 4\), is no name of a VGG of torchvision"):
-        from_state_dict(state)
-
-
-def test_weights_of_the_other_head_are_told_with_their_shapes():
-    head = {"head.fc.weight": torch.zeros(5, 512), "head.fc.bias": torch.zeros(5)}
-    state = {name: tensor for name, tensor in torchvision_net("A").state_dict().items() if "features" in name}
-    for styled in (state, torchvision_net("A").state_dict()):
-        with pytest.raises(
-            UserError, match=r"^head\.fc\.bias, of shape \(5,\); head\.fc\.weight, of shape \(5, 512\), are no names"
-        ):
-            from_state_dict(styled | head)
-    timm = {"pre_logits.fc1.weight": torch.zeros(512, 64, 7, 7), "classifier.0.weight": torch.zeros(3, 3)}
-    with pytest.raises(UserError, match=r"^classifier\.0\.weight, of shape \(3, 3\), is no name of a VGG of timm"):
-        from_state_dict(state | timm)
-    with pytest.raises(UserError, match=r"head\.fc\.scale, of shape"):
-        from_state_dict(state | timm | {"head.fc.scale": torch.zeros(1)})
+def test_names_of_no_vgg_are_told_with_their_shapes():
+    with pytest.raises(
+        UserError, match=r"layer4\.bias, of shape \(3,\); layer4\.weight, of shape \(3, 4\): no name is"
+    ):
+        from_state_dict({"layer4.weight": torch.zeros(3, 4), "layer4.bias": torch.zeros(3)})
 
 
 def test_one_layer_under_two_names_is_told():
@@ -146,17 +132,6 @@ def test_a_gap_that_is_no_pooling_is_told():
     state = {name.replace("features.3.", "features.4."): t for name, t in torchvision_net("A").state_dict().items()}
     with pytest.raises(UserError, match=r"features\.4 is not where a VGG has a convolution"):
         from_state_dict(state)
-
-
-def test_two_fully_connected_layers_are_no_vgg():
-    state = {name: tensor for name, tensor in torchvision_net("A").state_dict().items() if "classifier.3" not in name}
-    with pytest.raises(UserError, match="2 fully connected layers"):
-        from_state_dict(state)
-
-
-def test_a_matrix_that_is_no_square_map_is_told_with_its_shape():
-    with pytest.raises(UserError, match=r"fc6.weight has the shape \(4, 130\): 130 inputs are no square map of 64"):
-        from_state_dict(torchvision_net("A").state_dict() | {"classifier.0.weight": torch.zeros(4, 130)})
 
 
 @pytest.mark.parametrize("style", ["torchvision", "timm"])

@@ -22,8 +22,10 @@ from verydeep.data.doctor.rules import (
 from verydeep.data.doctor.scan import FileFacts, read_header, scan
 from verydeep.data.folder import UNLABELLED, list_folder
 from verydeep.data.image_set import ImageSet
+from verydeep.data.named import BUILT_IN
 from verydeep.data.open import open_data
-from verydeep.data.sources import read_ahead
+from verydeep.data.sources import FolderSource, PixelSource, read_ahead
+from verydeep.data.table import is_table
 from verydeep.errors import UserError
 from verydeep.images.decode import open_image
 from verydeep.progress import Progress, ignore_progress
@@ -75,7 +77,7 @@ def examine(data: str | Path, progress: Progress = ignore_progress) -> Diagnosis
     A folder is listed leniently: what ``open_data`` would refuse is reported, and the rest is examined all the same.
 
     Args:
-        data: a folder, or a built-in name.
+        data: a folder, a CSV, or a built-in name.
         progress: receives the number done and their total.
 
     Raises:
@@ -88,6 +90,8 @@ def examine(data: str | Path, progress: Progress = ignore_progress) -> Diagnosis
         if root.is_dir():
             return _examine_folder(root, str(data), progress)
         opened = open_data(data)
+        if is_table(root) or str(data) in BUILT_IN:
+            return _examine_files(opened, str(data), progress)
         return _diagnosis(str(data), opened.splits, examine_quickly(opened))
 
 
@@ -112,6 +116,21 @@ def _examine_folder(root: Path, data: str, progress: Progress) -> Diagnosis:
             message, _, remedy = str(error).rpartition(": ")
             findings.append(Finding("refused", "fatal", message or remedy, remedy))
     return _diagnosis(data, sets, findings)
+
+
+def _examine_files(data: DataSet, name: str, progress: Progress) -> Diagnosis:
+    """Examines every file of a data set that could be opened; images in memory have no files."""
+    sets, source = data.splits, data.train.source
+    if not isinstance(source, FolderSource):
+        return _diagnosis(name, sets, examine_quickly(data))
+    facts = scan(source.root, [name for images in sets.values() for name in images.names], progress)
+    findings = [
+        *class_set_findings(sets, list(sets), dict.fromkeys(sets, "")),
+        *file_findings(facts),
+        *duplicate_findings(sets, facts, [], progress),
+        *imbalance_findings(data.train),
+    ]
+    return _diagnosis(name, sets, findings)
 
 
 def _diagnosis(data: str, sets: Mapping[str, ImageSet], findings: Sequence[Finding]) -> Diagnosis:
@@ -146,7 +165,7 @@ def examine_quickly(data: DataSet) -> list[Finding]:
 
 def _headers(images: ImageSet) -> dict[str, FileFacts]:
     """Reads the headers of files, spread evenly over a large set; none of images in memory or behind a network."""
-    if images.decoded or images.source.parallel_reads > 1:
+    if images.decoded or images.source.parallel_reads > 1 or isinstance(images.source, PixelSource):
         return {}
 
     def read(name: str) -> FileFacts | None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from verydeep.errors import UserError
 from verydeep.weights.imported import ImportedWeights
+from verydeep.weights.known import with_known_input
 from verydeep.weights.readers.caffe import is_caffe, read_caffe
 from verydeep.weights.readers.keras import is_keras, read_keras
 from verydeep.weights.readers.matconvnet import is_matconvnet, read_matconvnet
@@ -79,7 +80,7 @@ def read_weights(file: str | Path) -> ImportedWeights:
         raise _damaged(path, error) from error
     if empty := next((name for name, tensor in found.tensors.items() if not tensor.numel()), None):
         raise UserError(f"{path}: {empty} has no numbers, its shape is {tuple(found.tensors[empty].shape)}")
-    return found
+    return with_known_input(found)
 
 
 def _damaged(file: Path, error: Exception) -> UserError:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from verydeep.errors import UserError
 from verydeep.nets.net import IMAGENET_MEAN
+from verydeep.weights.heads import with_head
 from verydeep.weights.imported import ImportedWeights, Triple
 from verydeep.weights.layer_order import LayerOrder, as_tensor
 from verydeep.weights.readers.protobuf import MOST_LAYERS, MOST_SETTINGS, Message, WireError, fields, map_file
@@ -106,13 +107,14 @@ def read_caffe(file: Path) -> ImportedWeights:
         raise UserError(f"{file} is no net of Caffe, or is damaged ({error}): {_REMEDY}") from error
     tensors = order.finish()
     tensors["conv1_1.weight"] = tensors["conv1_1.weight"].flip(1)  # Caffe reads images through OpenCV: blue first
-    return ImportedWeights(
+    convolutions = ImportedWeights(
         kind="Caffe",
         tensors=tensors,
         mean=mean,
         divisor=divisor,
         convention=f"BGR in 0..255 minus the mean ({origin}); turned to RGB here",
     )
+    return with_head(convolutions, order.head)
 
 
 def _layers(file: Path) -> Iterator[_Layer]:
@@ -150,7 +152,8 @@ def _take(order: LayerOrder, layers: list[_Layer]) -> None:
             case "Pooling":
                 _take_pooling(order, layer)
             case kind if index in scales or kind not in _WITHOUT_EFFECT | {"Scale"}:
-                raise UserError(f"layer {layer.name!r} is of type {kind!r}, which no net of Table 1 has")
+                what = f"layer {layer.name!r} is of type {kind!r}, which no net of Table 1 has"
+                order.another(layer.name, UserError(what))
 
 
 def _with_steps_between(layers: list[_Layer]) -> Iterator[_Layer]:
@@ -159,6 +162,10 @@ def _with_steps_between(layers: list[_Layer]) -> Iterator[_Layer]:
     weighted = [layer for layer in layers if layer.type not in _WITHOUT_EFFECT | {"ReLU"}]
     for index, layer in enumerate(weighted):
         found = re.fullmatch(r"(?:conv|bn|scale)(\d)_\d\S*|(fc)[678]\S*", layer.name)
+        if not found and block in "56":  # of a head of its own, which nothing is known of
+            yield from [_Layer(name="pool5", type="Pooling")] * (block == "5")
+            yield from (_Layer(name=later.name, type="of a head") for later in weighted[index:])
+            return
         if not found:
             raise UserError(f"it has no poolings, and the name {layer.name!r} does not say where its layer is")
         if (found[1] or "6") != block:

@@ -5,25 +5,25 @@ from somebody whom nobody vouches for: no link out of the file, no size that the
 """
 
 import io
-import itertools
 import json
-import re
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from verydeep.errors import UserError
 from verydeep.nets.net import IMAGENET_MEAN
-from verydeep.weights.imported import ImportedWeights, MeanAndDivisor
-from verydeep.weights.layer_order import as_convolution, names_in_order
-from verydeep.weights.readers.keras_config import check_config
+from verydeep.weights.heads import with_head
+from verydeep.weights.imported import A_GUESS, KERAS_WORDS, ImportedWeights
+from verydeep.weights.layer_order import HeadKind, HeadLayer, names_in_order
+from verydeep.weights.readers.keras_config import Configured, read_config
+from verydeep.weights.readers.keras_layers import KerasLayer, as_text, head_kinds, list_layers, read_arrays
 from verydeep.weights.readers.torch import member_names
 
 if TYPE_CHECKING:
@@ -34,27 +34,10 @@ _WEIGHTS_MEMBER, _CONFIG_MEMBER = "model.weights.h5", "config.json"
 _MOST_EXPANSION: Final = 20  # times that an array may be larger than what is stored of it; weights hardly compress
 _MOST_ITEMS, _LARGEST_CONFIG = 10_000, 2**24
 
-_KERAS3_ARRAY = re.compile(r"(.*/)?layers/(?P<kind>conv2d|dense)(_(?P<number>\d+))?/vars/(?P<array>[01])")
-_KERAS3_LAYER = re.compile(r"(.*/)?layers/(?P<kind>[^/]*?)(_\d+)?")
-_KERAS3_KINDS: Final = {
-    *("input_layer", "conv2d", "activation", "re_lu", "max_pooling2d", "global_average_pooling2d"),
-    *("global_max_pooling2d", "flatten", "dropout", "dense", "functional", "sequential"),
-}
-"""Layers of a file of weights alone that say all that they do by being there."""
-
-_OWN_INPUT: Final = (
-    "RGB in 0..255, scaled by the file's own Rescaling; the order and range are a guess (--mean, --divisor and --bgr "
-    "say otherwise)"
-)
+_OWN_INPUT: Final = f"RGB in 0..255, scaled by the file's own Rescaling; the order and range are {A_GUESS}"
 
 _Arrays = dict[str, "h5py.Dataset"]
 _Groups = dict[str, "h5py.Group"]
-
-
-class _Layer(NamedTuple):
-    name: str
-    kernel: np.ndarray  # y,x,i,o or i,o
-    bias: np.ndarray
 
 
 def is_keras(file: Path) -> bool:
@@ -68,21 +51,18 @@ def read_keras(file: Path) -> ImportedWeights:
     if not zipfile.is_zipfile(file):
         with _opened(file, file) as hdf5:
             config = hdf5.attrs.get("model_config")
-            scaling = None if config is None else _check_config(_text(config), "model_config")
-            arrays, groups = _contents(hdf5)
-            layers = _layers(arrays, groups)
-            _check_kinds(groups)
-            return _imported(layers, scaling)
+            configured = None if config is None else _parse(as_text(config), "model_config")
+            return _imported(*_contents(hdf5), configured)
     try:
         with zipfile.ZipFile(file) as archive, tempfile.TemporaryFile() as config, tempfile.TemporaryFile() as weights:
             if archive.getinfo(_CONFIG_MEMBER).file_size > _LARGEST_CONFIG:
                 raise UserError(f"{_CONFIG_MEMBER} is larger than {_LARGEST_CONFIG:,} bytes: it is refused")
             _unpack(archive, _CONFIG_MEMBER, config, file)
             config.seek(0)
-            scaling = _check_config(config.read(), _CONFIG_MEMBER)
+            configured = _parse(config.read(), _CONFIG_MEMBER)
             _unpack(archive, _WEIGHTS_MEMBER, weights, file)
             with _opened(weights, file) as hdf5:
-                return _imported(_layers(*_contents(hdf5)), scaling)
+                return _imported(*_contents(hdf5), configured)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
         raise UserError(f"{file} is a damaged .keras file ({error}): download it again") from error
 
@@ -105,12 +85,12 @@ def _unpack(archive: zipfile.ZipFile, member: str, into: IO[bytes], file: Path) 
             into.write(block)
 
 
-def _check_config(text: bytes | str, where: str) -> MeanAndDivisor | None:
+def _parse(text: bytes | str, where: str) -> Configured:
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"its {where} is no JSON ({error}): download it again") from error
-    return check_config(config)
+    return read_config(config)
 
 
 @contextmanager
@@ -157,108 +137,87 @@ def _contents(file: "h5py.File") -> tuple[_Arrays, _Groups]:
     return arrays, groups
 
 
-def _check_kinds(groups: Iterable[str]) -> None:
-    """Refuses a file of weights alone with a layer whose settings count: they are not in it."""
-    for path in groups:
-        layer = _KERAS3_LAYER.fullmatch(path)
-        if layer and layer["kind"] not in _KERAS3_KINDS:
-            raise UserError(f"{path} does what a file of weights alone does not say: save the whole model as .keras")
-
-
-def _layers(arrays: _Arrays, groups: _Groups) -> list[_Layer]:
-    is_keras3 = any(_KERAS3_ARRAY.fullmatch(path) for path in arrays)
-    return _by_class_and_order(arrays) if is_keras3 else _by_layer_names(arrays, groups)
-
-
-def _by_class_and_order(arrays: _Arrays) -> list[_Layer]:
-    """Keras 3: conv2d, conv2d_1, ... and dense, dense_1, ... in the order of the model."""
-    parts: dict[tuple[str, int], dict[str, str]] = {}
-    for path in arrays:
-        if path.startswith("optimizer/"):
-            continue
-        match = _KERAS3_ARRAY.fullmatch(path)
-        part = parts.setdefault((match["kind"], int(match["number"] or 0)), {}) if match else {}
-        if match is None or match["array"] in part:
-            raise UserError(f"{path}, of shape {arrays[path].shape}, is of no layer that a VGG of Keras has")
-        part[match["array"]] = path
-    return [
-        _layer(f"{kind}_{number}", [arrays[path] for _, path in sorted(part.items())])
-        for (kind, number), part in sorted(parts.items())
-    ]
-
-
-def _by_layer_names(arrays: _Arrays, groups: _Groups) -> list[_Layer]:
-    """Keras 1 and 2: the layers in order, each with the names of its arrays."""
-    root = "model_weights" if "model_weights" in groups else ""
-    names = _names(groups[root], "layer_names")
-    if names is None:
-        raise UserError("it is an HDF5 file, but no weights of Keras are in it")
-    if _text(groups[root].attrs.get("backend", "")) == "theano":
-        raise UserError("it was written by Keras on Theano, whose kernels are flipped: it is not read")
-    layers: list[_Layer] = []
-    for layer in names:
-        path = f"{root}/{layer}".strip("/")
-        weights = _names(groups[path], "weight_names") if path in groups else None
-        paths = [f"{path}/{weight}" for weight in weights or []]
-        for missing in (path for path in paths if path not in arrays):
-            raise UserError(f"{missing} is named and not there: download it again")
-        if paths:
-            layers.append(_layer(layer, [arrays[path] for path in paths]))
-    return layers
-
-
-def _names(group: "h5py.Group", attribute: str) -> list[str] | None:
-    """An attribute with names; long lists are cut into layer_names0, layer_names1, ..."""
-    cut = itertools.takewhile(lambda key: key in group.attrs, (f"{attribute}{part}" for part in itertools.count()))
-    keys = [attribute] if attribute in group.attrs else list(cut)
-    return [_text(name) for key in keys for name in group.attrs[key]] if keys else None
-
-
-def _text(value: Any) -> str:  # noqa: ANN401 - bytes or str, as h5py gives them
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _layer(name: str, parts: list["h5py.Dataset"]) -> _Layer:
-    if len(parts) != 2 or parts[0].ndim not in (2, 4) or parts[1].ndim != 1:
-        shapes = ", ".join(str(part.shape) for part in parts)
-        hint = ": a VGG of Keras has no batch norm" if len(parts) == 4 else ""
-        raise UserError(f"layer {name} has arrays of shapes {shapes}, and not a kernel and a bias{hint}")
-    for part in parts:
-        if part.dtype.kind != "f":  # objects, for instance
-            raise UserError(f"layer {name} holds {part.dtype} and no floating point numbers")
-    return _Layer(name, *(part[()] for part in parts))
-
-
-def _imported(layers: list[_Layer], scaling: MeanAndDivisor | None) -> ImportedWeights:
-    convolutions = [layer for layer in layers if layer.kernel.ndim == 4]
-    dense = [layer for layer in layers if layer.kernel.ndim == 2]
-    if len(dense) not in (0, 3):
-        shapes = ", ".join(f"{layer.name} {layer.kernel.shape}" for layer in dense)
-        raise UserError(f"it has {len(dense)} dense layers ({shapes}), and a VGG has three or, without its top, none")
+def _imported(arrays: _Arrays, groups: _Groups, configured: Configured | None) -> ImportedWeights:
+    layers = list_layers(arrays, groups)
+    convolutions = [layer for layer in layers if layer.is_convolution]
+    if configured:
+        named = {layer.name: layer for layer in convolutions}
+        if all(name in named for name in configured.convolutions):
+            convolutions = [named[name] for name in configured.convolutions]
+        convolutions = convolutions[: len(configured.convolutions)]
+        head = _configured_head(configured, layers)
+    else:
+        head = _likely_head(layers, groups, convolutions)
     if not convolutions:
         raise UserError("there is no convolution in it")
     tensors: dict[str, Tensor] = {}
-    names = names_in_order([layer.kernel.shape[0] for layer in convolutions])
-    for name, layer in zip(names, convolutions, strict=True):
-        tensors[f"{name}.weight"] = torch.from_numpy(layer.kernel).permute(3, 2, 0, 1)
-    for name, layer in zip(("fc6", "fc7", "fc8"), dense, strict=False):
-        tensors[f"{name}.weight"] = _matrix(layer, convolutions[-1].kernel.shape[3] if name == "fc6" else None)
-    for name, layer in zip((*names, "fc6", "fc7", "fc8"), [*convolutions, *dense], strict=False):
-        tensors[f"{name}.bias"] = torch.from_numpy(layer.bias)
+    numbers = [layer.numbers() for layer in convolutions]
+    for name, (kernel, bias) in zip(names_in_order([len(kernel) for kernel, _ in numbers]), numbers, strict=True):
+        tensors[f"{name}.weight"] = torch.from_numpy(kernel).permute(3, 2, 0, 1)
+        tensors[f"{name}.bias"] = torch.from_numpy(bias)
+    scaling = configured.scaling if configured else None
     if scaling is None:
         tensors["conv1_1.weight"] = tensors["conv1_1.weight"].flip(1)  # blue, green, red
     mean, divisor = scaling or (IMAGENET_MEAN, (1.0, 1.0, 1.0))
-    convention = _OWN_INPUT if scaling else "BGR in 0..255, minus (103.939, 116.779, 123.68)"
-    return ImportedWeights(kind="Keras", tensors=tensors, mean=mean, divisor=divisor, convention=convention)
+    found = ImportedWeights(
+        kind="Keras",
+        tensors=tensors,
+        mean=mean,
+        divisor=divisor,
+        convention=_OWN_INPUT if scaling else KERAS_WORDS,
+        is_guessed=scaling is None,
+        crop=configured.crop if configured else None,
+    )
+    found = with_head(found, head)
+    if scaling is None and head and "fc6.weight" not in found.tensors:  # somebody's, who may have done something else
+        found = replace(found, convention=f"{KERAS_WORDS}, as keras.applications has it: {A_GUESS}")
+    return found
 
 
-def _matrix(layer: _Layer, channels: int | None) -> Tensor:
-    """A dense kernel as a convolution; Keras flattens rows, columns, channels."""
-    inputs = layer.kernel.shape[0]
-    convolution = as_convolution(torch.from_numpy(layer.kernel).T, channels or inputs, "yxc")
-    if convolution is None:
-        raise UserError(
-            f"layer {layer.name} has a kernel of shape {layer.kernel.shape}: {inputs:,} inputs are no square map of "
-            f"{channels} channels"
-        )
-    return convolution
+def _configured_head(configured: Configured, layers: Sequence[KerasLayer]) -> list[HeadLayer]:
+    """The layers that the configuration has after the convolutions, with their matrices by name, or else in order."""
+    dense = {layer.name: layer for layer in layers if layer.is_dense}
+    wanted = [name for name, kind in configured.head if kind == "fully connected layer"]
+    if not dense.keys() >= set(wanted):
+        dense = dict(zip(wanted, dense.values(), strict=False))
+    return [
+        _connected(dense[name])
+        if kind == "fully connected layer" and name in dense
+        else HeadLayer(name=name, kind="another layer" if kind == "fully connected layer" else kind)
+        for name, kind in configured.head
+    ]
+
+
+def _likely_head(layers: list[KerasLayer], groups: _Groups, convolutions: list[KerasLayer]) -> list[HeadLayer]:
+    """What follows the convolutions in a file of weights alone, which says nothing of activations: ReLUs are taken."""
+    kinds = head_kinds(groups, len(convolutions))
+    weightless: dict[str, HeadKind] = {"global_average_pooling2d": "average pooling", "softmax": "nothing"}
+    head = [HeadLayer(name=kind, kind=weightless.get(kind, "another layer")) for kind in kinds]
+    following = [layer for layer in layers if layer.kind and not layer.is_convolution]
+    if convolutions and not following:  # an old file, with names in order and no kinds
+        end = layers.index(convolutions[-1]) + 1
+        for layer in layers[:end]:
+            if layer.arrays:
+                layer.numbers()  # or an error: something else has weights between convolutions
+        following = [layer for layer in layers[end:] if layer.arrays or layer.name.startswith("global_")]
+    before = False
+    for layer in following:
+        if before:
+            head.append(HeadLayer(name=layer.name, kind="ReLU"))
+        before = layer.is_dense
+        is_mean = not layer.arrays and layer.name.startswith("global_average")
+        other = HeadLayer(name=layer.name, kind="average pooling" if is_mean else "another layer")
+        head.append(_connected(layer) if layer.is_dense else other)
+    return head
+
+
+def _connected(layer: KerasLayer) -> HeadLayer:
+    """A dense layer; Keras flattens rows, columns, channels."""
+    matrix, *bias = (torch.from_numpy(numbers) for numbers in read_arrays(layer))
+    return HeadLayer(
+        name=layer.name,
+        kind="fully connected layer",
+        weight=matrix.T,
+        bias=bias[0] if bias else None,
+        order="yxc",
+    )

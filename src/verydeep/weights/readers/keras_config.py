@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, Final
 
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from verydeep.errors import UserError
 from verydeep.nets.architecture import ARCHITECTURES
 from verydeep.paper import constants
-from verydeep.weights.imported import MeanAndDivisor, mean_and_divisor
+from verydeep.weights.imported import MeanAndDivisor, mean_and_divisor, whole_crop
+from verydeep.weights.layer_order import HeadKind
 
 _KINDS: Final = {
     "InputLayer": "",
@@ -22,7 +24,7 @@ _KINDS: Final = {
     "ReLU": "relu",
     "MaxPooling2D": "pooling",
     "GlobalAveragePooling2D": "global pooling",
-    "GlobalMaxPooling2D": "global pooling",
+    "GlobalMaxPooling2D": "global max-pooling",
     "Flatten": "flattening",
     "Dropout": "",
     "Dense": "dense layer",
@@ -53,34 +55,106 @@ _SETTINGS: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
 }
 """What the settings of a layer may be, the usual one first."""
 
-_HEAD: Final = ["flattening", *["dense layer", "relu"] * 2, "dense layer"]
-_NETS: Final = [
-    [kind for block in row.blocks for kind in [*["convolution", "relu"] * len(block), "pooling"]] + ending
+_CONVOLUTIONS: Final = [
+    [kind for block in row.blocks for kind in [*["convolution", "relu"] * len(block), "pooling"]]
     for row in ARCHITECTURES.values()
-    for ending in ([], ["global pooling"], _HEAD, [*_HEAD, "softmax"])
 ]
+_HEAD_KINDS: Final[dict[str, HeadKind]] = {
+    "relu": "ReLU",
+    "softmax": "soft-max",
+    "flattening": "flattening",
+    "dense layer": "fully connected layer",
+    "global pooling": "average pooling",
+}
 
 
-def check_config(config: Any) -> MeanAndDivisor | None:  # noqa: ANN401 - whatever the JSON holds
-    """Refuses a model with a layer or a setting that changes the scores and that no VGG has.
+@dataclass(frozen=True, kw_only=True)
+class Configured:
+    """What the configuration of a model says.
 
-    Returns:
-        Those of the model's own scaling of the pixels; None where it has none.
+    Attributes:
+        scaling: of the pixels, by the model itself.
+        crop: side of the images, pixels, where it says so.
+        convolutions: names of the layers.
+        head: names and kinds of the layers after them.
     """
+
+    scaling: MeanAndDivisor | None = None
+    crop: int | None = None
+    convolutions: tuple[str, ...] = ()
+    head: list[tuple[str, HeadKind]] = field(default_factory=list)
+
+
+def read_config(config: Any) -> Configured:  # noqa: ANN401 - whatever the JSON holds
+    """Reads a configuration; a layer or setting among the convolutions that no VGG has is refused."""
     layers = _configured_layers(config)
-    steps = [step for layer in layers for step in _steps(layer)]
-    scaled = [layer for layer in layers if layer["class"] == "Rescaling"]
-    kinds = [kind for _, kind in steps[len(scaled) :]]
+    steps: list[tuple[str, str]] = []
+    ends: list[int] = []  # number of steps up to and with each layer
+    problem = None
+    for layer in layers:
+        try:
+            steps += _steps(layer)
+        except UserError as error:
+            problem = error
+            break
+        ends.append(len(steps))
+    num_scaled = len(list(takewhile(lambda step: step[1] == "scaling", steps)))
+    kinds = [kind for _, kind in steps[num_scaled:]]
+    count = _count_convolutional(kinds)
+    if not count:
+        raise problem or _mismatch(steps[num_scaled:], kinds)
+    last = next(index for index, end in enumerate(ends) if end >= num_scaled + count)
+    _check_sides(layers[: last + 1])
+    scaled = [layer for layer in layers[: last + 1] if layer["class"] == "Rescaling"]
+    head = [step for layer in layers[last + 1 :] for step in _head_steps(layer)]
+    if kinds[count - 1] != "pooling" or not _is_chain(layers):
+        head = [(name, "another layer") for name, _ in head]
+    side = _sides(layers)
+    return Configured(
+        scaling=_input_of(scaled) if scaled else None,
+        crop=whole_crop(side[0]) if len(side) == 2 and side[0] == side[1] and isinstance(side[0], int) else None,
+        convolutions=tuple(name for name, kind in steps[num_scaled:][:count] if kind == "convolution"),
+        head=head,
+    )
+
+
+def _count_convolutional(kinds: Sequence[str]) -> int:
+    """Number of steps that are the convolutions of a net of Table 1, with its last pooling or without; else 0."""
+    nets = [net[:end] for net in _CONVOLUTIONS for end in (len(net), -1)]
+    return max((len(net) for net in nets if kinds[: len(net)] == net), default=0)
+
+
+def _mismatch(steps: Sequence[tuple[str, str]], kinds: Sequence[str]) -> UserError:
     if "scaling" in kinds:
-        raise UserError(f"layer {scaled[-1].get('name')} scales what comes out of other layers: no VGG does")
-    if kinds not in _NETS:
-        alike = (takewhile(lambda pair: pair[0] == pair[1], zip(kinds, net, strict=False)) for net in _NETS)
-        odd = steps[len(scaled) + max(len(list(pairs)) for pairs in alike) :]
-        raise UserError(
-            f"layer {odd[0][0]} is a {odd[0][1]} where no VGG has one" if odd else "it ends where no VGG does"
-        )
-    _check_sides(layers)
-    return _input_of(scaled) if scaled else None
+        return UserError(f"layer {steps[kinds.index('scaling')][0]} scales what comes out of other layers: no VGG does")
+    alike = (takewhile(lambda pair: pair[0] == pair[1], zip(kinds, net, strict=False)) for net in _CONVOLUTIONS)
+    odd = steps[max(len(list(pairs)) for pairs in alike) :]
+    return UserError(f"layer {odd[0][0]} is a {odd[0][1]} where no VGG has one" if odd else "it ends where no VGG does")
+
+
+def _head_steps(layer: dict[str, Any]) -> list[tuple[str, HeadKind]]:
+    name = str(layer.get("name"))
+    try:
+        kinds = [kind for _, kind in _steps(layer)]
+    except UserError:
+        return [(name, "another layer")]
+    return [(name, _HEAD_KINDS.get(kind, "another layer")) for kind in kinds] or [(name, "nothing")]
+
+
+def _is_chain(layers: Sequence[dict[str, Any]]) -> bool:
+    """Whether each layer has one layer before it and no two have the same; a Sequential model says nothing of it."""
+    sources = [tuple(_sources(layer["inbound"])) for layer in layers if layer["inbound"]]
+    return all(len(names) == 1 for names in sources) and len(set(sources)) == len(sources)
+
+
+def _sources(inbound: Any) -> Iterator[str]:  # noqa: ANN401 - whatever the JSON holds
+    """Names of the layers that a layer takes: in the tensors of Keras 3, or first in the lists of Keras 2."""
+    history = inbound.get("keras_history") if isinstance(inbound, dict) else inbound
+    if isinstance(history, list) and history and isinstance(history[0], str):
+        yield history[0]
+    elif isinstance(inbound, dict | list):
+        for part in inbound.values() if isinstance(inbound, dict) else inbound:
+            yield from _sources(part)
 
 
 def _configured_layers(config: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - as above
@@ -94,7 +168,7 @@ def _configured_layers(config: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a
         if isinstance(nested, list):
             waiting.extend(reversed(nested))
         elif isinstance(settings, dict):
-            found.append({**settings, "class": item.get("class_name")})
+            found.append({**settings, "class": item.get("class_name"), "inbound": item.get("inbound_nodes")})
     return found
 
 
@@ -122,13 +196,18 @@ def _check_sides(layers: Sequence[dict[str, Any]]) -> None:
     poolings = [layer for layer in layers if layer["class"] == "MaxPooling2D"]
     if not any("same" in (layer.get("padding"), layer.get("border_mode")) for layer in poolings):
         return
-    shapes = [layer[key] for layer in layers for key in ("batch_shape", "batch_input_shape") if layer.get(key)]
-    sides = shapes[0][1:3] if shapes and isinstance(shapes[0], list) else [None]
+    sides = _sides(layers) or [None]
     if not all(isinstance(side, int) and side % constants.TOTAL_STRIDE == 0 for side in sides):
         raise UserError(
             f"poolings have padding same, and images of sides {sides}: a VGG has padding valid, which is the same only "
             f"for multiples of {constants.TOTAL_STRIDE}"
         )
+
+
+def _sides(layers: Sequence[dict[str, Any]]) -> list[Any]:
+    """Height and width of the images, as the first layer that says a shape has them."""
+    shapes = [layer[key] for layer in layers for key in ("batch_shape", "batch_input_shape") if layer.get(key)]
+    return shapes[0][1:3] if shapes and isinstance(shapes[0], list) else []
 
 
 def _input_of(scaled: Sequence[dict[str, Any]]) -> MeanAndDivisor:

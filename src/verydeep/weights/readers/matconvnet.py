@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from verydeep.errors import UserError
 from verydeep.nets.net import IMAGENET_MEAN
+from verydeep.weights.heads import with_head
 from verydeep.weights.imported import ImportedWeights, Triple, as_triple
 from verydeep.weights.layer_order import LayerOrder, as_tensor
 from verydeep.weights.readers.mat5 import MatError, Value, mat_format, read_mat5
@@ -78,7 +79,7 @@ def read_matconvnet(file: Path) -> ImportedWeights:
     meta = _struct(net.get("meta"))
     normalization = _struct(meta.get("normalization") or net.get("normalization"))
     mean, divisor, convention = _find_input(normalization)
-    return ImportedWeights(
+    convolutions = ImportedWeights(
         kind="MatConvNet",
         tensors=tensors,
         mean=mean,
@@ -86,6 +87,7 @@ def read_matconvnet(file: Path) -> ImportedWeights:
         convention=convention,
         classes=_find_classes(_struct(meta.get("classes") or net.get("classes"))),
     )
+    return with_head(convolutions, order.head)
 
 
 def _net(variables: dict[str, Value]) -> dict[str, Value]:
@@ -142,7 +144,8 @@ def _take(order: LayerOrder, layer: _Layer) -> None:
         case "pool":
             _take_pooling(order, layer)
         case kind if kind not in _WITHOUT_EFFECT:
-            raise UserError(f"layer {layer.name!r} is of type {kind!r}, which no net of Table 1 has")
+            what = f"layer {layer.name!r} is of type {kind!r}, which no net of Table 1 has"
+            order.another(layer.name, UserError(what))
 
 
 def _take_batch_norm(order: LayerOrder, layer: _Layer) -> None:

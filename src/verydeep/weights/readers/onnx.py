@@ -1,24 +1,25 @@
 """Reads the .onnx files that exporters make of VGG nets, following the graph from the image to the scores."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from torch import Tensor
 
 from verydeep.errors import UserError
 from verydeep.paper import constants
-from verydeep.weights.imported import ImportedWeights, Triple, mean_and_divisor
-from verydeep.weights.layer_order import LayerOrder, as_tensor
+from verydeep.weights.heads import with_head
+from verydeep.weights.imported import ImportedWeights, whole_crop
+from verydeep.weights.layer_order import LayerOrder, Order, as_tensor
 from verydeep.weights.readers.onnx_graph import Graph, Node
+from verydeep.weights.readers.onnx_input import ImageInput
 from verydeep.weights.readers.protobuf import MOST_LAYERS, WireError, fields, map_file
-from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD, pixels
 
 _REMEDY: Final = "give an .onnx file, whole, of a VGG net, with the files of its weights beside it"
 _MODEL_FIELDS: Final = {1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26}
-_SAYS_OTHERWISE: Final = "--mean, --divisor and --bgr say otherwise"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,11 @@ class GraphInput:
 
     axes: str  # nchw or nhwc
     batch: int  # number of images, -1 where any number goes
+    side: int  # of an image, -1 where any goes
+    first_kernel: Tensor  # over the channels as the graph has them
     largest: float | None  # of a pixel: 255, or 1, for a graph that normalises by itself; None for one that does not
     ending: str  # scores, or their softmax or log-softmax
+    last_map: str  # the value that is the last map of the convolutions, n,c,y,x
 
 
 def is_onnx(file: Path) -> bool:
@@ -51,15 +55,37 @@ def is_onnx(file: Path) -> bool:
 def read_onnx(file: Path) -> ImportedWeights:
     """Reads the weights of a VGG net from its graph, in the order in which an image goes through it."""
     walk = _walked(file)
-    mean, divisor, convention = walk.input_convention()
-    if not any(name.startswith("bn") for name in walk.order.tensors):
+    mean, divisor, convention = walk.image.convention()
+    tensors = walk.order.tensors
+    if walk.image.bgr:
+        tensors["conv1_1.weight"] = tensors["conv1_1.weight"].flip(1)
+    if not any(name.startswith("bn") for name in tensors):
         convention += "; no batch norm: if the net had it, its exporter folded it into the convolutions"
-    return ImportedWeights(kind="ONNX", tensors=walk.order.tensors, mean=mean, divisor=divisor, convention=convention)
+    convolutions = ImportedWeights(
+        kind="ONNX",
+        tensors=tensors,
+        mean=mean,
+        divisor=divisor,
+        convention=convention,
+        is_guessed=walk.image.is_bare,
+        crop=whole_crop(walk.image.side),
+    )
+    return with_head(convolutions, walk.order.head)
 
 
 def find_input(file: Path) -> GraphInput:
     """Finds what the graph of a file that ``read_onnx`` takes wants to be fed with."""
-    return _walked(file).graph_input()
+    walk = _walked(file)
+    image = walk.image
+    return GraphInput(
+        axes=image.axes,
+        batch=image.batch,
+        side=image.side,
+        first_kernel=walk.order.tensors["conv1_1.weight"],
+        largest=None if image.is_bare else image.largest,
+        ending=walk.ending,
+        last_map=walk.last_map,
+    )
 
 
 def _walked(file: Path) -> "_Walk":
@@ -79,10 +105,6 @@ def _does_nothing(pooling: Node) -> bool:
     return (pooling.equal("kernel_shape", 0), pooling.equal("strides", 1), pooling.equal("pads", 0)) == (1, 1, 0)
 
 
-def _axes_of(sizes: list[int]) -> str:
-    return "nhwc" if len(sizes) == 4 and sizes[3] == 3 and sizes[1] != 3 else "nchw"
-
-
 class _Walk:
     """Follows the one path from the image to the scores; its map's ``axes`` are nchw or nhwc, then flat."""
 
@@ -92,12 +114,12 @@ class _Walk:
         if len(graph.inputs) != 1:
             names = ", ".join(repr(name[:40]) for name in list(graph.inputs)[:4]) or "none"
             raise UserError(f"a net has one input, the image, and this graph has {names}")
-        self._value, self._sizes = next(iter(graph.inputs.items()))
-        self.axes = self._image_axes = _axes_of(self._sizes)
-        self._flattened: Literal["cyx", "yxc"] = "cyx"
-        self._ending = "scores"
-        # what happens to the pixels before the first convolution: factor * pixel + offset
-        self._factor, self._offset = np.ones(3), np.zeros(3)
+        self._value, sizes = next(iter(graph.inputs.items()))
+        self.image = ImageInput(sizes=sizes)
+        self.axes = self.image.axes
+        self.ending = "scores"
+        self.last_map = ""
+        self._flattened: Order = "cyx"
 
     def go(self) -> None:
         """Takes node after node until the graph ends."""
@@ -110,10 +132,25 @@ class _Walk:
             following = [node for node in users.get(self._value, []) if node.type != "Shape"]
             if not following:
                 return
-            if len(following) > 1:
-                raise self._error(following[1], "makes the graph branch")
-            self._take(following[0])
+            try:
+                if len(following) > 1:
+                    raise self._error(following[1], "makes the graph branch")
+                self._take(following[0])
+            except UserError as error:
+                for node in self._nodes_after(self._value):
+                    self.order.another(node.name, error)
+                return
             self._value = following[0].outputs[0] if following[0].outputs else ""
+            if self.axes == "nchw" and not self.order.head:
+                self.last_map = self._value
+
+    def _nodes_after(self, value: str) -> Iterator[Node]:
+        """The nodes that a value goes through, which ONNX has in the order of computation."""
+        reached = {value}
+        for node in self._graph.nodes:
+            if reached.intersection(node.inputs):
+                reached.update(node.outputs)
+                yield node
 
     def _take(self, node: Node) -> None:
         match node.type:
@@ -140,15 +177,20 @@ class _Walk:
                 pass
             case "AveragePool" if _does_nothing(node):
                 pass  # torchvision's pooling to 7x7 on a map of 7x7
-            case "Softmax" | "LogSoftmax" if self.order.has_head:
-                self._ending = "softmax" if node.type == "Softmax" else "log-softmax"
-            case "ReduceMean" | "GlobalAveragePool" | "Squeeze" if self.order.has_head:
-                pass
+            case "Softmax" | "LogSoftmax" if self.order.in_head:
+                self.ending = "softmax" if node.type == "Softmax" else "log-softmax"
+                self.order.add_head(node.name, "soft-max")
+            case "ReduceMean" | "GlobalAveragePool" if self.order.in_head:
+                self._take_mean(node)
+            case "Squeeze" if self.order.in_head:
+                self.axes = "flat"
             case _:
                 raise self._error(node, "stands where no VGG net has such a thing")
 
     def _take_convolution(self, node: Node) -> None:
         self._need_map(node)
+        if not self.order.tensors:
+            self.image.first_names = node.name, node.input(1)
         weight = self._constant(node, 1)
         bias = self._constant(node, 2) if node.input(2) else None
         if node.get("group", 1) != 1:
@@ -180,7 +222,7 @@ class _Walk:
     def _take_pooling(self, node: Node) -> None:
         if node.equal("dilations", 1) != 1:
             raise self._error(node, f"has dilations {node.get('dilations', [1])[:4]}, and a VGG net has 1")
-        sides = self._sizes[1:3] if self._image_axes == "nhwc" else self._sizes[2:4]
+        sides = self.image.sides
         even = len(sides) == 2 and all(side > 0 and side % constants.TOTAL_STRIDE == 0 for side in sides)
         rounds_up = node.get("ceil_mode", 0) != 0 or node.get("auto_pad", b"").startswith(b"SAME")
         if rounds_up and not even:  # even sides are halved without a rest, and nothing is rounded
@@ -196,6 +238,17 @@ class _Walk:
             padding=node.equal("pads", 0),
         )
 
+    def _take_mean(self, node: Node) -> None:
+        """Takes the mean over all positions."""
+        places = {self.axes.find("h"), self.axes.find("w")}
+        if node.type == "ReduceMean":
+            given = self._graph.constant(node.input(1)) if node.input(1) else np.array(node.get("axes", [0]))
+            if given is None or {int(axis) % len(self.axes) for axis in given.flat} != places:
+                raise self._error(node, "takes the mean over other axes than those of positions")
+            if not node.get("keepdims", 1):
+                self.axes = "flat"
+        self.order.add_head(node.name, "average pooling")
+
     def _take_arithmetic(self, node: Node) -> None:
         """Takes a bias by itself, or what is done to the pixels."""
         swapped = node.input(1) == self._value
@@ -209,13 +262,7 @@ class _Walk:
             return
         if numbers.numel() not in (1, 3):
             raise self._error(node, f"has {numbers.numel()} numbers for three channels")
-        change = np.broadcast_to(numbers.numpy(), 3)
-        with np.errstate(all="ignore"):
-            if node.type in ("Add", "Sub"):
-                self._offset = self._offset + (change if node.type == "Add" else -change)
-            else:
-                scale = np.multiply if node.type == "Mul" else np.divide
-                self._factor, self._offset = scale(self._factor, change), scale(self._offset, change)
+        self.image.change(node.type, np.broadcast_to(numbers.numpy(), 3))
 
     def _transpose(self, node: Node) -> None:
         perm = node.get("perm", [0])
@@ -244,34 +291,3 @@ class _Walk:
 
     def _error(self, node: Node, what: str) -> UserError:
         return UserError(f"node {node.name[:80]!r} of type {node.type[:40]!r} {what}")
-
-    def graph_input(self) -> GraphInput:
-        """What the graph wants to be fed with."""
-        batch = self._sizes[0] if self._sizes else -1
-        return GraphInput(
-            axes=self._image_axes,
-            batch=batch,
-            largest=None if self._is_bare() else self._largest(),
-            ending=self._ending,
-        )
-
-    def input_convention(self) -> tuple[Triple, Triple, str]:
-        """The mean and divisor, RGB in 0..255, from the graph, or torchvision's where it says nothing."""
-        if self._is_bare():
-            words = f"RGB in 0..1, torchvision's mean and deviation: a guess, the file does not say ({_SAYS_OTHERWISE})"
-            return pixels(TORCHVISION_MEAN), pixels(TORCHVISION_STD), words
-        largest = self._largest()
-        found = mean_and_divisor(self._factor * (largest / 255), self._offset)
-        if found is None:
-            raise UserError("what its graph does to the pixels has no usable mean and divisor")
-        words = f"RGB in 0..{largest:g}, mean and divisor of the graph's own first nodes; the range is a guess"
-        return *found, f"{words} ({_SAYS_OTHERWISE})"
-
-    def _is_bare(self) -> bool:
-        return bool((self._factor == 1).all() and (self._offset == 0).all())
-
-    def _largest(self) -> float:
-        """Of a pixel: 1 where the mean and divisor are that small, else 255."""
-        with np.errstate(all="ignore"):
-            numbers = [*(-self._offset / self._factor), *(1 / self._factor)]
-        return 1.0 if all(number <= 1 for number in numbers) else 255.0

@@ -16,8 +16,9 @@ from torch import Tensor
 from verydeep.errors import UserError
 from verydeep.nets.architecture import Geometry, layers
 from verydeep.paper import constants
-from verydeep.weights.imported import ImportedWeights, Triple
-from verydeep.weights.layer_order import as_convolution
+from verydeep.weights.heads import with_head
+from verydeep.weights.imported import A_GUESS, ImportedWeights, Triple
+from verydeep.weights.layer_order import HeadLayer
 
 TORCHVISION_MEAN: Final = (0.485, 0.456, 0.406)
 TORCHVISION_STD: Final = (0.229, 0.224, 0.225)
@@ -154,41 +155,42 @@ def pixels(fractions: Sequence[float]) -> Triple:
 
 
 def from_state_dict(state: Mapping[str, Tensor]) -> ImportedWeights:
-    """Reads the weights of a state dict of torchvision, timm or the seed class; a name of none of them is refused."""
+    """Reads the weights of a state dict with the convolutions of torchvision, timm or the seed class."""
     state = without_prefixes(state)
     if any(name.startswith("conv1_1.") for name in state):
         raise UserError("the names are those of verydeep, but it is no model file: its card is missing")
     features = {name: tensor for name, tensor in state.items() if _FEATURE.fullmatch(name)}
-    tensors = _named_features(features)
-    channels = [tensor.shape[0] for tensor in tensors.values() if tensor.ndim == 4]
-    style: Style = "timm" if any(name.startswith("pre_logits.") for name in state) else "torchvision"
-    heads = _HEADS["timm"] if style == "timm" else _classifier_heads(state)
-    named = {f"{theirs}.{part}": f"{ours}.{part}" for theirs, ours in heads.items() for part in ("weight", "bias")}
-    if unread := sorted(state.keys() - features.keys() - named.keys()):
-        shown = "; ".join(f"{name[:80]}, of shape {tuple(state[name].shape)}" for name in unread[:_MOST_SHOWN])
-        more = f"; and {len(unread) - _MOST_SHOWN} more" if len(unread) > _MOST_SHOWN else ""
-        what = "is no name" if len(unread) == 1 else "are no names"
-        raise UserError(f"{shown}{more}, {what} of a VGG of {style}, as the others are")
-    for theirs, ours in named.items():
-        if theirs in state:
-            before_fc6 = channels[-1] if style == "torchvision" and ours == "fc6.weight" and channels else None
-            tensors[ours] = _fully_connected(ours, state[theirs], before_fc6)
-    head = sorted((name for name in tensors if name.startswith("fc")), key=lambda name: tensors[name].numel())
-    found = ImportedWeights(
-        kind="seed class" if any(name.startswith("net.") for name in features) else style,
-        tensors=tensors,
+    rest = {name: tensor for name, tensor in state.items() if name not in features}
+    if not features and not all(_CLASSIFIER.fullmatch(name) for name in rest):
+        shown = "; ".join(f"{name[:80]}, of shape {tuple(rest[name].shape)}" for name in sorted(rest)[:_MOST_SHOWN])
+        more = f"; and {len(rest) - _MOST_SHOWN} more" if len(rest) > _MOST_SHOWN else ""
+        raise UserError(f"{shown}{more}: no name is that of a convolution of torchvision's and timm's VGGs, features.N")
+    convolutions = ImportedWeights(
+        kind="torchvision",
+        tensors=_named_features(features),
         mean=pixels(TORCHVISION_MEAN),
         divisor=pixels(TORCHVISION_STD),
         convention="RGB in 0..1, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225)",
-        pooled_crops=_POOLED_BELOW if style == "timm" else _POOLED_ALWAYS,
+        is_guessed=True,
     )
-    if not head or not all(bool(tensors[name].isnan().all()) for name in head):
+    found = with_head(convolutions, _head_layers(rest))
+    if any(name.startswith("net.") for name in features):
+        found = replace(found, kind="seed class")
+    elif not found.features_only and any(name.startswith("pre_logits.") for name in rest):
+        found = replace(found, kind="timm")
+    if rest and "fc6.weight" not in found.tensors:
+        found = replace(found, convention=f"{found.convention}, as torchvision has it: {A_GUESS}")
+    found = replace(found, pooled_crops=_POOLED_BELOW if found.kind == "timm" else _POOLED_ALWAYS)
+    head = sorted(
+        (name for name in found.tensors if name.startswith("fc")), key=lambda name: found.tensors[name].numel()
+    )
+    if not head or not all(bool(found.tensors[name].isnan().all()) for name in head):
         return found
     return replace(  # torchvision's IMAGENET1K_FEATURES: Caffe's convolutions, and NaN for what SSD did not keep
-        found,
-        tensors={name: tensor for name, tensor in tensors.items() if name not in head},
+        found.without_head(),
         mean=pixels(SSD_MEAN),
         divisor=(1.0, 1.0, 1.0),
+        is_guessed=False,
         convention="RGB in 0..1, minus (0.48235, 0.45882, 0.40784), divided by 1/255",
     )
 
@@ -230,24 +232,36 @@ def _named_features(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return named
 
 
-def _classifier_heads(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """The fully connected layers in their order, whatever dropouts stand between them."""
-    numbers = sorted({int(found[1]) for name in state if (found := _CLASSIFIER.fullmatch(name))})
-    if len(numbers) not in (0, 3):
-        raise UserError(f"there are {len(numbers)} fully connected layers (classifier.N), and a VGG has three")
-    return dict(zip((f"classifier.{number}" for number in numbers), ("fc6", "fc7", "fc8"), strict=False))
+def _head_layers(state: Mapping[str, Tensor]) -> list[HeadLayer]:
+    """Lists what follows the convolutions by the numbers in its names; ReLUs are taken to stand where there is room."""
+    modules: dict[str, dict[str, Tensor]] = {}
+    for name in sorted(state, key=_in_order):
+        module, _, part = name.rpartition(".")
+        modules.setdefault(module or name, {})[part] = state[name]
+    found: list[HeadLayer] = []
+    before = ""
+    for module, parts in modules.items():
+        weight, bias = parts.get("weight"), parts.get("bias")
+        if weight is None or weight.ndim not in (2, 4) or parts.keys() - {"weight", "bias"}:
+            found.append(HeadLayer(name=module))
+            continue
+        if before and not _are_neighbours(before, module):
+            found.append(HeadLayer(name=module, kind="ReLU"))
+        found.append(HeadLayer(name=module, kind="fully connected layer", weight=weight, bias=bias))
+        before = module
+    return found
 
 
-def _fully_connected(name: str, tensor: Tensor, channels: int | None) -> Tensor:
-    if tensor.ndim != 2:
-        return tensor
-    inputs = tensor.shape[1]
-    convolution = as_convolution(tensor, channels or inputs, "cyx")
-    if convolution is None:
-        raise UserError(
-            f"{name} has the shape {tuple(tensor.shape)}: {inputs:,} inputs are no square map of {channels} channels"
-        )
-    return convolution
+def _in_order(name: str) -> tuple[bool, list[tuple[int, str]]]:
+    """Sorts by numbers, which in safetensors are in no order; timm's pre_logits come before its head."""
+    parts = re.findall(r"\d+|\D+", name)
+    return not name.startswith("pre_logits."), [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def _are_neighbours(first: str, second: str) -> bool:
+    """Whether nothing stands between two modules of one nn.Sequential."""
+    (stem, _, before), (other, _, after) = first.rpartition("."), second.rpartition(".")
+    return stem == other and before.isdigit() and after.isdigit() and int(after) == int(before) + 1
 
 
 def layer_names(geometry: Geometry, style: Style) -> dict[str, str]:

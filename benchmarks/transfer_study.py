@@ -5,10 +5,10 @@
     python benchmarks/transfer_study.py baselines FOLDER --per-class 30 --splits 3
     python benchmarks/transfer_study.py animal RACCOONS PHOTOS --per-class 30 --splits 5
 
-``clothing`` times the verb from start to end on the data's own splits. ``scales`` compares test scales, the mean and the
-maximum over positions, and several scales stacked or averaged. ``baselines`` compares descriptors of vgg16-features with
-raw pixels, HOG (which needs OpenCV) and verydeep-cifar10. ``animal`` tells one kind of photographs from all others. All
-descriptors get the same classifier, splits and seeds. ``--append results/transfer.jsonl`` keeps the line;
+``clothing`` times the verb from start to end on the data's own splits. ``scales`` compares test scales, the mean and
+the maximum over positions, and several scales stacked or averaged. ``baselines`` compares descriptors of vgg16-features
+with raw pixels, HOG (which needs OpenCV) and verydeep-cifar10. ``animal`` tells one kind of photographs from all
+others. All descriptors get the same classifier, splits and seeds. ``--append results/transfer.jsonl`` keeps the line;
 ``python docs/result_pages.py`` puts it on the page of results.
 """
 
@@ -215,7 +215,9 @@ def study(given: argparse.Namespace) -> dict[str, Any]:
         return {"title": f"{given.data[0].name} by the verb", **clothing(given.data[0])}
     options = TransferOptions(per_class=given.per_class, splits=given.splits)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = linked(*given.data, Path(temporary)) if given.what == "animal" else given.data[0]
+        folder = given.data[0]
+        if given.what == "animal":
+            folder = linked(folder, given.data[1], Path(temporary))
         data = open_for_transfer(folder, options)
         splits = make_splits(data, options)
         found = (

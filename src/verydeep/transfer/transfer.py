@@ -105,6 +105,7 @@ def transfer(
         metric=metric,
         splits=results,
         about_split=_in_words(opened, options, splits),
+        is_drawn=options.per_class is not None,
         models=[str(model) for model in given],
         architectures=[net.geometry.architecture.name for net in nets],
         describing=_record(nets, describing),

@@ -29,7 +29,7 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add: Any = parser.add_argument
-    add("what", metavar="WHAT", help="inference, training, pipeline, predict, dense or features")
+    add("what", metavar="WHAT", help="inference, training, pipeline, predict, dense, features or perceptual")
     add("--architecture", default="D", help="A, B, D or E; vgg16 and the like too")
     add("--batch-norm", action="store_true", help="a batch norm after every convolution")
     add("--crop", type=int, help="side of the images, a multiple of 32 [224; training: 32 too]")

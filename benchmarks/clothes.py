@@ -28,7 +28,7 @@ MOST_ON_RED = 10
 SIDE, QUALITY = 160, 85
 MOST_BYTES = 1_200_000
 
-_BODY = "a hand or a foot of a person is in the picture"
+_BODY = "a part of a person is in the picture"
 _WORK = "shows a figure that belongs to others"
 _CLASS = "looks like a blouse or a top: not surely of its class"
 
@@ -43,6 +43,7 @@ LEFT_OUT = {
     "bd483b02": _BODY,
     "8e9a0079": _BODY,
     "d748ed88": _BODY,
+    "8dcd8c2d": _BODY,
     "dacfc786": _CLASS,
     "968e1bb6": _CLASS,
     "dd64332e": _CLASS,

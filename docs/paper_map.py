@@ -49,8 +49,15 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
     "speed": ("the backends that compute a net, and the rule that picks one", ()),
     "training": (
         "the run folder, callbacks, and what is said when a net does not learn",
-        ("training/callbacks.py", "training/health.py", "training/run_folder.py", "training/state.py"),
+        (
+            "training/callbacks.py",
+            "training/health.py",
+            "training/run_folder.py",
+            "training/state.py",
+            "training/tensorboard.py",
+        ),
     ),
+    "losses": ("distances of pictures by the features of a net", ()),
     "testing": (
         "images read in chunks; whether two results differ",
         ("testing/chunks.py", "testing/statistics.py"),
@@ -78,6 +85,7 @@ TESTED_ELSEWHERE = {
     "transfer/features_file.py": "tests/transfer/test_features.py",
     "transfer/image_list.py": "tests/transfer/test_features.py",
     "transfer/part.py": "tests/transfer/test_features.py",
+    "transfer/workers.py": "tests/transfer/test_ray.py",
     "cli/inspect.py": "tests/cli/test_cli.py",
     "data/layouts.py": "tests/data/test_named.py",
     "distributed.py": "tests/training/test_processes.py",
@@ -85,6 +93,8 @@ TESTED_ELSEWHERE = {
     "nets/initialise.py": "tests/nets/test_net.py",
     "paper/constants.py": "tests/paper/test_tables_of_classification.py",
     "testing/chunks.py": "tests/testing/test_descriptors.py",
+    "training/state.py": "tests/training/test_callbacks.py",
+    "training/tensorboard.py": "tests/training/test_callbacks.py",
     "tables/grid.py": "tests/tables/test_tables.py",
     "tables/make.py": "tests/tables/test_tables.py",
 }

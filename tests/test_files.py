@@ -4,7 +4,19 @@ import os
 
 import pytest
 
-from verydeep.files import atomic_write
+from verydeep.files import atomic_write, format_bytes, format_number
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(1420.3, "1,420"), (99.96, "100"), (99.94, "99.9"), (14.24, "14.2"), (0.1424, "0.142"), (0, "0")],
+)
+def test_numbers_are_never_powers_of_ten(number, text):
+    assert format_number(number) == text
+
+
+def test_sizes():
+    assert (format_bytes(999_960), format_bytes(170_300_000), format_bytes(12)) == ("1,000 kB", "170 MB", "12 bytes")
 
 
 def test_the_new_file_replaces_the_old_one(tmp_path):

@@ -11,7 +11,7 @@ from verydeep.errors import UsageError
 from verydeep.machine import environment
 from verydeep.paper.constants import TOTAL_STRIDE
 
-WHATS = ("inference", "training", "pipeline", "predict", "dense", "features")
+WHATS = ("inference", "training", "pipeline", "predict", "dense", "features", "perceptual")
 """What can be measured."""
 
 PRECISIONS = ("fp32", "bf16", "int8", "auto")
@@ -98,6 +98,7 @@ _IGNORED = {
     "predict": ("batches",),
     "dense": ("batches", "photographs"),
     "features": ("batches",),
+    "perceptual": ("architecture", "batch_norm", "width", "model", "data", "photographs"),
 }
 """By what is measured, the fields that say nothing of it."""
 

@@ -14,6 +14,7 @@ from benchmarks.compare.features import Features
 from benchmarks.compare.inference import Inference
 from benchmarks.compare.memory import measure_memory
 from benchmarks.compare.peak import product_peaks
+from benchmarks.compare.perceptual import Perceptual
 from benchmarks.compare.pipeline import Pipeline
 from benchmarks.compare.predict import Predict
 from benchmarks.compare.rounds import Progress, rows_of, time_rounds
@@ -46,6 +47,7 @@ _WORKLOADS: Mapping[str, Callable[[Options], Workload]] = {
     "predict": Predict,
     "dense": Dense,
     "features": Features,
+    "perceptual": Perceptual,
 }
 
 
@@ -101,7 +103,7 @@ def computing(options: Options) -> Iterator[None]:
     if options.what == "pipeline" and cores:
         os.sched_setaffinity(0, sorted(cores)[: options.threads])
     try:
-        with torch.inference_mode(options.what not in ("training", "predict")):
+        with torch.inference_mode(options.what not in ("training", "predict", "perceptual")):
             yield
     finally:
         torch.set_num_threads(before)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     __version__: str
+    from verydeep import losses as losses
     from verydeep.data.named import fetch as fetch
     from verydeep.data.open import open_data as open_data
     from verydeep.errors import UserError as UserError
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from verydeep.testing.evaluate import evaluate as evaluate
     from verydeep.testing.protocols import PROTOCOLS as PROTOCOLS
     from verydeep.training.recipe import RECIPES as RECIPES
+    from verydeep.training.state import Callback as Callback
+    from verydeep.training.state import TrainState as TrainState
     from verydeep.transfer.features import extract_features as extract_features
     from verydeep.transfer.features_file import FeaturesFile as FeaturesFile
     from verydeep.weights.resolve import fetch_weights as fetch_weights
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ARCHITECTURES": "nets.architecture",
+    "Callback": "training.state",
     "Classifier": "testing.classifier",
     "ComputeOptions": "runs.options",
     "DescriptorOptions": "testing.descriptors",
@@ -55,6 +59,7 @@ _HOMES = {
     "load": "weights.resolve",
     "open_data": "data.open",
     "TrainOptions": "runs.options",
+    "TrainState": "training.state",
     "posterior": "testing.classifier",
     "read_card": "weights.resolve",
     "resume": "runs.resume",
@@ -67,7 +72,10 @@ _HOMES = {
 _OLD_NAMES = {"Execution": "ComputeOptions", "MistakeError": "UserError"}
 """Names of version 0.1, kept until 0.3."""
 
-__all__ = list(_HOMES)
+_ROOMS = ("losses",)
+"""Modules that are public as a whole."""
+
+__all__ = [*_HOMES, *_ROOMS]
 
 
 def __getattr__(name: str) -> object:
@@ -75,6 +83,8 @@ def __getattr__(name: str) -> object:
     value: object
     if name == "__version__":  # the package index takes as long as the rest of `verydeep --help`
         value = import_module("verydeep.machine").package_version()
+    elif name in _ROOMS:
+        value = import_module(f"verydeep.{name}")
     elif name in _HOMES:
         value = getattr(import_module(f"verydeep.{_HOMES[name]}"), name)
     else:
@@ -84,4 +94,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *__all__])

@@ -119,8 +119,13 @@ def format_bytes(size: int) -> str:
     """Formats a number of bytes, such as 170 MB."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= factor:
-            return f"{size / factor:.3g} {unit}"
+            return f"{format_number(size / factor)} {unit}"
     return f"{size} bytes"
+
+
+def format_number(number: float) -> str:
+    """Formats a number to three digits, those before the point in full: 1,420, 142, 14.2, 0.142."""
+    return f"{number:,.0f}" if abs(number) >= 99.95 else f"{number:.3g}"
 
 
 def free_name(base: str, taken: Callable[[str], bool]) -> str:

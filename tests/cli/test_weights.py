@@ -181,7 +181,7 @@ def test_training_without_validation(verydeep):
     assert status == 0, err
     assert "digits: 10 classes, 1,438 train, 359 test images" in err
     assert "validation error" not in err
-    assert "training images after" in " ".join(out.split())
+    assert "training images by single after" in " ".join(out.split())
     record = json.loads(Path("run/run.json").read_text())
     assert record["hold_out"] is False
     status, out, _ = verydeep("inspect", "run", "--json")

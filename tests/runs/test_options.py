@@ -88,7 +88,14 @@ def test_the_run_has_the_options_it_began_with(make_folder, tmp_path):
     settings = json.loads((tmp_path / "run/run.json").read_text())
     assert trained.finished
     assert TrainOptions.from_record(settings["options"]) == TrainOptions(
-        recipe="quick", crop=32, width=0.05, epochs=1, device="cpu", precision="fp32"
+        architecture="A",
+        batch_norm=False,
+        recipe="quick",
+        crop=32,
+        width=0.05,
+        epochs=1,
+        device="cpu",
+        precision="fp32",
     )
     assert settings["recipe"]["epochs"] == 1
 

@@ -300,6 +300,14 @@ def test_seconds_are_those_of_the_protocol_alone(net, data):
     assert 0 < centre.seconds < crops.seconds
 
 
+def test_a_net_with_one_answer_is_remarked_on(net, data):
+    told = []
+    net.fc8.bias.data[1] = 1e4
+    evaluate(net, data.split("train"), protocol="centre", note=told.append)
+    assert len(told) == 1
+    assert f"the net answers {data.classes[1]!r} for every one of the" in told[0]
+
+
 def test_a_single_position_is_remarked_on(net, data):
     told = []
     evaluate(net, data.val, test_scales=[32], note=told.append)

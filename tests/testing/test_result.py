@@ -61,6 +61,27 @@ def test_fusion_is_the_mean_by_hand():
     assert fuse(results[:1]) is results[0]
 
 
+def test_a_result_shows_its_errors():
+    result = make_result(0)
+    assert repr(result) == (
+        f"Result(top1_error={result.top1_error}, top5_error={result.top5_error}, split='val', protocol='single', "
+        "test_scales=(256,), architecture='D', data='six', num_images=40)"
+    )
+
+
+def test_a_net_with_one_answer_is_named():
+    certain = np.tile(np.eye(6, dtype=np.float32)[2], (40, 1))
+    result = make_result(0, posteriors=certain)
+    assert result.only_answer == "c"
+    assert result.warning == (
+        "the net answers 'c' for every one of the 40 val images: it tells no two classes apart, whatever its error"
+    )
+    assert make_result(0).warning is None
+    assert make_result(0, posteriors=certain, labels=np.full(40, 2)).only_answer is None  # there is one class only
+    few = make_result(0, posteriors=certain[:9], labels=result.labels[:9], names=result.names[:9])
+    assert few.only_answer is None
+
+
 def test_a_fusion_says_what_any_of_its_members_was_selected_on():
     selected = make_result(1, members=(replace(make_result(1).members[0], selected_on="val"),))
     assert fuse([make_result(0), selected]).selected_on == "val"

@@ -1,6 +1,7 @@
 """The loop: it learns, it resumes as if nothing had happened, it stops when asked, and it leaves nothing half done."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -368,6 +369,33 @@ def test_the_plateau_rule_drops_the_rate_and_ends(photos, tmp_path):
     rates = [line["learning_rate"] for line in log]
     assert rates[0] == pytest.approx(1e-9)
     assert rates[-1] == pytest.approx(1e-11)
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_the_last_step_still_gives_the_report(name, photos, tmp_path):
+    class Terminate(Callback):
+        def after_epoch(self, state):
+            if state.record["epoch"] == state.recipe.epochs:
+                signal.raise_signal(name)
+
+    notes = Notes()
+    trained = fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run", reporter=notes, callbacks=[Terminate()])
+    assert trained.finished
+    assert any("asked to stop: the training has ended, its errors and report follow" in note for note in notes.notes)
+    assert (tmp_path / "run/report.html").exists()
+    assert f"top1_error={trained.top1_error}" in repr(trained)
+    assert "Convolution" not in repr(trained)
+
+
+def test_dense_testing_that_is_worse_than_the_crop_is_said(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("verydeep.runs.resume._validate", lambda *_: {"top1_error": 0.0, "protocol": "centre"})
+    notes = Notes()
+    still = find_recipe("quick", epochs=1, batch_size=64, learning_rate=1e-12, warmup=0)
+    trained = fit(make_net(), photos, recipe=still, out=tmp_path / "run", reporter=notes)
+    assert trained.top1_error is not None
+    assert trained.top1_error >= 2 / trained.num_images
+    (said,) = [note for note in notes.notes if "dense testing" in note]
+    assert "the central crop 0.00%: evaluate and predict with --protocol centre do better here" in said
 
 
 STILL = find_recipe("quick", epochs=9, batch_size=24, learning_rate=1e-12, warmup=0)

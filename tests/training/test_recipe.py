@@ -42,7 +42,9 @@ def test_changes():
         ({"learning_rate": "fast"}, "learning_rate"),
         ({"dropout": 1}, "dropout"),
         ({"schedule": "linear"}, "'plateau', 'cosine' or 'constant'"),
-        ({"learnin_rate": 1}, "no field 'learnin_rate'"),
+        ({"learnin_rate": 1}, "no field 'learnin_rate': do you mean learning_rate\\? it has balance"),
+        ({"lr": 1}, "no field 'lr': do you mean learning_rate\\?"),
+        ({"xyz": 1}, "no field 'xyz': it has balance"),
         ({"keep": "none"}, "'last' or 'best'"),
     ],
 )
@@ -63,7 +65,7 @@ def test_unknown_recipes_and_files(tmp_path):
     with pytest.raises(UsageError, match="recipe part: it lacks initialisation, batch_size"):
         find_recipe(str(tmp_path / "part.json"))
     (tmp_path / "odd.json").write_text('{"epoch": 3}')
-    with pytest.raises(UsageError, match="no field 'epoch': it has balance, "):
+    with pytest.raises(UsageError, match=r"no field .epoch.: do you mean epochs.*it has balance, "):
         find_recipe(str(tmp_path / "odd.json"))
     (tmp_path / "cut.json").write_text('{"epochs":')
     with pytest.raises(UserError, match=r"cut\.json is not JSON: line 1, column 11"):

@@ -98,6 +98,24 @@ def test_convolutions_of_keras_are_verified_in_keras(verydeep, tmp_path):
     assert load(tmp_path / "a.safetensors").features_only
 
 
+def test_convolutions_under_a_head_of_its_own_are_verified_in_keras(verydeep, tmp_path):
+    keras = pytest.importorskip("keras", reason="keras is an extra of the tests")
+    layers = keras.layers
+    base = keras.applications.VGG16(weights=None, include_top=False, input_shape=(32, 32, 3))
+    head = [layers.Flatten(), layers.Dense(7, "relu"), layers.BatchNormalization(), layers.Dense(3, "softmax")]
+    net = keras.Sequential([layers.Input((32, 32, 3)), base, *head])
+    net.save_weights(tmp_path / "a.weights.h5")
+    scene(0).save(tmp_path / "photo.png")
+    arguments = ("--out", tmp_path / "a.safetensors", "--verify", "--images", tmp_path / "photo.png")
+    status, printed, error = verydeep("weights", "import", tmp_path / "a.weights.h5", *arguments)
+    assert status == 0, error
+    assert "gives the same last map of the convolutions on 1 images" in printed
+    net.save(tmp_path / "a.h5")
+    status, _, error = verydeep("weights", "import", tmp_path / "a.h5", *arguments)
+    assert status == 1
+    assert "so that nothing can be compared: import it without --verify" in error
+
+
 def test_a_difference_that_is_no_rounding_ends_it_and_nothing_is_written(verydeep, file, tmp_path, monkeypatch):
     def disagree(file, found, geometry, images):
         return torch.zeros(len(images), 3) + torch.tensor([1.0, 2.0, 3.0])

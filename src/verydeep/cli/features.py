@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from verydeep.cli.options import DATA_HELP, Damaged, Device, Json, prepare_process, read_scales
+from verydeep.cli.options import DATA_HELP, Damaged, Device, Json, Ray, RayWorkers, prepare_process, read_scales
 from verydeep.cli.output import fetch_models, is_first_process, print_json, reporting
 from verydeep.errors import UsageError
 
 if TYPE_CHECKING:
-    from verydeep.transfer.features import FeaturesResult
+    from verydeep.transfer.features import ComputeChunks, FeaturesResult
 
 
 @Parameter(name="*")
@@ -38,6 +38,8 @@ class FeaturesOptions:
     resume: bool = False
     "Go on with a job that was killed, to the same file."
     damaged: Damaged = "fail"
+    ray: Ray = None
+    ray_workers: RayWorkers = None
     device: Device = None
     precision: str = "fp32"
     "fp32, bf16, or auto: the faster of the two, by a rule over the machine."
@@ -58,13 +60,15 @@ def features(
 ) -> None:
     """Describe images by a trained net, each by one row of numbers, and write these to a file.
 
-    Example: verydeep features verydeep-cifar10 photos/ --out photos.safetensors
+    Example: verydeep features vgg16-features photos/ --out photos.safetensors
     """
     *models, data = arguments
     if not models:
         raise UsageError(f"only {data} is given: give a model and then the data, such as verydeep-cifar10 photos/")
     if options.out is None:
         raise UsageError("--out is missing: give a file, such as --out photos.safetensors")
+    if options.ray is None and options.ray_workers is not None:
+        raise UsageError("--ray-workers is of a Ray cluster: give --ray with its address")
     scales = None if options.test_scales is None else read_scales(options.test_scales, "--test-scales")
     prepare_process()
 
@@ -75,7 +79,7 @@ def features(
     from verydeep.transfer.features import extract_features
 
     fetch_models(*models)
-    with reporting() as reporter, process_group(find_device(options.device)):
+    with reporting() as reporter, process_group(options.device or find_device()):
         result = extract_features(
             models,
             data,
@@ -95,6 +99,7 @@ def features(
             precision=options.precision,
             progress=reporter.progress,
             note=reporter.note,
+            compute_chunks=None if options.ray is None else _on_ray(options.ray, options.ray_workers),
         )
         if result.skipped:
             reporter.note(describe_skipped(result.skipped))
@@ -104,6 +109,14 @@ def features(
         print_json(result.as_record())
     else:
         _print(result)
+
+
+def _on_ray(address: str, workers: int | None) -> "ComputeChunks":
+    from functools import partial
+
+    from verydeep.transfer.ray import RayOptions, compute_on_ray
+
+    return partial(compute_on_ray, RayOptions(address=address, workers=workers))
 
 
 def _print(result: "FeaturesResult") -> None:

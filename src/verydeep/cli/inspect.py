@@ -11,6 +11,7 @@ from rich.table import Table
 from verydeep.cli.options import Json, prepare_process
 from verydeep.cli.output import fetch_models, print_json, print_table, reporting
 from verydeep.errors import UsageError
+from verydeep.files import format_number
 
 if TYPE_CHECKING:
     from verydeep.nets.architecture import Geometry
@@ -202,7 +203,7 @@ def _print_stacking() -> None:
 def _print_speed(rows: list[dict[str, Any]]) -> None:
     table = Table("backend", "precision", "taken for", "images/s, batch 1", "batch 8", "relative error")
     for row in rows:
-        rates = [f"{rate:,.3g}" if rate < 1000 else f"{rate:,.0f}" for rate in row["images_per_second"].values()]
+        rates = [format_number(rate) for rate in row["images_per_second"].values()]
         figures = [row["failure"], "", ""] if row["failure"] else [*rates, f"{row['relative_error']:.1e}"]
         table.add_row(escape(row["backend"]), row["precision"], ", ".join(row["taken_for"]), *figures)
     print_table(table)

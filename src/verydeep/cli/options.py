@@ -30,6 +30,11 @@ Damaged = Annotated[
 Set = Annotated[
     tuple[str, ...], Parameter(metavar="KEY=VALUE", help="Change a field of the recipe: key=value; repeatable.")
 ]
+Ray = Annotated[
+    str | None,
+    Parameter(help="Compute on a Ray cluster: its address, auto for the one of this machine, or local to start one."),
+]
+RayWorkers = Annotated[int | None, Parameter(help="Workers on the Ray cluster. [one a machine, or one a GPU]")]
 Split = Annotated[str | None, Parameter(help="train, val or test. [test where there is one, else val]")]
 
 

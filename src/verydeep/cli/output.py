@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from verydeep.files import format_bytes
+from verydeep.files import format_bytes, format_number
 from verydeep.training.state import Callback, TrainState
 
 _SECONDS_BETWEEN_LINES = 15.0
@@ -72,7 +72,7 @@ class ProgressBar(Callback):
         at, updates = state.position, state.num_updates
         what = f"epoch {at.epoch + 1}{self._of_epochs}"
         loss, error, rate = at.loss / at.seen, at.score / at.seen, at.seen / at.seconds
-        figures = f"loss {loss:.3f}  training error {100 * error:5.2f}%  {rate:,.0f} images/s"
+        figures = f"loss {loss:.3f}  training error {100 * error:5.2f}%  {format_number(rate)} images/s"
         if self.console.is_terminal:
             # the bar spans the whole training, so that its remaining time is that of the training
             total = updates * (self.epochs or at.epoch + 1)
@@ -83,14 +83,12 @@ class ProgressBar(Callback):
     def after_epoch(self, state: TrainState) -> None:
         self._last_line = time.monotonic()
         record = state.record
-        measured = (
-            "validation error" if record.get("split", "val") == "val" else "error of training images, central crop"
-        )
+        measured = "validation error" if record["split"] == "val" else "error of training images"
         self.note(
             f"epoch {record['epoch']}{self._of_epochs}: loss {record['loss']:.3f}, "
             f"training error {100 * record['train_error']:.2f}%, "
-            f"{measured} {100 * record['val_top1_error']:.2f}%, "
-            f"rate {record['learning_rate']:.2g}, {record['images_per_second']:,.0f} images/s"
+            f"{measured} {100 * record['val_top1_error']:.2f}% by {record['protocol']}, "
+            f"rate {record['learning_rate']:.2g}, {format_number(record['images_per_second'])} images/s"
         )
 
     def close(self) -> None:

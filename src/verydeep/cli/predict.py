@@ -2,16 +2,17 @@
 
 import csv
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.cli.options import Device, Json, Model, prepare_process
+from verydeep.cli.options import Device, Json, Model, Ray, RayWorkers, prepare_process
 from verydeep.cli.output import fetch_models, print_json, print_table, reporting
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write, check_output_file, check_outside
@@ -34,13 +35,25 @@ class PredictOptions:
     "Number of classes to name."
     csv: Path | None = None
     "Write a table, one line per image and rank, to this file."
+    sort_into: Path | None = None
+    "Link or copy each image into a folder for its class in this folder."
+    unsure: float | None = None
+    "With --sort-into: images whose first class has a posterior below this go into the folder unsure."
     heatmap: Path | None = None
     "Write where each image shows its first class, as PNG files, to this folder."
     heatmap_scale: int | None = None
     "Test scale Q of the heat maps, pixels. [that of the prediction]"
+    ray: Ray = None
+    ray_workers: RayWorkers = None
+    out: Path | None = None
+    "With --ray: write classes and posteriors to this file (.parquet)."
     protocol: str = "single"
     "How posteriors are computed: single, centre, multi-scale ... as for evaluate."
     device: Device = None
+    damaged: Annotated[
+        Literal["fail", "skip"],
+        Parameter(help="What of damaged images, which are named: exit with 1 in the end, or skip and count them."),
+    ] = "fail"
     precision: str = "fp32"
     "fp32, bf16, or auto: the faster of the two, by a rule over the machine."
 
@@ -49,8 +62,20 @@ class PredictOptions:
             raise UsageError(f"--top {self.top}: name at least one class")
         if self.heatmap_scale is not None and self.heatmap is None:
             raise UsageError("--heatmap-scale is of heat maps: give --heatmap with a folder for them")
+        if self.unsure is not None and self.sort_into is None:
+            raise UsageError("--unsure is of sorted images: give --sort-into with a folder for them")
+        if self.unsure is not None and not 0 < self.unsure <= 1:
+            raise UsageError(f"--unsure {self.unsure:g}: give a posterior above 0 and at most 1, such as 0.8")
+        if self.sort_into is not None and self.sort_into.exists() and not self.sort_into.is_dir():
+            raise UsageError(f"--sort-into {self.sort_into} is a file: give a folder")
         if self.csv is not None:
             check_output_file(self.csv, "--csv", "answers.csv")
+        if (self.ray is None) != (self.out is None) or (self.ray is None and self.ray_workers is not None):
+            raise UsageError("--ray and --out FILE.parquet go together: give both, or write a table by --csv")
+        if self.out is not None:
+            check_output_file(self.out, "--out", "answers.parquet")
+            if self.csv is not None or self.heatmap is not None:
+                raise UsageError("--ray writes one parquet file: leave --csv and --heatmap out")
 
 
 def predict(
@@ -67,24 +92,34 @@ def predict(
     options.check()
 
     from verydeep.data.folder import find_images
-    from verydeep.images.decode import read_image
+    from verydeep.data.image_set import describe_skipped
+    from verydeep.data.sorting import SortedFolder
+    from verydeep.images.decode import DamagedImageError, read_image
     from verydeep.testing.classifier import Classifier
     from verydeep.weights.resolve import unfinished
 
     files = find_images(images)
-    if options.heatmap is not None:
+    for option, out in (("--heatmap", options.heatmap), ("--sort-into", options.sort_into)):
         for folder in images:
-            check_outside(options.heatmap, "--heatmap", folder)
+            if out is not None:
+                check_outside(out, option, folder)
     prepare_process()
     fetch_models(model)
     if note := unfinished(model):
         print(note, file=sys.stderr)
+    if options.ray is not None:
+        return _predict_on_ray(model, files, options, json)
     classifier = Classifier(model, protocol=options.protocol, device=options.device, precision=options.precision)
     map_files: dict[Path, Path] = {}
     if options.heatmap is not None:
         map_files = _heatmap_files(options.heatmap, files, classifier, options.heatmap_scale)
+    sorted_folder = None
+    if options.sort_into is not None:
+        sorted_folder = SortedFolder(options.sort_into, classifier.classes, options.unsure)
     predictions: list[Prediction] = []
     records: list[dict[str, Any]] = []
+    skipped: list[str] = []
+    failed = False
     with reporting() as reporter:
         for done, file in enumerate(files, start=1):
             try:
@@ -94,9 +129,16 @@ def predict(
                 if options.heatmap is not None:
                     scores = _score_map(classifier, prediction, image, options.heatmap_scale)
                     record["heatmap"] = _write_heatmap(scores, prediction.classes[0].index, image, map_files[file])
+                if sorted_folder is not None:
+                    first = prediction.classes[0]
+                    record["sorted_into"] = str(sorted_folder.put(file, first.index, first.posterior))
                 predictions.append(prediction)
                 records.append(record)
+            except DamagedImageError as error:
+                skipped.append(str(file))
+                print(f"verydeep: {error}", file=sys.stderr)
             except UserError as error:
+                failed = True
                 print(f"verydeep: {error}", file=sys.stderr)
             if len(files) > 1:
                 reporter.progress("predicting", done, len(files))
@@ -104,13 +146,46 @@ def predict(
             note := _note_on_few_positions(records, classifier.net.geometry.smallest_side)
         ):
             reporter.note(note)
+        if sorted_folder is not None and records:
+            reporter.note(_describe_sorted(sorted_folder.folder, [Path(one["sorted_into"]) for one in records]))
+        if skipped and options.damaged == "skip":
+            reporter.note(describe_skipped(skipped))
     if options.csv is not None and predictions:
         _write_csv(predictions, options.csv)
     if json:
-        print_json({"images": records})
+        print_json({"images": records} | ({"skipped": skipped} if options.damaged == "skip" else {}))
     elif predictions:
         _print(predictions)
-    return 1 if len(predictions) < len(files) else 0
+    return 1 if failed or (skipped and options.damaged == "fail") else 0
+
+
+def _describe_sorted(folder: Path, files: Sequence[Path]) -> str:
+    counts = Counter(file.parent.name for file in files)
+    return f"{folder}: " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
+
+
+def _predict_on_ray(model: str, files: Sequence[Path], options: PredictOptions, json: bool) -> int:
+    from verydeep.transfer.ray import RayOptions, predict_on_ray
+
+    assert options.ray is not None
+    assert options.out is not None
+    with reporting() as reporter:
+        failed = predict_on_ray(
+            RayOptions(address=options.ray, workers=options.ray_workers),
+            model,
+            files,
+            options.out,
+            progress=reporter.progress,
+            top=options.top,
+            device=options.device,
+            protocol=options.protocol,
+            precision=options.precision,
+        )
+    if json:
+        print_json({"file": str(options.out), "num_images": len(files), "failed": failed})
+    else:
+        print(f"{options.out}: the classes of {len(files):,} images, {failed:,} of which could not be read")
+    return 1 if failed else 0
 
 
 def _heatmap_files(

@@ -19,6 +19,7 @@ from verydeep.cli.options import (
 )
 from verydeep.cli.output import fetch_models, is_first_process, percent, print_json, print_table, reporting
 from verydeep.errors import UsageError
+from verydeep.files import format_number
 from verydeep.runs.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -90,10 +91,11 @@ def train(
 
 def _print(trained: "TrainedRun", data: str | None) -> None:
     top5 = "" if trained.top5_error is None else f", top-5 error {percent(trained.top5_error)}"
-    images = f"{trained.num_images:,} {_SPLITS[trained.split]} images"
+    images = f"{trained.num_images:,} {_SPLITS[trained.split]} images by {trained.protocol}"
+    epochs = f"{trained.epochs} epoch{'s' if trained.epochs > 1 else ''}"
     print(
-        f"{trained.model}: top-1 error {percent(trained.top1_error)}{top5} on {images} after"
-        f" {trained.epochs} epoch{'s' if trained.epochs > 1 else ''} ({trained.images_per_second:,.0f} images/s)"
+        f"{trained.model}: top-1 error {percent(trained.top1_error)}{top5} on {images} after {epochs} "
+        f"({format_number(trained.images_per_second)} images/s)"
     )
     print(f"{trained.run / 'report.html'} shows the curves and the worst errors. Next:")
     run = shlex.quote(str(trained.run))
@@ -113,8 +115,9 @@ def _print_plan(recipe: str, plan: "Plan") -> None:
         "updates": f"{plan.iterations:,} of {plan.batch_size} images",
         "parameters": f"{plan.parameters:,}",
         "computed on": plan.choice,
-        "rate": f"{plan.images_per_second:,.3g} images/s: {plan.computed_per_second:,.3g} computed, "
-        f"{plan.read_per_second:,.3g} read and cropped in each process",
+        "rate": f"{format_number(plan.images_per_second)} images/s: "
+        f"{format_number(plan.computed_per_second)} computed, "
+        f"{format_number(plan.read_per_second)} read and cropped in each process",
         "time": f"{time}, validation included",
         "memory": f"{plan.memory_bytes / gib:.2f} GiB of {plan.free_bytes / gib:.1f} free: "
         f"weights, gradients, momentum {plan.weight_bytes / gib:.2f} each, "

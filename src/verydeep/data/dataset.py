@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from verydeep.data.image_set import ImageSet, count_per_class
+from verydeep.data.sources import PixelSource
 from verydeep.errors import UserError
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
@@ -198,12 +199,18 @@ def train_on_all(data: DataSet) -> DataSet:
 
 
 def fingerprint(*splits: ImageSet | None) -> str:
-    """Hashes the names, labels and sizes of images; for those held in memory, their sum stands for the file size."""
+    """Hashes the names, labels and sizes of images; for those held in memory, their sum stands for the file size.
+
+    Of images without files only names and labels count: random transforms may change them at each reading.
+    """
     digest = hashlib.sha256()
     for images in filter(None, splits):
         for index, name in enumerate(images.names):
             held = images.decoded.get(index)
-            size = images.source.size(name) if held is None else int(held.sum(dtype=np.int64))
+            if held is not None:
+                size = int(held.sum(dtype=np.int64))
+            else:
+                size = 0 if isinstance(images.source, PixelSource) else images.source.size(name)
             digest.update(_encoded(f"{images.split}\t{name}\t{images.labels[index]}\t{size}\n"))
     return digest.hexdigest()
 

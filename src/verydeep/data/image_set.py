@@ -9,7 +9,7 @@ from jaxtyping import Int64, UInt8
 from numpy import ndarray
 from PIL import Image
 
-from verydeep.data.sources import ArraySource, ImageSource, read_ahead
+from verydeep.data.sources import ArraySource, ImageSource, PixelSource, read_ahead
 from verydeep.errors import UserError
 from verydeep.images.decode import DAMAGED_REMEDY, DamagedImageError, decode_pixels
 from verydeep.images.geometry import size_of, too_long
@@ -54,6 +54,8 @@ class ImageSet:
         if index in self.decoded:
             return self.decoded[index]
         name = self.names[index]
+        if isinstance(self.source, PixelSource):
+            return self.source.pixels(name)
         return decode_pixels(self.source.read(name), self.source.where(name))
 
     def subset(self, indices: Sequence[int], split: str | None = None) -> "ImageSet":

@@ -2,12 +2,13 @@
 
 import io
 import os
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import UInt8
 from numpy import ndarray
@@ -35,6 +36,28 @@ class ImageSource(Protocol):
 
     def where(self, name: str) -> str:
         """The path or address of an image, for messages."""
+
+
+class PixelSource(ABC):
+    """A source without files: its images come decoded. A base class, for isinstance asks for each image."""
+
+    @abstractmethod
+    def pixels(self, name: str) -> UInt8[ndarray, "h w 3"]:
+        """Makes an image, RGB."""
+
+
+@runtime_checkable
+class MapStyle(Protocol):
+    """What torch.utils.data calls a map-style data set, with pairs of an image and its class as items; a list is one.
+
+    An image is one of Pillow, an array h,w,3 or h,w of uint8, or a tensor 3,h,w of uint8 or of floats in 0..1. A class
+    is an int or a str. ``classes`` may name the classes and ``targets`` list the class of each item, as torchvision's
+    data sets do.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...  # noqa: ANN401 - checked when it is used
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Paper: sections 2.1 and 3.2, Table 1.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal
+from typing import Final
 
 import torch
 from jaxtyping import Float, Num
@@ -254,7 +254,7 @@ class VeryDeep(nn.Module):
         return self.score_map(images).mean((2, 3))
 
     def activations(
-        self, images: Num[Tensor, "n 3 h w"], names: Sequence[str], *, pooling: Literal["max", "average"] = "max"
+        self, images: Num[Tensor, "n 3 h w"], names: Sequence[str], *, pooling: str = "max"
     ) -> dict[str, Tensor]:
         """Computes the outputs of named layers, and no layer after the last of them.
 
@@ -263,7 +263,8 @@ class VeryDeep(nn.Module):
         Args:
             images: RGB in 0..255, uint8 or floating point, of any size that leaves the layers a position.
             names: such as ``relu3_3``, ``pool5``, ``fc7`` (before its ReLU) or ``relu7`` (after it).
-            pooling: ``average`` puts the average of 2x2 positions in the place of their largest, as Gatys et al. did.
+            pooling: ``max``, or ``average``, which puts the average of 2x2 positions in the place of the largest, as
+                Gatys et al. did.
 
         Returns:
             The outputs, n,c,y,x, by name; nothing overwrites them.

@@ -15,6 +15,7 @@ from verydeep.distributed import broadcast_from_rank0, process_group
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import find_architecture
 from verydeep.report.pages import REPORT_FILE
+from verydeep.runs.net import settle
 from verydeep.runs.options import COMPUTE_FIELDS, TrainOptions
 from verydeep.runs.resume import TrainedRun, resume
 from verydeep.runs.start import start
@@ -55,6 +56,7 @@ def train_chain(
 
     ``changes`` apply to every step, ``init_from`` to the first.
     """
+    options = settle(options)
     reporter, out, steps = reporter or Callback(), options.out, steps_of(options)
     if out is None:
         raise UsageError(f"--recipe {options.recipe} needs --out: the folder of its {len(steps)} trainings")
@@ -84,7 +86,9 @@ def steps_of(options: TrainOptions) -> tuple[Step, ...]:
     if options.recipe not in CHAINS:
         return (Step(options.recipe),)
     steps = CHAINS[options.recipe]
-    row, _ = find_architecture(options.architecture)
+    architecture = settle(options).architecture
+    assert architecture is not None
+    row, _ = find_architecture(architecture)
     return tuple(
         step
         for step, later in zip(steps, (*steps[1:], None), strict=True)

@@ -18,8 +18,9 @@ from verydeep.images.augment import TrainingView
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.chain import step_options, steps_of
 from verydeep.runs.compute import choose_compute, default_workers, fitting_micro_batch, fixed_bytes, saved_bytes
+from verydeep.runs.net import make_net
 from verydeep.runs.options import TrainOptions
-from verydeep.runs.start import default_folder, make_net
+from verydeep.runs.start import default_folder
 from verydeep.speed.train_net import place
 from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import Recipe

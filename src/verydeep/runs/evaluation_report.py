@@ -1,6 +1,7 @@
 """The figures and pictures of a test's page, as data for the report."""
 
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,14 @@ from verydeep.nets.model_card import ModelCard
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.report.heatmap import HeatMap
-from verydeep.report.pages import MOST_CLASSES, Errors, Page, page_of_test, write_page
+from verydeep.report.pages import MOST_CLASSES, REPORT_FILE, Errors, Page, page_of_test, write_page
 from verydeep.report.worst import worst_errors
 from verydeep.speed.backend import make_backend
 from verydeep.testing.classifier import ScoreMap, score_map_at
 from verydeep.testing.metrics import confusion_counts, errors_by_class, interval95
 from verydeep.testing.protocols import default_test_scale
 from verydeep.testing.result import Result
-from verydeep.training.run_folder import LOG_FILE
+from verydeep.training.run_folder import LOG_FILE, Run
 from verydeep.weights.resolve import find_model_file, load, read_card
 
 _MOST_PIXELS = 4_000_000
@@ -94,6 +95,26 @@ def page_of_result(
 
 def data_facts(data: DataSet) -> dict[str, Any]:
     return {"contents": describe(data), "validation": data.validation, "fingerprint": data.fingerprint}
+
+
+def write_training_report(run: Run, result: Result, data: DataSet, net: VeryDeep, selected_on: str | None) -> None:
+    """Writes the report of a training into its run folder."""
+    settings = run.settings
+    computed = settings["choice"] | {"seed": settings["seed"]} | settings["environment"] | {"began": settings["began"]}
+    page = page_of_result(
+        f"{net.geometry.title} on {data.name}",
+        result,
+        errors_of(result, data.val, net),
+        selected_on=selected_on,
+        log=run.log_records(),
+        commands=[settings["command"], shlex.join(["verydeep", "evaluate", str(run.folder), settings["data"]])],
+        facts={
+            "The data": data_facts(data),
+            "The recipe": settings["recipe"],
+            "How it was computed": computed,
+        },
+    )
+    write_page(run.folder / REPORT_FILE, page)
 
 
 def write_evaluation_report(file: Path, result: Result, model: str, data: str, command: str) -> Path:

@@ -24,18 +24,18 @@ class TrainOptions:
     The text under a field is its help on the command line.
     """
 
-    architecture: str = "A"
-    "A, A-LRN, B, C, D, E or B-5x5; vgg16 and the like too."
-    batch_norm: bool = False
-    "A batch norm after every convolution."
+    architecture: str | None = None
+    "A, A-LRN, B, C, D, E or B-5x5; vgg16 and the like too. [that of --init-from, else A]"
+    batch_norm: bool | None = None
+    "A batch norm after every convolution. [as the net of --init-from, else none]"
     recipe: str = "small-images"
     "paper, paper-chain, small-images, quick, fine-tune ... or a JSON file."
     changes: dict[str, Any] = field(default_factory=dict)
     "Change a field of the recipe: key=value."
     crop: int | None = None
-    "Side of the training crop, a multiple of 32. [224; less for smaller images]"
-    width: float = 1.0
-    "Factor on the channels of every layer."
+    "Side of the training crop, a multiple of 32. [that of --init-from, else 224; less for smaller images]"
+    width: float | None = None
+    "Factor on the channels of every layer. [that of --init-from, else 1]"
     train_scale: int | tuple[int, ...] | None = None
     "S, or Smin,Smax for scale jitter. [256 x crop / 224]"
     epochs: int | None = None
@@ -49,8 +49,7 @@ class TrainOptions:
     keep: str | None = None
     "last, or best by validation. [the recipe's]"
     patience: int | None = None
-    """End after so many epochs without a better validation error. The plateau rule, which divides the rate, has a
-    patience of its own: --set patience=N."""
+    "End after N epochs without a better validation error. (The plateau rule, which lowers the rate: --set patience=N.)"
     out: Path | None = None
     "The run folder. [a new one under runs/]"
     resume: bool = False
@@ -61,6 +60,8 @@ class TrainOptions:
     "fp32 or bf16. [the faster]"
     workers: int | None = None
     "Processes that make crops. [0 on the CPU, one a core for a GPU]"
+    log: Literal["tensorboard"] | None = None
+    "tensorboard: write curves for TensorBoard into the run folder."
     devices: int = 1
     "Train in this many processes, one a GPU or share of the cores."
     micro_batch: int | None = None
@@ -138,6 +139,10 @@ class TrainOptions:
             raise UsageError(f"{self.workers} workers: give 0 or more")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise UsageError(f"a micro-batch of {self.micro_batch} images: give 1 or more")
+        if self.log is not None:
+            from verydeep.training.tensorboard import check_tensorboard
+
+            check_tensorboard()
         if self.patience is not None and self.patience < 1:
             raise UsageError(f"--patience {self.patience}: give 1 epoch or more")
         if not self.checkpoint_minutes > 0:

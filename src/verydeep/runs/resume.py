@@ -4,6 +4,7 @@ Why a resumed training is bit-exact stands in training/state.py.
 """
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,15 +16,14 @@ from torch import Tensor
 from verydeep.data.batches import training_batches
 from verydeep.data.dataset import DataSet, train_on_all
 from verydeep.data.image_set import ImageSet, memory_for_images
-from verydeep.data.open import open_data
+from verydeep.data.open import AnyData, open_data, source_of
 from verydeep.device import Compute, check_precision, find_device
 from verydeep.distributed import num_local_processes, process_group, processes
 from verydeep.errors import UserError
 from verydeep.images.augment import TrainingView, principal_shifts
 from verydeep.nets.model_card import DataCard, ModelCard, make_card, selected_on
 from verydeep.nets.net import VeryDeep
-from verydeep.report.pages import REPORT_FILE, write_page
-from verydeep.runs.evaluation_report import data_facts, errors_of, page_of_result
+from verydeep.runs.evaluation_report import write_training_report
 from verydeep.speed.library import has_kernel
 from verydeep.speed.torch_backend import TorchBackend
 from verydeep.speed.train_net import REMEDY, release
@@ -37,10 +37,11 @@ from verydeep.training.health import explain_not_finite
 from verydeep.training.loop import make_state, train
 from verydeep.training.objective import classification_for
 from verydeep.training.recipe import Recipe
-from verydeep.training.run_folder import Run
-from verydeep.training.state import Callback, Position, TrainState
+from verydeep.training.run_folder import TENSORBOARD_FOLDER, Run
+from verydeep.training.state import Callback, Position, TrainState, UserCallback
+from verydeep.training.tensorboard import TensorBoard
 from verydeep.training.update import NotFiniteError
-from verydeep.weights.resolve import load
+from verydeep.weights.resolve import load, read_card
 
 _OTHER_MASKS = "0.1.0"
 """The version that drew the masks of dropout otherwise."""
@@ -71,8 +72,9 @@ class TrainedRun:
 def resume(
     out: str | Path,
     *,
-    data: str | Path | DataSet | None = None,
+    data: AnyData | None = None,
     reporter: Callback | None = None,
+    callbacks: Sequence[Callback] = (),
     data_source: str | None = None,
 ) -> TrainedRun:
     """Resumes a run that was interrupted, as if nothing had happened.
@@ -81,21 +83,24 @@ def resume(
         out: the run folder.
         data: where its data lie now, if they were moved; or these data.
         reporter: reports the progress.
+        callbacks: called by the training loop too; the run does not know those that it began with.
         data_source: where the data came from, if ``data`` is a data set.
 
     Raises:
-        UserError: the folder holds no run, or its data have changed.
+        UserError: the folder holds no run, its data have changed, or a callback raised an exception.
     """
     reporter, run = reporter or Callback(), Run.open(Path(out))
     settings = run.settings
     find_device(settings["choice"]["device"])
     check_precision(settings["choice"]["precision"])
-    opened = data if isinstance(data, DataSet) else None
-    source = data_source or str(settings["data"] if data is None or opened else data)
+    given = settings["data"] if data is None else data
+    source = data_source or source_of(given)
+    if data is None and source.startswith("<"):
+        raise UserError(f"{out} began with data that were given in Python, {source}: give them to resume as data")
     with process_group(settings["choice"]["device"]) as members:
         if members.is_first and run.is_running:
             raise UserError(f"another process trains {run.folder}: wait for its end, or stop it")
-        opened = opened or open_data(source, reporter.progress)
+        opened = open_data(given, reporter.progress)
         if not settings.get("hold_out", True):
             opened = train_on_all(opened)
         if opened.fingerprint != settings["fingerprint"]:
@@ -113,7 +118,7 @@ def resume(
         recipe = Recipe(**settings["recipe"])
         if settings["environment"]["verydeep"] == _OTHER_MASKS and recipe.dropout:
             reporter.note(f"the run began with verydeep {_OTHER_MASKS}: from here on its dropout draws other masks")
-        return run_to_end(run, net, opened, reporter, momentum=momentum, position=position)
+        return run_to_end(run, net, opened, reporter, callbacks, momentum=momentum, position=position)
 
 
 def _reopen_images(data: DataSet, damaged: list[str], reporter: Callback) -> DataSet:
@@ -129,6 +134,7 @@ def run_to_end(
     net: VeryDeep,
     data: DataSet,
     reporter: Callback,
+    callbacks: Sequence[Callback] = (),
     *,
     momentum: dict[str, Tensor] | None = None,
     position: Position | None = None,
@@ -143,7 +149,8 @@ def run_to_end(
                 net, recipe, compute, seed=settings["seed"], num_images=len(data.train), momentum=momentum or {}
             )
             state.position, state.patience = position or state.position, run.patience
-            _run_loop(run, state, data, reporter, stop)
+            own = [UserCallback(callback) for callback in (*_loggers(run), *callbacks)]
+            _run_loop(run, state, data, reporter, stop, own)
         except UserError:
             run.discard_if_new()
             raise
@@ -172,12 +179,44 @@ def run_to_end(
             net=net,
         )
         if result is not None and processes().is_first:
+            if result.warning is not None:
+                reporter.note(f"warning: {result.warning}")
+            if note := _dense_is_worse(result, read_card(run.model_file).errors or {}):
+                reporter.note(note)
             run.save_result(trained.as_record())
-            _write_report(run, result, data, recipe, net, log)
+            write_training_report(run, result, data, net, _selected_on(recipe, run.patience))
     return trained
 
 
-def _run_loop(run: Run, state: TrainState, data: DataSet, reporter: Callback, stop: StopOnSignals) -> None:
+def _dense_is_worse(result: Result, of_crop: dict[str, Any]) -> str | None:
+    """Says where dense testing is worse than the central crop of the same net, by a point and two images at least."""
+    error = of_crop.get("top1_error", 1.0)
+    worse = result.top1_error - error
+    if worse < 0.01 or worse * len(result.labels) < 2:
+        return None
+    return (
+        f"dense testing ({result.protocol}) has an error of {100 * result.top1_error:.2f}%, the central crop "
+        f"{100 * error:.2f}%: evaluate and predict with --protocol centre do better here"
+    )
+
+
+def _loggers(run: Run) -> list[Callback]:
+    """The callbacks that the options of a run name."""
+    return (
+        [TensorBoard(run.folder / TENSORBOARD_FOLDER)]
+        if run.settings.get("options", {}).get("log") == "tensorboard"
+        else []
+    )
+
+
+def _run_loop(
+    run: Run,
+    state: TrainState,
+    data: DataSet,
+    reporter: Callback,
+    stop: StopOnSignals,
+    own: Sequence[UserCallback],
+) -> None:
     net, recipe, settings = state.net, state.recipe, run.settings
     covariance = np.array(settings["colours"]["covariance"])
     view = TrainingView(
@@ -206,11 +245,19 @@ def _run_loop(run: Run, state: TrainState, data: DataSet, reporter: Callback, st
             lambda epochs, errors: make_run_card(net, data, recipe, epochs, errors, patience=run.patience),
             settings.get("checkpoint_seconds", 600.0),
         ),
+        *own,
     ]
     try:
         train(state, batches, classification_for(recipe, data.train), callbacks)
     except NotFiniteError as error:
         raise UserError(explain_not_finite(state, error.images)) from error
+    for failed in own:
+        if (cause := failed.error) is not None:
+            raise UserError(
+                f"{failed.hook} raised {type(cause).__name__}: {cause}; the training is saved after epoch "
+                f"{state.position.epoch}, update {state.position.iteration}: mend the callback, then resume with "
+                f"verydeep.resume, or verydeep train --resume --out {shlex.quote(str(run.folder))}"
+            ) from cause
     at = state.position
     if at.is_out_of_patience(state.patience):
         kept = "its weights are kept" if recipe.keep == "best" else "the last weights are kept, --keep best has its own"
@@ -252,24 +299,3 @@ def _validate(net: VeryDeep, images: ImageSet, compute: Compute) -> dict[str, An
         "top1_error": top_error(measured.result, images.labels, 1),
         "top5_error": top_error(measured.result, images.labels, 5),
     }
-
-
-def _write_report(
-    run: Run, result: Result, data: DataSet, recipe: Recipe, net: VeryDeep, log: list[dict[str, Any]]
-) -> None:
-    settings = run.settings
-    computed = settings["choice"] | {"seed": settings["seed"]} | settings["environment"] | {"began": settings["began"]}
-    page = page_of_result(
-        f"{net.geometry.title} on {data.name}",
-        result,
-        errors_of(result, data.val, net),
-        selected_on=_selected_on(recipe, run.patience),
-        log=log,
-        commands=[settings["command"], shlex.join(["verydeep", "evaluate", str(run.folder), settings["data"]])],
-        facts={
-            "The data": data_facts(data),
-            "The recipe": settings["recipe"],
-            "How it was computed": computed,
-        },
-    )
-    write_page(run.folder / REPORT_FILE, page)

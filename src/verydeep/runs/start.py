@@ -1,35 +1,34 @@
 """Starts a training: a net for the data, images checked, a run folder made."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from verydeep.data.dataset import DataSet, describe, train_on_all
 from verydeep.data.doctor import examine_quickly
 from verydeep.data.image_set import ImageSet, describe_skipped, memory_for_images
-from verydeep.data.open import open_data
+from verydeep.data.open import AnyData, open_data, source_of
 from verydeep.data.pixels import measure_pixels
 from verydeep.device import Compute, find_device
 from verydeep.distributed import broadcast_from_rank0, num_local_processes, process_group, processes
 from verydeep.errors import UsageError, UserError
 from verydeep.files import free_name
 from verydeep.machine import environment, now
-from verydeep.nets.architecture import find_architecture
 from verydeep.nets.grow import grow
 from verydeep.nets.model_file import MODEL_FILE
 from verydeep.nets.net import VeryDeep
-from verydeep.paper.constants import CROP, TOTAL_STRIDE, TRAIN_SCALE
 from verydeep.runs.compute import choose_compute, default_workers, describe_processes, fit_into_memory
+from verydeep.runs.net import make_net, settle
 from verydeep.runs.options import TrainOptions, read_keywords
 from verydeep.runs.resume import TrainedRun, make_run_card, resume, run_to_end
 from verydeep.testing.evaluate import check_classes
 from verydeep.training.recipe import Recipe, find_recipe
 from verydeep.training.run_folder import SETTINGS_FILE, Run, check_free, check_same_options
 from verydeep.training.state import Callback
-from verydeep.weights.resolve import load, read_card
+from verydeep.weights.resolve import read_card
 
 _FEW_IMAGES = 10_000
 """Up to this many training images, fine-tuning is suggested."""
@@ -38,9 +37,10 @@ _MAKE_A_NET = ("architecture", "batch_norm", "crop", "width", "init_from", "init
 
 
 def train(
-    data: str | Path | DataSet,
+    data: AnyData,
     *,
     reporter: Callback | None = None,
+    callbacks: Sequence[Callback] = (),
     data_source: str | None = None,
     command: str | None = None,
     **options: Any,  # noqa: ANN401 - the fields of TrainOptions
@@ -48,8 +48,9 @@ def train(
     """Makes a net for a data set and trains it.
 
     Args:
-        data: a built-in name or a folder; or a data set that is open.
+        data: what ``open_data`` opens: a name, a folder, a CSV, a data set of torch, ...
         reporter: reports the progress.
+        callbacks: called by the training loop too: see ``Callback``.
         data_source: where the data came from, if ``data`` is a data set.
         command: command line that reproduces the run; stored in run.json and shown in the report.
         options: fields of ``TrainOptions``, such as ``architecture``, ``recipe``, ``changes``, ``out`` or ``seed``.
@@ -58,18 +59,20 @@ def train(
         The trained net, its run folder and its errors on the validation images.
 
     Raises:
-        UserError: the data, the model or the run folder cannot be used.
+        UserError: the data, the model or the run folder cannot be used, or a callback raised an exception.
         UsageError: an option that cannot be right, or a run in ``out`` that began with other options.
     """
-    return start(data, read_keywords(options), reporter=reporter, data_source=data_source, command=command)
+    given = read_keywords(options)
+    return start(data, given, reporter=reporter, callbacks=callbacks, data_source=data_source, command=command)
 
 
 def fit(
     net: VeryDeep,
-    data: str | Path | DataSet,
+    data: AnyData,
     *,
     recipe: str | Recipe = "small-images",
     reporter: Callback | None = None,
+    callbacks: Sequence[Callback] = (),
     data_source: str | None = None,
     **options: Any,  # noqa: ANN401 - the fields of TrainOptions
 ) -> TrainedRun:
@@ -80,9 +83,10 @@ def fit(
 
     Args:
         net: trained in place; parameters with ``requires_grad=False`` stay frozen.
-        data: a built-in name, a folder, or a data set.
+        data: what ``open_data`` opens: a name, a folder, a CSV, a data set of torch, a list of pairs, ...
         recipe: a recipe, its name, or a JSON file.
         reporter: reports the progress.
+        callbacks: called by the training loop too: see ``Callback``.
         data_source: where the data came from, if ``data`` is a data set.
         options: fields of ``TrainOptions`` that do not make a net, such as ``out``, ``seed``, ``device`` or
             ``no_validation``.
@@ -91,7 +95,7 @@ def fit(
         The trained net, its run folder and its errors on the validation images.
 
     Raises:
-        UserError: the data or the run folder cannot be used, or do not fit the net.
+        UserError: the data or the run folder cannot be used, or do not fit the net; or a callback raised an exception.
         UsageError: an option that cannot be right.
     """
     for name in options:
@@ -105,31 +109,33 @@ def fit(
     given.check_compute()
     _check_selection(row, given)
     with process_group(find_device(given.device)):
-        opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
-        facts = {"command": None, "data": data_source or str(data), "origin": None}
-        return _begin(net, opened, row, given, facts, reporter)
+        opened = open_data(data, reporter.progress)
+        facts = {"command": None, "data": data_source or source_of(data), "origin": None}
+        return _begin(net, opened, row, given, facts, reporter, callbacks)
 
 
 def start(
-    data: str | Path | DataSet,
+    data: AnyData,
     options: TrainOptions,
     *,
     reporter: Callback | None = None,
+    callbacks: Sequence[Callback] = (),
     data_source: str | None = None,
     command: str | None = None,
     chain: dict[str, Any] | None = None,
 ) -> TrainedRun:
     """Like ``train``, with TrainOptions; ``chain`` is stored in run.json if this is one step of a chain of recipes."""
-    reporter, row = reporter or Callback(), options.find_recipe()
-    source = data_source or str(data)
     options.check_compute()
+    options = settle(options)
+    reporter, row = reporter or Callback(), options.find_recipe()
+    source = data_source or source_of(data)
     with process_group(find_device(options.device)) as members:
         if members.size > 1 and options.out is None:
             raise UsageError("several processes need --out: the run folder that all of them can see")
         net, opened, source_net = make_net(data, options, reporter)
         if options.resume and options.out and (options.out / SETTINGS_FILE).exists():
             _check_alike(options, row, net)
-            return resume(options.out, data=opened, data_source=source, reporter=reporter)
+            return resume(options.out, data=opened, data_source=source, reporter=reporter, callbacks=callbacks)
         _check_selection(row, options)
         facts = {"command": command, "data": source, "origin": None} | ({} if chain is None else {"chain": chain})
         if source_net:
@@ -142,7 +148,7 @@ def start(
             }
         else:
             _suggest_fine_tuning(net, opened, reporter)
-        return _begin(net, opened, row, options, facts, reporter)
+        return _begin(net, opened, row, options, facts, reporter, callbacks)
 
 
 def _check_alike(options: TrainOptions, recipe: Recipe, net: VeryDeep) -> None:
@@ -169,42 +175,14 @@ def _check_selection(recipe: Recipe, options: TrainOptions) -> None:
         )
 
 
-def make_net(
-    data: str | Path | DataSet, options: TrainOptions, reporter: Callback
-) -> tuple[VeryDeep, DataSet, VeryDeep | None]:
-    """Returns a net with random weights, the data, and the net that weights are to be taken from, if any."""
-    find_architecture(options.architecture)
-    recipe = options.find_recipe()
-    source_net = load(options.init_from) if options.init_from else None
-    opened = data if isinstance(data, DataSet) else open_data(data, reporter.progress)
-    crop = options.crop
-    if crop is None:
-        crop = source_net.geometry.crop if source_net else default_crop(opened)
-    net = VeryDeep(
-        options.architecture,
-        num_classes=len(opened.classes),
-        batch_norm=options.batch_norm,
-        initialisation=recipe.initialisation,
-        crop=crop,
-        width=options.width,
-        dropout=recipe.dropout,
-        generator=torch.Generator().manual_seed(options.seed),
-    )
-    net.classes = opened.classes
-    return net, opened, source_net
-
-
-def default_crop(data: DataSet) -> int:
-    """Returns the crop whose training scale is nearest to the size of the images, at most the paper's 224."""
-    side = data.train.usual_side()
-    if side is None:
-        return CROP
-    nearest = round(side * CROP / TRAIN_SCALE / TOTAL_STRIDE) * TOTAL_STRIDE
-    return min(max(nearest, TOTAL_STRIDE), CROP)
-
-
 def _begin(
-    net: VeryDeep, data: DataSet, recipe: Recipe, options: TrainOptions, facts: dict[str, Any], reporter: Callback
+    net: VeryDeep,
+    data: DataSet,
+    recipe: Recipe,
+    options: TrainOptions,
+    facts: dict[str, Any],
+    reporter: Callback,
+    callbacks: Sequence[Callback],
 ) -> TrainedRun:
     """Makes the run folder of a net and trains it; ``facts`` go into its run.json."""
     if options.no_validation:
@@ -257,7 +235,7 @@ def _begin(
         "began": now(),
     }
     run = Run.create(folder, settings, net, make_run_card(net, data, recipe, patience=options.patience))
-    return run_to_end(run, net, data, reporter)
+    return run_to_end(run, net, data, reporter, callbacks)
 
 
 def default_folder(net: VeryDeep, data: DataSet) -> Path:

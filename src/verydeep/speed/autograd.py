@@ -41,6 +41,37 @@ def convolve_fast(map_: Tensor, weight: Tensor, bias: Tensor, *, rectify: bool =
     return result
 
 
+def convolve_frozen(map_: Tensor, weight: Tensor, bias: Tensor, *, rectify: bool = False) -> Tensor:
+    """Convolves by PyTorch, with the gradient of the map by the kernel; weight and bias get none.
+
+    Winograd's rounding on the way forward would turn a ReLU on or off where it is within a millionth of zero, and with
+    it a gradient; on the way back it changes no more than the last digits.
+
+    Args:
+        map_: n,c,y,x, float32, on the processor, best channels last.
+        weight: k,c,3,3.
+        bias: one number per output channel.
+        rectify: ReLU of the result.
+    """
+    result: Tensor = _Frozen.apply(map_, weight, bias, rectify)
+    return result
+
+
+class _Frozen(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, map_: Tensor, weight: Tensor, bias: Tensor, rectify: bool) -> Tensor:  # noqa: ANN401
+        result = F.conv2d(map_, weight, bias, padding=1)
+        result = result.relu_() if rectify else result
+        ctx.save_for_backward(map_, weight, result if rectify else None)
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
+        map_, weight, result = ctx.saved_tensors
+        return _backward(gradient, map_, weight, result, None, True, False)[0], None, None, None
+
+
 @torch.library.custom_op("verydeep::convolve", mutates_args=(), device_types="cpu")
 def _convolve(map_: Tensor, weight: Tensor, bias: Tensor, rectify: bool, pool: bool) -> tuple[Tensor, Tensor]:
     """Gives the result, and for each place of a pooled one which of the four it was, 4 for none."""

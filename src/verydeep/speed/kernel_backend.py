@@ -1,7 +1,7 @@
 """A net laid out for the kernel, and computed by it."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, Num
 from numpy import ndarray
 from torch import Tensor
 
+from verydeep.errors import UsageError
 from verydeep.nets.activations import check_layers, check_reaches
 from verydeep.nets.architecture import layers
 from verydeep.nets.graph import graph_of, over_positions
@@ -87,21 +88,28 @@ class KernelBackend:
         Args:
             images: RGB in 0..255, uint8 or float32, of any memory layout.
             names: of ``layers``.
+
+        Raises:
+            UserError: the images are too small for a layer.
         """
-        with self._lock, ordinary_tensors():
-            given = {name: map_.clone() for name, map_ in self._walk(images, names)}
+        check_reaches(images.shape[2:], self._geometry, names)
+        with self.walk(images, names) as maps:
+            given = {name: map_.clone() for name, map_ in maps}
         return {name: given[name] for name in names}
 
     @contextmanager
-    def walk(self, images: Num[Tensor, "n 3 h w"], names: Sequence[str]) -> Iterator[Iterator[tuple[str, Tensor]]]:
+    def walk(
+        self, images: Num[Tensor, "n 3 h w"], names: Sequence[str], pool: Callable[[Tensor], Tensor] | None = None
+    ) -> Iterator[Iterator[tuple[str, Tensor]]]:
         """A context in which the outputs of layers come one after the other: each is overwritten by the next.
 
         Args:
             images: RGB in 0..255, uint8 or float32, of any memory layout.
             names: of ``layers``.
+            pool: stands in the place of the max-pooling, from n,c,y,x to n,c,v,u.
         """
         with self._lock, ordinary_tensors():
-            yield self._walk(images, names)
+            yield self._walk(images, names, pool)
 
     def head(self, pool5_maps: Float32[ndarray, "n c y x"]) -> Float32[ndarray, "n k i j"]:
         """Computes the class score maps from parts of the maps after pool5."""
@@ -109,16 +117,17 @@ class KernelBackend:
             self._check_unchanged()
             return self._connected_layer(as_tensor(pool5_maps), self._connected[-1][0]).numpy()
 
-    def _walk(self, images: Num[Tensor, "n 3 h w"], names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+    def _walk(
+        self, images: Num[Tensor, "n 3 h w"], names: Sequence[str], pool: Callable[[Tensor], Tensor] | None
+    ) -> Iterator[tuple[str, Tensor]]:
         check_layers(names, self.layers, self._geometry)
-        check_reaches(images.shape[2:], self._geometry, names)
         self._check_unchanged()
         left, map_ = set(names), images
         here, there = self._maps
         for layer in self._convolutions:
             if not left:
                 return
-            fused = layer.pool and not layer.normalise and layer.relu_name not in left
+            fused = layer.pool and pool is None and not layer.normalise and layer.relu_name not in left
             here, there = there, here
             map_ = self._convolved(map_, layer, fused, here)
             if layer.relu_name in left:
@@ -128,7 +137,7 @@ class KernelBackend:
                 return
             if layer.pool and not fused:
                 here, there = there, here
-                map_ = self._pooled(map_, layer, here)
+                map_ = self._pooled(map_, layer, pool, here)
             if layer.pool and layer.pool_name in left:
                 yield layer.pool_name, _planes(map_, layer.channels)
                 left.remove(layer.pool_name)
@@ -142,7 +151,17 @@ class KernelBackend:
             )
         return self._kernel.convolve(map_, layer.packed, pool=pool, result=result, work=self._work)
 
-    def _pooled(self, map_: Float[Tensor, "n y x c"], layer: _Layer, result: Buffer) -> Float[Tensor, "n v u c"]:
+    def _pooled(
+        self,
+        map_: Float[Tensor, "n y x c"],
+        layer: _Layer,
+        pool: Callable[[Tensor], Tensor] | None,
+        result: Buffer,
+    ) -> Float[Tensor, "n v u c"]:
+        if pool is not None:
+            if layer.normalise:
+                raise UsageError(f"{self._geometry.title} has no pooling but its own here: give max-pooling")
+            return pool(map_.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()
         if layer.normalise:
             return self._kernel.normalise_and_pool(map_, constants.LRN_ALPHA, constants.LRN_K, result)
         n, y, x, c = map_.shape

@@ -14,7 +14,7 @@ from verydeep.data.open import open_data
 from verydeep.device import find_device, fp32_choice
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.estimate import plan
-from verydeep.runs.start import default_crop
+from verydeep.runs.net import default_crop
 from verydeep.speed.backend import make_backend
 from verydeep.tables.grid import TableNet, TableRun, TablesOptions, list_runs, short_names
 from verydeep.tables.rows import RESULTS_FILE, TableResults, read_results

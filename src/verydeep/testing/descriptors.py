@@ -83,8 +83,8 @@ class Describer:
     ) -> None:
         compute = compute or fp32_choice("cpu")
         self.options = options
-        self.settings = [NetSettings.of(net, options) for net in models]
-        self.dimensions = sum(settings.dimensions(options.combine) for settings in self.settings)
+        self.settings = find_settings(models, options)
+        self.dimensions = count_dimensions(self.settings, options)
         self._backends = [
             backend_with(net, compute, settings.layer.name) for net, settings in zip(models, self.settings, strict=True)
         ]
@@ -216,25 +216,33 @@ def describe(
 
 @dataclass(frozen=True)
 class NetSettings:
+    """The options of one net, as they were chosen for it."""
+
     layer: LayerMap
     scales: tuple[int, ...]
     mirror: bool
 
-    @staticmethod
-    def of(net: VeryDeep, options: DescriptorOptions) -> "NetSettings":
-        layer = layer_map(net.geometry, find_layer(net, options.layer))
-        scales = options.test_scales or (max(layer.smallest_side, default_test_scale(net)),)
-        for scale in scales:
-            if scale < layer.smallest_side:
-                raise UsageError(
-                    f"test scale {scale} is too small for {layer.name}: give {layer.smallest_side} or more"
-                )
-            if scales.count(scale) > 1:
-                raise UsageError(f"test scale {scale} is given twice: give each once, they count alike")
-        return NetSettings(layer, scales, net.mirror if options.mirror is None else options.mirror)
 
-    def dimensions(self, combine: str) -> int:
-        return self.layer.channels * (len(self.scales) if combine == "stack" else 1)
+def find_settings(models: Sequence[VeryDeep], options: DescriptorOptions) -> list[NetSettings]:
+    """Chooses what the options leave open; raises UsageError where a net has no such layer or a scale is too small."""
+    return [_settings_of(net, options) for net in models]
+
+
+def _settings_of(net: VeryDeep, options: DescriptorOptions) -> NetSettings:
+    layer = layer_map(net.geometry, find_layer(net, options.layer))
+    scales = options.test_scales or (max(layer.smallest_side, default_test_scale(net)),)
+    for scale in scales:
+        if scale < layer.smallest_side:
+            raise UsageError(f"test scale {scale} is too small for {layer.name}: give {layer.smallest_side} or more")
+        if scales.count(scale) > 1:
+            raise UsageError(f"test scale {scale} is given twice: give each once, they count alike")
+    return NetSettings(layer, scales, net.mirror if options.mirror is None else options.mirror)
+
+
+def count_dimensions(settings: Sequence[NetSettings], options: DescriptorOptions) -> int:
+    """Numbers of a descriptor."""
+    stacked = options.combine == "stack"
+    return sum(one.layer.channels * (len(one.scales) if stacked else 1) for one in settings)
 
 
 def find_layer(net: VeryDeep, name: str | None = None) -> str:

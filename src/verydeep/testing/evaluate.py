@@ -9,10 +9,9 @@ from typing import Any
 
 from numpy import ndarray
 
-from verydeep.data.dataset import DataSet
 from verydeep.data.folder import class_folders, image_files
 from verydeep.data.image_set import ImageSet
-from verydeep.data.open import open_data
+from verydeep.data.open import AnyData, open_data
 from verydeep.device import Compute, find_device, fp32_choice
 from verydeep.errors import UsageError, UserError
 from verydeep.images.decode import DAMAGED_REMEDY, DamagedImageError, is_image_file
@@ -42,7 +41,7 @@ Model = VeryDeep | str | Path
 
 def evaluate(
     model: Model | Sequence[Model],
-    data: str | Path | DataSet | ImageSet | None = None,
+    data: AnyData | ImageSet | None = None,
     *,
     protocol: str = "single",
     test_scales: Sequence[int] | None = None,
@@ -56,8 +55,7 @@ def evaluate(
 
     Args:
         model: a net, a model file, a run folder or a file of saved posteriors; or several of these, which are fused.
-        data: a built-in name, a folder or shards; or a data set that is open, or its images. Files of saved posteriors
-            need none.
+        data: what ``open_data`` opens, or the images of a split. Files of saved posteriors need none.
         protocol: a name in ``PROTOCOLS``, such as ``multi-scale``.
         test_scales: Q, pixels; by default what the protocol says for the net's training scale.
         split: train, val or test; by default test where there is one, else val.
@@ -90,7 +88,7 @@ def evaluate(
 
 def evaluate_each(
     models: Sequence[Model],
-    data: str | Path | DataSet | ImageSet | None,
+    data: AnyData | ImageSet | None,
     protocols: Sequence[str],
     *,
     test_scales: Sequence[int] | None = None,
@@ -143,15 +141,15 @@ def _take(
 
 
 def _open(
-    data: str | Path | DataSet | ImageSet, split: str | None, skip_damaged: bool, progress: Progress
+    data: AnyData | ImageSet, split: str | None, skip_damaged: bool, progress: Progress
 ) -> tuple[ImageSet, LabelledImages]:
     name = fingerprint = ""
     if isinstance(data, ImageSet):
         images = data
     else:
-        if not isinstance(data, DataSet):
+        if isinstance(data, str | Path):
             _check_labelled(Path(data))
-            data = open_data(data, progress)
+        data = open_data(data, progress)
         images, name, fingerprint = data.split(split), data.name, data.fingerprint
     images, skipped = images.checked(skip_damaged=True) if skip_damaged else (images, [])
     described = LabelledImages(
@@ -219,7 +217,7 @@ class _Tested:
                     "every score map has a single position at these sizes, so that dense testing sees no more than the "
                     f"centre of an image: give --test-scales of {(backend.head_kernel + 1) * TOTAL_STRIDE} or more"
                 )
-        return [
+        results = [
             Result(
                 **vars(described),
                 posteriors=measured[test].result,
@@ -228,6 +226,10 @@ class _Tested:
             )
             for test in self.tests
         ]
+        warning = next(filter(None, (result.warning for result in results)), None)
+        if note is not None and warning is not None:
+            note(f"{self.name or self.net.geometry.title}: {warning}")
+        return results
 
     def _member(self, test: ProtocolAt) -> Member:
         return Member(

@@ -24,6 +24,9 @@ from verydeep.testing.metrics import class_errors, interval95, top_error
 
 _METADATA_KEY = "verydeep_posteriors"
 
+_FEWEST_ANSWERS = 10
+"""Images whose answers may be alike before that means anything."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
@@ -106,6 +109,30 @@ class Result(LabelledImages):
     def top5_error(self) -> float | None:
         """Share of images whose class is not among the five most likely; None with fewer than five classes."""
         return top_error(self.posteriors, self.labels, 5)
+
+    @property
+    def only_answer(self) -> str | None:
+        """The class that every image is taken for, where the images have several classes and are ten at least."""
+        answers = self.posteriors.argmax(1)
+        if len(answers) < _FEWEST_ANSWERS or (answers != answers[0]).any() or (self.labels == self.labels[0]).all():
+            return None
+        return self.classes[int(answers[0])]
+
+    @property
+    def warning(self) -> str | None:
+        """What a reader of the error must know: that the net has one answer for everything."""
+        if self.only_answer is None:
+            return None
+        return (
+            f"the net answers {self.only_answer!r} for every one of the {len(self.labels):,} {self.split} images: it "
+            "tells no two classes apart, whatever its error"
+        )
+
+    def __repr__(self) -> str:
+        """The errors and what they were measured on."""
+        names = ("top1_error", "top5_error", "split", "protocol", "test_scales", "architecture", "data")
+        facts = [f"{name}={getattr(self, name)!r}" for name in names] + [f"num_images={len(self.labels)}"]
+        return f"Result({', '.join(facts)})"
 
     def class_errors(self) -> dict[str, float | None]:
         """Top-1 error of the images of each class; None for a class without images."""

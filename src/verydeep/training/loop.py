@@ -71,6 +71,8 @@ def train(state: TrainState, batches: Batches, objective: Objective, callbacks: 
     finally:
         for parameter in trainable:  # unfreeze what the recipe froze
             parameter.requires_grad_()
+        for callback in callbacks:
+            callback.after_training(state)
 
 
 class RunningSums:

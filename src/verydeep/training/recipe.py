@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -201,6 +202,13 @@ CHAINS: dict[str, tuple[Step, ...]] = {
 Paper: section 3.1; the last step with the fully connected layers only: section 4.4.
 """
 
+_OTHER_NAMES = {
+    "lr": "learning_rate", "rate": "learning_rate", "wd": "weight_decay", "decay": "weight_decay", "bs": "batch_size",
+    "batch": "batch_size", "num_epochs": "epochs", "init": "initialisation", "scheduler": "schedule",
+    "freeze": "trainable", "flip": "mirror", "class_weights": "balance", "oversampling": "balance",
+}  # fmt: skip
+"""Names that other programs have for fields of a recipe."""
+
 _READER = TypeAdapter(Recipe)
 
 
@@ -216,7 +224,9 @@ def find_recipe(name: str, **changes: Any) -> Recipe:  # noqa: ANN401 - the fiel
     known = {field.name for field in dataclasses.fields(Recipe)}
     for field in (*fields, *changes):
         if field not in known:
-            raise UsageError(f"a recipe has no field {field!r}: it has {', '.join(sorted(known - {'name'}))}")
+            guess = _OTHER_NAMES.get(field.casefold()) or next(iter(get_close_matches(field, known)), None)
+            meant = f"do you mean {guess}? " if guess else ""
+            raise UsageError(f"a recipe has no field {field!r}: {meant}it has {', '.join(sorted(known - {'name'}))}")
     fields = fields | {"name": base} | {field: value for field, value in changes.items() if value is not None}
     try:
         return _READER.validate_python(fields)

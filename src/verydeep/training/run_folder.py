@@ -6,6 +6,7 @@ written before it.
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from verydeep.training.state import Position
 from verydeep.weights.resolve import read_card
 
 SETTINGS_FILE, LOG_FILE = "run.json", "log.jsonl"
-RESULT_FILE = "result.json"
+RESULT_FILE, TENSORBOARD_FOLDER = "result.json", "tensorboard"
 _NEXT_CHECKPOINT_FILE, _LOCK_FILE = "checkpoint-next.safetensors", ".running.lock"
 _FILES = (
     CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE, _NEXT_CHECKPOINT_FILE, LOG_FILE, SETTINGS_FILE, RESULT_FILE, _LOCK_FILE,
@@ -163,6 +164,7 @@ class Run:
         if self.folder.is_dir():
             for name in _FILES:
                 (self.folder / name).unlink(missing_ok=True)
+            shutil.rmtree(self.folder / TENSORBOARD_FOLDER, ignore_errors=True)
             remove_leftovers(self.folder)
 
     def discard_if_new(self) -> None:

@@ -63,7 +63,24 @@ class Position:
 
 @dataclass(kw_only=True)
 class TrainState:
-    """A training as it is now: changed by the loop, read by callbacks."""
+    """A training as it is now: changed by the loop, read by callbacks.
+
+    Attributes:
+        net: the net, on its device.
+        recipe: how it is trained.
+        compute: device, precision and memory layout.
+        seed: of everything random.
+        num_images: training images.
+        optimiser: with the velocities; its ``param_groups`` hold the present rate.
+        patience: epochs without a better validation error, after which it ends.
+        position: epochs done, iteration within the epoch, and the sums of the epoch over ``seen`` images: ``loss``, and
+            ``score``, the images classified wrongly.
+        stopping: whether it stops, as all processes agree.
+        images: the last batch, n,3,h,w uint8.
+        is_best: whether the last validation error is the lowest so far.
+        record: line of the log of the last epoch, as in ``log.jsonl``.
+        errors: its validation errors, as the model card has them.
+    """
 
     net: "VeryDeep"
     recipe: "Recipe"
@@ -71,13 +88,13 @@ class TrainState:
     seed: int
     num_images: int
     optimiser: "torch.optim.SGD"
-    patience: int | None = None  # epochs without a better validation error, after which it ends
-    position: Position = field(default_factory=Position)  # its sums are brought up to date when they are reported
-    stopping: bool = False  # agreed by all processes
-    images: "torch.Tensor | None" = None  # of the last batch, n,3,h,w uint8
-    is_best: bool = False  # whether the last validation error is the lowest so far
-    record: dict[str, Any] = field(default_factory=dict)  # line of the log of the last epoch
-    errors: dict[str, Any] | None = None  # its validation errors, as the model card has them
+    patience: int | None = None
+    position: Position = field(default_factory=Position)
+    stopping: bool = False
+    images: "torch.Tensor | None" = None
+    is_best: bool = False
+    record: dict[str, Any] = field(default_factory=dict)
+    errors: dict[str, Any] | None = None
 
     @property
     def num_updates(self) -> int:
@@ -93,13 +110,24 @@ class TrainState:
 
 
 class Callback:
-    """Called by the training loop, and by the steps before and after it; override what is wanted."""
+    """Called by the training loop; override the hooks that are wanted.
+
+    ``verydeep.fit(net, data, callbacks=[...])`` takes any number of them. Validation, the plateau rule, the log, the
+    checkpoints, the progress bar and the stop on Ctrl-C are callbacks too. The user's are called last, in their order:
+    after an epoch its checkpoint is written already. An exception in one of them ends the training after the present
+    update; everything is saved, and the run can be resumed.
+
+    A callback reads ``state`` (see ``TrainState``) and leaves it as it is, so that a resumed training stays bit-exact.
+    Of several processes each calls its own; ``processes().is_first`` of ``verydeep.distributed`` says which may write.
+
+    Paper: section 3.1.
+    """
 
     def note(self, text: str) -> None:
-        """A line worth keeping."""
+        """A line worth keeping; called on the ``reporter`` of a training only."""
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Progress of a step outside the loop."""
+        """Progress of a step outside the loop; called on the ``reporter`` only."""
 
     def before_training(self, state: TrainState) -> None:
         """The loop begins, or resumes."""
@@ -112,4 +140,42 @@ class Callback:
         return False
 
     def after_epoch(self, state: TrainState) -> None:
-        """After the last update of an epoch; callbacks are called in their order."""
+        """After the last update of an epoch, when ``state.record`` and ``state.errors`` are those of the epoch."""
+
+    def after_training(self, state: TrainState) -> None:
+        """The loop has ended, however it did: at the end of the recipe, stopped, or by an exception."""
+
+
+class UserCallback(Callback):
+    """Guards a callback of the user: its exception stops the training, and is kept until all is saved."""
+
+    def __init__(self, callback: Callback) -> None:
+        self._callback = callback
+        self.error: Exception | None = None
+        self.hook = ""
+
+    def before_training(self, state: TrainState) -> None:
+        self._call("before_training", state)
+
+    def after_update(self, state: TrainState) -> None:
+        self._call("after_update", state)
+
+    def wants_stop(self) -> bool:
+        wanted = bool(self._call("wants_stop"))
+        return wanted or self.error is not None
+
+    def after_epoch(self, state: TrainState) -> None:
+        self._call("after_epoch", state)
+
+    def after_training(self, state: TrainState) -> None:
+        self._call("after_training", state)
+
+    def _call(self, hook: str, *arguments: object) -> object:
+        if self.error is not None and hook != "after_training":
+            return None
+        try:
+            return getattr(self._callback, hook)(*arguments)
+        except Exception as error:  # whatever it is, the training is saved first
+            if self.error is None:
+                self.error, self.hook = error, f"{type(self._callback).__name__}.{hook}"
+            return None

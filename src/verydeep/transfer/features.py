@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.backend import fastest_precision
 from verydeep.testing import chunks as reading
 from verydeep.testing.chunks import Counter, chunk_range, num_chunks
-from verydeep.testing.descriptors import Chunk, Describer, DescriptorOptions
+from verydeep.testing.descriptors import Chunk, Describer, DescriptorOptions, count_dimensions, find_settings
 from verydeep.transfer.features_file import (
     Described,
     FeaturesFile,
@@ -132,22 +131,21 @@ def extract_features(
     images = open_images(data, split, progress)
     if not images.mirror and options.mirror is None:
         options = replace(options, mirror=False)
-    compute = find_compute(device, precision)
+    compute = find_compute(device, precision, is_here=compute_chunks is None)
     work = Work(models=names, options=options, compute=compute, images=images, skip_damaged=skip_damaged)
-    describer = Describer([load(name) for name in names], options, compute=compute)
-    job = _job(work, describer, str(data), split, progress)
+    job = _job(work, str(data), split, progress)
     if file.exists():
         return _finished(file, job)
     job = broadcast_from_rank0(lambda: begin(file, job, resume=resume))
     rank, count = processes().rank, len(images)
     with locked(part_folder(file)) if rank == 0 else nullcontext():
-        part = Part(part_folder(file), describer.dimensions, rank)
+        part = Part(part_folder(file), job["dimensions"], rank)
         _wait()  # until all have repaired theirs
         part.read_again()
         left = [number for number in range(num_chunks(count)) if number not in part.chunks]
         mine = [left[index] for index in processes().share(len(left))]
         counter = Counter(_with_rate(progress), "describing", sum(len(chunk_range(one, count)) for one in mine))
-        chunks = (compute_chunks or partial(_compute_here, describer))(work, mine, counter.advance)
+        chunks = (compute_chunks or _compute_here)(work, mine, counter.advance)
         try:
             for chunk in chunks:
                 part.append(chunk)
@@ -178,19 +176,20 @@ def extract_features(
     )
 
 
-def find_compute(device: str | None, precision: str) -> Compute:
-    """Checks a device and a precision; ``auto`` is the faster of fp32 and bf16 by a rule over the machine."""
+def find_compute(device: str | None, precision: str, *, is_here: bool = True) -> Compute:
+    """Checks a precision, and where this machine computes the device and what ``auto`` means on it."""
     if precision not in (known := ("fp32", "bf16", "auto")):
         raise UsageError(f"--precision {precision}: choose one of {', '.join(known)}")
-    compute = fp32_choice(find_device(device))
+    compute = fp32_choice(find_device(device) if is_here else device or "cpu")
     if precision == "auto":
         precision = fastest_precision() if compute.device == "cpu" else "bf16" if compute.device == "cuda" else "fp32"
     return replace(compute, precision=precision)
 
 
-def _job(work: Work, describer: Describer, data: str, split: str, progress: Progress) -> dict[str, Any]:
+def _job(work: Work, data: str, split: str, progress: Progress) -> dict[str, Any]:
     """What fixes the numbers of a file, as it stands in its metadata."""
     images = work.images
+    settings = find_settings([load(name) for name in work.models], work.options)
     models = []
     for name in work.models:
         file = find_model_file(name)
@@ -199,11 +198,11 @@ def _job(work: Work, describer: Describer, data: str, split: str, progress: Prog
     return {
         "format_version": 1,
         "models": models,
-        "layers": [settings.layer.name for settings in describer.settings],
-        "test_scales": [list(settings.scales) for settings in describer.settings],
-        "mirror": [settings.mirror for settings in describer.settings],
+        "layers": [one.layer.name for one in settings],
+        "test_scales": [list(one.scales) for one in settings],
+        "mirror": [one.mirror for one in settings],
         **{key: options[key] for key in ("combine", "pool", "normalise")},
-        "dimensions": describer.dimensions,
+        "dimensions": count_dimensions(settings, work.options),
         "precision": work.compute.precision,
         "device": work.compute.device,
         "data": {"name": images.data, "path": data, "fingerprint": images.fingerprint},
@@ -225,9 +224,10 @@ def _finished(file: Path, job: dict[str, Any]) -> FeaturesResult:
     return FeaturesResult(file=file, num_images=len(found), skipped=[], job=found.job, seconds=0.0, computed=0)
 
 
-def _compute_here(
-    describer: Describer, work: Work, numbers: Sequence[int], done: Callable[[float], None]
-) -> Iterator[Chunk]:
+def _compute_here(work: Work, numbers: Sequence[int], done: Callable[[float], None]) -> Iterator[Chunk]:
+    if not numbers:
+        return iter(())
+    describer = Describer([load(name) for name in work.models], work.options, compute=work.compute)
     return describer.chunks(work.images, numbers, skip_damaged=work.skip_damaged, done=done)
 
 

@@ -137,7 +137,8 @@ def begin(out: Path, job: dict[str, Any], *, resume: bool) -> dict[str, Any]:
         UserError: there is a part already and it is not to be resumed, or it is of another job.
     """
     folder = part_folder(out)
-    if (folder / _JOB).exists():
+    has_rows = any(index.stat().st_size for index in folder.glob("*.jsonl"))
+    if (folder / _JOB).exists() and (resume or has_rows):
         begun = _read_job(folder)
         if not resume:
             raise UserError(f"{folder} is an unfinished job: resume it with --resume, or remove it to begin anew")

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -177,22 +178,46 @@ def _keras(file: Path, found: ImportedWeights, geometry: Geometry, images: Image
             "--verify runs keras.applications' VGG with its own preprocessing: it cannot compare weights for other "
             "pixels (--mean, --divisor, or a Rescaling in the file)"
         )
-    top = {} if found.features_only else {"classes": geometry.num_classes, "classifier_activation": None}
     shape = (geometry.crop, geometry.crop, 3)
-    model = make(weights=None, include_top=not found.features_only, input_shape=shape, **top)
-    with tempfile.TemporaryDirectory() as folder:
+    if "fc6.weight" in found.tensors:
+        top = {"classes": geometry.num_classes, "classifier_activation": None}
+        models = [make(weights=None, input_shape=shape, **top)]
+    else:  # a head of somebody's own may stand in one model with the convolutions, or around theirs
+        base = make(weights=None, include_top=False, input_shape=shape)
+        layers = keras.layers
+        head = [] if found.features_only else [layers.GlobalAveragePooling2D(), layers.Dense(geometry.num_classes)]
+        nested = keras.Sequential([layers.Input(shape), base, *head])
+        models = [keras.Sequential([*base.layers, *head]), nested]
+    model = _loaded(models, file)
+    pixels = np.stack([np.asarray(image, np.float32) for image in images])
+    with torch.no_grad():  # for Keras on torch, which would keep every activation
+        result = model(keras.applications.vgg16.preprocess_input(pixels), training=False)
+        scores = torch.from_numpy(np.array(keras.ops.convert_to_numpy(result)))
+    return scores.permute(0, 3, 1, 2) if found.features_only else scores
+
+
+def _loaded(models: Sequence[Any], file: Path) -> Any:  # noqa: ANN401 - of Keras
+    """Loads a file into the first model that takes it, and returns that."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of every group that a model before the right one does not find
         # Keras goes by the ending, and we by the content
         linked = Path(folder) / f"weights{_keras_suffix(file)}"
         if os.name == "nt":
             shutil.copy(file, linked)
         else:
             linked.symlink_to(file.resolve())
-        model.load_weights(linked)
-    pixels = np.stack([np.asarray(image, np.float32) for image in images])
-    with torch.no_grad():  # for Keras on torch, which would keep every activation
-        result = model(keras.applications.vgg16.preprocess_input(pixels), training=False)
-        scores = torch.from_numpy(np.array(keras.ops.convert_to_numpy(result)))
-    return scores.permute(0, 3, 1, 2) if found.features_only else scores
+        reason: Exception | None = None
+        for model in models:
+            try:
+                model.load_weights(linked)
+            except ValueError as error:
+                reason = error
+            else:
+                return model
+        raise UserError(
+            f"--verify: Keras loads {file} into no VGG of its own ({' '.join(str(reason).split())[:_MOST_REASON]}), so "
+            "that nothing can be compared: import it without --verify"
+        )
 
 
 def _keras_suffix(file: Path) -> str:

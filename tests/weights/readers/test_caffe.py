@@ -205,6 +205,41 @@ def delete(net, which):
 
 
 @pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (
+            lambda net: net.layers.add(name="norm9", type=V1_TYPES["lrn"]),
+            {"fc6", "relu6", "fc7", "relu7", "fc8", "norm9"},
+        ),
+        (lambda net: delete(net, slice(-4, None)), {"fc6", "relu6", "fc7"}),
+    ],
+)
+def test_another_head_is_left_out(change, names, tmp_path):
+    whole, file = schema().FromString(caffemodel(make_net())), tmp_path / "net.caffemodel"
+    change(whole)
+    file.write_bytes(whole.SerializeToString())
+    found = read_weights(file)
+    assert set(found.left_out) == names
+    file.write_bytes(caffemodel(make_net()))
+    given = read_weights(file).without_head()
+    assert assemble(given).state_dict().keys() == assemble(found).state_dict().keys()
+    assert all(torch.equal(given.tensors[name], tensor) for name, tensor in found.tensors.items())
+
+
+def test_a_head_of_other_names_in_weights_alone_is_left_out(tmp_path):
+    whole, file = (
+        schema().FromString(caffemodel(make_net(), only_weights=True, settings=False)),
+        tmp_path / "a.caffemodel",
+    )
+    for layer in whole.layers[-3:]:
+        layer.name = f"my_{layer.name}"
+    file.write_bytes(whole.SerializeToString())
+    found = read_weights(file)
+    assert found.left_out == ("my_fc6", "my_fc7", "my_fc8")
+    assert assemble(found).features_only
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda net: setattr(net.layers[2], "type", V1_TYPES["lrn"]), "'pool1' is of type 'LRN'"),

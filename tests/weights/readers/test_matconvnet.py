@@ -276,3 +276,11 @@ def test_a_dilated_convolution_is_refused(layout, tmp_path, monkeypatch):
     file.write_bytes(matconvnet(make_net(), layout=layout))
     with pytest.raises(UserError, match="'conv1_1' has dilation 2 where the paper has 1"):
         read_matconvnet(file)
+
+
+def test_another_head_is_left_out(tmp_path):
+    file, rows = tmp_path / "net.mat", matconvnet_layers(make_net(), old=False)[0]
+    savemat(file, {"layers": cell([*rows[:-1], {"name": "mine", "type": "lrn"}, rows[-1]])})
+    found = read_matconvnet(file)
+    assert found.left_out == ("fc6", "relu6", "fc7", "relu7", "fc8", "mine")
+    assert assemble(found).features_only

@@ -24,7 +24,7 @@ from verydeep.data.folder import UNLABELLED, list_folder
 from verydeep.data.image_set import ImageSet
 from verydeep.data.named import BUILT_IN
 from verydeep.data.open import open_data
-from verydeep.data.sources import FolderSource, read_ahead
+from verydeep.data.sources import FolderSource, PixelSource, read_ahead
 from verydeep.data.table import is_table
 from verydeep.errors import UserError
 from verydeep.images.decode import open_image
@@ -165,7 +165,7 @@ def examine_quickly(data: DataSet) -> list[Finding]:
 
 def _headers(images: ImageSet) -> dict[str, FileFacts]:
     """Reads the headers of files, spread evenly over a large set; none of images in memory or behind a network."""
-    if images.decoded or images.source.parallel_reads > 1:
+    if images.decoded or images.source.parallel_reads > 1 or isinstance(images.source, PixelSource):
         return {}
 
     def read(name: str) -> FileFacts | None:

@@ -1,0 +1,138 @@
+"""Callbacks of the user: called beside the loop's own, and their exceptions cost nothing but the time."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import verydeep
+from verydeep.device import Compute
+from verydeep.errors import UserError
+from verydeep.runs.options import TrainOptions
+from verydeep.training.recipe import find_recipe
+
+RECIPE = find_recipe("quick", epochs=3, batch_size=16)
+
+
+@pytest.fixture
+def photos(make_folder):
+    return make_folder("photos", {"dark": 24, "bright": 24})
+
+
+@pytest.fixture(autouse=True)
+def every_update(monkeypatch):
+    choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
+    monkeypatch.setattr("verydeep.runs.compute.choose_training", lambda *_, **asked: choice)
+    clock = iter(range(10**9))
+    monkeypatch.setattr("verydeep.training.loop.time.perf_counter", lambda: float(next(clock)))
+
+
+def fit(photos, out, **options):
+    generator = torch.Generator().manual_seed(0)
+    net = verydeep.VeryDeep("A", num_classes=2, crop=32, width=0.125, batch_norm=True, generator=generator)
+    return verydeep.fit(net, photos, recipe=RECIPE, out=out, **options)
+
+
+class Diary(verydeep.Callback):
+    """Writes down what it sees."""
+
+    def __init__(self, name, diary):
+        self.name, self.diary = name, diary
+
+    def before_training(self, state):
+        self.diary.append((self.name, "begin", state.recipe.name))
+
+    def after_update(self, state):
+        self.diary.append((self.name, "update", state.position.iteration))
+
+    def after_epoch(self, state):
+        self.diary.append((self.name, "epoch", state.record["val_top1_error"]))
+
+    def after_training(self, state):
+        self.diary.append((self.name, "end", state.finished))
+
+
+def test_each_is_called_in_its_order_after_the_checkpoint_is_written(photos, tmp_path):
+    diary = []
+
+    class Look(verydeep.Callback):
+        def after_epoch(self, state):
+            log = (tmp_path / "run/log.jsonl").read_text().splitlines()
+            assert json.loads(log[-1]) == state.record
+            assert len(log) == state.record["epoch"]
+
+    assert fit(photos, tmp_path / "run", callbacks=[Diary("a", diary), Look(), Diary("b", diary)]).finished
+    of_a = [entry[1:] for entry in diary if entry[0] == "a"]
+    assert of_a == [entry[1:] for entry in diary if entry[0] == "b"]
+    assert [kind for kind, _ in of_a] == ["begin", *3 * ["update", "update", "update", "epoch"], "end"]
+    assert of_a[0] == ("begin", "quick")
+    assert of_a[-1] == ("end", True)
+    assert [name for name, kind, _ in diary if kind == "epoch"] == ["a", "b"] * 3
+
+
+@pytest.mark.parametrize(
+    ("hook", "number", "epoch", "update"),
+    [
+        ("before_training", 1, 0, 1), ("after_update", 1, 0, 2), ("after_update", 2, 1, 0), ("after_update", 4, 1, 2),
+        ("after_epoch", 1, 1, 0), ("wants_stop", 2, 0, 2), ("wants_stop", 4, 1, 0),
+    ],
+)  # fmt: skip
+def test_an_exception_ends_a_training_that_can_be_resumed(hook, number, epoch, update, photos, tmp_path):
+    calls = []
+
+    def fail(self, *state):
+        calls.append(1)
+        if len(calls) == number:
+            raise ZeroDivisionError("no more")
+
+    wrong = type("Wrong", (verydeep.Callback,), {hook: fail})()
+    diary = []
+    with pytest.raises(UserError) as raised:
+        fit(photos, tmp_path / "cut", callbacks=[wrong, Diary("a", diary)])
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+    assert str(raised.value) == (
+        f"Wrong.{hook} raised ZeroDivisionError: no more; the training is saved after epoch {epoch}, update {update}: "
+        f"mend the callback, then resume with verydeep.resume, or verydeep train --resume --out {tmp_path / 'cut'}"
+    )
+    assert diary[-1] == ("a", "end", False)
+    assert len(calls) == number
+
+    assert verydeep.resume(tmp_path / "cut", callbacks=[Diary("b", diary)]).finished
+    assert diary[-1] == ("b", "end", True)
+    fit(photos, tmp_path / "whole")
+    whole, cut = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "cut"))
+    assert all(torch.equal(tensor, cut[name]) for name, tensor in whole.items())
+
+
+def test_without_tensorboard_there_is_one_line(photos, tmp_path, verydeep, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    status, out, err = verydeep("train", photos, "--log", "tensorboard", "--out", tmp_path / "run")
+    assert (status, out) == (1, "")
+    assert err == ("verydeep: --log tensorboard needs the package tensorboard: pip install 'verydeep[tensorboard]'\n")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_has_the_curves(photos, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    class Stop(verydeep.Callback):
+        left = 5
+
+        def after_update(self, state):
+            self.left -= 1
+
+        def wants_stop(self):
+            return self.left <= 0
+
+    options = TrainOptions(log="tensorboard").as_record()
+    assert options["log"] == "tensorboard"
+    assert not fit(photos, tmp_path / "run", log="tensorboard", callbacks=[Stop()]).finished
+    assert verydeep.resume(tmp_path / "run").finished
+    events = EventAccumulator(str(tmp_path / "run/tensorboard"))
+    events.Reload()
+    log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(1, 10))
+    errors = [event.value for event in events.Scalars("epoch/val_top1_error")]
+    assert errors == pytest.approx([line["val_top1_error"] for line in log])

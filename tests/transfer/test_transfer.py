@@ -355,3 +355,17 @@ def test_a_model_of_a_drawn_split_says_that_it_knows_the_test_images(features, f
     card = read_card(tmp_path / "out0")
     assert card.results[0]["split"] == "held-out"
     assert "which the weights were selected on" not in card_facts(card)["errors"]
+
+
+def test_square_roots_of_descriptors(features, folder, tmp_path):
+    result = transfer(features, folder, TransferOptions(out=tmp_path / "out", root=True))
+    assert result.model == str(tmp_path / "out")
+    assert result.describing["root"]
+    assert evaluate(tmp_path / "out", folder).top1_error == result.top1_error
+    images = open_data(folder).val
+    options = {"test_scales": (64, 96), "mirror": False}
+    plain = describe([load(features)], images, DescriptorOptions(**options))
+    rooted = describe([load(features)], images, DescriptorOptions(**options, root=True))
+    expected = np.sqrt(plain).reshape(len(images), 2, -1)  # of a ReLU: none is below 0
+    expected /= np.linalg.norm(expected, axis=2, keepdims=True) * np.sqrt(2)
+    np.testing.assert_allclose(rooted, expected.reshape(len(images), -1), atol=1e-6)

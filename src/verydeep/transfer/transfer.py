@@ -19,7 +19,7 @@ from verydeep.errors import UsageError
 from verydeep.files import check_outside
 from verydeep.nets.net import VeryDeep
 from verydeep.progress import Progress, ignore_progress
-from verydeep.testing.descriptors import DescriptorOptions, NetSettings, describe, find_layer
+from verydeep.testing.descriptors import DescriptorOptions, describe, find_layer, find_settings
 from verydeep.testing.protocols import default_test_scale
 from verydeep.transfer.classifier import LinearClassifier, fit_classifier
 from verydeep.transfer.options import TransferOptions
@@ -146,6 +146,7 @@ def _describing(
         pool=options.pool,
         mirror={"on": True, "off": False, "auto": None if data.mirror else False}[options.mirror],
         normalise=normalise,
+        root=options.root,
     )
 
 
@@ -155,6 +156,7 @@ def can_fold(nets: Sequence[VeryDeep], options: TransferOptions, data: TransferD
         len(nets) == 1
         and not data.multi_label
         and options.pool == "mean"
+        and not options.root
         and len(options.test_scales or (0,)) == 1
         and find_layer(nets[0], options.layer) == "pool5"
     )
@@ -162,7 +164,7 @@ def can_fold(nets: Sequence[VeryDeep], options: TransferOptions, data: TransferD
 
 def _record(nets: Sequence[VeryDeep], describing: DescriptorOptions) -> dict[str, Any]:
     """The layer, the test scales and the mirror of each net, and how they are combined."""
-    settings = [NetSettings.of(net, describing) for net in nets]
+    settings = find_settings(nets, describing)
     return {
         "layer": [one.layer.name for one in settings],
         "test_scales": [list(one.scales) for one in settings],
@@ -170,6 +172,7 @@ def _record(nets: Sequence[VeryDeep], describing: DescriptorOptions) -> dict[str
         "combine": describing.combine,
         "pool": describing.pool,
         "normalise": describing.normalise,
+        "root": describing.root,
     }
 
 

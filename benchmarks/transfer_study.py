@@ -6,10 +6,11 @@
     python benchmarks/transfer_study.py animal RACCOONS PHOTOS --per-class 30 --splits 5
 
 ``clothing`` times the verb from start to end on the data's own splits. ``scales`` compares test scales, the mean and
-the maximum over positions, and several scales stacked or averaged. ``baselines`` compares descriptors of
-vgg16-features with raw pixels, HOG (which needs OpenCV) and verydeep-cifar10. ``animal`` tells one kind of
-photographs from all others. All descriptors get the same classifier, splits and seeds. ``--append
-results/transfer.jsonl`` keeps the line; ``python docs/result_pages.py`` puts it on the page of results.
+the maximum over positions, square roots, and several scales stacked or averaged. ``baselines`` compares descriptors of
+vgg16-features with raw pixels, HOG (which needs OpenCV) and verydeep-cifar10. ``animal`` tells one kind of photographs
+from all others. All descriptors get the same classifier, splits and seeds.
+``--append results/transfer.jsonl`` keeps the line;
+``python docs/result_pages.py`` puts it on the page of results.
 """
 
 import argparse
@@ -155,6 +156,10 @@ def scales_study(data: TransferData, splits: Sequence[Split]) -> dict[str, dict[
         parts = [at[pool, scale] for scale in SCALES]
         rows[f"{pool}, Q = 128, 160, 224 stacked"] = unit(np.concatenate(parts, 1))
         rows[f"{pool}, Q = 128, 160, 224 averaged"] = unit(np.mean(parts, 0))
+    for scale in SCALES:
+        rows[f"square root of the mean, Q = {scale}"] = unit(np.sqrt(at["mean", scale]))  # up to a factor an image
+    roots = [rows[f"square root of the mean, Q = {scale}"] for scale in SCALES]
+    rows["square root of the mean, Q = 128, 160, 224 stacked"] = unit(np.concatenate(roots, 1))
     found = {}
     for name, described in rows.items():
         found[name] = measure(described, data, splits, 0.0)
@@ -187,18 +192,18 @@ def clothing(folder: Path) -> dict[str, Any]:
     """The verb from start to end, and the model that it wrote tested by evaluate."""
     with tempfile.TemporaryDirectory() as out:
         rows, values = [], {}
-        for mirror in ("off", "on"):
-            model = str(Path(out) / mirror)
+        for how in ("--mirror off", "--mirror on", "--mirror off --root", "--mirror on --root"):
+            model = str(Path(out) / how.replace(" ", ""))
             begun = time.perf_counter()
-            answer = run("transfer", "vgg16-features", str(folder), "--mirror", mirror, "--out", model)
+            answer = run("transfer", "vgg16-features", str(folder), *how.split(), "--out", model)
             seconds = time.perf_counter() - begun
             tested = run("evaluate", model, str(folder), "--split", answer["split"])
             low, high = interval95(answer["top1_error"], answer["num_images"])
             error = f"{100 * answer['top1_error']:.2f} ({100 * low:.2f} to {100 * high:.2f})"
-            rows.append([mirror, f"{seconds:.0f}", error, f"{100 * tested['top1_error']:.2f}", answer["split"]])
-            values[mirror] = {"seconds": seconds, "transfer": answer, "evaluate": tested}
-            say(f"mirror {mirror}: {error}% error in {seconds:.0f} s")
-    columns = ["mirror", "seconds in all", "top-1 error (95%)", "the same by evaluate", "measured on"]
+            rows.append([how, f"{seconds:.0f}", error, f"{100 * tested['top1_error']:.2f}", answer["split"]])
+            values[how] = {"seconds": seconds, "transfer": answer, "evaluate": tested}
+            say(f"{how}: {error}% error in {seconds:.0f} s")
+    columns = ["options", "seconds in all", "top-1 error (95%)", "the same by evaluate", "measured on"]
     return {"columns": columns, "rows": rows, "values": values}
 
 
@@ -215,7 +220,9 @@ def study(given: argparse.Namespace) -> dict[str, Any]:
         return {"title": f"{given.data[0].name} by the verb", **clothing(given.data[0])}
     options = TransferOptions(per_class=given.per_class, splits=given.splits)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = linked(*given.data, Path(temporary)) if given.what == "animal" else given.data[0]
+        folder = given.data[0]
+        if given.what == "animal":
+            folder = linked(folder, given.data[1], Path(temporary))
         data = open_for_transfer(folder, options)
         splits = make_splits(data, options)
         found = (

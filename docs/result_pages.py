@@ -66,6 +66,8 @@ def results_page() -> str:
     for name, title in TABLES.items():
         parts += [f"### {title}", f"[{name}.jsonl]({name}.jsonl): {result_tables(name)}"]
     parts += ["### Growing from A", *_growing()]
+    if (transfers := RESULTS / "transfer.jsonl").is_file():
+        parts += ["## Transfer", *_measured(read_lines(transfers), "transfer")]
     parts += ["## Beside other libraries", *_bench()]
     parts += ["## The kernel", *_engine_speed(), *_int8_agreement(), *_trains_alike(), *_measured(measured, "kernel")]
     parts += ["## Processes, interruptions, memory", *_measured(measured, "processes")]

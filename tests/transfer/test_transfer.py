@@ -11,6 +11,7 @@ from conftest import picture
 from small_nets import make_net
 from verydeep.data.open import open_data
 from verydeep.errors import UsageError, UserError
+from verydeep.nets.model_card import card_facts
 from verydeep.nets.model_file import save
 from verydeep.paper.tables import TABLE_11
 from verydeep.runs.transfer_report import write_transfer_report
@@ -53,7 +54,8 @@ def test_one_net_at_one_scale_becomes_a_net_with_a_linear_head(features, folder,
     card = read_card(tmp_path / "out")
     assert card.precision == "fp16"
     assert card.recipe["name"] == "transfer"
-    assert card.selected_on is None
+    assert card.selected_on == "val"
+    assert card.data.validation.startswith("none: the images held out for it are trained on too")
     assert card.data.num_train == result.splits[0].num_train
     for name, tensor in load(features).state_dict().items():  # bit for bit
         assert torch.equal(net.state_dict()[name], tensor), name
@@ -191,7 +193,8 @@ def test_the_papers_splits(features, folder):
 def test_validation_is_never_test(features, make_folder):
     make_folder("split/train", {"a": 12, "b": 12})
     root = make_folder("split/val", {"a": 4, "b": 4}).parent
-    result = transfer(features, root, TransferOptions())
+    result = transfer(features, root, TransferOptions(out=root.parent / "out"))
+    assert read_card(root.parent / "out").selected_on is None
     assert (result.splits[0].measured_on, result.splits[0].num_train) == ("val", 24)
     assert "fitted on train, measured on val" in result.about_split
     with pytest.raises(UserError, match="validation images are never called test"):
@@ -340,3 +343,29 @@ def test_the_verb(features, folder, tmp_path, verydeep):
     assert "has no score map: transfer with one net at one scale" in err
     status, printed, _ = verydeep("evaluate", out, folder, "--json")
     assert json.loads(printed)["protocol"] == "descriptors"
+
+
+def test_a_model_of_a_drawn_split_says_that_it_knows_the_test_images(features, folder, tmp_path, verydeep):
+    for number, scales in enumerate([(64,), (64, 96)]):
+        out = tmp_path / f"out{number}"
+        transfer(features, folder, TransferOptions(per_class=5, splits=1, out=out, test_scales=scales, mirror="off"))
+        status, printed, err = verydeep("evaluate", out, folder)
+        assert status == 0, err
+        assert "The weights were selected on test: this error is lower than on new images." in printed
+    card = read_card(tmp_path / "out0")
+    assert card.results[0]["split"] == "held-out"
+    assert "which the weights were selected on" not in card_facts(card)["errors"]
+
+
+def test_square_roots_of_descriptors(features, folder, tmp_path):
+    result = transfer(features, folder, TransferOptions(out=tmp_path / "out", root=True))
+    assert result.model == str(tmp_path / "out")
+    assert result.describing["root"]
+    assert evaluate(tmp_path / "out", folder).top1_error == result.top1_error
+    images = open_data(folder).val
+    options = {"test_scales": (64, 96), "mirror": False}
+    plain = describe([load(features)], images, DescriptorOptions(**options))
+    rooted = describe([load(features)], images, DescriptorOptions(**options, root=True))
+    expected = np.sqrt(plain).reshape(len(images), 2, -1)  # of a ReLU: none is below 0
+    expected /= np.linalg.norm(expected, axis=2, keepdims=True) * np.sqrt(2)
+    np.testing.assert_allclose(rooted, expected.reshape(len(images), -1), atol=1e-6)

@@ -157,3 +157,10 @@ def test_one_image_a_class_leaves_nothing_to_choose_by():
 def test_what_cannot_be_fitted(targets, names, complaint):
     with pytest.raises(UserError, match=complaint):
         fit_classifier(np.ones((4, 3), np.float32), targets, tuple(names), accuracy)
+
+
+def test_a_few_images_that_are_all_right_give_no_certainty():
+    x, labels = blobs(count=20, spread=0.05)
+    scores = fit_classifier(x, one_against_rest(labels, 4), NAMES[:4], accuracy).scores(x)
+    powers = np.exp(scores - scores.max(1, keepdims=True))
+    assert 0.8 < (powers / powers.sum(1, keepdims=True)).max(1).mean() < 0.99

@@ -43,7 +43,8 @@ def write_transfer_report(folder: Path, result: TransferResult, command: str) ->
     if result.top1_error is not None:
         cards.append(Card("top-1 error", percent(result.top1_error), f"of {len(result.classes):,} classes"))
     one = result.splits[0]
-    cards.append(Card(f"{one.measured_on} images", f"{one.num_images:,}", f"{one.num_train:,} to fit on, each split"))
+    each = ", each split" if len(result.splits) > 1 else ""
+    cards.append(Card(f"{one.measured_on} images", f"{one.num_images:,}", f"{one.num_train:,} to fit on{each}"))
     page = Page(
         title=f"{' & '.join(result.models)} transferred to {result.data}",
         cards=cards,

@@ -58,6 +58,8 @@ class DescriptorOptions:
     "Average with the descriptor of the mirror image. [where the net's data allow it]"
     normalise: bool = True
     "L2-normalise: at each scale, then the whole."
+    root: bool = False
+    "Take the square root of each number first, with its sign: a few strong channels then count for less."
 
 
 class Describer:
@@ -124,11 +126,17 @@ class Describer:
         return self._normalised(np.concatenate(per_net, 1)) if len(per_net) > 1 else per_net[0]
 
     def _combined(self, at_scales: list[Float32[ndarray, "n c"]]) -> Float32[ndarray, "n d"]:
-        normalised = [self._normalised(one) for one in at_scales]
+        normalised = [self._normalised(self._rooted(one)) for one in at_scales]
         if len(normalised) == 1:
             return normalised[0]
         stacked = np.concatenate(normalised, 1) if self.options.combine == "stack" else np.mean(normalised, 0)
         return self._normalised(stacked)
+
+    def _rooted(self, descriptors: Float32[ndarray, "n d"]) -> Float32[ndarray, "n d"]:
+        if not self.options.root:
+            return descriptors
+        rooted: ndarray = np.copysign(np.sqrt(np.abs(descriptors)), descriptors)
+        return rooted
 
     def _normalised(self, descriptors: Float32[ndarray, "n d"]) -> Float32[ndarray, "n d"]:
         """Scales each to a length of 1; one that is all zeros stays so."""

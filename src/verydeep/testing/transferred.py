@@ -52,6 +52,7 @@ class TransferCard(BaseModel):
         descriptors: how images are described.
         classifier: its kind, C, temperature, seed and how C was chosen.
         data: what it was fitted on.
+        selected_on: a split besides train whose images it was fitted on; None where there is none.
         results: what was measured, with split and protocol.
         licence: of the nets.
         source: where the nets come from.
@@ -68,6 +69,7 @@ class TransferCard(BaseModel):
     descriptors: DescriptorOptions
     classifier: dict[str, Any]
     data: DataCard
+    selected_on: str | None = None
     results: tuple[Figures, ...] = ()
     licence: str | None = None
     source: str | None = None
@@ -149,6 +151,7 @@ class TransferredModel:
             architecture=" & ".join(net.geometry.architecture.name for net in self.nets),
             protocol="descriptors",
             test_scales=self.test_scales,
+            selected_on=self.card.selected_on,
         )
         return [
             Result(

@@ -79,7 +79,8 @@ def fit_classifier(
     the one of ``GRID`` with the best metric of five-fold cross-validation, the smaller where several are equal; after
     two values that are no better the larger ones are left out.
     Descriptors are multiplied by one number that makes their mean length 1, which folds into the weights. Scores are
-    divided by the temperature with the least negative log-likelihood on the held-out images; that changes no ranking.
+    divided by the temperature with the least negative log-likelihood on the held-out images and one image more of no
+    class; that changes no ranking.
 
     Args:
         descriptors: of the training images.
@@ -228,10 +229,14 @@ def best_temperature(
 
 
 def _softmax_loss(scores: Float[ndarray, "n k"], targets: Int8[ndarray, "n k"]) -> float:
+    """Counts one image more than there are, of no class: where all are right, posteriors are no surer than that."""
     highest = scores.max(1, keepdims=True)
-    normaliser = highest[:, 0] + np.log(np.exp(scores - highest).sum(1))
-    return float((normaliser - scores[targets > 0]).mean())
+    surprise = highest + np.log(np.exp(scores - highest).sum(1, keepdims=True)) - scores
+    return float((surprise[targets > 0].sum() + surprise.mean()) / (len(scores) + 1))
 
 
 def _sigmoid_loss(scores: Float[ndarray, "n k"], targets: Int8[ndarray, "n k"]) -> float:
-    return float(np.logaddexp(0, -scores * targets)[targets != 0].mean())
+    """The same, class by class."""
+    surprise = np.logaddexp(0, -scores * targets)[targets != 0]
+    against = np.logaddexp(0, scores * targets)[targets != 0]
+    return float((surprise.sum() + against.mean() / 2 + surprise.mean() / 2) / (len(surprise) + 1))

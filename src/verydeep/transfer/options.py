@@ -29,6 +29,8 @@ class TransferOptions:
     "stack or average: what becomes of the descriptors at several scales."
     pool: Literal["mean", "max"] = "mean"
     "mean or max: what becomes of the positions of a map."
+    root: bool = False
+    "Take the square root of descriptors first: often more accurate; the model is then a folder."
     layer: str | None = None
     "Any named layer. [relu7 where the net has one, else pool5]"
     mirror: Literal["auto", "on", "off"] = "auto"

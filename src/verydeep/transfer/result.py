@@ -91,6 +91,7 @@ class TransferResult:
         metric: recall, map or accuracy.
         splits: one result for the data's own split, or one for each split that was drawn.
         about_split: which images were fitted and measured on, in words.
+        is_drawn: splits were drawn anew, of the images of all the data's own.
         models: nets, as they were given.
         architectures: of the nets.
         describing: layer, test scales and so on.
@@ -109,6 +110,7 @@ class TransferResult:
     metric: str
     splits: Sequence[SplitResult]
     about_split: str
+    is_drawn: bool
     models: Sequence[str]
     architectures: Sequence[str]
     describing: Mapping[str, Any]

@@ -101,6 +101,7 @@ def transfer(
         metric=metric,
         splits=results,
         about_split=_in_words(opened, options, splits),
+        is_drawn=options.per_class is not None,
         models=[str(model) for model in given],
         architectures=[net.geometry.architecture.name for net in nets],
         describing=_record(nets, describing),
@@ -137,6 +138,7 @@ def _describing(
         pool=options.pool,
         mirror={"on": True, "off": False, "auto": None if data.mirror else False}[options.mirror],
         normalise=normalise,
+        root=options.root,
     )
 
 
@@ -146,6 +148,7 @@ def can_fold(nets: Sequence[VeryDeep], options: TransferOptions, data: TransferD
         len(nets) == 1
         and not data.multi_label
         and options.pool == "mean"
+        and not options.root
         and len(options.test_scales or (0,)) == 1
         and find_layer(nets[0], options.layer) == "pool5"
     )
@@ -161,6 +164,7 @@ def _record(nets: Sequence[VeryDeep], describing: DescriptorOptions) -> dict[str
         "combine": describing.combine,
         "pool": describing.pool,
         "normalise": describing.normalise,
+        "root": describing.root,
     }
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from safetensors.numpy import save_file
 
+from verydeep.data.dataset import NO_VALIDATION
 from verydeep.download import digest_of
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write
@@ -117,7 +118,7 @@ class ModelWriter:
             linear,
             recipe={"name": "transfer", **about},
             data=self._data(result),
-            selected_on=None,
+            selected_on=self._fitted_on(result),
             results=(self._figures(result, "single", linear.mirror),),
             licence=card.licence,
             source=self._source(),
@@ -134,6 +135,7 @@ class ModelWriter:
             descriptors=self.describing,
             classifier=self._about(classifier, result),
             data=self._data(result),
+            selected_on=self._fitted_on(result),
             results=() if self.data.multi_label else (self._figures(result, "descriptors", mirror=False),),
             licence="; ".join(filter(None, dict.fromkeys(read_card(model).licence for model in self.models))) or None,
             source=self._source(),
@@ -177,8 +179,15 @@ class ModelWriter:
             name=self.data.name,
             fingerprint=self.data.fingerprint,
             num_train=result.splits[0].num_train,
-            validation=self.data.validation,
+            validation=NO_VALIDATION if self._fitted_on(result) else self.data.validation,
         )
+
+    @staticmethod
+    def _fitted_on(result: TransferResult) -> str | None:
+        """A split besides train whose images were fitted on: ``evaluate`` says so of its errors."""
+        if result.is_drawn:
+            return "test"
+        return "val" if result.splits[0].measured_on == "test" else None
 
     def _figures(self, result: TransferResult, protocol: str, mirror: bool) -> dict[str, Any]:
         one = result.splits[0]
@@ -187,7 +196,7 @@ class ModelWriter:
             "top1_error": one.top1_error,
             "top5_error": _top5_error(one.scores, one.targets),
             "num_images": one.num_images,
-            "split": one.measured_on,
+            "split": "held-out" if result.is_drawn else one.measured_on,
             "protocol": protocol,
             "data": result.data,
             "measured": f"by transfer, {result.about_split}{averaged}",

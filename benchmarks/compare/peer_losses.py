@@ -1,6 +1,7 @@
 """Perceptual losses of other packages on one net of seed 0, with the weights that ours have, and the net as ours.
 
 Their nets are taken out of torchvision's: as they are made by their packages they download one.
+Each is imported where it is made: the memory of ours is measured without them.
 """
 
 import copy
@@ -8,14 +9,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import lpips
-import piq
 import torch
 import torchvision
-from DISTS_pytorch import DISTS_pt
 from torch import Tensor, nn
-from torchmetrics.functional.image import dists as torchmetrics_dists
-from torchmetrics.functional.image import lpips as torchmetrics_lpips
 
 from verydeep import VeryDeep
 from verydeep.losses.calibration import CHANNELS, DISTS_FILE, LAYERS, LPIPS_FILE, read_weights
@@ -48,6 +44,8 @@ def pictures() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def as_lpips(*, linear: bool = True) -> nn.Module:
+    import lpips
+
     peer: nn.Module = lpips.LPIPS(net="vgg", pnet_rand=True, lpips=linear, verbose=False)
     _put_slices(peer.get_submodule("net"))
     peer.requires_grad_(False)
@@ -55,6 +53,8 @@ def as_lpips(*, linear: bool = True) -> nn.Module:
 
 
 def as_torchmetrics_lpips() -> nn.Module:
+    from torchmetrics.functional.image import lpips as torchmetrics_lpips
+
     peer = torchmetrics_lpips._LPIPS(net="vgg", pnet_rand=True)
     _put_slices(peer.get_submodule("net"))
     peer.requires_grad_(False)
@@ -74,6 +74,8 @@ def _put_slices(net: nn.Module) -> None:
 
 
 def as_piq_lpips() -> nn.Module:
+    import piq
+
     weights = [weight.view(1, -1, 1, 1) for weight in map(read_weights(LPIPS_FILE).__getitem__, LAYERS)]
     layers = [piq.perceptual.VGG16_LAYERS[name] for name in LAYERS]
     peer: nn.Module = piq.ContentLoss(
@@ -82,7 +84,9 @@ def as_piq_lpips() -> nn.Module:
     return peer
 
 
-def as_piq(kind: type[piq.ContentLoss], layers: tuple[str, ...], **options: bool) -> nn.Module:
+def as_piq(kind: Any, layers: tuple[str, ...], **options: bool) -> nn.Module:  # noqa: ANN401 - a class of piq
+    import piq
+
     names = [piq.perceptual.VGG16_LAYERS[name] for name in layers]
     features = copy.deepcopy(_features())  # whose poolings it replaces in place
     peer: nn.Module = kind(features, layers=names, weights=[1.0] * len(names), reduction="none", **options)
@@ -91,6 +95,9 @@ def as_piq(kind: type[piq.ContentLoss], layers: tuple[str, ...], **options: bool
 
 def as_dists(kind: str) -> nn.Module:
     """DISTS of its authors, or torchmetrics', with our weights: theirs is found where pip puts it, or not."""
+    from DISTS_pytorch import DISTS_pt
+    from torchmetrics.functional.image import dists as torchmetrics_dists
+
     peer = (
         _made_by(DISTS_pt.models, DISTS_pt.DISTS)
         if kind == "DISTS_pytorch"
@@ -106,6 +113,8 @@ def as_dists(kind: str) -> nn.Module:
 
 def as_piq_dists() -> nn.Module:
     """DISTS of piq, whose weights are divided by their sum as ours are; it rescales pictures above 256 pixels."""
+    import piq
+
     ours = read_weights(DISTS_FILE)
     names = ("image", *LAYERS)
     weights = {key: torch.cat([ours[f"{key}.{name}"] for name in names]).view(1, -1, 1, 1) for key in ("alpha", "beta")}

@@ -6,7 +6,6 @@ its 3x3 convolutions. In traced code, on other devices and in bf16 it is plain P
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -17,10 +16,9 @@ from verydeep.nets.activations import check_layers
 from verydeep.nets.layers import Convolution
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.autograd import convolve_frozen
-from verydeep.speed.kernel_backend import KernelBackend, kernel_layers
-from verydeep.speed.library import find_kernel, has_kernel
+from verydeep.speed.library import has_kernel
 from verydeep.speed.torch_backend import evaluated
-from verydeep.speed.train_net import FEWEST_CHANNELS
+from verydeep.speed.train_net import FEWEST_CHANNELS, group_layers
 
 IMAGE: Final = "image"
 """The picture itself as a layer, RGB in 0..1."""
@@ -60,12 +58,12 @@ class Features:
         self.pool = pool
         segments = _segments(evaluated(net), self.names, pool)
         self._plain = tuple(nn.Sequential(*segment) for segment in segments)
-        self._frozen = tuple(_freeze(segment) for segment in segments)  # the same layers
+        self._frozen = tuple(_freeze(segment) for segment in segments)  # the same layers, here and in the next line
+        self._kernel = tuple(group_layers(segment, kernel=True) for segment in segments)
         if precision == "bf16":
             for segment in self._plain:
                 segment.bfloat16()
-        self._net, self._digest = net, self._hash()
-        self._backend: KernelBackend | None = None
+        self._digest = self._hash()
 
     @property
     def digest(self) -> str:
@@ -94,34 +92,24 @@ class Features:
             pixels: RGB in 0..255, floating point.
             frozen: let the kernel compute the gradients: differentiable once.
         """
+        yield from self._maps(pixels, self._frozen if frozen else self._plain)
+
+    def _maps(self, pixels: Tensor, segments: Sequence[nn.Module]) -> Maps:
         if IMAGE in self.layers:
             yield IMAGE, pixels / 255
         map_ = ((pixels - self.mean) / self.divisor).to(self.dtype, memory_format=torch.channels_last)
-        for name, segment in zip(self.names, self._frozen if frozen else self._plain, strict=True):
+        for name, segment in zip(self.names, segments, strict=True):
             map_ = segment(map_)
             yield name, map_.float()
 
-    @contextmanager
-    def without_gradients(self, pixels: Tensor) -> Iterator[Maps]:
-        """A context with layer after layer, each overwritten by the next: by the kernel, but for layers before a ReLU.
+    @torch.no_grad()
+    def without_gradients(self, pixels: Tensor) -> Maps:
+        """Yields layer after layer by the kernel, which lays out the weights of one convolution at a time.
 
         Args:
-            pixels: RGB in 0..255, uint8 or float32.
+            pixels: RGB in 0..255, floating point.
         """
-        pixels = pixels.detach()
-        if not set(self.names) <= set(kernel_layers(self._net)):
-            with torch.no_grad():
-                yield self.by_torch(pixels.float())
-            return
-        if self._backend is None:
-            self._backend = KernelBackend(self._net, find_kernel(), until=self.names[-1])
-        with self._backend.walk(pixels, self.names, self.pool) as maps:
-            yield self._with_image(maps, pixels)
-
-    def _with_image(self, maps: Maps, pixels: Tensor) -> Maps:
-        if IMAGE in self.layers:
-            yield IMAGE, pixels.float() / 255
-        yield from maps
+        yield from self._maps(pixels, self._kernel)
 
     def apply(self, change: Callable[[Tensor], Tensor]) -> None:
         """Moves the weights, or changes their precision; mean and divisor stay float32."""
@@ -135,10 +123,6 @@ class Features:
             for tensor in segment.state_dict().values():
                 digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:8]
-
-    def __getstate__(self) -> dict[str, object]:
-        """Leaves out the kernel's copy of the weights, which is made again where it is needed."""
-        return {**self.__dict__, "_backend": None}
 
 
 def _segments(net: VeryDeep, names: Sequence[str], pool: nn.Module | None) -> list[list[nn.Module]]:

@@ -186,21 +186,19 @@ class PerceptualLoss(nn.Module):
         """Compares layer by layer while the kernel computes them."""
         distance = torch.zeros(len(x))
         for part in parts(x):
-            other, given = some(y, part), pixels(x[part], data_range, keep_bytes=True)
+            other, given = some(y, part), pixels(x[part].detach(), data_range)
             if isinstance(other, Tensor):
-                given = torch.cat([given, pixels(other, data_range, keep_bytes=True)])
-            with self.features.without_gradients(given) as maps:
-                for name, map_ in maps:
-                    kept = self.keep(name, map_)
-                    a, b = kept.chunk(2) if isinstance(other, Tensor) else (kept, other.kept[name])
-                    distance[part] += self.compare_once(name, a, b)
+                given = torch.cat([given, pixels(other.detach(), data_range)])
+            for name, map_ in self.features.without_gradients(given):
+                kept = self.keep(name, map_)
+                a, b = kept.chunk(2) if isinstance(other, Tensor) else (kept, other.kept[name])
+                distance[part] += self.compare_once(name, a, b)
         return distance
 
     def _kept(self, pictures: Tensor, data_range: float) -> dict[str, Tensor]:
-        if not self.features.kernel_takes(pictures):
-            return {name: self.keep(name, map_) for name, map_ in self.features.by_torch(pixels(pictures, data_range))}
-        with self.features.without_gradients(pixels(pictures, data_range, keep_bytes=True)) as maps:
-            return {name: self.keep(name, map_).clone() for name, map_ in maps}
+        given, by_kernel = pixels(pictures, data_range), self.features.kernel_takes(pictures)
+        maps = self.features.without_gradients(given) if by_kernel else self.features.by_torch(given)
+        return {name: self.keep(name, map_) for name, map_ in maps}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PerceptualLoss":
         kept = dict(self._buffers)

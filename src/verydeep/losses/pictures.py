@@ -14,8 +14,8 @@ OVERSHOOT: Final = 0.25
 """How far pictures may lie outside of their range, as a part of it: one that is being optimised often does a little."""
 
 
-MOST_PIXELS: Final = 2**18
-"""Of the pictures that are computed at once: each layer of block 1 takes 64 MiB for them."""
+MOST_PIXELS: Final = 2**17
+"""Of the pictures that are computed at once: each layer of block 1 takes 32 MiB for them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +88,8 @@ def parts(pictures: Tensor) -> list[slice]:
     return [slice(first, min(n, first + step)) for first in range(0, n, step)]
 
 
-def pixels(pictures: Tensor, data_range: float, *, keep_bytes: bool = False) -> Tensor:
+def pixels(pictures: Tensor, data_range: float) -> Tensor:
     """RGB in 0..255."""
-    if keep_bytes and pictures.dtype == torch.uint8:
-        return pictures
     return pictures.float() if data_range == 255 else pictures.float() * 255
 
 

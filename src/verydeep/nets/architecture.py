@@ -20,7 +20,7 @@ FC_CHANNELS: Final = 4096
 
 Head = Literal["paper", "linear"]
 
-HEADS: Final = get_args(Head)
+HEADS: Final[tuple[Head, ...]] = get_args(Head)
 """What follows the last pooling: fc6, fc7 and fc8, or fc8 alone, a linear classifier of mean descriptors."""
 
 
@@ -123,6 +123,14 @@ def _plain(name: str) -> str:
 _BY_PLAIN_NAME = {_plain(name): row for row in _ROWS for name in (row.name, *row.aliases)}
 
 
+def find_head(name: str) -> Head:
+    """Finds a head by its name, ``paper`` or ``linear``."""
+    for head in HEADS:
+        if head == name:
+            return head
+    raise UsageError(f"unknown head {name!r}: choose {' or '.join(HEADS)}")
+
+
 def scaled_channels(channels: int, width: float, multiple: int) -> int:
     """Scales a number of channels by the width factor, rounded to a multiple and never to zero.
 
@@ -171,8 +179,6 @@ class Geometry:
             raise UsageError(f"{self.num_classes} classes: a net needs at least one")
         if not 0 < self.width <= 16:
             raise UsageError(f"width {self.width:g} is out of range: give a factor above 0 and up to 16, such as 0.5")
-        if self.head not in HEADS:
-            raise UsageError(f"unknown head {self.head!r}: choose {' or '.join(HEADS)}")
 
     @property
     def title(self) -> str:

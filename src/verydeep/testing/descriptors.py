@@ -9,7 +9,7 @@ Paper: appendix B.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -32,6 +32,10 @@ from verydeep.testing.measure import compute as compute_maps
 from verydeep.testing.protocols import Method, Protocol, ProtocolAt, ViewPlan, default_test_scale
 from verydeep.testing.tiling import LayerMap, layer_map, pooled_map
 
+CONVOLUTIONS_SCALE: Final = 160
+"""Largest test scale Q that is chosen for layers before the fully connected ones, pixels: at the 384 of the authors' D
+an image takes six times as long."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DescriptorOptions:
@@ -45,7 +49,7 @@ class DescriptorOptions:
     layer: str | None = None
     "Any named layer: relu7 is fc7 after its ReLU, fc7 before it. [relu7 where the net has one, else pool5]"
     test_scales: tuple[int, ...] | None = None
-    "Test scales Q, pixels. [the net's own]"
+    "Test scales Q, pixels. [the net's own; at most 160 for convolutions]"
     combine: Literal["stack", "average"] = "stack"
     "Descriptors at several scales: one after the other, or their mean."
     pool: Literal["mean", "max"] = "mean"
@@ -238,13 +242,19 @@ def find_settings(models: Sequence[VeryDeep], options: DescriptorOptions) -> lis
 
 def _settings_of(net: VeryDeep, options: DescriptorOptions) -> NetSettings:
     layer = layer_map(net.geometry, find_layer(net, options.layer))
-    scales = options.test_scales or (max(layer.smallest_side, default_test_scale(net)),)
+    scales = options.test_scales or (default_scale(net, layer),)
     for scale in scales:
         if scale < layer.smallest_side:
             raise UsageError(f"test scale {scale} is too small for {layer.name}: give {layer.smallest_side} or more")
         if scales.count(scale) > 1:
             raise UsageError(f"test scale {scale} is given twice: give each once, they count alike")
     return NetSettings(layer, scales, net.mirror if options.mirror is None else options.mirror)
+
+
+def default_scale(net: VeryDeep, layer: LayerMap) -> int:
+    """The test scale where none is given, pixels: the net's own, and for its convolutions no more than is needed."""
+    own = default_test_scale(net)
+    return max(layer.smallest_side, own) if layer.is_fully_connected else min(own, CONVOLUTIONS_SCALE)
 
 
 def count_dimensions(settings: Sequence[NetSettings], options: DescriptorOptions) -> int:

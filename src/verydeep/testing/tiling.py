@@ -146,6 +146,7 @@ class LayerMap:
     channels: int
     stride: int  # pixels from one position to the next: 1 to 32
     window: int  # positions of the map after the last pooling that one sees: the side of fc6 after it, else 1
+    is_fully_connected: bool  # stands after the last pooling
 
     @property
     def smallest_side(self) -> int:
@@ -154,14 +155,14 @@ class LayerMap:
 
 
 def layer_map(geometry: Geometry, name: str) -> LayerMap:
-    stride, window = 1, 1
+    stride, window, connected = 1, 1, False
     for layer in layers(geometry):
         if layer.kind == "max-pool":
             stride *= 2
         if layer.kind == "fully-connected":
-            window = geometry.head_kernel
+            window, connected = geometry.head_kernel, True
         if layer.name == name:
-            return LayerMap(name, layer.channels, stride, window)
+            return LayerMap(name, layer.channels, stride, window, connected)
     raise AssertionError(f"no layer {name}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -20,16 +20,12 @@ from verydeep.files import check_outside
 from verydeep.nets.net import VeryDeep
 from verydeep.progress import Progress, ignore_progress
 from verydeep.testing.descriptors import DescriptorOptions, describe, find_layer, find_settings
-from verydeep.testing.protocols import default_test_scale
 from verydeep.transfer.classifier import LinearClassifier, fit_classifier
 from verydeep.transfer.options import TransferOptions
 from verydeep.transfer.result import SplitResult, TransferResult, measure_scores, metrics_of
 from verydeep.transfer.splits import Split, TransferData, make_splits, open_for_transfer
 from verydeep.transfer.write import ModelWriter, rounded
 from verydeep.weights.resolve import load
-
-FEATURES_SCALE: Final = 160
-"""Test scale Q of nets of convolutions alone, pixels: a minute or two for 3,000 photographs on two cores."""
 
 
 def transfer(
@@ -135,13 +131,9 @@ def _find_metric(options: TransferOptions, data: TransferData) -> str:
 def _describing(
     nets: Sequence[VeryDeep], options: TransferOptions, data: TransferData, *, normalise: bool
 ) -> DescriptorOptions:
-    scales = options.test_scales
-    if scales is None and all(find_layer(net, options.layer) != "relu7" for net in nets):
-        own = min(default_test_scale(net) for net in nets)
-        scales = (min(own, FEATURES_SCALE),)
     return DescriptorOptions(
         layer=options.layer,
-        test_scales=scales,
+        test_scales=options.test_scales,
         combine=options.combine,
         pool=options.pool,
         mirror={"on": True, "off": False, "auto": None if data.mirror else False}[options.mirror],

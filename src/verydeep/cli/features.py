@@ -9,10 +9,11 @@ from cyclopts import Parameter
 
 from verydeep.cli.options import DATA_HELP, Damaged, Device, Json, Ray, RayWorkers, prepare_process, read_scales
 from verydeep.cli.output import fetch_models, is_first_process, print_json, reporting
+from verydeep.cli.ray import chunks_on_ray
 from verydeep.errors import UsageError
 
 if TYPE_CHECKING:
-    from verydeep.transfer.features import ComputeChunks, FeaturesResult
+    from verydeep.transfer.features import FeaturesResult
 
 
 @Parameter(name="*")
@@ -99,7 +100,7 @@ def features(
             precision=options.precision,
             progress=reporter.progress,
             note=reporter.note,
-            compute_chunks=None if options.ray is None else _on_ray(options.ray, options.ray_workers),
+            compute_chunks=chunks_on_ray(options.ray, options.ray_workers),
         )
         if result.skipped:
             reporter.note(describe_skipped(result.skipped))
@@ -109,14 +110,6 @@ def features(
         print_json(result.as_record())
     else:
         _print(result)
-
-
-def _on_ray(address: str, workers: int | None) -> "ComputeChunks":
-    from functools import partial
-
-    from verydeep.transfer.ray import RayOptions, compute_on_ray
-
-    return partial(compute_on_ray, RayOptions(address=address, workers=workers))
 
 
 def _print(result: "FeaturesResult") -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from verydeep.cli.options import Device, Json, Model, Ray, RayWorkers, prepare_process
 from verydeep.cli.output import fetch_models, print_json, print_table, reporting
+from verydeep.cli.ray import write_predictions
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write, check_output_file, check_outside
 from verydeep.paper.constants import TOTAL_STRIDE
@@ -107,8 +108,9 @@ def predict(
     fetch_models(model)
     if note := unfinished(model):
         print(note, file=sys.stderr)
-    if options.ray is not None:
-        return _predict_on_ray(model, files, options, json)
+    if options.ray is not None and options.out is not None:
+        chosen = {key: getattr(options, key) for key in ("top", "device", "protocol", "precision")}
+        return write_predictions(options.ray, options.ray_workers, model, files, options.out, json=json, **chosen)
     classifier = Classifier(model, protocol=options.protocol, device=options.device, precision=options.precision)
     map_files: dict[Path, Path] = {}
     if options.heatmap is not None:
@@ -162,30 +164,6 @@ def predict(
 def _describe_sorted(folder: Path, files: Sequence[Path]) -> str:
     counts = Counter(file.parent.name for file in files)
     return f"{folder}: " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
-
-
-def _predict_on_ray(model: str, files: Sequence[Path], options: PredictOptions, json: bool) -> int:
-    from verydeep.transfer.ray import RayOptions, predict_on_ray
-
-    assert options.ray is not None
-    assert options.out is not None
-    with reporting() as reporter:
-        failed = predict_on_ray(
-            RayOptions(address=options.ray, workers=options.ray_workers),
-            model,
-            files,
-            options.out,
-            progress=reporter.progress,
-            top=options.top,
-            device=options.device,
-            protocol=options.protocol,
-            precision=options.precision,
-        )
-    if json:
-        print_json({"file": str(options.out), "num_images": len(files), "failed": failed})
-    else:
-        print(f"{options.out}: the classes of {len(files):,} images, {failed:,} of which could not be read")
-    return 1 if failed else 0
 
 
 def _heatmap_files(

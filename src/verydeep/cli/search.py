@@ -119,7 +119,9 @@ def _write_sheet(results: Sequence["SearchResult"], file: Path) -> None:
 
 
 def _print(results: Sequence["SearchResult"]) -> None:
-    table = Table("image", "similar", "cosine")
+    table = Table()
+    for name in ("image", "similar", "cosine"):
+        table.add_column(name, overflow="fold")  # no name is cut short
     for result in results:
         for rank, one in enumerate(result.similar):
             table.add_row("" if rank else escape(result.file), escape(one.file), f"{one.similarity:.4f}")

@@ -182,7 +182,7 @@ def _mapped(
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = in_order
-        workers, cpus = _share(ray, options.workers, gpu)
+        workers, cpus = _share(ray, options.workers, len(tables), gpu)
         mapped = ray.data.from_arrow([pyarrow.table(table) for table in tables]).map_batches(
             _Worker,
             batch_size=None,  # a block is a batch
@@ -236,15 +236,15 @@ def _check_answers(address: str) -> None:
         raise UserError(f"--ray {address}: no cluster answers ({error.strerror or error}): ray start --head") from error
 
 
-def _share(ray: Any, workers: int | None, gpu: bool) -> tuple[int, int]:  # noqa: ANN401 - the module
-    """Number of workers, and CPUs of each."""
+def _share(ray: Any, workers: int | None, most: int, gpu: bool) -> tuple[int, int]:  # noqa: ANN401 - the module
+    """Number of workers, ``most`` of them at most, and CPUs of each."""
     if workers is not None and workers < 1:
         raise UsageError(f"--ray-workers {workers}: give 1 or more")
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     if not machines:
         raise UserError("the Ray cluster has no machine with a CPU to compute on")
     gpus = int(sum(machine.get("GPU", 0) for machine in machines))
-    count = workers or (max(1, gpus) if gpu else len(machines))
+    count = min(most, workers or (max(1, gpus) if gpu else len(machines)))
     cpus = int(min(machine["CPU"] for machine in machines))
     return count, max(1, cpus // -(-count // len(machines)))
 

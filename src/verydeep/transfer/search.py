@@ -151,6 +151,10 @@ def _describer_of(saved: FeaturesFile, model: str | Path, compute: Compute) -> D
 
 def _open(folder: str | Path) -> ImageSet | ImageList:
     path = Path(folder)
+    if path.is_file() and path.suffix in (".npz", ".parquet"):
+        raise UserError(
+            f"{path}: descriptors are searched in .safetensors files: write them to one by verydeep features"
+        )
     if not path.is_dir() or is_shards(str(folder)):
         return open_images(folder)
     names = [file.relative_to(path).as_posix() for file in image_files(path)]

@@ -104,6 +104,21 @@ def as_dists(kind: str) -> nn.Module:
     return peer
 
 
+def as_piq_dists() -> nn.Module:
+    """DISTS of piq, whose weights are divided by their sum as ours are; it rescales pictures above 256 pixels."""
+    ours = read_weights(DISTS_FILE)
+    names = ("image", *LAYERS)
+    weights = {key: torch.cat([ours[f"{key}.{name}"] for name in names]).view(1, -1, 1, 1) for key in ("alpha", "beta")}
+    load, made = torch.hub.load_state_dict_from_url, piq.perceptual.vgg16
+    torch.hub.load_state_dict_from_url = lambda *_, **__: weights
+    piq.perceptual.vgg16 = lambda *_, **__: copy.deepcopy(torchvision_net())
+    try:
+        peer: nn.Module = piq.DISTS(reduction="none")
+    finally:
+        torch.hub.load_state_dict_from_url, piq.perceptual.vgg16 = load, made
+    return peer.requires_grad_(False)
+
+
 def _made_by(home: Any, make: Callable[..., nn.Module]) -> nn.Module:  # noqa: ANN401 - a module
     """Lets a peer find our net where it would download its own."""
     before = home.vgg16

@@ -110,6 +110,7 @@ def test_what_differs_between_two_runs(photos, verydeep):
 
 
 def test_no_runs_yet(verydeep):
+    assert verydeep("runs") == (0, "No runs yet: verydeep train DATA makes one.\n", "")
     Path("runs").mkdir()
     assert verydeep("runs") == (0, "No runs yet: verydeep train DATA makes one.\n", "")
     assert list_runs(Path("runs")) == []

@@ -61,7 +61,7 @@ def test_what_is_asked_for_wins_where_it_can(photos):
 
 def test_the_crop_follows_where_layers_depend_on_it(photos):
     source(features_only=True)
-    assert made(photos).geometry.crop == 224
+    assert made(photos).geometry.crop == 64
     assert made("digits").geometry.crop == 32
     source(head="linear")
     linear = made(photos).geometry

@@ -3,7 +3,7 @@
 import pytest
 
 from verydeep.data.open import open_data
-from verydeep.runs.start import default_crop
+from verydeep.runs.net import default_crop
 
 
 @pytest.mark.parametrize(("side", "crop"), [(32, 32), (100, 96), (256, 224), (400, 224)])

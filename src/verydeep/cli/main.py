@@ -20,7 +20,7 @@ VERBS: Final = {
     "tables": "Train what is missing and print the paper's Tables 3 to 6 for a data set, beside the paper's numbers.",
     "predict": "Say what images show, the most likely classes first.",
     "features": "Describe images by a trained net, each by one row of numbers, and write these to a file.",
-    "stylise": "Paint a picture in the style of another, as Gatys et al. did: the demonstration of the perceptual losses.",
+    "stylise": "Paint a picture in the style of another, to demonstrate the perceptual losses.",
     "transfer": "Fit a linear classifier to what a trained net sees in images, measure it, and write it as a model.",
     "search": "Find the images of a folder that are most like others, by the descriptors of a net.",
     "fetch": "Download public data sets by name, check and unpack them, so that they can stand where a folder does.",

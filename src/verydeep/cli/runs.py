@@ -33,7 +33,8 @@ def runs(
     from verydeep.runs.listing import compare_runs, find_run, list_runs
 
     if compare is None:
-        found = list_runs(folder)
+        nothing_yet = folder == Path("runs") and not folder.exists()
+        found = [] if nothing_yet else list_runs(folder)
         print_json({"folder": str(folder), "runs": [run.as_record() for run in found]}) if json else _print(found)
         return
     first, second = (find_run(run, folder) for run in compare)

@@ -22,7 +22,7 @@ def stylise(
     options: Annotated[StyliseOptions, Parameter(name="*")] = StyliseOptions(),
     json: Json = False,
 ) -> int:
-    """Paint a picture in the style of another, as Gatys et al. did: the demonstration of the perceptual losses.
+    """Paint a picture in the style of another, to demonstrate the perceptual losses.
 
     Example: verydeep stylise photo.jpg painting.jpg --out stylised.jpg
     """

@@ -7,7 +7,7 @@ Paper: sections 2.1, 2.2 and 2.3, Table 1, Table 2.
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, Literal, get_args
 
 from verydeep.errors import UsageError
 from verydeep.paper import constants
@@ -18,7 +18,9 @@ BLOCK_CHANNELS: Final = (64, 128, 256, 512, 512)
 FC_CHANNELS: Final = 4096
 """Channels of the first two fully connected layers (section 2.1)."""
 
-HEADS: Final = ("paper", "linear")
+Head = Literal["paper", "linear"]
+
+HEADS: Final = get_args(Head)
 """What follows the last pooling: fc6, fc7 and fc8, or fc8 alone, a linear classifier of mean descriptors."""
 
 
@@ -155,7 +157,7 @@ class Geometry:
     num_classes: int = 1000
     crop: int = constants.CROP
     width: float = 1.0
-    head: str = "paper"
+    head: Head = "paper"
 
     def __post_init__(self) -> None:
         """Checks the ranges."""

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from verydeep.errors import printable
 from verydeep.machine import environment
-from verydeep.nets.architecture import Geometry, find_architecture
+from verydeep.nets.architecture import Geometry, Head, find_architecture
 from verydeep.nets.net import VeryDeep
 
 FORMAT_VERSION: Final[Literal[2]] = 2
@@ -106,7 +106,7 @@ class ModelCard(BaseModel):
     num_classes: Annotated[int, Field(gt=0, le=10**7)]
     crop: Pixels
     width: Finite
-    head: Literal["paper", "linear"] = "paper"
+    head: Head = "paper"
     features_only: bool = False
     names: Literal["verydeep", "timm"] = "verydeep"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -14,7 +14,7 @@ import verydeep
 from verydeep.device import Compute
 from verydeep.errors import UserError
 from verydeep.nets.activations import check_activations, outputs_of
-from verydeep.nets.architecture import Geometry, find_architecture, layers, scaled_length
+from verydeep.nets.architecture import Geometry, Head, find_architecture, layers, scaled_length
 from verydeep.nets.checks import check_images, check_size, check_tensor
 from verydeep.nets.initialise import find_initialisation
 from verydeep.nets.layers import BatchRows, Convolution, Dropout, FullyConnected, make_module, recomputed
@@ -74,7 +74,7 @@ class VeryDeep(nn.Module):
         initialisation: str | None = "kaiming",
         crop: int = constants.CROP,
         width: float = 1.0,
-        head: str = "paper",
+        head: Head = "paper",
         dropout: float = constants.DROPOUT,
         features_only: bool = False,
         generator: Generator | None = None,

@@ -117,6 +117,18 @@ def write_training_report(run: Run, result: Result, data: DataSet, net: VeryDeep
     write_page(run.folder / REPORT_FILE, page)
 
 
+def dense_is_worse(result: Result, of_crop: dict[str, Any]) -> str | None:
+    """Says where dense testing is worse than the central crop of the net, by two points and five images at least."""
+    error = of_crop.get("top1_error", 1.0)
+    worse = result.top1_error - error
+    if worse < 0.02 or worse * len(result.labels) < 5:
+        return None
+    return (
+        f"dense testing ({result.protocol}) has an error of {100 * result.top1_error:.2f}%, the central crop "
+        f"{100 * error:.2f}%: evaluate and predict with --protocol centre do better here"
+    )
+
+
 def write_evaluation_report(file: Path, result: Result, model: str, data: str, command: str) -> Path:
     """Writes the report of the test of a model file or run folder; ``command`` gave the result."""
     opened, net, card = open_data(data), load(model), read_card(model)

@@ -59,7 +59,7 @@ def list_runs(folder: Path) -> list[RunSummary]:
         UserError: there is no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}: give one that train wrote runs into (without one: runs/, where it is)")
+        raise UserError(f"no folder {folder}: give the one that the runs lie in")
     if (folder / SETTINGS_FILE).exists():
         return [summarise(folder)]
     runs = []

@@ -18,12 +18,12 @@ from verydeep.data.dataset import DataSet, train_on_all
 from verydeep.data.image_set import ImageSet, memory_for_images
 from verydeep.data.open import AnyData, open_data, source_of
 from verydeep.device import Compute, check_precision, find_device
-from verydeep.distributed import num_local_processes, process_group, processes
+from verydeep.distributed import broadcast_from_rank0, num_local_processes, process_group, processes
 from verydeep.errors import UserError
 from verydeep.images.augment import TrainingView, principal_shifts
 from verydeep.nets.model_card import DataCard, ModelCard, make_card, selected_on
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.evaluation_report import write_training_report
+from verydeep.runs.evaluation_report import dense_is_worse, write_training_report
 from verydeep.speed.library import has_kernel
 from verydeep.speed.torch_backend import TorchBackend
 from verydeep.speed.train_net import REMEDY, release
@@ -31,7 +31,6 @@ from verydeep.testing.evaluate import evaluate
 from verydeep.testing.measure import MeanPosterior, measure
 from verydeep.testing.metrics import top_error
 from verydeep.testing.protocols import at_scales, find_protocol
-from verydeep.testing.result import Result
 from verydeep.training.callbacks import Checkpoints, HealthCheck, StopOnSignals, Validation
 from verydeep.training.health import explain_not_finite
 from verydeep.training.loop import make_state, train
@@ -98,8 +97,7 @@ def resume(
     if data is None and source.startswith("<"):
         raise UserError(f"{out} began with data that were given in Python, {source}: give them to resume as data")
     with process_group(settings["choice"]["device"]) as members:
-        if members.is_first and run.is_running:
-            raise UserError(f"another process trains {run.folder}: wait for its end, or stop it")
+        broadcast_from_rank0(run.check_idle)
         opened = open_data(given, reporter.progress)
         if not settings.get("hold_out", True):
             opened = train_on_all(opened)
@@ -181,23 +179,11 @@ def run_to_end(
         if result is not None and processes().is_first:
             if result.warning is not None:
                 reporter.note(f"warning: {result.warning}")
-            if note := _dense_is_worse(result, read_card(run.model_file).errors or {}):
+            if note := dense_is_worse(result, read_card(run.model_file).errors or {}):
                 reporter.note(note)
             run.save_result(trained.as_record())
             write_training_report(run, result, data, net, _selected_on(recipe, run.patience))
     return trained
-
-
-def _dense_is_worse(result: Result, of_crop: dict[str, Any]) -> str | None:
-    """Says where dense testing is worse than the central crop of the same net, by a point and two images at least."""
-    error = of_crop.get("top1_error", 1.0)
-    worse = result.top1_error - error
-    if worse < 0.01 or worse * len(result.labels) < 2:
-        return None
-    return (
-        f"dense testing ({result.protocol}) has an error of {100 * result.top1_error:.2f}%, the central crop "
-        f"{100 * error:.2f}%: evaluate and predict with --protocol centre do better here"
-    )
 
 
 def _loggers(run: Run) -> list[Callback]:
@@ -259,7 +245,7 @@ def _run_loop(
                 f"verydeep.resume, or verydeep train --resume --out {shlex.quote(str(run.folder))}"
             ) from cause
     at = state.position
-    if at.is_out_of_patience(state.patience):
+    if at.is_out_of_patience(state.patience) and at.epoch < recipe.epochs:
         kept = "its weights are kept" if recipe.keep == "best" else "the last weights are kept, --keep best has its own"
         reporter.note(
             f"ended after epoch {at.epoch} by --patience {state.patience}: no validation error below the "

@@ -146,6 +146,12 @@ class Run:
         except (NotImplementedError, OSError):  # somebody else's folder, or a file system without locks
             return False
 
+    def check_idle(self) -> dict[str, Any]:
+        """Raises UserError where another process trains it; the record that is returned is empty."""
+        if self.is_running:
+            raise UserError(f"another process trains {self.folder}: wait for its end, or stop it")
+        return {}
+
     def save_result(self, record: dict[str, Any]) -> None:
         """Writes the errors that were measured at the end."""
         if processes().is_first:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from verydeep.errors import UsageError, UserError
-from verydeep.nets.architecture import ARCHITECTURES, BLOCK_CHANNELS, FC_CHANNELS, Architecture, Geometry
+from verydeep.nets.architecture import ARCHITECTURES, BLOCK_CHANNELS, FC_CHANNELS, Architecture, Geometry, Head
 from verydeep.nets.net import IMAGENET_MEAN, VeryDeep, empty_net
 from verydeep.paper import constants
 
@@ -178,10 +178,11 @@ def find_net(tensors: Mapping[str, Tensor]) -> VeryDeep:
     """Makes the only net of Table 1 with these shapes, on the meta device; without fc6 it is of crop 224."""
     row = _find_row(tensors)
     batch_norm = any(name.startswith("bn") for name in tensors)
-    crop, num_classes, head = constants.CROP, 1000, "paper"
+    crop, num_classes = constants.CROP, 1000
     connected = {name.partition(".")[0] for name in tensors if name.startswith("fc")}
-    if connected == {"fc8"}:
-        head, num_classes = "linear", _shape_of(tensors, "fc8.weight")[0]
+    head: Head = "linear" if connected == {"fc8"} else "paper"
+    if head == "linear":
+        num_classes = _shape_of(tensors, "fc8.weight")[0]
     elif connected:
         *_, height, side = shape = _shape_of(tensors, "fc6.weight")
         if height != side:

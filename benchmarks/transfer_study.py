@@ -8,9 +8,8 @@
 ``clothing`` times the verb from start to end on the data's own splits. ``scales`` compares test scales, the mean and
 the maximum over positions, square roots, and several scales stacked or averaged. ``baselines`` compares descriptors of
 vgg16-features with raw pixels, HOG (which needs OpenCV) and verydeep-cifar10. ``animal`` tells one kind of photographs
-from all others. All descriptors get the same classifier, splits and seeds.
-``--append results/transfer.jsonl`` keeps the line;
-``python docs/result_pages.py`` puts it on the page of results.
+from all others. All descriptors get the same classifier, splits and seeds. ``--append results/transfer.jsonl`` keeps
+the line; ``python docs/result_pages.py`` puts it on the page of results.
 """
 
 import argparse

@@ -164,3 +164,24 @@ def test_a_few_images_that_are_all_right_give_no_certainty():
     scores = fit_classifier(x, one_against_rest(labels, 4), NAMES[:4], accuracy).scores(x)
     powers = np.exp(scores - scores.max(1, keepdims=True))
     assert 0.8 < (powers / powers.sum(1, keepdims=True)).max(1).mean() < 0.99
+
+
+def test_large_sets_hold_one_part_out(monkeypatch):
+    x, labels = blobs(spread=3)
+    targets = one_against_rest(labels, 4)
+    monkeypatch.setattr("verydeep.transfer.classifier.MOST_NUMBERS", x.size - 1)
+    held_out = folds(targets, 0) == 0
+    steps = []
+    fitted = fit_classifier(x, targets, NAMES[:4], accuracy, progress=lambda *step: steps.append(step))
+    assert steps[-1][2] == len(GRID["svm"]) + 1
+    scaled = x.astype(np.float64) * fitted.scale
+    scores = np.stack(
+        [
+            LinearSVC(C=fitted.c, dual=False)
+            .fit(scaled[~held_out], labels[~held_out] == index)
+            .decision_function(scaled[held_out])
+            for index in range(4)
+        ],
+        1,
+    )
+    assert accuracy(scores, targets[held_out]) == pytest.approx(max(fitted.held_out.values()), abs=0.03)

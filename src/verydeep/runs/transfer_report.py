@@ -81,7 +81,7 @@ def _beside(result: TransferResult) -> _Laid | None:
 def _splits(result: TransferResult) -> _Laid:
     names = list(result.splits[0].values)
     return _Laid(
-        f"C was chosen by {TITLES[result.metric]} in five-fold cross-validation on the images to fit on",
+        f"C was chosen by {TITLES[result.metric]} in cross-validation on the images to fit on",
         ["seed", "measured on", "to fit on", "images", "C", "temperature", *(TITLES[name] for name in names)],
         [
             [

@@ -28,6 +28,9 @@ GRID: Final[dict[str, tuple[float, ...]]] = {
 FOLDS: Final = 5
 """Parts of the training images that are held out in turn, a fifth each: the paper holds out 20% once."""
 
+MOST_NUMBERS: Final = 4_000_000
+"""Numbers of all descriptors up to which every part is held out in turn; of more, one part alone, as in the paper."""
+
 PATIENCE: Final = 2
 """Values of C above the best one, after which none larger is tried: these take the longest."""
 
@@ -76,8 +79,9 @@ def fit_classifier(
     """Fits a classifier: C and the temperature on held-out training images, then the weights on all of them.
 
     Choice: a linear SVM with squared hinge loss, one class against the rest, or logistic regressions likewise. C is
-    the one of ``GRID`` with the best metric of five-fold cross-validation, the smaller where several are equal; after
-    two values that are no better the larger ones are left out.
+    the one of ``GRID`` with the best metric of five-fold cross-validation (of one held-out fifth, as in the paper,
+    where descriptors have more than four million numbers), the smaller where several are equal; after two values that
+    are no better the larger ones are left out.
     Descriptors are multiplied by one number that makes their mean length 1, which folds into the weights. Scores are
     divided by the temperature with the least negative log-likelihood on the held-out images and one image more of no
     class; that changes no ranking.
@@ -101,6 +105,8 @@ def fit_classifier(
     scale = 1 / max(float(np.linalg.norm(descriptors, axis=1).mean()), float(np.finfo(np.float32).tiny))
     scaled, basis = _in_their_span(descriptors.astype(np.float64) * scale)
     parts = folds(targets, seed)
+    if scaled.size > MOST_NUMBERS:
+        parts = np.where(parts == 0, 0, -1)
     grid, used = GRID[kind], sorted(set(parts.tolist()) - {-1})
     held_out = np.flatnonzero(parts >= 0)
     total, done = len(grid) * len(used) + 1, 0

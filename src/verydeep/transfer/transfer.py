@@ -15,6 +15,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from verydeep.device import find_device, fp32_choice
+from verydeep.distributed import processes
 from verydeep.errors import UsageError
 from verydeep.files import check_outside
 from verydeep.nets.net import VeryDeep
@@ -66,7 +67,7 @@ def transfer(
     folds_in = can_fold(nets, options, opened)
     describing = _describing(nets, options, opened, normalise=not folds_in)
     writer = None
-    if options.out is not None:
+    if options.out is not None and processes().is_first:
         writer = ModelWriter(
             folder=options.out, models=given, nets=nets, describing=describing, data=opened, seed=options.seed
         )

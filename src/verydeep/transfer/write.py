@@ -167,7 +167,7 @@ class ModelWriter:
         return {
             "classifier": classifier.kind,
             "c": classifier.c,
-            "chosen_by": f"{result.metric} in five-fold cross-validation on the training images",
+            "chosen_by": f"{result.metric} in cross-validation on the images fitted on",
             "temperature": classifier.temperature,
             "seed": self.seed,
             "split": result.about_split,

@@ -24,7 +24,7 @@ STYLE_LAYERS: Final = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CONTENT_LAYER: Final = "relu4_2"
 
 _STYLE_FACTOR: Final = 50.0
-"""Of the style for a ``style_weight`` of 1. Gatys' own program has 1000, for a net with activations scaled down."""
+"""Of the style for a ``style_weight`` of 1; Gatys' program has 1000 for a net whose activations are scaled down."""
 
 
 @dataclass(frozen=True, kw_only=True)

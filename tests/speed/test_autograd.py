@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from verydeep.errors import UsageError
-from verydeep.speed.autograd import _backward, _convolve, convolve_fast
+from verydeep.speed.autograd import _backward, _convolve, convolve_fast, convolve_frozen
 from verydeep.speed.library import KERNELS, Kernel, NoKernelError
 
 RUNNABLE = [name for name, needs in KERNELS.items() if all(map(torch.cpu.get_capabilities().get, needs))]
@@ -244,3 +244,18 @@ def test_without_a_kernel_it_says_so(monkeypatch):
     monkeypatch.setenv("VERYDEEP_KERNEL", "none")
     with pytest.raises(NoKernelError):
         convolve_fast(*case(0, 1, 16, 16, 4, 4))
+
+
+@pytest.mark.parametrize("rectify", [False, True])
+def test_frozen_convolutions_give_the_map_its_gradient_and_the_weights_none(kernel, rectify):
+    for seed in range(3):
+        map_, weight, bias = random_case(seed)
+        result = convolve_frozen(map_.requires_grad_(), weight.requires_grad_(), bias, rectify=rectify)
+        assert torch.equal(result, plainly(map_, weight, bias, rectify=rectify, pool=False))  # as PyTorch has it
+        gradient = torch.randn(result.shape, generator=torch.Generator().manual_seed(seed))
+        result.backward(gradient)
+        exact = map_.detach().double().requires_grad_()
+        expected = F.conv2d(exact, weight.detach().double(), bias.double(), padding=1)
+        (expected * ((result > 0) if rectify else 1)).backward(gradient.double())
+        assert weight.grad is None
+        assert (map_.grad - exact.grad).norm() <= TOLERANCE * exact.grad.norm()

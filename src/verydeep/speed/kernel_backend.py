@@ -1,8 +1,7 @@
 """A net laid out for the kernel, and computed by it."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,6 @@ from jaxtyping import Float, Float32, Num
 from numpy import ndarray
 from torch import Tensor
 
-from verydeep.errors import UsageError
 from verydeep.nets.activations import check_layers, check_reaches
 from verydeep.nets.architecture import layers
 from verydeep.nets.graph import graph_of, over_positions
@@ -93,23 +91,9 @@ class KernelBackend:
             UserError: the images are too small for a layer.
         """
         check_reaches(images.shape[2:], self._geometry, names)
-        with self.walk(images, names) as maps:
-            given = {name: map_.clone() for name, map_ in maps}
-        return {name: given[name] for name in names}
-
-    @contextmanager
-    def walk(
-        self, images: Num[Tensor, "n 3 h w"], names: Sequence[str], pool: Callable[[Tensor], Tensor] | None = None
-    ) -> Iterator[Iterator[tuple[str, Tensor]]]:
-        """A context in which the outputs of layers come one after the other: each is overwritten by the next.
-
-        Args:
-            images: RGB in 0..255, uint8 or float32, of any memory layout.
-            names: of ``layers``.
-            pool: stands in the place of the max-pooling, from n,c,y,x to n,c,v,u.
-        """
         with self._lock, ordinary_tensors():
-            yield self._walk(images, names, pool)
+            given = {name: map_.clone() for name, map_ in self._walk(images, names)}
+        return {name: given[name] for name in names}
 
     def head(self, pool5_maps: Float32[ndarray, "n c y x"]) -> Float32[ndarray, "n k i j"]:
         """Computes the class score maps from parts of the maps after pool5."""
@@ -117,9 +101,8 @@ class KernelBackend:
             self._check_unchanged()
             return self._connected_layer(as_tensor(pool5_maps), self._connected[-1][0]).numpy()
 
-    def _walk(
-        self, images: Num[Tensor, "n 3 h w"], names: Sequence[str], pool: Callable[[Tensor], Tensor] | None
-    ) -> Iterator[tuple[str, Tensor]]:
+    def _walk(self, images: Num[Tensor, "n 3 h w"], names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+        """Yields the outputs of layers one after the other: each is overwritten by the next."""
         check_layers(names, self.layers, self._geometry)
         self._check_unchanged()
         left, map_ = set(names), images
@@ -127,7 +110,7 @@ class KernelBackend:
         for layer in self._convolutions:
             if not left:
                 return
-            fused = layer.pool and pool is None and not layer.normalise and layer.relu_name not in left
+            fused = layer.pool and not layer.normalise and layer.relu_name not in left
             here, there = there, here
             map_ = self._convolved(map_, layer, fused, here)
             if layer.relu_name in left:
@@ -137,7 +120,7 @@ class KernelBackend:
                 return
             if layer.pool and not fused:
                 here, there = there, here
-                map_ = self._pooled(map_, layer, pool, here)
+                map_ = self._pooled(map_, layer, here)
             if layer.pool and layer.pool_name in left:
                 yield layer.pool_name, _planes(map_, layer.channels)
                 left.remove(layer.pool_name)
@@ -151,17 +134,7 @@ class KernelBackend:
             )
         return self._kernel.convolve(map_, layer.packed, pool=pool, result=result, work=self._work)
 
-    def _pooled(
-        self,
-        map_: Float[Tensor, "n y x c"],
-        layer: _Layer,
-        pool: Callable[[Tensor], Tensor] | None,
-        result: Buffer,
-    ) -> Float[Tensor, "n v u c"]:
-        if pool is not None:
-            if layer.normalise:
-                raise UsageError(f"{self._geometry.title} has no pooling but its own here: give max-pooling")
-            return pool(map_.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()
+    def _pooled(self, map_: Float[Tensor, "n y x c"], layer: _Layer, result: Buffer) -> Float[Tensor, "n v u c"]:
         if layer.normalise:
             return self._kernel.normalise_and_pool(map_, constants.LRN_ALPHA, constants.LRN_K, result)
         n, y, x, c = map_.shape

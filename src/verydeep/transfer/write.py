@@ -91,8 +91,8 @@ class ModelWriter:
     def write(self, classifier: LinearClassifier, result: TransferResult, *, as_net: bool) -> Path:
         """Writes the model and what was measured; returns what stands for MODEL elsewhere."""
         try:
-            self._remove_old()
             model = self._write_net(classifier, result) if as_net else self._write_folder(classifier, result)
+            self._remove_other_form(as_net=as_net)
             record = replace(result, model=str(model)).as_record()
             with atomic_write(self.folder / RESULT_FILE) as temporary:
                 temporary.write_text(json.dumps(record, indent=2, allow_nan=False), encoding="utf-8")
@@ -100,8 +100,12 @@ class ModelWriter:
             raise UserError(f"--out {self.folder} cannot be written: {error.strerror or error}") from error
         return model
 
-    def _remove_old(self) -> None:
-        for name in (MODEL_FILE, TRANSFER_FILE, CLASSIFIER_FILE):
+    def _remove_other_form(self, *, as_net: bool) -> None:
+        """Removes what an earlier transfer into this folder left of the form that the model does not have now."""
+        if not as_net:
+            (self.folder / MODEL_FILE).unlink(missing_ok=True)
+            return
+        for name in (TRANSFER_FILE, CLASSIFIER_FILE):
             (self.folder / name).unlink(missing_ok=True)
         if (self.folder / _NETS).is_dir():
             shutil.rmtree(self.folder / _NETS)

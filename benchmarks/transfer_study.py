@@ -211,7 +211,7 @@ def run(*arguments: str) -> dict[str, Any]:
         [sys.executable, "-m", "verydeep", *arguments, "--json"], stdout=subprocess.PIPE, text=True, check=True
     )
     answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    return {key: value for key, value in answer.items() if key != "model"}  # a temporary folder
 
 
 def study(given: argparse.Namespace) -> dict[str, Any]:

@@ -57,6 +57,11 @@ class Options:
     data: Path | None = None
     photographs: int = 64
 
+    def require_fp32(self, what: str) -> None:
+        """Raises UsageError where another precision is asked for; ``what`` is the beginning of a sentence."""
+        if self.precision != "fp32":
+            raise UsageError(f"--precision {self.precision}: {what} measured in fp32")
+
     def check(self) -> None:
         """Checks what no measurement can make right.
 

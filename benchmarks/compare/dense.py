@@ -14,7 +14,6 @@ from benchmarks.compare.contender import Case, Contender, Options, Row, scores_e
 from benchmarks.compare.inference import version_of
 from benchmarks.compare.nets import as_torchvision_builds_it, make_net, normalised
 from benchmarks.compare.photographs import find_photographs, middle, of_four_thirds, rescaled
-from verydeep.errors import UsageError
 from verydeep.images.geometry import rescaled_size
 from verydeep.images.views import grid_offsets
 from verydeep.nets.architecture import layers, scaled_length
@@ -41,8 +40,7 @@ class Dense:
     precisions: tuple[str, ...] = ("fp32",)
 
     def __init__(self, options: Options) -> None:
-        if options.precision != "fp32":
-            raise UsageError(f"--precision {options.precision}: dense testing is measured in fp32")
+        options.require_fp32("dense testing is")
         self.options = options
 
     @property

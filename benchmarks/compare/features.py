@@ -24,7 +24,6 @@ from benchmarks.compare.nets import as_torchvision_builds_it, make_net
 from benchmarks.compare.photographs import find_photographs, middle
 from verydeep.data.folder import label_files
 from verydeep.data.image_set import ImageSet
-from verydeep.errors import UsageError
 from verydeep.images.decode import read_image
 from verydeep.nets.architecture import feature_macs, head_macs
 from verydeep.nets.net import VeryDeep
@@ -53,8 +52,7 @@ class Features:
     precisions: tuple[str, ...] = ("fp32",)
 
     def __init__(self, options: Options) -> None:
-        if options.precision != "fp32":
-            raise UsageError(f"--precision {options.precision}: features are measured in fp32")
+        options.require_fp32("features are")
         self.options = options
         self._folder = Path(tempfile.mkdtemp(prefix="verydeep-bench-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)

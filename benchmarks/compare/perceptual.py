@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from benchmarks.compare.contender import Call, Case, Contender, Options, Row
 from benchmarks.compare.inference import version_of
-from verydeep.errors import UsageError
 from verydeep.nets.activations import check_reaches
 from verydeep.nets.net import VeryDeep
 
@@ -36,8 +35,7 @@ class Perceptual:
     precisions: tuple[str, ...] = ("fp32",)
 
     def __init__(self, options: Options) -> None:
-        if options.precision != "fp32":
-            raise UsageError(f"--precision {options.precision}: perceptual losses are measured in fp32")
+        options.require_fp32("perceptual losses are")
         self.options = options
 
     @property

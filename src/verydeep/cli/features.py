@@ -25,7 +25,7 @@ class FeaturesOptions:
     """Any named layer, such as relu5_3; relu7 is fc7 after its ReLU. [relu7 where the net has one, else pool5, averaged
     over its positions]"""
     test_scales: str | None = None
-    "Test scales Q,Q,Q: shorter sides of the images, pixels. [the net's own]"
+    "Test scales Q,Q,Q: shorter sides of the images, pixels. [the net's own; at most 160 for convolutions]"
     combine: Literal["stack", "average"] = "stack"
     "stack or average: what becomes of several scales."
     pool: Literal["mean", "max"] = "mean"

@@ -30,7 +30,7 @@ class SearchOptions:
     layer: str | None = None
     "Any named layer, where images are described now. [relu7 where the net has one, else pool5]"
     test_scales: str | None = None
-    "Test scales Q,Q,Q, pixels, where images are described now. [the net's own]"
+    "Test scales Q,Q,Q, pixels, where images are described now. [the net's own; at most 160 for convolutions]"
     device: Device = None
     precision: str = "fp32"
     "fp32, bf16, or auto: the faster of the two, by a rule over the machine."

@@ -30,7 +30,7 @@ def transfer(
     ],
     options: Annotated[TransferOptions, Parameter(name="*", parse="^(?!test_scales$)")] = TransferOptions(),
     test_scales: Annotated[
-        str | None, Parameter(help="Test scales Q,Q,Q, pixels. [160 for convolutions alone, else the net's own]")
+        str | None, Parameter(help="Test scales Q,Q,Q, pixels. [the net's own; at most 160 for convolutions]")
     ] = None,
     json: Json = False,
 ) -> None:

@@ -23,6 +23,7 @@ from verydeep.losses.formulas import (
 )
 from verydeep.losses.options import MODEL
 from verydeep.losses.perceptual import PerceptualLoss
+from verydeep.nets.activations import check_pooling
 from verydeep.nets.architecture import Geometry, layers
 from verydeep.nets.net import VeryDeep
 
@@ -40,8 +41,7 @@ class _Weighted(PerceptualLoss):
         pooling: str,
         precision: str,
     ) -> None:
-        if pooling not in ("max", "average"):
-            raise UsageError(f"pooling {pooling!r}: choose one of max, average")
+        check_pooling(pooling)
         super().__init__(net, layers, pool=nn.AvgPool2d(2) if pooling == "average" else None, precision=precision)
         if weights is not None and len(weights) != len(layers):
             raise UsageError(f"{len(weights)} weights for {len(layers)} layers: give one for each")

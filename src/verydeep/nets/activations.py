@@ -124,6 +124,11 @@ def outputs_of(
     return {name: outputs[name] for name in names}
 
 
+def check_pooling(pooling: str) -> None:
+    if pooling not in POOLINGS:
+        raise UsageError(f"pooling {pooling!r}: choose one of {', '.join(POOLINGS)}")
+
+
 def check_activations(
     images: Tensor, names: Sequence[str], known: Collection[str], geometry: Geometry, pooling: str
 ) -> None:
@@ -134,7 +139,6 @@ def check_activations(
         UsageError: no such layer or pooling.
     """
     check_layers(names, known, geometry)
-    if pooling not in POOLINGS:
-        raise UsageError(f"pooling {pooling!r}: choose one of {', '.join(POOLINGS)}")
+    check_pooling(pooling)
     if not torch.compiler.is_compiling():
         check_reaches(images.shape[-2:], geometry, names)

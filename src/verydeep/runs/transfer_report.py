@@ -103,8 +103,8 @@ def _precisions(result: TransferResult) -> _Laid | None:
     """Class by class, where an image may show several."""
     if not result.multi_label:
         return None
-    one, area = result.splits[0], "eleven-points" if result.eleven_points else "area"
-    values = average_precisions(one.scores, one.targets, area)  # type: ignore[arg-type]
+    one = result.splits[0]
+    values = average_precisions(one.scores, one.targets, "eleven-points" if result.eleven_points else "area")
     shown = (one.targets > 0).sum(0)
     measured_by = "VOC 2007's eleven points" if result.eleven_points else "the area under the curve"
     return _Laid(

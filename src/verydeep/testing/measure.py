@@ -117,7 +117,10 @@ def posteriors_of(maps: Float[ndarray, "n k i j"]) -> Float[ndarray, "n k"]:
 
     Choice: the mean over positions is taken of the scores, and then the soft-max.
     """
-    scores = maps.mean((2, 3))
+    return softmax(maps.mean((2, 3)))
+
+
+def softmax(scores: Float[ndarray, "n k"]) -> Float[ndarray, "n k"]:
     powers = np.exp(scores - scores.max(1, keepdims=True))
     posteriors: ndarray = powers / powers.sum(1, keepdims=True)
     return posteriors

@@ -25,6 +25,7 @@ from verydeep.errors import UserError
 from verydeep.nets.model_card import DataCard, Figures
 from verydeep.progress import Progress
 from verydeep.testing.descriptors import Describer, DescriptorOptions, describe
+from verydeep.testing.measure import softmax
 from verydeep.testing.result import LabelledImages, Member, Result
 from verydeep.weights.resolve import TRANSFER_FILE, find_model_file, is_transfer_folder, load
 
@@ -184,9 +185,7 @@ def posteriors(scores: Float[ndarray, "n k"], multi_label: bool) -> Float[ndarra
     if multi_label:
         found: ndarray = 1 / (1 + np.exp(-np.clip(scores, -700, 700)))
         return found
-    powers = np.exp(scores - scores.max(1, keepdims=True))
-    shares: ndarray = powers / powers.sum(1, keepdims=True)
-    return shares
+    return softmax(scores)
 
 
 def read_transfer_card(folder: Path) -> TransferCard:

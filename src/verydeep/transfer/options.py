@@ -24,7 +24,7 @@ class TransferOptions:
     splits: int = 3
     "Number of splits that --per-class draws."
     test_scales: tuple[int, ...] | None = None
-    "Test scales Q, pixels. [160 for convolutions alone, else the net's own]"
+    "Test scales Q, pixels. [the net's own; at most 160 for convolutions]"
     combine: Literal["stack", "average"] = "stack"
     "stack or average: what becomes of the descriptors at several scales."
     pool: Literal["mean", "max"] = "mean"

@@ -41,7 +41,7 @@ class Imported:
 
     @property
     def notes(self) -> list[str]:
-        """What is not as in the file, or assumed."""
+        """Notes for the user: the layers that were left out, and the preprocessing that is assumed."""
         found, notes = self.weights, []
         if found.left_out:
             reason = f" ({found.reason})" if found.reason else ""

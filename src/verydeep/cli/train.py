@@ -24,7 +24,7 @@ from verydeep.runs.options import TrainOptions
 
 if TYPE_CHECKING:
     from verydeep.runs.estimate import Plan
-    from verydeep.runs.resume import TrainedRun
+    from verydeep.runs.finish import TrainedRun
 
 _SPLITS = {"val": "validation", "test": "test", "train": "training"}
 

@@ -15,9 +15,10 @@ from verydeep.distributed import broadcast_from_rank0, process_group
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import find_architecture
 from verydeep.report.pages import REPORT_FILE
+from verydeep.runs.finish import TrainedRun
 from verydeep.runs.net import settle
 from verydeep.runs.options import COMPUTE_FIELDS, TrainOptions
-from verydeep.runs.resume import TrainedRun, resume
+from verydeep.runs.resume import resume
 from verydeep.runs.start import start
 from verydeep.training.recipe import CHAINS, Step
 from verydeep.training.run_folder import SETTINGS_FILE, Run, check_free, check_same_options

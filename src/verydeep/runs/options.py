@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 COMPUTE_FIELDS = ("device", "precision", "workers", "micro_batch", "gradient_checkpointing", "checkpoint_minutes")
 """Options that change nothing that is learnt, but for rounding."""
 
+AUTO = "auto"
+"""The recipe where none is given."""
+
 _ACTIONS = ("out", "resume", "plan", "devices")
 
 
@@ -28,8 +31,10 @@ class TrainOptions:
     "A, A-LRN, B, C, D, E or B-5x5; vgg16 and the like too. [that of --init-from, else A]"
     batch_norm: bool | None = None
     "A batch norm after every convolution. [as the net of --init-from, else none]"
-    recipe: str = "small-images"
-    "paper, paper-chain, small-images, quick, fine-tune ... or a JSON file."
+    recipe: str = AUTO
+    "auto (fits data, machine and --minutes), paper, paper-chain, small-images, quick, fine-tune ... or a JSON file."
+    minutes: float | None = None
+    "Time to end in. [10 for auto; the others have a number of epochs, which this lowers where need be]"
     changes: dict[str, Any] = field(default_factory=dict)
     "Change a field of the recipe: key=value."
     crop: int | None = None
@@ -43,7 +48,7 @@ class TrainOptions:
     batch_size: int | None = None
     "Images per update. [the recipe's]"
     init_from: str | Path | None = None
-    "Take weights from a model file, run folder or published name."
+    "Take weights from a model file, run folder or published name; none: random weights. [auto: vgg16-features]"
     initialise: str | None = None
     "gaussian, gaussian-variance, glorot or kaiming. [the recipe's]"
     keep: str | None = None

@@ -1,71 +1,37 @@
-"""The training of a run folder, from where it is to its end; resuming is the same from a checkpoint.
+"""A run folder, trained from where it is to its end; resuming is the same from a checkpoint.
 
 Why a resumed training is bit-exact stands in training/state.py.
 """
 
-import shlex
+import math
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from verydeep.data.batches import training_batches
 from verydeep.data.dataset import DataSet, train_on_all
-from verydeep.data.image_set import ImageSet, memory_for_images
+from verydeep.data.image_set import memory_for_images
 from verydeep.data.open import AnyData, open_data, source_of
 from verydeep.device import Compute, check_precision, find_device
-from verydeep.distributed import broadcast_from_rank0, num_local_processes, process_group, processes
+from verydeep.distributed import broadcast_from_rank0, num_local_processes, process_group
 from verydeep.errors import UserError
-from verydeep.images.augment import TrainingView, principal_shifts
-from verydeep.nets.model_card import DataCard, ModelCard, make_card, selected_on
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.evaluation_report import dense_is_worse, write_training_report
+from verydeep.runs.auto_run import train_by_plan
+from verydeep.runs.finish import Deadline, TrainedRun, end_by_deadline, finish, loop_on_images, run_loop, selected_by
 from verydeep.speed.library import has_kernel
-from verydeep.speed.torch_backend import TorchBackend
 from verydeep.speed.train_net import REMEDY, release
 from verydeep.testing.evaluate import evaluate
-from verydeep.testing.measure import MeanPosterior, measure
-from verydeep.testing.metrics import top_error
-from verydeep.testing.protocols import at_scales, find_protocol
-from verydeep.training.callbacks import Checkpoints, HealthCheck, StopOnSignals, Validation
-from verydeep.training.health import explain_not_finite
-from verydeep.training.loop import make_state, train
-from verydeep.training.objective import classification_for
+from verydeep.training.callbacks import StopOnSignals
+from verydeep.training.loop import make_state
 from verydeep.training.recipe import Recipe
-from verydeep.training.run_folder import TENSORBOARD_FOLDER, Run
-from verydeep.training.state import Callback, Position, TrainState, UserCallback
-from verydeep.training.tensorboard import TensorBoard
-from verydeep.training.update import NotFiniteError
-from verydeep.weights.resolve import load, read_card
+from verydeep.training.run_folder import Run
+from verydeep.training.state import Callback, Position
+from verydeep.weights.resolve import load
 
 _OTHER_MASKS = "0.1.0"
 """The version that drew the masks of dropout otherwise."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainedRun:
-    """The net, the run folder and the errors of a training."""
-
-    run: Path  # its folder
-    model: Path  # the model file, or the checkpoint of a training that was stopped
-    epochs: int  # done
-    finished: bool
-    split: str  # of the errors
-    protocol: str = "single"  # of the errors
-    top1_error: float | None  # a fraction; None when it was stopped
-    top5_error: float | None  # None with fewer than five classes too
-    num_images: int  # of the split
-    images_per_second: float  # mean over the epochs
-    net: VeryDeep = field(repr=False)
-
-    def as_record(self) -> dict[str, Any]:
-        errors = ("split", "protocol", "top1_error", "top5_error", "num_images")
-        names = ("epochs", "finished", *errors, "images_per_second")
-        return {"run": str(self.run), "model": str(self.model)} | {name: getattr(self, name) for name in names}
 
 
 def resume(
@@ -136,24 +102,33 @@ def run_to_end(
     *,
     momentum: dict[str, Tensor] | None = None,
     position: Position | None = None,
+    began: float | None = None,
 ) -> TrainedRun:
-    """Trains from a position to the end, measures the errors and writes the report."""
+    """Trains from a position to the end, measures the errors and writes the report.
+
+    ``began`` is when the time of a plan began, by the monotonic clock; a run that is resumed has all of it again.
+    """
     settings, recipe, compute = run.settings, Recipe(**run.settings["recipe"]), Compute(**run.settings["choice"])
+    plan = settings.get("plan") or {}
     if compute.kernel and not has_kernel():
         reporter.note(f"this run began with verydeep's kernel, which is not there: PyTorch computes, {REMEDY}")
     with run.locked(), StopOnSignals() as stop, compute.thread_count():
+        deadline = Deadline((began or time.monotonic()) + plan.get("seconds", math.inf))
+        if plan.get("start") is not None:
+            return train_by_plan(run, net, data, reporter, callbacks, stop, deadline, momentum or {}, position)
         try:
             state = make_state(
                 net, recipe, compute, seed=settings["seed"], num_images=len(data.train), momentum=momentum or {}
             )
             state.position, state.patience = position or state.position, run.patience
-            own = [UserCallback(callback) for callback in (*_loggers(run), *callbacks)]
-            _run_loop(run, state, data, reporter, stop, own)
+            run_loop(run, state, data, loop_on_images(run, state, data), reporter, [stop, deadline], callbacks)
         except UserError:
             run.discard_if_new()
             raise
         finally:
             release(net)
+        if deadline.reached and not stop.wants_stop() and not state.finished:
+            end_by_deadline(run, state, data)
         net = load(run.model_file) if state.finished and recipe.keep == "best" else net.eval()
         result = None
         if state.finished:
@@ -162,126 +137,5 @@ def run_to_end(
                     "asked to stop: the training has ended, its errors and report follow; once more ends it now"
                 )
             result = evaluate(net, data.val, device=compute.device, progress=reporter.progress)
-        log = run.log_records()
-        rates = [line["images_per_second"] for line in log]
-        trained = TrainedRun(
-            run=run.folder,
-            model=run.model_file if run.model_file.exists() else run.checkpoint_file,
-            epochs=state.position.epoch,
-            finished=state.finished,
-            split=data.val.split,
-            top1_error=result.top1_error if result else None,
-            top5_error=result.top5_error if result else None,
-            num_images=len(data.val),
-            images_per_second=len(rates) / sum(1 / rate for rate in rates) if rates else 0.0,
-            net=net,
-        )
-        if result is not None and processes().is_first:
-            if result.warning is not None:
-                reporter.note(f"warning: {result.warning}")
-            if note := dense_is_worse(result, read_card(run.model_file).errors or {}):
-                reporter.note(note)
-            run.save_result(trained.as_record())
-            write_training_report(run, result, data, net, _selected_on(recipe, run.patience))
-    return trained
-
-
-def _loggers(run: Run) -> list[Callback]:
-    """The callbacks that the options of a run name."""
-    return (
-        [TensorBoard(run.folder / TENSORBOARD_FOLDER)]
-        if run.settings.get("options", {}).get("log") == "tensorboard"
-        else []
-    )
-
-
-def _run_loop(
-    run: Run,
-    state: TrainState,
-    data: DataSet,
-    reporter: Callback,
-    stop: StopOnSignals,
-    own: Sequence[UserCallback],
-) -> None:
-    net, recipe, settings = state.net, state.recipe, run.settings
-    covariance = np.array(settings["colours"]["covariance"])
-    view = TrainingView(
-        crop=net.geometry.crop,
-        train_scale=net.train_scale,
-        mirror=net.mirror,
-        colour_shift=principal_shifts(covariance) if recipe.colour_shift else None,
-    )
-    batches = partial(
-        training_batches,
-        data.train,
-        view,
-        batch_size=recipe.batch_size,
-        seed=state.seed,
-        workers=settings["workers"],
-        balanced=recipe.balance == "sampling",
-        members=processes(),
-    )
-    callbacks = [
-        stop,
-        Validation(lambda net: _validate(net, data.val, state.compute)),
-        reporter,
-        HealthCheck(run, data.train, view, reporter.note),
-        Checkpoints(
-            run,
-            lambda epochs, errors: make_run_card(net, data, recipe, epochs, errors, patience=run.patience),
-            settings.get("checkpoint_seconds", 600.0),
-        ),
-        *own,
-    ]
-    try:
-        train(state, batches, classification_for(recipe, data.train), callbacks)
-    except NotFiniteError as error:
-        raise UserError(explain_not_finite(state, error.images)) from error
-    for failed in own:
-        if (cause := failed.error) is not None:
-            raise UserError(
-                f"{failed.hook} raised {type(cause).__name__}: {cause}; the training is saved after epoch "
-                f"{state.position.epoch}, update {state.position.iteration}: mend the callback, then resume with "
-                f"verydeep.resume, or verydeep train --resume --out {shlex.quote(str(run.folder))}"
-            ) from cause
-    at = state.position
-    if at.is_out_of_patience(state.patience) and at.epoch < recipe.epochs:
-        kept = "its weights are kept" if recipe.keep == "best" else "the last weights are kept, --keep best has its own"
-        reporter.note(
-            f"ended after epoch {at.epoch} by --patience {state.patience}: no validation error below the "
-            f"{100 * at.best_error:.2f}% of epoch {at.epoch - at.waited}, {kept}"
-        )
-
-
-def make_run_card(
-    net: VeryDeep,
-    data: DataSet,
-    recipe: Recipe,
-    epochs: int = 0,
-    errors: dict[str, Any] | None = None,
-    *,
-    patience: int | None,
-) -> ModelCard:
-    about = DataCard(
-        name=data.name, fingerprint=data.fingerprint, num_train=len(data.train), validation=data.validation
-    )
-    selected = _selected_on(recipe, patience)
-    return make_card(net, recipe=recipe.as_record(), data=about, epochs=epochs, errors=errors, selected_on=selected)
-
-
-def _selected_on(recipe: Recipe, patience: int | None) -> str | None:
-    """The split that the weights are selected on: early stopping selects too."""
-    return selected_on(recipe.as_record()) if patience is None else "val"
-
-
-def _validate(net: VeryDeep, images: ImageSet, compute: Compute) -> dict[str, Any]:
-    """Measures the central crop, the cheapest protocol, in the precision of the training."""
-    test, kept = at_scales(find_protocol("centre"), net), MeanPosterior(len(images), net.geometry.num_classes)
-    (measured,) = measure(TorchBackend(net, compute), images, [test], lambda: kept, mirror=net.mirror)
-    return {
-        "split": images.split,
-        "protocol": test.protocol.name,
-        "num_images": len(images),
-        "top1_error": top_error(measured.result, images.labels, 1),
-        "top5_error": top_error(measured.result, images.labels, 5),
-    }
+        selected = selected_by(recipe, run.patience)
+        return finish(run, net, data, result, reporter, epochs=state.position.epoch, selected=selected)

@@ -1,5 +1,6 @@
 """Starts a training: a net for the data, images checked, a run folder made."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,12 @@ from verydeep.machine import environment, now
 from verydeep.nets.grow import grow
 from verydeep.nets.model_file import MODEL_FILE
 from verydeep.nets.net import VeryDeep
+from verydeep.runs.auto_start import check_auto, plan_training
 from verydeep.runs.compute import choose_compute, default_workers, describe_processes, fit_into_memory
+from verydeep.runs.finish import TrainedRun, make_run_card
 from verydeep.runs.net import make_net, settle
-from verydeep.runs.options import TrainOptions, read_keywords
-from verydeep.runs.resume import TrainedRun, make_run_card, resume, run_to_end
+from verydeep.runs.options import AUTO, COMPUTE_FIELDS, TrainOptions, read_keywords
+from verydeep.runs.resume import resume, run_to_end
 from verydeep.testing.evaluate import check_classes
 from verydeep.training.recipe import Recipe, find_recipe
 from verydeep.training.run_folder import SETTINGS_FILE, Run, check_free, check_same_options
@@ -125,10 +128,13 @@ def start(
     chain: dict[str, Any] | None = None,
 ) -> TrainedRun:
     """Like ``train``, with TrainOptions; ``chain`` is stored in run.json if this is one step of a chain of recipes."""
+    began = time.monotonic()
     options.check_compute()
+    reporter, source = reporter or Callback(), data_source or source_of(data)
+    if options.recipe == AUTO:
+        return _start_auto(data, options, began, source, reporter, callbacks, command)
     options = settle(options)
-    reporter, row = reporter or Callback(), options.find_recipe()
-    source = data_source or source_of(data)
+    row = options.find_recipe()
     with process_group(find_device(options.device)) as members:
         if members.size > 1 and options.out is None:
             raise UsageError("several processes need --out: the run folder that all of them can see")
@@ -149,6 +155,31 @@ def start(
         else:
             _suggest_fine_tuning(net, opened, reporter)
         return _begin(net, opened, row, options, facts, reporter, callbacks)
+
+
+def _start_auto(
+    data: AnyData,
+    options: TrainOptions,
+    began: float,
+    source: str,
+    reporter: Callback,
+    callbacks: Sequence[Callback],
+    command: str | None,
+) -> TrainedRun:
+    """Plans a training by ``auto`` and begins it, or resumes what began with the same options."""
+    check_auto(options)
+    if options.resume and options.out and (options.out / SETTINGS_FILE).exists():
+        before = Run.open(options.out).settings.get("options", {})
+        now_given = {name: value for name, value in options.as_record().items() if name not in COMPUTE_FIELDS}
+        check_same_options(f"the run in {options.out}", before, now_given)
+        return resume(options.out, data=data, data_source=source, reporter=reporter, callbacks=callbacks)
+    planned = plan_training(data, options, reporter, time.monotonic() - began)
+    facts = {"command": command, "data": source, "origin": None, "plan": planned.plan.as_record()}
+    for reason in planned.plan.reasons:
+        reporter.note(reason)
+    return _begin(
+        planned.net, planned.data, planned.recipe, options, facts, reporter, callbacks, planned.compute, began
+    )
 
 
 def _check_alike(options: TrainOptions, recipe: Recipe, net: VeryDeep) -> None:
@@ -183,8 +214,13 @@ def _begin(
     facts: dict[str, Any],
     reporter: Callback,
     callbacks: Sequence[Callback],
+    compute: Compute | None = None,
+    began: float | None = None,
 ) -> TrainedRun:
-    """Makes the run folder of a net and trains it; ``facts`` go into its run.json."""
+    """Makes the run folder of a net and trains it; ``facts`` go into its run.json.
+
+    ``compute`` is chosen where it is None; ``began`` is when the time of a plan began, by the monotonic clock.
+    """
     if options.no_validation:
         data = train_on_all(data)
     net.train_scale = recipe.scales(net.geometry.crop)
@@ -209,23 +245,25 @@ def _begin(
         net.set_input(colours["mean"], colours["deviation"] if recipe.input_divisor == "deviation" else np.ones(3))
 
     def chosen() -> dict[str, Any]:
+        if compute is not None:
+            return compute.as_record()
         whole = choose_compute(net, recipe, options, reporter.note)
         return fit_into_memory(net, recipe, whole, reporter.note).as_record()
 
-    compute = Compute(**broadcast_from_rank0(chosen))
+    settled = Compute(**broadcast_from_rank0(chosen))
     if processes().size > 1:
-        reporter.note(describe_processes(net, recipe, compute))
+        reporter.note(describe_processes(net, recipe, settled))
     settings = facts | {
         "command": facts["command"] or f"verydeep.fit(net, {facts['data']!r}, out={str(folder)!r}, ...)  # Python",
         "options": options.as_record(),
         "net": net.geometry.title,
         "fingerprint": data.fingerprint,
         "recipe": recipe.as_record(),
-        "choice": compute.as_record(),
+        "choice": settled.as_record(),
         "frozen": [name for name, parameter in net.named_parameters() if not parameter.requires_grad],
         "processes": processes().size,
         "seed": options.seed,
-        "workers": default_workers(options.workers, compute),
+        "workers": default_workers(options.workers, settled),
         "checkpoint_seconds": options.checkpoint_seconds,
         "hold_out": not options.no_validation,
         "skip_damaged": options.skip_damaged,
@@ -235,7 +273,7 @@ def _begin(
         "began": now(),
     }
     run = Run.create(folder, settings, net, make_run_card(net, data, recipe, patience=options.patience))
-    return run_to_end(run, net, data, reporter, callbacks)
+    return run_to_end(run, net, data, reporter, callbacks, began=began)
 
 
 def default_folder(net: VeryDeep, data: DataSet) -> Path:

@@ -1,12 +1,12 @@
 """A net computed by PyTorch: on any device as it is, or on the CPU with its weights rounded to bfloat16."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Num
 from numpy import ndarray
 from torch import Tensor, nn
 
@@ -44,6 +44,13 @@ class TorchBackend:
         if layer == "fc8":
             return self._computed(self._net.score_map, given)
         return self._computed(lambda moved: self._net.activations(moved, [layer])[layer], given)
+
+    def activations(self, images: Num[Tensor, "n 3 h w"], names: Sequence[str]) -> dict[str, Tensor]:
+        """Computes the outputs of several layers in one pass, and nothing after the last."""
+        self._check_unchanged()
+        with torch.inference_mode(), self._compute.autocast():
+            (moved,) = self._compute.move(images)
+            return self._net.activations(moved, names)
 
     def head(self, pool5_maps: Float32[ndarray, "n c y x"]) -> Float32[ndarray, "n k i j"]:
         """Computes the class score maps from parts of the maps after pool5."""

@@ -69,7 +69,7 @@ def average_statistics(net: VeryDeep) -> None:
 class HealthCheck(Callback):
     """Ends a training whose loss is not finite, and reports what is wrong with it after an epoch."""
 
-    def __init__(self, run: Run, images: ImageSet, view: TrainingView, report: Callable[[str], None]) -> None:
+    def __init__(self, run: Run, images: ImageSet, view: TrainingView | None, report: Callable[[str], None]) -> None:
         self._run, self._images, self._view, self._report = run, images, view, report
 
     def after_update(self, state: TrainState) -> None:
@@ -89,8 +89,15 @@ class HealthCheck(Callback):
 class Checkpoints(Callback):
     """Writes the log, the model file, and checkpoints after each epoch and every so many seconds within it."""
 
-    def __init__(self, run: Run, card: Callable[[int, dict[str, Any] | None], ModelCard], seconds: float) -> None:
-        self._run, self._card, self._seconds = run, card, seconds
+    def __init__(
+        self,
+        run: Run,
+        card: Callable[[int, dict[str, Any] | None], ModelCard],
+        seconds: float,
+        *,
+        saves_model: bool = True,
+    ) -> None:
+        self._run, self._card, self._seconds, self._saves_model = run, card, seconds, saves_model
         self._saved = 0.0
 
     def before_training(self, state: TrainState) -> None:
@@ -104,7 +111,7 @@ class Checkpoints(Callback):
         after = replace(state, position=state.position.next_epoch())
         card = self._card(after.position.epoch, state.errors)
         self._run.log(state.record)
-        if state.is_best if state.recipe.keep == "best" else after.finished:
+        if self._saves_model and (state.is_best if state.recipe.keep == "best" else after.finished):
             self._run.save_model(state.net, card)
         self._save(after, card)
 

@@ -49,14 +49,14 @@ class Finding:
 
 
 def findings_after_epoch(
-    state: TrainState, images: ImageSet, view: TrainingView, log: Sequence[dict[str, Any]]
+    state: TrainState, images: ImageSet, view: TrainingView | None, log: Sequence[dict[str, Any]]
 ) -> list[Finding]:
     """Examines a training after an epoch; ``log`` has a record of each epoch so far."""
     net, recipe = state.net, state.recipe
     stuck, rate = stuck_at_chance(net, recipe, log, state.num_updates), rate_far_off(net, recipe, state.optimiser)
     # a net that gives every image the same scores has silent units too, which would not be a second finding
     silent = None
-    if not _at_chance(net, log[-1]):
+    if view is not None and not _at_chance(net, log[-1]):
         silent = silent_units(net, _some_crops(images, view, len(log)), state.compute)
     return [finding for finding in (stuck, rate, silent) if finding is not None]
 
@@ -159,7 +159,7 @@ def _some_crops(images: ImageSet, view: TrainingView, epoch: int) -> Tensor:
 def explain_not_finite(state: TrainState, images: Tensor) -> str:
     """Explains where a loss that is not finite comes from, and the remedy; ``images`` are those that gave it."""
     net, rate, position = state.net, state.recipe.learning_rate, state.position
-    layer = first_not_finite(net, images, state.compute)
+    layer = first_not_finite(net, images, state.compute) if state.model is None else None
     where = f", first in {layer}" if layer else ""
     return (
         f"the loss is not finite any more (NaN or infinity{where}) in epoch {position.epoch + 1}, "

@@ -42,7 +42,7 @@ def train(state: TrainState, batches: Batches, objective: Objective, callbacks: 
     trainable = [parameter for parameter in state.net.parameters() if parameter.requires_grad]
     try:
         set_training_mode(state.net, state.recipe)
-        model = share_gradients(state.net, state.compute)
+        model = share_gradients(state.model or state.net, state.compute)
         for callback in callbacks:
             callback.before_training(state)
         while not state.finished and not state.stopping:
@@ -138,7 +138,7 @@ def set_learning_rate(state: TrainState) -> None:
     position = state.position
     epochs_done = position.epoch + (position.iteration + 0.5) / state.num_updates
     for group in state.optimiser.param_groups:
-        group["lr"] = scheduled_rate(state.recipe, epochs_done) * 0.1**position.plateau.drops
+        group["lr"] = group["factor"] * scheduled_rate(state.recipe, epochs_done) * 0.1**position.plateau.drops
 
 
 def make_optimiser(net: VeryDeep, recipe: Recipe, momentum: dict[str, Tensor] | None = None) -> torch.optim.SGD:
@@ -146,19 +146,20 @@ def make_optimiser(net: VeryDeep, recipe: Recipe, momentum: dict[str, Tensor] | 
 
     Choice: weights and biases of convolutions and fully connected layers decay, those of batch norm do not.
     """
-    names: dict[bool, list[str]] = {True: [], False: []}
+    names: dict[tuple[float, float], list[str]] = {}
     parameters = dict(net.named_parameters())
     for name, parameter in parameters.items():
         if parameter.requires_grad and recipe.trains(name):
-            names[not name.startswith("bn")].append(name)
-    if not any(names.values()):
+            decay = 0.0 if name.startswith("bn") else recipe.weight_decay
+            factor = recipe.head_rate if name.startswith("fc8") else 1.0
+            names.setdefault((decay, factor), []).append(name)
+    if not names:
         raise UserError(
             f"every layer that the recipe trains (trainable {recipe.trainable}) is frozen: set requires_grad_() of one"
         )
     groups = [
-        {"params": [parameters[name] for name in members], "weight_decay": recipe.weight_decay if decays else 0.0}
-        for decays, members in names.items()
-        if members
+        {"params": [parameters[name] for name in members], "weight_decay": decay, "factor": factor}
+        for (decay, factor), members in names.items()
     ]
     optimiser = torch.optim.SGD(
         groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True

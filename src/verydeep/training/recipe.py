@@ -43,7 +43,9 @@ class Recipe:
         label_smoothing: probability mass spread evenly over the classes.
         train_scale: S, or [Smin, Smax], pixels; None is ``paper_scale`` scaled by crop/224.
         paper_scale: smallest and largest S at the paper's crop of 224.
-        trainable: ``all`` layers, or only the fully connected ones (``fc``).
+        trainable: ``all`` layers, only the fully connected ones (``fc``), or the blocks from one on: ``conv5`` is the
+            last one and what follows it.
+        head_rate: factor on the learning rate of the last layer.
         balance: what is done about classes of different size: ``none``; ``loss`` weighs the loss of an image by one
             over its class's size; ``sampling`` draws every class equally often.
         mirror: mirror half of the training crops, where the data set allows it.
@@ -68,7 +70,8 @@ class Recipe:
     label_smoothing: Fraction = 0
     train_scale: Count | tuple[Count, Count] | None = None
     paper_scale: tuple[Count, Count] = (constants.TRAIN_SCALE, constants.TRAIN_SCALE)
-    trainable: Literal["all", "fc"] = "all"
+    trainable: Literal["all", "conv2", "conv3", "conv4", "conv5", "fc"] = "all"
+    head_rate: Rate = 1
     balance: Literal["none", "loss", "sampling"] = "none"
     mirror: bool = True
     colour_shift: bool = False
@@ -87,7 +90,12 @@ class Recipe:
         return low, high
 
     def trains(self, layer: str) -> bool:
-        return self.trainable == "all" or layer.startswith("fc")
+        if self.trainable == "all":
+            return True
+        if self.trainable == "fc":
+            return layer.startswith("fc")
+        digit = next(letter for letter in layer if letter.isdigit())  # of its block; fc6 and those after it are above 5
+        return digit >= self.trainable.removeprefix("conv")
 
     def selects_on_validation(self) -> bool:
         return selected_on(self.as_record()) is not None
@@ -151,6 +159,21 @@ _ROWS = (
         warmup=1,
         nesterov=True,
         label_smoothing=0.1,
+    ),
+    # What fits the data, the machine and the time: verydeep train photos. This is its fine-tuning; the plan in
+    # runs/auto.py sets the epochs, the blocks and the size.
+    Recipe(
+        name="auto",
+        initialisation="kaiming",
+        epochs=8,
+        batch_size=32,
+        learning_rate=3e-3,
+        head_rate=1e-3,
+        schedule="cosine",
+        warmup=0.5,
+        nesterov=True,
+        label_smoothing=0.1,
+        trainable="conv5",
     ),
     # From a trained net: verydeep train photos --recipe fine-tune --init-from runs/other
     Recipe(

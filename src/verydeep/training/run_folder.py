@@ -191,9 +191,9 @@ class Run:
         file = self.folder / LOG_FILE
         return read_lines(file) if file.exists() else []
 
-    def save_model(self, net: VeryDeep, card: ModelCard) -> None:
+    def save_model(self, net: VeryDeep, card: ModelCard, precision: str = "fp32") -> None:
         if processes().is_first:
-            save(net, self.model_file, card=card)
+            save(net, self.model_file, card=card, precision=precision)
 
     def save_checkpoint(self, net: VeryDeep, card: ModelCard, momentum: dict[str, Tensor], position: Position) -> None:
         """Writes the state to resume from; the one before it is kept, and both stay whole while this one is written."""

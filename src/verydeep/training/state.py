@@ -76,7 +76,8 @@ class TrainState:
         position: epochs done, iteration within the epoch, and the sums of the epoch over ``seen`` images: ``loss``, and
             ``score``, the images classified wrongly.
         stopping: whether it stops, as all processes agree.
-        images: the last batch, n,3,h,w uint8.
+        model: computes the scores of a batch where that is not the net itself, such as its upper blocks on stored maps.
+        images: the last batch, n,3,h,w uint8; or stored maps.
         is_best: whether the last validation error is the lowest so far.
         record: line of the log of the last epoch, as in ``log.jsonl``.
         errors: its validation errors, as the model card has them.
@@ -89,6 +90,7 @@ class TrainState:
     num_images: int
     optimiser: "torch.optim.SGD"
     patience: int | None = None
+    model: "torch.nn.Module | None" = None
     position: Position = field(default_factory=Position)
     stopping: bool = False
     images: "torch.Tensor | None" = None

@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Num
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -12,19 +12,20 @@ from verydeep.distributed import local_rank, processes
 from verydeep.errors import UserError
 from verydeep.nets.layers import BatchRows
 from verydeep.nets.net import VeryDeep
+from verydeep.nets.upper import UpperBlocks
 from verydeep.training.objective import Classification, Objective
 
 
 class NotFiniteError(UserError):
-    """A loss that is NaN or infinite, with the images that gave it: n,3,h,w uint8, on the device."""
+    """A loss that is NaN or infinite, with what gave it, on the device: images, n,3,h,w uint8, or stored maps."""
 
     def __init__(self, loss: float, images: Tensor) -> None:
         super().__init__(f"the loss is {loss}")
         self.images = images
 
 
-def share_gradients(net: VeryDeep, compute: Compute) -> nn.Module:
-    """Wraps a net so that its gradients are averaged over the processes; a single process gets the net itself.
+def share_gradients(net: nn.Module, compute: Compute) -> nn.Module:
+    """Wraps a net, or its upper blocks, so that gradients are averaged over the processes; a single one gets it as it is.
 
     Batch norm's statistics are those of all processes on GPUs, and of each process elsewhere.
     """
@@ -42,7 +43,7 @@ def share_gradients(net: VeryDeep, compute: Compute) -> nn.Module:
 def update(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    images: UInt8[Tensor, "n 3 h w"],
+    images: Num[Tensor, "n c h w"],
     targets: Tensor,
     compute: Compute,
     objective: Objective | None = None,
@@ -62,8 +63,7 @@ def update(
 
     Paper: section 3.1, section 3.3.
     """
-    net = model.module if isinstance(model, DistributedDataParallel) else model
-    assert isinstance(net, VeryDeep)
+    net = _net_of(model)
     objective, members = objective or Classification(), processes()
     total = total or len(images)
     counts = 1.0 if members.rank < total else 0.0
@@ -87,6 +87,13 @@ def update(
     optimiser.step()
     net.tie_dropout(None)
     return loss_sum, score_sum
+
+
+def _net_of(model: nn.Module) -> VeryDeep:
+    inner = model.module if isinstance(model, DistributedDataParallel) else model
+    net = inner.net if isinstance(inner, UpperBlocks) else inner
+    assert isinstance(net, VeryDeep)
+    return net
 
 
 def _gradients_kept(model: nn.Module, *, last: bool) -> AbstractContextManager[object]:

@@ -1,0 +1,331 @@
+"""Carries out a plan of the recipe ``auto`` that begins from published convolutions.
+
+First the maps of a few views of every image and a linear classifier on their descriptors, which is a model that can be
+used; then the upper blocks are trained from it on the stored maps; what is better is kept.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int8
+from numpy import ndarray
+from torch import Tensor
+
+from verydeep.data.dataset import DataSet
+from verydeep.device import Compute
+from verydeep.errors import UserError
+from verydeep.nets.model_card import ModelCard, make_card
+from verydeep.nets.net import VeryDeep
+from verydeep.nets.upper import UpperBlocks
+from verydeep.progress import Progress
+from verydeep.runs.auto import Plan
+from verydeep.runs.finish import (
+    Deadline,
+    Loop,
+    TrainedRun,
+    data_card,
+    end_by_deadline,
+    errors_of_posteriors,
+    finish,
+    loop_on_images,
+    run_loop,
+)
+from verydeep.speed.train_net import release
+from verydeep.testing.calibration import folded_temperature
+from verydeep.testing.evaluate import evaluate
+from verydeep.testing.metrics import interval95, wrong
+from verydeep.testing.result import Result
+from verydeep.training.callbacks import StopOnSignals
+from verydeep.training.loop import make_state, train
+from verydeep.training.objective import classification_for
+from verydeep.training.recipe import Recipe
+from verydeep.training.run_folder import Run
+from verydeep.training.state import Callback, Position, TrainState
+from verydeep.training.stored_maps import StoredMaps, store_maps
+from verydeep.transfer.classifier import LinearClassifier, fit_classifier, folds
+from verydeep.transfer.write import linear_net, rounded
+from verydeep.weights.resolve import load, read_card
+
+LINEAR: Final = "linear classifier"
+
+FEWEST_BETTER: Final = 2
+"""Images that what is trained later must get right beyond the linear classifier: fewer are a tie."""
+
+
+class _StoppedError(Exception):
+    """Ctrl-C before the loop, which has a checkpoint of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Linear:
+    """The linear classifier on the descriptors of the start net, as a net, and its errors."""
+
+    net: VeryDeep
+    classifier: LinearClassifier
+    result: Result
+
+
+def train_by_plan(
+    run: Run,
+    net: VeryDeep,
+    data: DataSet,
+    reporter: Callback,
+    callbacks: Sequence[Callback],
+    stop: StopOnSignals,
+    deadline: Deadline,
+    momentum: dict[str, Tensor],
+    position: Position | None,
+) -> TrainedRun:
+    """Trains a run by its plan from a position to the end; see ``run_to_end``."""
+    plan, recipe = Plan.from_record(run.settings["plan"]), Recipe(**run.settings["recipe"])
+    compute = Compute(**run.settings["choice"])
+
+    def progress(what: str, done: int, total: int) -> None:
+        if stop.wants_stop():
+            raise _StoppedError
+        reporter.progress(what, done, total)
+
+    state: TrainState | None = None
+    try:
+        stored, linear = _fit_linear(run, plan, data, compute, reporter, progress)
+        if plan.then == "noise":
+            state = _state(net, recipe, compute, run, data, momentum, position)
+            loop = loop_on_images(run, state, data)
+        elif plan.then == "fine-tune":
+            begun = copy.deepcopy(linear.net) if position is None else net
+            state = _state(begun, recipe, compute, run, data, momentum, position)
+            state.model = UpperBlocks(begun, plan.first_block)
+            loop = _loop_on_maps(plan, state, stored, data, progress)
+        if state is not None:
+            run_loop(run, state, data, loop, reporter, [stop, deadline], callbacks)
+            if not state.finished and deadline.reached and not stop.wants_stop():
+                reporter.note(f"the {plan.seconds / 60:g} minutes are over: ended in epoch {state.position.epoch + 1}")
+                end_by_deadline(run, state, data)
+            if not state.finished:
+                return finish(run, state.net, data, None, reporter, epochs=state.position.epoch, selected=None)
+            release(state.net)
+        return _choose(run, plan, data, compute, stored, linear, state, reporter, progress)
+    except _StoppedError:
+        epochs = state.position.epoch if state else 0
+        return finish(run, net, data, None, reporter, epochs=epochs, selected=None)
+    except UserError:
+        run.discard_if_new()
+        raise
+    finally:
+        release(net if state is None else state.net)
+
+
+def _fit_linear(
+    run: Run, plan: Plan, data: DataSet, compute: Compute, reporter: Callback, progress: Progress
+) -> tuple[StoredMaps, _Linear]:
+    """Fits the linear classifier; the model file is its net until there is a better one."""
+    start = load(plan.begun_from)
+    first_block = plan.first_block if plan.then == "fine-tune" else None
+    stored = store_maps(
+        start,
+        data.train,
+        compute,
+        side=plan.side,
+        num_views=plan.num_views,
+        first_block=first_block,
+        seed=run.settings["seed"],
+        mirror=data.mirror,
+        progress=progress,
+    )
+    classifier = fit_classifier(
+        stored.descriptors,
+        _targets(data.train.labels, len(data.classes)),
+        data.classes,
+        _accuracy,
+        kind="logistic",
+        seed=run.settings["seed"],
+        progress=progress,
+    )
+    classifier = rounded(classifier, plan.begun_from)
+    net = linear_net(start, classifier, data.classes, plan.side)
+    net.mirror = data.mirror
+    result = evaluate(net, data.val, device=compute.device, progress=progress)
+    held_out = 1 - max(classifier.held_out.values())
+    low, high = interval95(result.top1_error, len(data.val))
+    if not run.model_file.exists():
+        run.save_model(net, _card(run, net, data, result, LINEAR, 0, None), read_card(plan.begun_from).precision)
+        reporter.note(
+            f"linear classifier: {100 * result.top1_error:.2f}% of {len(data.val)} validation images wrong by single "
+            f"(95%: {100 * low:.1f} to {100 * high:.1f}), {100 * held_out:.2f}% in cross-validation on the training "
+            f"images; {run.model_file} can be used from now on"
+        )
+    return stored, _Linear(net=net, classifier=classifier, result=result)
+
+
+def _accuracy(scores: Float[ndarray, "n k"], targets: Int8[ndarray, "n k"]) -> float:
+    return float((scores.argmax(1) == targets.argmax(1)).mean())
+
+
+def _targets(labels: ndarray, num_classes: int) -> Int8[ndarray, "n k"]:
+    return np.where(labels[:, None] == np.arange(num_classes), 1, -1).astype(np.int8)
+
+
+def _state(
+    net: VeryDeep,
+    recipe: Recipe,
+    compute: Compute,
+    run: Run,
+    data: DataSet,
+    momentum: dict[str, Tensor],
+    position: Position | None,
+) -> TrainState:
+    seed = run.settings["seed"]
+    state = make_state(net, recipe, compute, seed=seed, num_images=len(data.train), momentum=momentum)
+    state.position, state.patience = position or state.position, run.patience
+    return state
+
+
+def _loop_on_maps(plan: Plan, state: TrainState, stored: StoredMaps, data: DataSet, progress: Progress) -> Loop:
+    recipe = state.recipe
+    held_out = store_maps(
+        load(plan.begun_from),
+        data.val,
+        state.compute,
+        side=plan.side,
+        num_views=1,
+        first_block=plan.first_block,
+        seed=state.seed,
+        mirror=False,
+        progress=progress,
+    )
+
+    def validate(_: VeryDeep) -> dict[str, Any]:
+        scores = _scores(state, held_out.maps[0])
+        return errors_of_posteriors(scores.softmax(1).numpy(), data.val)
+
+    batches = stored.batches(
+        batch_size=recipe.batch_size, seed=state.seed, balanced=recipe.balance == "sampling", images=data.train
+    )
+    return Loop(batches=batches, validate=validate, view=None)
+
+
+def _scores(state: TrainState, maps: Tensor) -> Float[Tensor, "n k"]:
+    """The scores of stored maps in evaluation mode; the next epoch sets the mode of training again."""
+    assert state.model is not None
+    state.net.eval()
+    with torch.inference_mode(), state.compute.autocast():
+        parts = [state.model(*state.compute.move(part)).float().cpu() for part in maps.split(64)]
+    return torch.cat(parts)
+
+
+def _choose(
+    run: Run,
+    plan: Plan,
+    data: DataSet,
+    compute: Compute,
+    stored: StoredMaps,
+    linear: _Linear,
+    state: TrainState | None,
+    reporter: Callback,
+    progress: Progress,
+) -> TrainedRun:
+    """Keeps the linear classifier or what was trained after it, calibrates it, and writes the model and the report."""
+    net, result, kept, selected, epochs = linear.net, linear.result, LINEAR, None, 0
+    record: dict[str, Any] = {"linear_top1_error": linear.result.top1_error}
+    if state is not None:
+        tuned = evaluate(_trained_net(run, state), data.val, device=compute.device, progress=progress)
+        if plan.folds:
+            before, after, count = _cross_validate(plan, state, stored, data, progress)
+            where = f"{count:,} training images in cross-validation"
+        else:
+            before, after, count, selected = _num_wrong(linear.result), _num_wrong(tuned), len(data.val), data.val.split
+            where = f"{count:,} validation images"
+        is_better = before - after >= FEWEST_BETTER
+        verdict = "kept" if is_better else "not clearly better, so the linear classifier is kept"
+        reporter.note(f"{plan.then}: {after} of {where} wrong, by the linear classifier {before}: {verdict}")
+        record |= {"trained_top1_error": tuned.top1_error, "compared_on": where, "wrong": [before, after]}
+        if is_better:
+            net, result, kept, epochs = state.net, tuned, str(plan.then), state.position.epoch
+            record["temperature"] = folded_temperature(net, np.log(np.maximum(tuned.posteriors, 1e-12)), tuned.labels)
+            net.classes = data.classes
+            run.save_model(net, _card(run, net, data, result, kept, epochs, selected))
+        else:
+            precision = read_card(plan.begun_from).precision
+            run.save_model(net, _card(run, net, data, result, kept, 0, selected), precision)
+    return finish(run, net, data, result, reporter, epochs=epochs, selected=selected, extra=record | {"kept": kept})
+
+
+def _trained_net(run: Run, state: TrainState) -> VeryDeep:
+    return state.net.eval()
+
+
+def _num_wrong(result: Result) -> int:
+    return int(wrong(result.posteriors, result.labels).sum())
+
+
+def _card(
+    run: Run, net: VeryDeep, data: DataSet, result: Result, kept: str, epochs: int, selected: str | None
+) -> ModelCard:
+    plan = run.settings["plan"]
+    start = read_card(plan["start"])
+    errors = {
+        "split": result.split,
+        "protocol": result.protocol,
+        "num_images": len(result.labels),
+        "top1_error": result.top1_error,
+        "top5_error": result.top5_error,
+    }
+    return make_card(
+        net,
+        recipe=run.settings["recipe"],
+        data=data_card(data),
+        epochs=epochs,
+        errors=errors,
+        selected_on=selected,
+        licence=start.licence if kept != "noise" else None,
+        source=f"{kept} from {plan['start']} ({start.source or 'source unknown'})" if kept != "noise" else None,
+    )
+
+
+def _cross_validate(
+    plan: Plan, trained: TrainState, stored: StoredMaps, data: DataSet, progress: Progress
+) -> tuple[int, int, int]:
+    """Counts the training images that the linear classifier and what is trained after it get wrong, held out.
+
+    In each of ``plan.folds`` parts both are fitted on the other parts and tested on the first view of this one.
+    """
+    start, seed = load(plan.begun_from), trained.seed
+    targets = _targets(data.train.labels, len(data.classes))
+    parts = folds(targets, seed) % plan.folds
+    before = after = 0
+    for part in range(plan.folds):
+        inside, held_out = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
+        images, kept = data.train.subset(inside.tolist()), stored.subset(inside)
+        classifier = fit_classifier(
+            kept.descriptors, targets[inside], data.classes, _accuracy, kind="logistic", seed=seed, progress=progress
+        )
+        net = copy.deepcopy(linear_net(start, classifier, data.classes, plan.side))
+        state = make_state(net, trained.recipe, trained.compute, seed=seed, num_images=len(images), momentum={})
+        state.model = UpperBlocks(net, plan.first_block)
+        maps = stored.maps[0][held_out]
+        before += int((_scores(state, maps).argmax(1) != stored.labels[held_out]).sum())
+        batches = kept.batches(
+            batch_size=trained.recipe.batch_size,
+            seed=seed,
+            balanced=trained.recipe.balance == "sampling",
+            images=images,
+        )
+        train(state, batches, classification_for(trained.recipe, images), [_Watch(progress, part, plan.folds)])
+        after += int((_scores(state, maps).argmax(1) != stored.labels[held_out]).sum())
+        release(net)
+    return before, after, int((parts >= 0).sum())
+
+
+class _Watch(Callback):
+    """Reports the epochs of a cross-validation."""
+
+    def __init__(self, progress: Progress, part: int, parts: int) -> None:
+        self._progress, self._part, self._parts = progress, part, parts
+
+    def after_epoch(self, state: TrainState) -> None:
+        epochs = state.recipe.epochs
+        self._progress("cross-validation", self._part * epochs + state.position.epoch + 1, self._parts * epochs)

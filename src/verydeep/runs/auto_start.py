@@ -1,0 +1,112 @@
+"""Settles a training by the recipe ``auto``: the net to begin from, what the user has pinned, and the plan."""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from verydeep.data.dataset import DataSet
+from verydeep.data.open import AnyData, open_data
+from verydeep.device import Compute
+from verydeep.distributed import processes
+from verydeep.errors import UsageError
+from verydeep.nets.architecture import find_architecture
+from verydeep.nets.net import VeryDeep
+from verydeep.runs.auto import DEFAULT_MINUTES, Plan, make_plan
+from verydeep.runs.look import look_at
+from verydeep.runs.options import TrainOptions
+from verydeep.speed.train_net import choose_training
+from verydeep.training.recipe import Recipe, find_recipe
+from verydeep.training.state import Callback
+from verydeep.transfer.classifier import LinearClassifier
+from verydeep.transfer.write import linear_net
+from verydeep.weights.resolve import load
+
+START: Final = "vgg16-features"
+"""The net that comes with the package: the convolutions of the authors' own D."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A training as it was planned: the net at its beginning, the data, the recipe and the plan."""
+
+    net: VeryDeep
+    data: DataSet
+    recipe: Recipe
+    compute: Compute
+    plan: Plan
+
+
+def check_auto(options: TrainOptions) -> None:
+    """Raises UsageError where an option cannot be kept by ``auto``."""
+    if options.devices != 1 or processes().size > 1:
+        raise UsageError("the recipe auto runs in one process: leave out --devices, or give a --recipe")
+    if options.no_validation:
+        raise UsageError(
+            "--no-validation: the recipe auto compares on the validation images: leave it out, or give a --recipe"
+        )
+    if options.minutes is not None and not 0.1 <= options.minutes <= 1e5:
+        raise UsageError(f"--minutes {options.minutes:g}: give a number of minutes from 0.1 to 100,000")
+    why = from_noise(options)
+    if why is None and options.train_scale is not None:
+        raise UsageError(
+            "--train-scale: the recipe auto trains on views of one size, --crop: leave it out, or give a --recipe"
+        )
+    if is_given(options.init_from) and why is None:
+        pinned = {"--architecture": options.architecture, "--batch-norm": options.batch_norm, "--width": options.width}
+        for name, value in pinned.items():
+            if value is not None:
+                raise UsageError(
+                    f"{name}: the recipe auto keeps the net of --init-from as it is: leave it out, or give --recipe "
+                    "fine-tune"
+                )
+
+
+def is_given(init_from: object) -> bool:
+    """Whether a net to begin from is named: ``none`` asks for random weights."""
+    return init_from is not None and str(init_from) != "none"
+
+
+def from_noise(options: TrainOptions) -> str | None:
+    """Why a training begins from random weights; None where it begins from a net."""
+    if is_given(options.init_from):
+        return None if options.initialise is None else "--initialise"
+    if options.init_from is not None:
+        return "--init-from none"
+    architecture, named_batch_norm = (
+        ("D", False)
+        if options.architecture is None
+        else (find_architecture(options.architecture)[0].name, find_architecture(options.architecture)[1])
+    )
+    if architecture != "D":
+        return f"there is no net of {architecture} to begin from"
+    if options.batch_norm or named_batch_norm:
+        return f"{START} has no batch norm"
+    if options.width not in (None, 1.0):
+        return f"{START} has width 1"
+    return "--initialise" if options.initialise is not None else None
+
+
+def plan_training(data: AnyData, options: TrainOptions, reporter: Callback, seconds_used: float) -> Planned:
+    """Looks at data and machine, and plans; ``seconds_used`` are those since the command began."""
+    check_auto(options)
+    opened = open_data(data, reporter.progress)
+    seconds = 60 * (options.minutes or DEFAULT_MINUTES)
+    name = str(options.init_from) if is_given(options.init_from) else START
+    start = load(name)
+    compute = choose_training(
+        start.geometry, device=options.device, precision=options.precision, micro_batch=options.micro_batch
+    )
+    look = look_at(opened, start, compute, seconds_used)
+    pinned: dict[str, Any] = options.recipe_changes | ({} if options.crop is None else {"side": options.crop})
+    plan = make_plan(start.geometry, name, look, seconds=seconds, pinned=pinned)
+    about = "the convolutions of the authors' own D, which come with the package" if name == START else "as asked"
+    plan = replace(plan, reasons=(f"start: {name}: {about}", *plan.reasons))
+    recipe = find_recipe("auto", **plan.changes | options.recipe_changes)
+    zeros = np.zeros((len(opened.classes), start.geometry.last_channels))
+    untrained = LinearClassifier(
+        weight=zeros, bias=zeros[:, 0], kind="logistic", c=1.0, held_out={}, scale=1.0, temperature=1.0
+    )
+    net = copy.deepcopy(linear_net(start, untrained, opened.classes, plan.side))
+    return Planned(net=net, data=opened, recipe=recipe, compute=compute, plan=plan)

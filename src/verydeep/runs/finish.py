@@ -1,0 +1,251 @@
+"""The training of a run folder by the loop, and what is measured and written at its end."""
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from verydeep.data.batches import training_batches
+from verydeep.data.dataset import DataSet
+from verydeep.data.image_set import ImageSet
+from verydeep.device import Compute
+from verydeep.distributed import processes
+from verydeep.errors import UserError
+from verydeep.images.augment import TrainingView, principal_shifts
+from verydeep.nets.model_card import DataCard, ModelCard, make_card, selected_on
+from verydeep.nets.net import VeryDeep
+from verydeep.runs.evaluation_report import dense_is_worse, write_training_report
+from verydeep.speed.torch_backend import TorchBackend
+from verydeep.testing.measure import MeanPosterior, measure
+from verydeep.testing.metrics import top_error
+from verydeep.testing.protocols import at_scales, find_protocol
+from verydeep.testing.result import Result
+from verydeep.training.callbacks import Checkpoints, HealthCheck, Validation
+from verydeep.training.health import explain_not_finite
+from verydeep.training.loop import Batches, train
+from verydeep.training.objective import classification_for
+from verydeep.training.recipe import Recipe
+from verydeep.training.run_folder import TENSORBOARD_FOLDER, Run
+from verydeep.training.state import Callback, TrainState, UserCallback
+from verydeep.training.tensorboard import TensorBoard
+from verydeep.training.update import NotFiniteError
+from verydeep.weights.resolve import read_card
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """The net, the run folder and the errors of a training."""
+
+    run: Path  # its folder
+    model: Path  # the model file, or the checkpoint of a training that was stopped
+    epochs: int  # done
+    finished: bool
+    split: str  # of the errors
+    protocol: str = "single"  # of the errors
+    top1_error: float | None  # a fraction; None when it was stopped
+    top5_error: float | None  # None with fewer than five classes too
+    num_images: int  # of the split
+    images_per_second: float  # mean over the epochs
+    net: VeryDeep = field(repr=False)
+
+    def as_record(self) -> dict[str, Any]:
+        errors = ("split", "protocol", "top1_error", "top5_error", "num_images")
+        names = ("epochs", "finished", *errors, "images_per_second")
+        return {"run": str(self.run), "model": str(self.model)} | {name: getattr(self, name) for name in names}
+
+
+class Deadline(Callback):
+    """Stops a training at the end of its time, by the monotonic clock, whatever its plan has left."""
+
+    def __init__(self, end: float) -> None:
+        self._end = end
+        self.reached = False
+
+    def wants_stop(self) -> bool:
+        self.reached = self.reached or time.monotonic() > self._end
+        return self.reached
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """What the loop of a run is given beside its state.
+
+    Attributes:
+        batches: yields the batches of an epoch.
+        validate: measures a net after an epoch.
+        view: makes training crops, on some of which the health check looks at units; None leaves that out.
+    """
+
+    batches: Batches
+    validate: Callable[[VeryDeep], dict[str, Any]]
+    view: TrainingView | None
+
+
+def loop_on_images(run: Run, state: TrainState, data: DataSet) -> Loop:
+    """Crops of the training images, and the central crop of the validation images."""
+    net, recipe, settings = state.net, state.recipe, run.settings
+    covariance = np.array(settings["colours"]["covariance"])
+    view = TrainingView(
+        crop=net.geometry.crop,
+        train_scale=net.train_scale,
+        mirror=net.mirror,
+        colour_shift=principal_shifts(covariance) if recipe.colour_shift else None,
+    )
+    batches = partial(
+        training_batches,
+        data.train,
+        view,
+        batch_size=recipe.batch_size,
+        seed=state.seed,
+        workers=settings["workers"],
+        balanced=recipe.balance == "sampling",
+        members=processes(),
+    )
+    return Loop(batches=batches, validate=lambda net: _validate(net, data.val, state.compute), view=view)
+
+
+def run_loop(
+    run: Run,
+    state: TrainState,
+    data: DataSet,
+    loop: Loop,
+    reporter: Callback,
+    stop: Sequence[Callback],
+    callbacks: Sequence[Callback],
+) -> None:
+    """Trains from the position of the state to the end, or until one of ``stop`` or a callback of the user stops it."""
+    net, recipe, settings = state.net, state.recipe, run.settings
+    own = [UserCallback(callback) for callback in (*_loggers(run), *callbacks)]
+    every = [
+        *stop,
+        Validation(loop.validate),
+        reporter,
+        HealthCheck(run, data.train, loop.view, reporter.note),
+        Checkpoints(
+            run,
+            lambda epochs, errors: make_run_card(net, data, recipe, epochs, errors, patience=run.patience),
+            settings.get("checkpoint_seconds", 600.0),
+            saves_model=(settings.get("plan") or {}).get("start") is None,
+        ),
+        *own,
+    ]
+    try:
+        train(state, loop.batches, classification_for(recipe, data.train), every)
+    except NotFiniteError as error:
+        raise UserError(explain_not_finite(state, error.images)) from error
+    for failed in own:
+        if (cause := failed.error) is not None:
+            raise UserError(
+                f"{failed.hook} raised {type(cause).__name__}: {cause}; the training is saved after epoch "
+                f"{state.position.epoch}, update {state.position.iteration}: mend the callback, then resume with "
+                f"verydeep.resume, or verydeep train --resume --out {shlex.quote(str(run.folder))}"
+            ) from cause
+    at = state.position
+    if at.is_out_of_patience(state.patience) and at.epoch < recipe.epochs:
+        kept = "its weights are kept" if recipe.keep == "best" else "the last weights are kept, --keep best has its own"
+        reporter.note(
+            f"ended after epoch {at.epoch} by --patience {state.patience}: no validation error below the "
+            f"{100 * at.best_error:.2f}% of epoch {at.epoch - at.waited}, {kept}"
+        )
+
+
+def _loggers(run: Run) -> list[Callback]:
+    """The callbacks that the options of a run name."""
+    return (
+        [TensorBoard(run.folder / TENSORBOARD_FOLDER)]
+        if run.settings.get("options", {}).get("log") == "tensorboard"
+        else []
+    )
+
+
+def end_by_deadline(run: Run, state: TrainState, data: DataSet) -> None:
+    """Marks a training as ended where its time was over before its epochs were."""
+    state.position = replace(state.position, epoch=state.recipe.epochs, iteration=0)
+    card = make_run_card(state.net, data, state.recipe, state.position.epoch, None, patience=run.patience)
+    run.save_checkpoint(state.net, card, {}, state.position)
+
+
+def finish(
+    run: Run,
+    net: VeryDeep,
+    data: DataSet,
+    result: Result | None,
+    reporter: Callback,
+    *,
+    epochs: int,
+    selected: str | None,
+    extra: dict[str, Any] | None = None,
+) -> TrainedRun:
+    """Reports and stores the errors of a run; without a result it was stopped before its end."""
+    rates = [line["images_per_second"] for line in run.log_records()]
+    trained = TrainedRun(
+        run=run.folder,
+        model=run.model_file if run.model_file.exists() else run.checkpoint_file,
+        epochs=epochs,
+        finished=result is not None,
+        split=data.val.split,
+        top1_error=result.top1_error if result else None,
+        top5_error=result.top5_error if result else None,
+        num_images=len(data.val),
+        images_per_second=len(rates) / sum(1 / rate for rate in rates) if rates else 0.0,
+        net=net,
+    )
+    if result is not None and processes().is_first:
+        if result.warning is not None:
+            reporter.note(f"warning: {result.warning}")
+        if note := dense_is_worse(result, read_card(run.model_file).errors or {}):
+            reporter.note(note)
+        run.save_result(trained.as_record() | (extra or {}))
+        write_training_report(run, result, data, net, selected)
+    return trained
+
+
+def make_run_card(
+    net: VeryDeep,
+    data: DataSet,
+    recipe: Recipe,
+    epochs: int = 0,
+    errors: dict[str, Any] | None = None,
+    *,
+    patience: int | None,
+) -> ModelCard:
+    return make_card(
+        net,
+        recipe=recipe.as_record(),
+        data=data_card(data),
+        epochs=epochs,
+        errors=errors,
+        selected_on=selected_by(recipe, patience),
+    )
+
+
+def data_card(data: DataSet) -> DataCard:
+    return DataCard(name=data.name, fingerprint=data.fingerprint, num_train=len(data.train), validation=data.validation)
+
+
+def selected_by(recipe: Recipe, patience: int | None) -> str | None:
+    """The split that the weights are selected on: early stopping selects too."""
+    return selected_on(recipe.as_record()) if patience is None else "val"
+
+
+def _validate(net: VeryDeep, images: ImageSet, compute: Compute) -> dict[str, Any]:
+    """Measures the central crop, the cheapest protocol, in the precision of the training."""
+    test, kept = at_scales(find_protocol("centre"), net), MeanPosterior(len(images), net.geometry.num_classes)
+    (measured,) = measure(TorchBackend(net, compute), images, [test], lambda: kept, mirror=net.mirror)
+    return errors_of_posteriors(measured.result, images)
+
+
+def errors_of_posteriors(posteriors: np.ndarray, images: ImageSet) -> dict[str, Any]:
+    """The errors of the central crop, as the log and the model card have them."""
+    return {
+        "split": images.split,
+        "protocol": "centre",
+        "num_images": len(images),
+        "top1_error": top_error(posteriors, images.labels, 1),
+        "top5_error": top_error(posteriors, images.labels, 5),
+    }

@@ -1,0 +1,104 @@
+"""What ``auto`` looks at before it plans: images, memory, and the speed of this machine, measured for a moment."""
+
+import time
+from typing import Final
+
+import numpy as np
+import torch
+
+from verydeep.data.dataset import DataSet
+from verydeep.data.image_set import ImageSet, memory_for_images
+from verydeep.device import Compute, free_bytes, synchronise
+from verydeep.images.views import centre
+from verydeep.nets.net import VeryDeep
+from verydeep.nets.upper import UpperBlocks
+from verydeep.paper.constants import CROP
+from verydeep.runs.auto import Look, block_macs
+from verydeep.speed.backend import make_backend
+from verydeep.speed.train_net import place, release
+
+_SIDE: Final = 160
+"""Of the views that are timed, pixels."""
+
+_IMAGES: Final = 8
+"""Computed at a time."""
+
+_READ: Final = 32
+"""Images whose reading is timed."""
+
+_FIT_SECONDS: Final = 2e-6
+"""For a class, a training image and a dimension of its descriptor: measured on the built-in and shared sets."""
+
+
+def look_at(data: DataSet, net: VeryDeep, compute: Compute, seconds_used: float) -> Look:
+    """Looks at a data set and a machine; ``seconds_used`` are those since the command began."""
+    began = time.perf_counter()
+    all_images = [images for images in (data.train, data.val, data.test) if images is not None]
+    reading = sum(len(images) for images in all_images) * _seconds_to_read(data.train)
+    (forward, length), update = _forward(data.train, net, compute), _update_macs(net, compute)
+    numbers = len(data.train) * net.geometry.last_channels * len(data.classes)
+    decoded = data.train.decoded_bytes() + data.val.decoded_bytes()
+    return Look(
+        num_train=len(data.train),
+        num_val=len(data.val),
+        num_classes=len(data.classes),
+        side=data.train.usual_side() or CROP,
+        mirror=data.mirror,
+        forward_macs=forward,
+        update_macs=update,
+        classifier_seconds=_FIT_SECONDS * numbers,
+        seconds_used=seconds_used + reading + time.perf_counter() - began,
+        free_bytes=free_bytes("cpu"),
+        image_bytes=decoded if decoded <= memory_for_images() else 0,
+        length=length,
+    )
+
+
+def _seconds_to_read(images: ImageSet) -> float:
+    some = np.linspace(0, len(images) - 1, min(_READ, len(images))).astype(int).tolist()
+    begin = time.perf_counter()
+    for index in some:
+        if index not in images.decoded:
+            images.pixels(index)
+    # decoded in as many threads as there are cores
+    return (time.perf_counter() - begin) / len(some) / max(1, torch.get_num_threads())
+
+
+def _forward(images: ImageSet, net: VeryDeep, compute: Compute) -> tuple[float, float]:
+    """MACs per second, and the length of a descriptor."""
+    backend = make_backend(net, compute, layer="pool5")
+    some = np.linspace(0, len(images) - 1, _IMAGES).astype(int).tolist()
+    views = [centre(images.pixels(index), _SIDE, _SIDE)[0] for index in some]
+    given = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
+    seconds = []
+    for _ in range(3):  # the first takes memory
+        begin = time.perf_counter()
+        maps = backend.activations(given, ["pool5"])["pool5"].cpu()
+        seconds.append(time.perf_counter() - begin)
+    length = float(maps.float().mean((2, 3)).norm(dim=1).mean())
+    return _IMAGES * block_macs(net.geometry, _SIDE) / min(seconds[1:]), max(length, 1e-6)
+
+
+def _update_macs(net: VeryDeep, compute: Compute) -> float:
+    """Measured on the last block, forward and backward, of a copy that shares its weights."""
+    place(net, compute)
+    upper, channels = UpperBlocks(net, 5), next(iter(net.get_submodule("conv5_1").parameters())).shape[1]
+    maps = torch.rand(2 * _IMAGES, channels, _SIDE // 16, _SIDE // 16, device=compute.device)
+    maps = maps.contiguous(memory_format=torch.channels_last)
+    learns = {parameter: parameter.requires_grad for parameter in net.parameters()}
+    seconds = []
+    try:
+        for name, parameter in net.named_parameters():
+            parameter.requires_grad_(name.startswith("conv5"))
+        for _ in range(3):
+            begin = time.perf_counter()
+            with compute.autocast():
+                upper.features(maps).sum().backward()
+            synchronise(compute.device)
+            seconds.append(time.perf_counter() - begin)
+    finally:
+        for parameter, before in learns.items():
+            parameter.requires_grad_(before)
+            parameter.grad = None
+        release(net)
+    return 3 * len(maps) * block_macs(net.geometry, _SIDE, 5) / min(seconds[1:])

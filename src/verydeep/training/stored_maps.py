@@ -1,0 +1,135 @@
+"""Maps of a pooling, computed once for a few views of every image: what the blocks above are trained on.
+
+Paper: section 3.1; the frozen blocks below are our addition.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int, UInt8
+from numpy import ndarray
+from numpy.random import PCG64, Generator
+from torch import Tensor
+
+from verydeep.data.batches import Batch, training_order
+from verydeep.data.image_set import ImageSet
+from verydeep.data.sources import read_ahead
+from verydeep.device import Compute
+from verydeep.images.augment import AreaView
+from verydeep.images.views import centre
+from verydeep.nets.net import VeryDeep
+from verydeep.progress import Progress
+from verydeep.speed.backend import make_backend
+
+_BATCH_PIXELS: Final = 32 * 160 * 160
+"""Pixels of the views computed at a time, about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredMaps:
+    """Maps of a pooling, and the descriptors of the same views: the mean of pool5 over positions.
+
+    The first view of an image is its centre, the second the mirror image of that where mirroring is allowed, the others
+    are drawn by ``AreaView`` from (seed, view, image).
+    """
+
+    first_block: int  # the block after the pooling
+    maps: Sequence[Tensor]  # of each view: n,c,y,x, float16; empty where only descriptors are wanted
+    labels: Tensor  # n, int64
+    descriptors: Float32[ndarray, "n d"]  # mean over the first view and its mirror image
+
+    def subset(self, indices: Int[ndarray, "m"]) -> "StoredMaps":
+        """Selects images by their indices."""
+        return StoredMaps(
+            first_block=self.first_block,
+            maps=[view[indices] for view in self.maps],
+            labels=self.labels[indices],
+            descriptors=self.descriptors[indices],
+        )
+
+    def batches(
+        self, *, batch_size: int, seed: int, balanced: bool, images: ImageSet
+    ) -> Callable[..., Iterator[Batch]]:
+        """Returns what yields the batches of an epoch, each sample by one view drawn from (seed, epoch, sample)."""
+        return partial(self._epoch, images, batch_size, seed, balanced)
+
+    def _epoch(
+        self, images: ImageSet, batch_size: int, seed: int, balanced: bool, *, epoch: int, first: int
+    ) -> Iterator[Batch]:
+        order = training_order(images, seed=seed, epoch=epoch, balanced=balanced)
+        for start in range(first * batch_size, len(order), batch_size):
+            sample_ids = order[start : start + batch_size]
+            drawn = [int(Generator(PCG64([seed, epoch, sample])).integers(len(self.maps))) for sample in sample_ids]
+            indices = [sample % len(images) for sample in sample_ids]
+            chosen = [self.maps[view][index] for view, index in zip(drawn, indices, strict=True)]
+            maps = torch.stack(chosen).contiguous(memory_format=torch.channels_last)
+            yield maps, self.labels[indices], torch.tensor(sample_ids)
+
+
+def store_maps(
+    net: VeryDeep,
+    images: ImageSet,
+    compute: Compute,
+    *,
+    side: int,
+    num_views: int,
+    first_block: int | None,
+    seed: int,
+    mirror: bool,
+    progress: Progress,
+) -> StoredMaps:
+    """Computes the maps of several views of every image, and the descriptors of the first.
+
+    Args:
+        net: the convolutions.
+        images: the images.
+        compute: device and precision.
+        side: of the views, pixels, a multiple of 32; the shorter side of an image is rescaled to it.
+        num_views: of each image; with ``mirror`` at least 2.
+        first_block: the first block that will be trained on the maps; None keeps no maps.
+        seed: of the views that are drawn.
+        mirror: whether a mirrored image shows its class.
+        progress: called with the number of views done.
+    """
+    backend = make_backend(net, compute, layer="pool5")
+    layer = None if first_block is None else f"pool{first_block - 1}"
+    drawn = AreaView(side=side, mirror=mirror)
+    total = np.zeros((len(images), net.geometry.last_channels), np.float32)
+    kept: list[Tensor] = []
+    size = max(1, _BATCH_PIXELS // side**2)
+    averaged = 2 if mirror else 1
+
+    def make(index: int, view: int) -> UInt8[ndarray, "s s 3"]:
+        pixels = images.pixels(index)
+        if view >= averaged:
+            return drawn(pixels, Generator(PCG64([seed, view, index])))
+        (cut,) = centre(pixels, side, side)
+        return np.ascontiguousarray(cut[:, ::-1]) if view else cut
+
+    for view in range(num_views):
+        made = read_ahead(partial(make, view=view), range(len(images)), images.parallel_reads)
+        rows: Tensor | None = None
+        for start in range(0, len(images), size):
+            batch = torch.from_numpy(np.stack(list(islice(made, size)))).permute(0, 3, 1, 2)
+            here = slice(start, start + len(batch))
+            found = backend.activations(batch, [*([layer] if layer else []), "pool5"])
+            if view < averaged:
+                total[here] += found["pool5"].float().mean((2, 3)).cpu().numpy() / averaged
+            if layer is not None:
+                if rows is None:
+                    shape = (len(images), *found[layer].shape[1:])
+                    rows = torch.empty(shape, dtype=torch.float16).to(memory_format=torch.channels_last)
+                rows[here] = found[layer].clamp(max=torch.finfo(torch.float16).max).cpu()
+            progress(f"computing {images.split}", view * len(images) + here.stop, num_views * len(images))
+        kept += [] if rows is None else [rows]
+    return StoredMaps(
+        first_block=first_block or 0,
+        maps=kept,
+        labels=torch.from_numpy(np.asarray(images.labels, np.int64)),
+        descriptors=total,
+    )

@@ -6,6 +6,7 @@ run.json before the first update: equal plans give equal runs. The measurements 
 Paper: section 3.1 for the training; the plan is our addition.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
@@ -38,6 +39,12 @@ FEWEST_EPOCHS: Final = {5: 2, 4: 6, 3: 12}
 
 HEAD_RATE: Final = 10.0
 """Factor on the rate of the classifier, for descriptors of length 1."""
+
+UPDATES_OF_EPOCH: Final = 16
+"""Updates of an epoch at least, for which the batch is made smaller, down to 8."""
+
+FEWEST_UPDATES: Final = 60
+"""For which there must be time."""
 
 MOST_EPOCHS: Final = 24
 
@@ -185,6 +192,11 @@ def choose_side(look: Look, costs: Callable[[int], Costs], seconds: float) -> tu
     return side, f"the largest whose maps take no more than {SHARE_OF_MAPS:.0%} of the time"
 
 
+def choose_batch_size(num_train: int) -> int:
+    """A power of two from 8 to 32, so that few images are enough updates too."""
+    return min(max(8, 1 << int(math.log2(max(1, num_train / UPDATES_OF_EPOCH)))), 32)
+
+
 def make_plan(geometry: Geometry, start: str, look: Look, *, seconds: float, pinned: dict[str, Any]) -> Plan:
     """Plans the linear classifier on a start net and the fine-tuning after it.
 
@@ -214,7 +226,8 @@ def make_plan(geometry: Geometry, start: str, look: Look, *, seconds: float, pin
     )
     left -= costs.linear() + costs.report() + costs.test()
     folds = FOLDS if look.num_val < SMALL_VALIDATION else 0
-    epochs = pinned.get("epochs")
+    epochs, batch_size = pinned.get("epochs"), pinned.get("batch_size") or choose_batch_size(look.num_train)
+    least = math.ceil(FEWEST_UPDATES * batch_size / look.num_train)
     for first_block, fewest in sorted(FEWEST_EPOCHS.items()):
         one_epoch = costs.epoch(first_block) * max(1, folds)  # a cross-validation trains folds - 1 times as much again
         stored = look.num_train * map_bytes(geometry, side, first_block)
@@ -222,10 +235,10 @@ def make_plan(geometry: Geometry, start: str, look: Look, *, seconds: float, pin
         while num_views < MOST_VIEWS and fitting > ENOUGH_EPOCHS:  # what is not needed for epochs goes into views
             num_views += 1
             fitting = int((left - costs.maps(num_views - costs.averaged)) / one_epoch)
-        if (epochs or fitting) < fewest or costs.averaged * stored > SHARE_OF_MEMORY * look.free_bytes:
+        if (epochs or fitting) < max(fewest, least) or costs.averaged * stored > SHARE_OF_MEMORY * look.free_bytes:
             continue
         num_views = max(costs.averaged, min(num_views, int(SHARE_OF_MEMORY * look.free_bytes / stored)))
-        number = epochs or min(fitting, MOST_EPOCHS)
+        number = epochs or min(fitting, max(MOST_EPOCHS, least))
         extra = costs.maps(num_views - costs.averaged) + number * one_epoch + costs.test()
         names = "the last block" if first_block == 5 else f"blocks {first_block} to 5"
         return replace(
@@ -235,7 +248,8 @@ def make_plan(geometry: Geometry, start: str, look: Look, *, seconds: float, pin
             first_block=first_block,
             folds=folds,
             changes=plan.changes
-            | {"trainable": f"conv{first_block}", "epochs": number, "head_rate": HEAD_RATE / look.length**2},
+            | {"trainable": f"conv{first_block}", "epochs": number, "batch_size": batch_size}
+            | {"head_rate": HEAD_RATE / look.length**2},
             expected_seconds=plan.expected_seconds + extra,
             memory_bytes=plan.memory_bytes + num_views * stored,
             reasons=(

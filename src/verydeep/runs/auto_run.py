@@ -6,7 +6,7 @@ used; then the upper blocks are trained from it on the stored maps; what is bett
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -28,10 +28,10 @@ from verydeep.runs.finish import (
     Loop,
     TrainedRun,
     data_card,
-    end_by_deadline,
     errors_of_posteriors,
     finish,
     loop_on_images,
+    mark_ended,
     run_loop,
 )
 from verydeep.speed.train_net import release
@@ -58,6 +58,23 @@ FEWEST_BETTER: Final = 2
 
 class _StoppedError(Exception):
     """Ctrl-C before the loop, which has a checkpoint of its own."""
+
+
+class _TimeError(Exception):
+    """The time of the plan is over before a comparison is made."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Images that the linear classifier and what is trained after it get wrong."""
+
+    before: int
+    after: int
+    where: str  # how many images of what
+
+    @property
+    def is_better(self) -> bool:
+        return self.before - self.after >= FEWEST_BETTER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +106,13 @@ def train_by_plan(
             raise _StoppedError
         reporter.progress(what, done, total)
 
+    def in_time(what: str, done: int, total: int) -> None:
+        if deadline.wants_stop():
+            raise _TimeError
+        progress(what, done, total)
+
     state: TrainState | None = None
+    compared: Comparison | None = None
     try:
         stored, linear = _fit_linear(run, plan, data, compute, reporter, progress)
         if plan.then == "noise":
@@ -99,16 +122,25 @@ def train_by_plan(
             begun = copy.deepcopy(linear.net) if position is None else net
             state = _state(begun, recipe, compute, run, data, momentum, position)
             state.model = UpperBlocks(begun, plan.first_block)
+            if plan.folds:
+                compared = _cross_validate(plan, state, stored, data, in_time)
             loop = _loop_on_maps(plan, state, stored, data, progress)
-        if state is not None:
+        if state is not None and (compared is None or compared.is_better):
             run_loop(run, state, data, loop, reporter, [stop, deadline], callbacks)
             if not state.finished and deadline.reached and not stop.wants_stop():
                 reporter.note(f"the {plan.seconds / 60:g} minutes are over: ended in epoch {state.position.epoch + 1}")
-                end_by_deadline(run, state, data)
+                mark_ended(run, state.net, data, recipe)
+                state.position = replace(state.position, epoch=recipe.epochs, iteration=0)
             if not state.finished:
                 return finish(run, state.net, data, None, reporter, epochs=state.position.epoch, selected=None)
             release(state.net)
-        return _choose(run, plan, data, compute, stored, linear, state, reporter, progress)
+        else:
+            mark_ended(run, net, data, recipe)
+        return _choose(run, plan, data, compute, linear, state, compared, reporter, progress)
+    except _TimeError:
+        reporter.note("the time is over before it is known whether training on would help")
+        mark_ended(run, net, data, recipe)
+        return _choose(run, plan, data, compute, linear, None, None, reporter, progress)
     except _StoppedError:
         epochs = state.position.epoch if state else 0
         return finish(run, net, data, None, reporter, epochs=epochs, selected=None)
@@ -222,9 +254,9 @@ def _choose(
     plan: Plan,
     data: DataSet,
     compute: Compute,
-    stored: StoredMaps,
     linear: _Linear,
     state: TrainState | None,
+    compared: Comparison | None,
     reporter: Callback,
     progress: Progress,
 ) -> TrainedRun:
@@ -232,30 +264,28 @@ def _choose(
     net, result, kept, selected, epochs = linear.net, linear.result, LINEAR, None, 0
     record: dict[str, Any] = {"linear_top1_error": linear.result.top1_error}
     if state is not None:
-        tuned = evaluate(_trained_net(run, state), data.val, device=compute.device, progress=progress)
-        if plan.folds:
-            before, after, count = _cross_validate(plan, state, stored, data, progress)
-            where = f"{count:,} training images in cross-validation"
-        else:
-            before, after, count, selected = _num_wrong(linear.result), _num_wrong(tuned), len(data.val), data.val.split
-            where = f"{count:,} validation images"
-        is_better = before - after >= FEWEST_BETTER
-        verdict = "kept" if is_better else "not clearly better, so the linear classifier is kept"
-        reporter.note(f"{plan.then}: {after} of {where} wrong, by the linear classifier {before}: {verdict}")
-        record |= {"trained_top1_error": tuned.top1_error, "compared_on": where, "wrong": [before, after]}
-        if is_better:
-            net, result, kept, epochs = state.net, tuned, str(plan.then), state.position.epoch
+        tuned = None
+        if compared is None or compared.is_better:
+            net = state.net.eval()
+            tuned = evaluate(net, data.val, device=compute.device, progress=progress)
+        if compared is None:
+            assert tuned is not None
+            selected = data.val.split
+            compared = Comparison(_num_wrong(linear.result), _num_wrong(tuned), f"{len(data.val):,} validation images")
+        verdict = "kept" if compared.is_better else "not clearly better, so the linear classifier is kept"
+        reporter.note(
+            f"{plan.then}: {compared.after} of {compared.where} wrong, by the linear classifier {compared.before}: "
+            f"{verdict}"
+        )
+        record |= {"compared_on": compared.where, "wrong": [compared.before, compared.after]}
+        precision = read_card(plan.begun_from).precision
+        if compared.is_better and tuned is not None:
+            result, kept, epochs, precision = tuned, str(plan.then), state.position.epoch, "fp32"
             record["temperature"] = folded_temperature(net, np.log(np.maximum(tuned.posteriors, 1e-12)), tuned.labels)
-            net.classes = data.classes
-            run.save_model(net, _card(run, net, data, result, kept, epochs, selected))
         else:
-            precision = read_card(plan.begun_from).precision
-            run.save_model(net, _card(run, net, data, result, kept, 0, selected), precision)
+            net = linear.net
+        run.save_model(net, _card(run, net, data, result, kept, epochs, selected), precision)
     return finish(run, net, data, result, reporter, epochs=epochs, selected=selected, extra=record | {"kept": kept})
-
-
-def _trained_net(run: Run, state: TrainState) -> VeryDeep:
-    return state.net.eval()
 
 
 def _num_wrong(result: Result) -> int:
@@ -288,7 +318,7 @@ def _card(
 
 def _cross_validate(
     plan: Plan, trained: TrainState, stored: StoredMaps, data: DataSet, progress: Progress
-) -> tuple[int, int, int]:
+) -> Comparison:
     """Counts the training images that the linear classifier and what is trained after it get wrong, held out.
 
     In each of ``plan.folds`` parts both are fitted on the other parts and tested on the first view of this one.
@@ -317,7 +347,7 @@ def _cross_validate(
         train(state, batches, classification_for(trained.recipe, images), [_Watch(progress, part, plan.folds)])
         after += int((_scores(state, maps).argmax(1) != stored.labels[held_out]).sum())
         release(net)
-    return before, after, int((parts >= 0).sum())
+    return Comparison(before, after, f"{int((parts >= 0).sum()):,} training images in cross-validation")
 
 
 class _Watch(Callback):

@@ -49,6 +49,8 @@ def check_auto(options: TrainOptions) -> None:
     if options.minutes is not None and not 0.1 <= options.minutes <= 1e5:
         raise UsageError(f"--minutes {options.minutes:g}: give a number of minutes from 0.1 to 100,000")
     why = from_noise(options)
+    if why is None and options.recipe_changes.get("keep") == "best":
+        raise UsageError("--keep best: the recipe auto keeps what a comparison shows: leave it out, or give a --recipe")
     if why is None and options.train_scale is not None:
         raise UsageError(
             "--train-scale: the recipe auto trains on views of one size, --crop: leave it out, or give a --recipe"

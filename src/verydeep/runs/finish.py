@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from verydeep.training.loop import Batches, train
 from verydeep.training.objective import classification_for
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import TENSORBOARD_FOLDER, Run
-from verydeep.training.state import Callback, TrainState, UserCallback
+from verydeep.training.state import Callback, Position, TrainState, UserCallback
 from verydeep.training.tensorboard import TensorBoard
 from verydeep.training.update import NotFiniteError
 from verydeep.weights.resolve import read_card
@@ -163,11 +163,10 @@ def _loggers(run: Run) -> list[Callback]:
     )
 
 
-def end_by_deadline(run: Run, state: TrainState, data: DataSet) -> None:
-    """Marks a training as ended where its time was over before its epochs were."""
-    state.position = replace(state.position, epoch=state.recipe.epochs, iteration=0)
-    card = make_run_card(state.net, data, state.recipe, state.position.epoch, None, patience=run.patience)
-    run.save_checkpoint(state.net, card, {}, state.position)
+def mark_ended(run: Run, net: VeryDeep, data: DataSet, recipe: Recipe) -> None:
+    """Writes the checkpoint of a training that has ended before its epochs have."""
+    card = make_run_card(net, data, recipe, recipe.epochs, None, patience=run.patience)
+    run.save_checkpoint(net, card, {}, Position(epoch=recipe.epochs, log_lines=len(run.log_records())))
 
 
 def finish(

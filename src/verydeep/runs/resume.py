@@ -19,7 +19,7 @@ from verydeep.distributed import broadcast_from_rank0, num_local_processes, proc
 from verydeep.errors import UserError
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.auto_run import train_by_plan
-from verydeep.runs.finish import Deadline, TrainedRun, end_by_deadline, finish, loop_on_images, run_loop, selected_by
+from verydeep.runs.finish import Deadline, TrainedRun, finish, loop_on_images, mark_ended, run_loop, selected_by
 from verydeep.speed.library import has_kernel
 from verydeep.speed.train_net import REMEDY, release
 from verydeep.testing.evaluate import evaluate
@@ -128,7 +128,8 @@ def run_to_end(
         finally:
             release(net)
         if deadline.reached and not stop.wants_stop() and not state.finished:
-            end_by_deadline(run, state, data)
+            mark_ended(run, net, data, recipe)
+            state.position = replace(state.position, epoch=recipe.epochs, iteration=0)
         net = load(run.model_file) if state.finished and recipe.keep == "best" else net.eval()
         result = None
         if state.finished:

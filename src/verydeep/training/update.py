@@ -25,7 +25,7 @@ class NotFiniteError(UserError):
 
 
 def share_gradients(net: nn.Module, compute: Compute) -> nn.Module:
-    """Wraps a net, or its upper blocks, so that gradients are averaged over the processes; a single one gets it as it is.
+    """Wraps a net, or its upper blocks, so that gradients are averaged over the processes; for a single one it stays.
 
     Batch norm's statistics are those of all processes on GPUs, and of each process elsewhere.
     """

@@ -20,9 +20,10 @@ from verydeep.cli.options import (
 from verydeep.cli.output import fetch_models, is_first_process, percent, print_json, print_table, reporting
 from verydeep.errors import UsageError
 from verydeep.files import format_number
-from verydeep.runs.options import TrainOptions
+from verydeep.runs.options import AUTO, TrainOptions
 
 if TYPE_CHECKING:
+    from verydeep.runs.auto import Plan as AutoPlan
     from verydeep.runs.estimate import Plan
     from verydeep.runs.finish import TrainedRun
 
@@ -56,9 +57,19 @@ def train(
     from verydeep.data.open import open_data
     from verydeep.device import find_device
     from verydeep.distributed import launch
-    from verydeep.runs.chain import run_options
-    from verydeep.runs.estimate import plan_steps
+    from verydeep.runs.auto_start import check_auto, plan_training
+    from verydeep.runs.chain import plan_steps, run_options
 
+    if data is not None and options.recipe == AUTO and options.like is None:
+        check_auto(options)
+    if options.plan and data is not None and options.recipe == AUTO:
+        with reporting() as reporter:
+            auto_plan = plan_training(data, options, reporter, 0.0).plan
+        if json:
+            print_json(auto_plan.as_record())
+        else:
+            _print_auto_plan(auto_plan)
+        return 0
     if options.plan and data is not None:
         with reporting() as reporter:
             plans = plan_steps(data, options, reporter=reporter)
@@ -101,6 +112,13 @@ def _print(trained: "TrainedRun", data: str | None) -> None:
     run = shlex.quote(str(trained.run))
     print(f"  verydeep evaluate {run} {shlex.quote(data) if data else 'DATA'}")
     print(f"  verydeep predict {run} IMAGE...")
+
+
+def _print_auto_plan(plan: "AutoPlan") -> None:
+    for reason in plan.reasons:
+        print(reason)
+    print(f"time: {plan.expected_seconds / 60:.1f} of {plan.seconds / 60:g} minutes, as measured for a moment")
+    print(f"memory: {plan.memory_bytes / 2**30:.1f} GiB")
 
 
 def _print_plan(recipe: str, plan: "Plan") -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
+from verydeep.errors import UsageError
 from verydeep.nets.architecture import Geometry, layers
 from verydeep.paper.constants import TOTAL_STRIDE
 
@@ -98,6 +99,7 @@ class Plan:
         seconds: time to end in.
         start: the MODEL whose convolutions are used; None trains from random weights.
         side: of the views, pixels; the test scale too.
+        share: of the training images that are used: 1 where time and memory do for all.
         num_views: stored of each image.
         then: what follows the linear classifier.
         first_block: the first block that is fine-tuned.
@@ -111,6 +113,7 @@ class Plan:
     seconds: float
     start: str | None
     side: int
+    share: float = 1.0
     num_views: int = 0
     then: Literal["fine-tune", "noise"] | None = None
     first_block: int = 5
@@ -119,6 +122,14 @@ class Plan:
     expected_seconds: float = 0.0
     memory_bytes: int = 0
     reasons: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What is done, in a few words."""
+        if self.then == "fine-tune":
+            blocks = "the last block" if self.first_block == 5 else f"blocks {self.first_block} to 5"
+            return f"a linear classifier at {self.side} pixels, then {self.changes['epochs']} epochs of {blocks}"
+        return f"a linear classifier at {self.side} pixels" + (", then a net from noise" if self.then else "")
 
     @property
     def begun_from(self) -> str:
@@ -161,6 +172,10 @@ class Costs:
     def maps(self, num_views: int) -> float:
         return self.look.num_train * num_views * block_macs(self.geometry, self.side) / self.look.forward_macs
 
+    def stored(self, first_block: int) -> int:
+        """Bytes of the maps before a block, of the views without those drawn at random."""
+        return self.averaged * self.look.num_train * map_bytes(self.geometry, self.side, first_block)
+
     def test(self) -> float:
         """Testing the validation images by single, whose views have a third more pixels, and by mirror images too."""
         views = 4 / 3 * self.averaged * self.look.num_val
@@ -181,15 +196,22 @@ class Costs:
 
 
 def choose_side(look: Look, costs: Callable[[int], Costs], seconds: float) -> tuple[int, str]:
-    """The largest side whose maps fit into their share of the time; small images are enlarged twofold at most."""
+    """The largest side whose maps fit into their share of time and memory; images are enlarged twofold at most."""
     most = max(SIDES[0], min(SIDES[-1], 2 * look.side // TOTAL_STRIDE * TOTAL_STRIDE))
-    fitting = [side for side in SIDES if side <= most and costs(side).linear() <= SHARE_OF_MAPS * seconds]
-    side = max(fitting, default=SIDES[0])
-    if side == most and most < SIDES[-1]:
-        return side, f"the images have {look.side}"
-    if side == SIDES[-1]:
-        return side, "that of the net's own training"
-    return side, f"the largest whose maps take no more than {SHARE_OF_MAPS:.0%} of the time"
+    stored = SHARE_OF_MEMORY * look.free_bytes
+    side, limit = SIDES[0], ""
+    for larger in (candidate for candidate in SIDES[1:] if candidate <= most):
+        if costs(larger).linear() > SHARE_OF_MAPS * seconds:
+            limit = f"the largest whose maps take no more than {SHARE_OF_MAPS:.0%} of the time"
+        elif costs(larger).stored(5) > stored:
+            limit = f"the largest whose maps take no more than {SHARE_OF_MEMORY:.0%} of the free memory"
+        else:
+            side = larger
+            continue
+        return side, limit
+    return side, "that of the net's own training" if side == SIDES[
+        -1
+    ] else f"twice the {look.side} of the images at most"
 
 
 def choose_batch_size(num_train: int) -> int:
@@ -208,6 +230,15 @@ def make_plan(geometry: Geometry, start: str, look: Look, *, seconds: float, pin
         pinned: what the user has fixed: ``side``, and fields of the recipe.
     """
     left = SHARE_OF_TIME * seconds - look.seconds_used
+    if left <= 0:
+        raise UsageError(
+            f"--minutes {seconds / 60:g}: reading {look.num_train:,} images takes about {look.seconds_used / 60:.1f} "
+            f"alone: give {math.ceil(3 * look.seconds_used / 60)} or more"
+        )
+    smallest = Costs(geometry, look, SIDES[0])
+    share = min(1.0, SHARE_OF_MAPS * left / smallest.linear(), SHARE_OF_MEMORY * look.free_bytes / smallest.stored(5))
+    if share < 1:
+        look = replace(look, num_train=max(look.num_classes, int(share * look.num_train)))
 
     def costs_at(side: int) -> Costs:
         return Costs(geometry, look, side)
@@ -222,20 +253,26 @@ def make_plan(geometry: Geometry, start: str, look: Look, *, seconds: float, pin
         expected_seconds=look.seconds_used + costs.linear() + costs.report(),
         changes={"train_scale": side, "trainable": "fc", "epochs": 1},
         memory_bytes=look.image_bytes + PROCESS_BYTES,
-        reasons=(f"size: {side} pixels: {why}",),
+        share=share,
+        reasons=(*_about_share(share), f"size: {side} pixels: {why}"),
     )
     left -= costs.linear() + costs.report() + costs.test()
     folds = FOLDS if look.num_val < SMALL_VALIDATION else 0
     epochs, batch_size = pinned.get("epochs"), pinned.get("batch_size") or choose_batch_size(look.num_train)
     least = math.ceil(FEWEST_UPDATES * batch_size / look.num_train)
-    for first_block, fewest in sorted(FEWEST_EPOCHS.items()):
+    blocks = sorted(FEWEST_EPOCHS)
+    if "trainable" in pinned:
+        blocks = [block for block in blocks if pinned["trainable"] == f"conv{block}"]
+    for first_block in blocks:
         one_epoch = costs.epoch(first_block) * max(1, folds)  # a cross-validation trains folds - 1 times as much again
-        stored = look.num_train * map_bytes(geometry, side, first_block)
+        stored = costs.stored(first_block) // costs.averaged
         num_views, fitting = costs.averaged, int(left / one_epoch)
         while num_views < MOST_VIEWS and fitting > ENOUGH_EPOCHS:  # what is not needed for epochs goes into views
             num_views += 1
             fitting = int((left - costs.maps(num_views - costs.averaged)) / one_epoch)
-        if (epochs or fitting) < max(fewest, least) or costs.averaged * stored > SHARE_OF_MEMORY * look.free_bytes:
+        fewest = epochs or max(FEWEST_EPOCHS[first_block], least)
+        is_last = epochs is not None and first_block == blocks[-1]  # what is pinned is kept, whatever it takes
+        if (fitting < fewest and not is_last) or costs.stored(first_block) > SHARE_OF_MEMORY * look.free_bytes:
             continue
         num_views = max(costs.averaged, min(num_views, int(SHARE_OF_MEMORY * look.free_bytes / stored)))
         number = epochs or min(fitting, max(MOST_EPOCHS, least))
@@ -258,3 +295,7 @@ def make_plan(geometry: Geometry, start: str, look: Look, *, seconds: float, pin
             ),
         )
     return replace(plan, reasons=(*plan.reasons, "training: none, the linear classifier takes the time"))
+
+
+def _about_share(share: float) -> tuple[str, ...]:
+    return () if share == 1 else (f"images: {share:.1%} of those of each class: time and memory do for no more",)

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int8
 from numpy import ndarray
 from torch import Tensor
 
-from verydeep.data.dataset import DataSet
+from verydeep.data.dataset import DataSet, hold_out
 from verydeep.device import Compute
 from verydeep.errors import UserError
 from verydeep.nets.model_card import ModelCard, make_card
@@ -46,6 +46,7 @@ from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import Run
 from verydeep.training.state import Callback, Position, TrainState
 from verydeep.training.stored_maps import StoredMaps, store_maps
+from verydeep.training.update import NotFiniteError
 from verydeep.transfer.classifier import LinearClassifier, fit_classifier, folds
 from verydeep.transfer.write import linear_net, rounded
 from verydeep.weights.resolve import load, read_card
@@ -100,6 +101,8 @@ def train_by_plan(
     """Trains a run by its plan from a position to the end; see ``run_to_end``."""
     plan, recipe = Plan.from_record(run.settings["plan"]), Recipe(**run.settings["recipe"])
     compute = Compute(**run.settings["choice"])
+    if plan.share < 1:
+        data = replace(data, train=hold_out(data.train, plan.share, data.train.split)[1])
 
     def progress(what: str, done: int, total: int) -> None:
         if stop.wants_stop():
@@ -119,7 +122,8 @@ def train_by_plan(
             state = _state(net, recipe, compute, run, data, momentum, position)
             loop = loop_on_images(run, state, data)
         elif plan.then == "fine-tune":
-            begun = copy.deepcopy(linear.net) if position is None else net
+            is_new = position is None or position == Position()
+            begun = copy.deepcopy(linear.net) if is_new else net
             state = _state(begun, recipe, compute, run, data, momentum, position)
             state.model = UpperBlocks(begun, plan.first_block)
             if plan.folds:
@@ -139,6 +143,11 @@ def train_by_plan(
         return _choose(run, plan, data, compute, linear, state, compared, reporter, progress)
     except _TimeError:
         reporter.note("the time is over before it is known whether training on would help")
+        mark_ended(run, net, data, recipe)
+        return _choose(run, plan, data, compute, linear, None, None, reporter, progress)
+    except NotFiniteError:
+        assert state is not None
+        reporter.note(f"the training went astray in epoch {state.position.epoch + 1}: the linear classifier is kept")
         mark_ended(run, net, data, recipe)
         return _choose(run, plan, data, compute, linear, None, None, reporter, progress)
     except _StoppedError:

@@ -10,14 +10,15 @@ from verydeep.data.dataset import DataSet
 from verydeep.data.open import AnyData, open_data
 from verydeep.device import Compute
 from verydeep.distributed import processes
-from verydeep.errors import UsageError
+from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import find_architecture
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.auto import DEFAULT_MINUTES, Plan, make_plan
+from verydeep.runs.auto import DEFAULT_MINUTES, FEWEST_EPOCHS, Plan, make_plan
 from verydeep.runs.look import look_at
-from verydeep.runs.options import TrainOptions
+from verydeep.runs.options import AUTO, COMPUTE_FIELDS, TrainOptions
 from verydeep.speed.train_net import choose_training
 from verydeep.training.recipe import Recipe, find_recipe
+from verydeep.training.run_folder import Run
 from verydeep.training.state import Callback
 from verydeep.transfer.classifier import LinearClassifier
 from verydeep.transfer.write import linear_net
@@ -51,6 +52,9 @@ def check_auto(options: TrainOptions) -> None:
     why = from_noise(options)
     if why is None and options.recipe_changes.get("keep") == "best":
         raise UsageError("--keep best: the recipe auto keeps what a comparison shows: leave it out, or give a --recipe")
+    trained = options.recipe_changes.get("trainable", "conv5")
+    if why is None and trained not in [f"conv{block}" for block in FEWEST_EPOCHS]:
+        raise UsageError(f"--set trainable={trained}: the recipe auto trains from conv3, conv4 or conv5 on")
     if why is None and options.train_scale is not None:
         raise UsageError(
             "--train-scale: the recipe auto trains on views of one size, --crop: leave it out, or give a --recipe"
@@ -90,21 +94,35 @@ def from_noise(options: TrainOptions) -> str | None:
     return "--initialise" if options.initialise is not None else None
 
 
-def plan_training(data: AnyData, options: TrainOptions, reporter: Callback, seconds_used: float) -> Planned:
-    """Looks at data and machine, and plans; ``seconds_used`` are those since the command began."""
+def as_in_run(options: TrainOptions) -> tuple[TrainOptions, Plan | None]:
+    """Returns the options that the run in ``like`` began with, and its plan; what is asked for beside it is kept."""
+    assert options.like is not None
+    settings = Run.open(options.like).settings
+    record = settings.get("options")
+    if not isinstance(record, dict):
+        raise UserError(f"--like {options.like}: the run says nothing of its options: give them")
+    kept = {name: getattr(options, name) for name in ("out", "resume", "plan", "devices", *COMPUTE_FIELDS)}
+    began = TrainOptions.from_record(record)
+    plan = settings.get("plan")
+    return (
+        replace(began, **kept, seed=options.seed or began.seed),
+        Plan.from_record(plan) if began.recipe == AUTO and plan else None,
+    )
+
+
+def plan_training(
+    data: AnyData, options: TrainOptions, reporter: Callback, seconds_used: float, plan: Plan | None = None
+) -> Planned:
+    """Looks at data and machine, and plans, where there is no plan yet; ``seconds_used`` since the command began."""
     check_auto(options)
     opened = open_data(data, reporter.progress)
-    seconds = 60 * (options.minutes or DEFAULT_MINUTES)
     name = str(options.init_from) if is_given(options.init_from) else START
     start = load(name)
     compute = choose_training(
         start.geometry, device=options.device, precision=options.precision, micro_batch=options.micro_batch
     )
-    look = look_at(opened, start, compute, seconds_used)
-    pinned: dict[str, Any] = options.recipe_changes | ({} if options.crop is None else {"side": options.crop})
-    plan = make_plan(start.geometry, name, look, seconds=seconds, pinned=pinned)
-    about = "the convolutions of the authors' own D, which come with the package" if name == START else "as asked"
-    plan = replace(plan, reasons=(f"start: {name}: {about}", *plan.reasons))
+    if plan is None:
+        plan = _new_plan(opened, start, name, compute, options, seconds_used)
     recipe = find_recipe("auto", **plan.changes | options.recipe_changes)
     zeros = np.zeros((len(opened.classes), start.geometry.last_channels))
     untrained = LinearClassifier(
@@ -112,3 +130,17 @@ def plan_training(data: AnyData, options: TrainOptions, reporter: Callback, seco
     )
     net = copy.deepcopy(linear_net(start, untrained, opened.classes, plan.side))
     return Planned(net=net, data=opened, recipe=recipe, compute=compute, plan=plan)
+
+
+def _new_plan(
+    data: DataSet, start: VeryDeep, name: str, compute: Compute, options: TrainOptions, seconds_used: float
+) -> Plan:
+    seconds = 60 * (options.minutes or DEFAULT_MINUTES)
+    look = look_at(data, start, compute, seconds_used)
+    pinned: dict[str, Any] = options.recipe_changes | ({} if options.crop is None else {"side": options.crop})
+    plan = make_plan(start.geometry, name, look, seconds=seconds, pinned=pinned)
+    about = "the convolutions of the authors' own D, which come with the package" if name == START else "as asked"
+    longer = make_plan(start.geometry, name, look, seconds=2 * seconds, pinned=pinned)
+    more = f"with --minutes {seconds / 30:g}: {longer.title}" if longer.title != plan.title else ""
+    reasons = (f"start: {name}: {about}", *plan.reasons, *([more] if more else []))
+    return replace(plan, reasons=reasons)

@@ -15,6 +15,7 @@ from verydeep.distributed import broadcast_from_rank0, process_group
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import find_architecture
 from verydeep.report.pages import REPORT_FILE
+from verydeep.runs.estimate import Plan, plan
 from verydeep.runs.finish import TrainedRun
 from verydeep.runs.net import settle
 from verydeep.runs.options import COMPUTE_FIELDS, TrainOptions
@@ -104,6 +105,11 @@ def step_options(step: Step, options: TrainOptions) -> TrainOptions:
         architecture=step.architecture or options.architecture,
         changes=step.changes | options.recipe_changes,
     )
+
+
+def plan_steps(data: str, options: TrainOptions, *, reporter: Callback | None = None) -> dict[str, Plan]:
+    """Plans each training of a chain, or the only one, by its recipe, and its architecture where the chain fixes it."""
+    return {step.title: plan(data, step_options(step, options), reporter=reporter) for step in steps_of(options)}
 
 
 def _check_chain(

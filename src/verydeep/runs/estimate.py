@@ -14,13 +14,12 @@ import torch
 from verydeep.data.dataset import DataSet, train_on_all
 from verydeep.data.image_set import ImageSet, memory_for_images
 from verydeep.device import Compute, free_bytes, synchronise
+from verydeep.errors import UsageError
 from verydeep.images.augment import TrainingView
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.chain import step_options, steps_of
 from verydeep.runs.compute import choose_compute, default_workers, fitting_micro_batch, fixed_bytes, saved_bytes
-from verydeep.runs.net import make_net
+from verydeep.runs.net import default_folder, make_net
 from verydeep.runs.options import TrainOptions
-from verydeep.runs.start import default_folder
 from verydeep.speed.train_net import place
 from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import Recipe
@@ -32,6 +31,9 @@ _LOOKED_AT = 64
 
 _MEASURED_PIXELS = 8 * 224 * 224
 """Of the images of a measured update at most."""
+
+_SHARE_OF_TIME = 0.9
+"""Of --minutes, that is planned for epochs."""
 
 _CHECKPOINTS = 3
 """Checkpoints on the disk at most: the newest, the one before it, and the one being written."""
@@ -116,9 +118,25 @@ def plan(data: str | Path | DataSet, options: TrainOptions, *, reporter: Callbac
     )
 
 
-def plan_steps(data: str, options: TrainOptions, *, reporter: Callback | None = None) -> dict[str, Plan]:
-    """Plans each training of a chain, or the only one, by its recipe, and its architecture where the chain fixes it."""
-    return {step.title: plan(data, step_options(step, options), reporter=reporter) for step in steps_of(options)}
+def epochs_in_time(data: DataSet, options: TrainOptions, reporter: Callback, seconds_used: float) -> int:
+    """Epochs of a recipe that ``minutes`` suffice for, at most as many as it has; measured for a moment.
+
+    Raises:
+        UsageError: not even one does.
+    """
+    assert options.minutes is not None
+    begin = time.monotonic()
+    planned = plan(data, options, reporter=reporter)
+    left = _SHARE_OF_TIME * 60 * options.minutes - seconds_used - (time.monotonic() - begin)
+    each = planned.seconds / planned.epochs
+    epochs = min(planned.epochs, int(left / each))
+    if epochs < 1:
+        raise UsageError(
+            f"--minutes {options.minutes:g}: an epoch of {planned.num_images:,} images takes about {each / 60:.1f}: "
+            "give more, a smaller --crop or --width, or leave --recipe out"
+        )
+    reporter.note(f"{epochs} of {planned.epochs} epochs, so that it ends in {options.minutes:g} minutes")
+    return epochs
 
 
 def _trained_per_second(net: VeryDeep, recipe: Recipe, compute: Compute, share: int) -> float:

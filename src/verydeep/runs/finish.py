@@ -137,6 +137,8 @@ def run_loop(
     try:
         train(state, loop.batches, classification_for(recipe, data.train), every)
     except NotFiniteError as error:
+        if state.model is not None:  # the recipe auto has something else to keep
+            raise
         raise UserError(explain_not_finite(state, error.images)) from error
     for failed in own:
         if (cause := failed.error) is not None:

@@ -1,12 +1,14 @@
 """The net of a training: what its options say, and where they say nothing, what the net it begins from is."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from verydeep.data.dataset import DataSet
 from verydeep.data.open import AnyData, open_data
 from verydeep.errors import UsageError
+from verydeep.files import free_name
 from verydeep.nets.architecture import find_architecture
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import CROP, TOTAL_STRIDE, TRAIN_SCALE
@@ -24,9 +26,10 @@ def settle(options: TrainOptions) -> TrainOptions:
     Raises:
         UsageError: what was given contradicts the net in ``init_from``.
     """
-    if options.init_from is None:
+    if options.init_from is None or str(options.init_from) == "none":
         return replace(
             options,
+            init_from=None,
             architecture="A" if options.architecture is None else options.architecture,
             batch_norm=bool(options.batch_norm),
             width=1.0 if options.width is None else options.width,
@@ -87,3 +90,8 @@ def default_crop(data: DataSet) -> int:
         return CROP
     nearest = round(side * CROP / TRAIN_SCALE / TOTAL_STRIDE) * TOTAL_STRIDE
     return min(max(nearest, TOTAL_STRIDE), CROP)
+
+
+def default_folder(net: VeryDeep, data: DataSet) -> Path:
+    name = f"{data.name}-{net.geometry.architecture.name}" + ("-bn" if net.geometry.batch_norm else "")
+    return Path("runs") / free_name(name, lambda name: (Path("runs") / name).exists())

@@ -17,7 +17,7 @@ COMPUTE_FIELDS = ("device", "precision", "workers", "micro_batch", "gradient_che
 AUTO = "auto"
 """The recipe where none is given."""
 
-_ACTIONS = ("out", "resume", "plan", "devices")
+_ACTIONS = ("out", "resume", "plan", "devices", "like")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,8 @@ class TrainOptions:
     "Passes over the training images. [the recipe's]"
     batch_size: int | None = None
     "Images per update. [the recipe's]"
+    like: Path | None = None
+    "Train as that run was: its net, recipe and plan; beside it only --out, --seed and how it is computed."
     init_from: str | Path | None = None
     "Take weights from a model file, run folder or published name; none: random weights. [auto: vgg16-features]"
     initialise: str | None = None
@@ -132,6 +134,9 @@ class TrainOptions:
             raise UsageError(f"{given[0]} cannot change what a run began with: leave it out, or train anew")
         if data is None and self.plan:
             raise UsageError("--plan: give the data and the options of the training that is to begin")
+        for option in given if self.like is not None else ():
+            if option.removeprefix("--").replace("-", "_") not in ("like", "seed", *COMPUTE_FIELDS):
+                raise UsageError(f"{option}: --like {self.like} says what is trained: leave one of them out")
         check_outside(self.out or Path("runs"), "--out", data)
         self.check_recipe()
 
@@ -166,12 +171,12 @@ class TrainOptions:
 def read_keywords(keywords: dict[str, Any]) -> TrainOptions:
     """Makes options of keywords of Python, or of JSON: fields of TrainOptions, or their names in 0.1.0."""
     given = _renamed(keywords)
-    for name in ("changes", "out", "train_scale"):
+    for name in ("changes", "out", "like", "train_scale"):
         value = given.get(name)
         if name == "changes":
             given[name] = dict(value or {})
         elif value is not None:
-            given[name] = Path(value) if name == "out" else tuple(value) if isinstance(value, list) else value
+            given[name] = Path(value) if name in ("out", "like") else tuple(value) if isinstance(value, list) else value
     return TrainOptions(**given)
 
 

@@ -16,15 +16,16 @@ from verydeep.data.pixels import measure_pixels
 from verydeep.device import Compute, find_device
 from verydeep.distributed import broadcast_from_rank0, num_local_processes, process_group, processes
 from verydeep.errors import UsageError, UserError
-from verydeep.files import free_name
 from verydeep.machine import environment, now
 from verydeep.nets.grow import grow
 from verydeep.nets.model_file import MODEL_FILE
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.auto_start import check_auto, plan_training
+from verydeep.runs.auto import Plan
+from verydeep.runs.auto_start import as_in_run, check_auto, plan_training
 from verydeep.runs.compute import choose_compute, default_workers, describe_processes, fit_into_memory
+from verydeep.runs.estimate import epochs_in_time
 from verydeep.runs.finish import TrainedRun, make_run_card
-from verydeep.runs.net import make_net, settle
+from verydeep.runs.net import default_folder, make_net, settle
 from verydeep.runs.options import AUTO, COMPUTE_FIELDS, TrainOptions, read_keywords
 from verydeep.runs.resume import resume, run_to_end
 from verydeep.testing.evaluate import check_classes
@@ -131,8 +132,11 @@ def start(
     began = time.monotonic()
     options.check_compute()
     reporter, source = reporter or Callback(), data_source or source_of(data)
+    plan = None
+    if options.like is not None:
+        options, plan = as_in_run(options)
     if options.recipe == AUTO:
-        return _start_auto(data, options, began, source, reporter, callbacks, command)
+        return _start_auto(data, options, plan, began, source, reporter, callbacks, command)
     options = settle(options)
     row = options.find_recipe()
     with process_group(find_device(options.device)) as members:
@@ -144,6 +148,9 @@ def start(
             return resume(options.out, data=opened, data_source=source, reporter=reporter, callbacks=callbacks)
         _check_selection(row, options)
         facts = {"command": command, "data": source, "origin": None} | ({} if chain is None else {"chain": chain})
+        if options.minutes is not None:
+            row = replace(row, epochs=epochs_in_time(opened, options, reporter, time.monotonic() - began))
+            facts["plan"] = {"seconds": 60 * options.minutes}
         if source_net:
             grown = grow(net, source_net)
             reporter.note(f"from {options.init_from}: {grown}")
@@ -154,12 +161,13 @@ def start(
             }
         else:
             _suggest_fine_tuning(net, opened, reporter)
-        return _begin(net, opened, row, options, facts, reporter, callbacks)
+        return _begin(net, opened, row, options, facts, reporter, callbacks, began=began)
 
 
 def _start_auto(
     data: AnyData,
     options: TrainOptions,
+    plan: Plan | None,
     began: float,
     source: str,
     reporter: Callback,
@@ -173,7 +181,7 @@ def _start_auto(
         now_given = {name: value for name, value in options.as_record().items() if name not in COMPUTE_FIELDS}
         check_same_options(f"the run in {options.out}", before, now_given)
         return resume(options.out, data=data, data_source=source, reporter=reporter, callbacks=callbacks)
-    planned = plan_training(data, options, reporter, time.monotonic() - began)
+    planned = plan_training(data, options, reporter, time.monotonic() - began, plan)
     facts = {"command": command, "data": source, "origin": None, "plan": planned.plan.as_record()}
     for reason in planned.plan.reasons:
         reporter.note(reason)
@@ -274,11 +282,6 @@ def _begin(
     }
     run = Run.create(folder, settings, net, make_run_card(net, data, recipe, patience=options.patience))
     return run_to_end(run, net, data, reporter, callbacks, began=began)
-
-
-def default_folder(net: VeryDeep, data: DataSet) -> Path:
-    name = f"{data.name}-{net.geometry.architecture.name}" + ("-bn" if net.geometry.batch_norm else "")
-    return Path("runs") / free_name(name, lambda name: (Path("runs") / name).exists())
 
 
 def check_images(

@@ -1,0 +1,85 @@
+"""The rules of the recipe auto."""
+
+from dataclasses import replace
+
+import pytest
+
+from verydeep.errors import UsageError
+from verydeep.nets.architecture import feature_macs
+from verydeep.nets.net import VeryDeep
+from verydeep.runs.auto import Costs, Look, Plan, block_macs, choose_batch_size, make_plan, map_bytes
+
+GEOMETRY = VeryDeep("D", initialisation=None, features_only=True).geometry
+CLOTHING = Look(
+    num_train=3068, num_val=341, num_classes=10, side=256, mirror=True, forward_macs=5e11, update_macs=2.5e11,
+    classifier_seconds=10, seconds_used=8, free_bytes=20 * 2**30, image_bytes=6 * 2**28, length=100,
+)  # fmt: skip
+
+
+def plan(look=CLOTHING, minutes=10.0, **pinned):
+    return make_plan(GEOMETRY, "vgg16-features", look, seconds=60 * minutes, pinned=pinned)
+
+
+def test_the_costs_are_those_of_the_layers():
+    assert block_macs(GEOMETRY, 160) == feature_macs(GEOMETRY, 160, 160)
+    last = 3 * 9 * 512 * 512 * 10 * 10
+    assert block_macs(GEOMETRY, 160, 5) == pytest.approx(last)
+    assert map_bytes(GEOMETRY, 160, 5) == 2 * 512 * 10 * 10
+    assert map_bytes(GEOMETRY, 160, 4) == 2 * 256 * 20 * 20
+
+
+@pytest.mark.parametrize("minutes", [1, 3, 10, 20, 60])
+@pytest.mark.parametrize("speed", [0.2, 1, 5])
+def test_what_is_planned_fits_into_the_time(minutes, speed):
+    look = replace(CLOTHING, forward_macs=5e11 * speed, update_macs=2.5e11 * speed)
+    planned = plan(look, minutes)
+    if Costs(GEOMETRY, look, 64).linear() < 20 * minutes:  # else not even the smallest views are described in time
+        assert planned.expected_seconds <= 60 * minutes
+
+
+def test_more_time_never_plans_less():
+    plans = [plan(minutes=minutes) for minutes in (1, 3, 10, 20, 60)]
+    assert [one.side for one in plans] == sorted(one.side for one in plans)
+    work = [one.changes["epochs"] * block_macs(GEOMETRY, one.side, one.first_block) * bool(one.then) for one in plans]
+    assert work == sorted(work)
+    assert plans[-1].then == "fine-tune"
+
+
+def test_equal_looks_give_equal_plans_and_a_record_gives_the_plan_again():
+    assert plan() == plan()
+    assert Plan.from_record(plan().as_record()) == plan()
+
+
+def test_memory_bounds_what_is_stored():
+    tight = plan(replace(CLOTHING, free_bytes=2**30), minutes=60)
+    assert tight.num_views * 3068 * map_bytes(GEOMETRY, tight.side, tight.first_block) <= 0.35 * 2**30
+    assert plan(replace(CLOTHING, free_bytes=2**24), minutes=60).share < 1
+
+
+def test_of_more_images_than_there_is_time_for_a_share_is_used():
+    many = plan(replace(CLOTHING, num_train=10**6, classifier_seconds=100), minutes=30)
+    assert many.share < 0.2
+    assert many.side == 64
+    assert "of each class" in many.reasons[0]
+    with pytest.raises(UsageError, match=r"reading 1,000,000 images takes about 20.0 alone: give 60 or more"):
+        plan(replace(CLOTHING, num_train=10**6, seconds_used=1200), minutes=10)
+
+
+def test_small_images_are_enlarged_twofold_at_most():
+    assert plan(replace(CLOTHING, side=32), minutes=60).side == 64
+    assert plan(replace(CLOTHING, side=100), minutes=60).side == 192
+
+
+def test_few_images_are_judged_by_cross_validation_and_trained_in_small_batches():
+    few = plan(replace(CLOTHING, num_train=232, num_val=26, classifier_seconds=1))
+    assert few.folds == 3
+    assert few.changes["batch_size"] == 8
+    assert plan().folds == 0
+    assert [choose_batch_size(count) for count in (1, 100, 300, 600, 10**6)] == [8, 8, 16, 32, 32]
+
+
+def test_what_is_pinned_is_kept():
+    pinned = plan(side=64, epochs=3, batch_size=5)
+    assert pinned.side == 64
+    assert pinned.changes["epochs"] == 3
+    assert pinned.changes["batch_size"] == 5

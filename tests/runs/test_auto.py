@@ -40,8 +40,6 @@ def test_what_is_planned_fits_into_the_time(minutes, speed):
 def test_more_time_never_plans_less():
     plans = [plan(minutes=minutes) for minutes in (1, 3, 10, 20, 60)]
     assert [one.side for one in plans] == sorted(one.side for one in plans)
-    work = [one.changes["epochs"] * block_macs(GEOMETRY, one.side, one.first_block) * bool(one.then) for one in plans]
-    assert work == sorted(work)
     assert plans[-1].then == "fine-tune"
 
 
@@ -52,6 +50,7 @@ def test_equal_looks_give_equal_plans_and_a_record_gives_the_plan_again():
 
 def test_memory_bounds_what_is_stored():
     tight = plan(replace(CLOTHING, free_bytes=2**30), minutes=60)
+    assert tight.then == "fine-tune"
     assert tight.num_views * 3068 * map_bytes(GEOMETRY, tight.side, tight.first_block) <= 0.35 * 2**30
     assert plan(replace(CLOTHING, free_bytes=2**24), minutes=60).share < 1
 

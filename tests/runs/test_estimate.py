@@ -4,7 +4,8 @@ import pytest
 
 from verydeep.data.open import open_data
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.estimate import plan, plan_steps
+from verydeep.runs.chain import plan_steps
+from verydeep.runs.estimate import plan
 from verydeep.runs.options import ComputeOptions, read_keywords
 
 EXECUTION = ComputeOptions(device="cpu", precision="fp32")

@@ -168,7 +168,7 @@ def test_nothing_is_done_twice_and_more_seeds_go_on(done, photos, monkeypatch):
 
 
 def test_what_was_done_before_somebody_stopped_it_is_kept(asked, photos, monkeypatch):
-    from verydeep.runs.resume import TrainedRun
+    from verydeep.runs.finish import TrainedRun
     from verydeep.tables import make as module
 
     real = module.start

@@ -56,7 +56,17 @@ def train(state: TrainState, batches: Batches, objective: Objective, callbacks: 
                 total = min(state.recipe.batch_size, state.num_images - done * state.recipe.batch_size)
                 seed = (state.seed, epoch, done)
                 sums.add(
-                    update(model, state.optimiser, images, targets, state.compute, objective, seed=seed, total=total)
+                    update(
+                        model,
+                        state.optimiser,
+                        images,
+                        targets,
+                        state.compute,
+                        objective,
+                        seed=seed,
+                        total=total,
+                        most_gradient=state.recipe.most_gradient,
+                    )
                 )
                 state.position = replace(state.position, iteration=done + 1, seen=state.position.seen + total)
                 if sums.report(state, any(callback.wants_stop() for callback in callbacks)):

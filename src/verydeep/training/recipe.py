@@ -46,6 +46,7 @@ class Recipe:
         trainable: ``all`` layers, only the fully connected ones (``fc``), or the blocks from one on: ``conv5`` is the
             last one and what follows it.
         head_rate: factor on the learning rate of the last layer.
+        most_gradient: length of the gradient of all layers but the last above which it is shortened to it; 0 leaves it.
         balance: what is done about classes of different size: ``none``; ``loss`` weighs the loss of an image by one
             over its class's size; ``sampling`` draws every class equally often.
         mirror: mirror half of the training crops, where the data set allows it.
@@ -72,6 +73,7 @@ class Recipe:
     paper_scale: tuple[Count, Count] = (constants.TRAIN_SCALE, constants.TRAIN_SCALE)
     trainable: Literal["all", "conv2", "conv3", "conv4", "conv5", "fc"] = "all"
     head_rate: Rate = 1
+    most_gradient: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     balance: Literal["none", "loss", "sampling"] = "none"
     mirror: bool = True
     colour_shift: bool = False
@@ -174,6 +176,7 @@ _ROWS = (
         nesterov=True,
         label_smoothing=0.1,
         trainable="conv5",
+        most_gradient=10,
     ),
     # From a trained net: verydeep train photos --recipe fine-tune --init-from runs/other
     Recipe(

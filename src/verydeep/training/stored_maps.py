@@ -34,14 +34,13 @@ _BATCH_PIXELS: Final = 32 * 160 * 160
 class StoredMaps:
     """Maps of a pooling, and the descriptors of the same views: the mean of pool5 over positions.
 
-    The first view of an image is its centre, the second the mirror image of that where mirroring is allowed, the others
-    are drawn by ``AreaView`` from (seed, view, image).
+    The first view of an image is its centre, the others are drawn by ``AreaView`` from (seed, view, image).
     """
 
     first_block: int  # the block after the pooling
     maps: Sequence[Tensor]  # of each view: n,c,y,x, float16; empty where only descriptors are wanted
     labels: Tensor  # n, int64
-    descriptors: Float32[ndarray, "n d"]  # mean over the first view and its mirror image
+    descriptors: Float32[ndarray, "n d"]  # of the first view
 
     def subset(self, indices: Int[ndarray, "m"]) -> "StoredMaps":
         """Selects images by their indices."""
@@ -90,7 +89,7 @@ def store_maps(
         images: the images.
         compute: device and precision.
         side: of the views, pixels, a multiple of 32; the shorter side of an image is rescaled to it.
-        num_views: of each image; with ``mirror`` at least 2.
+        num_views: of each image.
         first_block: the first block that will be trained on the maps; None keeps no maps.
         seed: of the views that are drawn.
         mirror: whether a mirrored image shows its class.
@@ -99,17 +98,13 @@ def store_maps(
     backend = make_backend(net, compute, layer="pool5")
     layer = None if first_block is None else f"pool{first_block - 1}"
     drawn = AreaView(side=side, mirror=mirror)
-    total = np.zeros((len(images), net.geometry.last_channels), np.float32)
+    descriptors = np.zeros((len(images), net.geometry.last_channels), np.float32)
     kept: list[Tensor] = []
     size = max(1, _BATCH_PIXELS // side**2)
-    averaged = 2 if mirror else 1
 
     def make(index: int, view: int) -> UInt8[ndarray, "s s 3"]:
         pixels = images.pixels(index)
-        if view >= averaged:
-            return drawn(pixels, Generator(PCG64([seed, view, index])))
-        (cut,) = centre(pixels, side, side)
-        return np.ascontiguousarray(cut[:, ::-1]) if view else cut
+        return drawn(pixels, Generator(PCG64([seed, view, index]))) if view else centre(pixels, side, side)[0]
 
     for view in range(num_views):
         made = read_ahead(partial(make, view=view), range(len(images)), images.parallel_reads)
@@ -118,8 +113,8 @@ def store_maps(
             batch = torch.from_numpy(np.stack(list(islice(made, size)))).permute(0, 3, 1, 2)
             here = slice(start, start + len(batch))
             found = backend.activations(batch, [*([layer] if layer else []), "pool5"])
-            if view < averaged:
-                total[here] += found["pool5"].float().mean((2, 3)).cpu().numpy() / averaged
+            if view == 0:
+                descriptors[here] = found["pool5"].float().mean((2, 3)).cpu().numpy()
             if layer is not None:
                 if rows is None:
                     shape = (len(images), *found[layer].shape[1:])
@@ -131,5 +126,5 @@ def store_maps(
         first_block=first_block or 0,
         maps=kept,
         labels=torch.from_numpy(np.asarray(images.labels, np.int64)),
-        descriptors=total,
+        descriptors=descriptors,
     )

@@ -50,6 +50,7 @@ def update(
     *,
     seed: tuple[int, int, int] | None = None,
     total: int | None = None,
+    most_gradient: float = 0,
 ) -> tuple[Tensor, Tensor]:
     """Updates the weights once.
 
@@ -84,6 +85,9 @@ def update(
             (loss * (counts * members.size / total)).backward()
         loss_sum += counts * loss.detach()
         score_sum += counts * objective.score(outputs.detach(), targets[part]).sum()
+    if most_gradient:
+        lower = [parameter for name, parameter in net.named_parameters() if not name.startswith("fc8")]
+        nn.utils.clip_grad_norm_([parameter for parameter in lower if parameter.grad is not None], most_gradient)
     optimiser.step()
     net.tie_dropout(None)
     return loss_sum, score_sum

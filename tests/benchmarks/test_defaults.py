@@ -226,3 +226,13 @@ def test_the_table_of_a_row_without_a_result(tmp_path):
     assert row[4:7] == ["-", "10.00", "no"]
     assert row[-1] == "killed"
     assert machine_name(record) == "x, 2 cores, AMX"
+
+
+def test_the_page_of_results_has_a_table_only_of_what_was_measured(command, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "docs")
+    from result_pages import _defaults
+
+    assert _defaults(tmp_path / "absent.jsonl") == []
+    command("--rows", "long")
+    page = "\n".join(_defaults(tmp_path / "lines" / "defaults.jsonl"))
+    assert "| long, 10 min on test | verydeep | all cores | 1 | 1.00 (1.00) | 0.50 | no |" in page

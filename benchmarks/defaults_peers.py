@@ -72,13 +72,8 @@ def run_peer(name: str, data: Path, minutes: float, split: str, seed: int, folde
         last = ((error.stderr or "").strip().splitlines() or ["it says nothing"])[-1]
         return nothing | {"failure": f"cannot be installed: {last}"}
     task.write(folder / "task.json")
-    command = [
-        str(python),
-        "-m",
-        f"benchmarks.peers.{peer.program}",
-        str(folder / "task.json"),
-        str(folder / "answer.json"),
-    ]
+    program = ROOT / "benchmarks" / "peers" / f"{peer.program}.py"
+    command = [str(python), str(program), str(folder / "task.json"), str(folder / "answer.json")]
     ran = run_measured(command, _child_environment(), Case(), folder / "peer.log")
     found = nothing | {"seconds": ran.seconds, "peak_memory_bytes": ran.peak_memory_bytes, "failure": ran.failure}
     if ran.failure is None:

@@ -17,7 +17,7 @@ from verydeep.tables.layout import TableLayout, lay_out, lay_out_claims
 from verydeep.tables.rows import read_results
 
 sys.path.append(str(Path(__file__).parents[1]))  # the benchmarks, which are not installed
-from benchmarks.defaults_table import COLUMNS, machine_name, table_rows  # noqa: E402
+from benchmarks.defaults_table import COLUMNS, machine_name, table_rows
 
 RESULTS = Path(__file__).parents[1] / "results"
 PAGE = RESULTS / "README.md"

@@ -91,7 +91,7 @@ def main() -> None:
         seconds = seconds_of(lambda: made.fine_tune(epochs))
         test, labels = task.test_files()
         scores, _ = made.get_preds(dl=made.dls.test_dl(test))
-    of = f" over {len(files):,} images; over all, one epoch frozen and {epochs} free take {frozen + epochs * tuned:.0f} s"
+    of = f" over {len(files):,} images; over all it takes {frozen + epochs * tuned:.0f} s"
     remark = f"{task.size}x{task.size}, {chosen}; fine_tune({epochs}){of if share < 1 else ''}"
     answer(scores.argmax(1).tolist(), labels, training_seconds=seconds, remark=remark)
 

@@ -1,6 +1,6 @@
 """What a program of this folder is given and what it answers.
 
-``python -m benchmarks.peers.NAME TASK.json ANSWER.json``. The images lie in DATA/train/CLASS and DATA/test/CLASS. Only
+``python benchmarks/peers/NAME.py TASK.json ANSWER.json``. The images lie in DATA/train/CLASS and DATA/test/CLASS. Only
 the training is timed: neither the imports, nor the warm-up that finds how many updates fit, nor the test.
 """
 

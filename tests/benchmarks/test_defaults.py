@@ -152,11 +152,11 @@ def test_the_rows_are_those_that_were_asked_for(tmp_path):
 
 
 def test_memory_of_children_counts_and_shared_pages_once(tmp_path):
-    child = "import time; a = bytearray(64 * 2**20); time.sleep(2)"
-    parent = f"import subprocess, sys; a = bytearray(32 * 2**20); subprocess.run([sys.executable, '-c', {child!r}])"
+    child = "import time; a = b'x' * 64 * 2**20; time.sleep(2)"
+    parent = f"import subprocess, sys; a = b'x' * 32 * 2**20; subprocess.run([sys.executable, '-c', {child!r}])"
     ran = run_measured([sys.executable, "-c", parent], os.environ, Case(), tmp_path / "log")
     assert ran.status == 0
-    assert 96 * 2**20 < ran.peak_memory_bytes < 160 * 2**20
+    assert 96 * 2**20 < ran.peak_memory_bytes < 180 * 2**20
 
 
 ANSWERS = """

@@ -48,7 +48,7 @@ def main() -> None:
     }
     ends: list[float] = []
 
-    class BatchEnds(fast.Callback):  # type: ignore[misc, name-defined]
+    class BatchEnds(fast.Callback):  # type: ignore[misc]
         def after_batch(self) -> None:
             if self.training:
                 ends.append(time.perf_counter())
@@ -81,7 +81,7 @@ def main() -> None:
         return (ends[WARM_UP] - ends[0]) / (SMALL * WARM_UP)
 
     ways = {"fp32": False, "fp32, channels last": True}
-    chosen = fastest({name: (lambda last=last: warm_up(last, free=True)) for name, last in ways.items()})
+    chosen = fastest(ways, lambda channels_last: warm_up(channels_last, free=True))
     frozen, tuned = (SAFETY * len(every) * warm_up(ways[chosen], free) for free in (False, True))
     epochs = max(1, int((task.seconds - frozen) / tuned))
     share = min(1.0, task.seconds / (frozen + epochs * tuned))

@@ -72,7 +72,7 @@ def main() -> None:
 
     policies = ("float32", "mixed_bfloat16") if has_bf16() else ("float32",)
     ways = {f"{policy}{', jit' if jit else ''}": (policy, jit) for policy in policies for jit in (False, True)}
-    chosen = fastest({name: (lambda way=way: warm_up(*way, free=False)[0]) for name, way in ways.items()})
+    chosen = fastest(ways, lambda way: warm_up(*way, free=False)[0])
     policy, jit = ways[chosen]
     frozen, first_frozen = warm_up(policy, jit, free=False)
     tuned, first_tuned = warm_up(policy, jit, free=True)

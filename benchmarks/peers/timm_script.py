@@ -80,7 +80,7 @@ def main() -> None:
 
     batch, half = min(BATCH, task.num_images), min(32, task.num_images)
     ways = ["fp32", "fp32, channels last", *(["bf16, channels last"] if has_bf16() else [])]
-    chosen = fastest({way: (lambda way=way: warm_up(half, way)) for way in ways})
+    chosen = fastest({way: way for way in ways}, lambda way: warm_up(half, way))
     image = SAFETY * warm_up(half, chosen) / half
     while batch > 8 and task.seconds / (image * batch) < FEWEST_UPDATES:
         batch //= 2

@@ -208,7 +208,7 @@ def test_the_environment_of_a_peer_has_what_the_running_one_has(monkeypatch, tmp
 
 
 def test_a_way_that_cannot_be_gone_is_left_out():
-    assert fastest({"slow": lambda: 2.0, "broken": lambda: 1 / 0, "fast": lambda: 1.0}) == "fast"
+    assert fastest({"slow": 2, "broken": 0, "fast": 4}, lambda way: 1 / way) == "fast"
 
 
 def test_the_classes_of_a_task_are_those_of_its_folders(sets, tmp_path):

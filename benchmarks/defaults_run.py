@@ -65,17 +65,16 @@ def run_measured(command: Sequence[str], environment: Mapping[str, str], case: C
         watch = _MemoryWatch(process.pid)
         watch.start()
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            status = process.wait()
         except BaseException:
             process.kill()
             raise
         finally:
             watch.ended.set()
         seconds = time.perf_counter() - begun
-        process.returncode = os.waitstatus_to_exitcode(status)
     watch.join()
     texts = (file.read_text(encoding="utf-8", errors="replace") for file in (output, errors))
-    return MeasuredProcess(seconds, max(watch.peak, usage.ru_maxrss * 1024), process.returncode, *texts)
+    return MeasuredProcess(seconds, watch.peak, status, *texts)
 
 
 @contextmanager
@@ -97,10 +96,14 @@ class _MemoryWatch(threading.Thread):
         self.pid, self.peak, self.ended = pid, 0, threading.Event()
 
     def run(self) -> None:
-        while not self.ended.wait(_SECONDS_BETWEEN_LOOKS):
+        # what the system says at its end has as its least the memory of who started it, so it is asked meanwhile
+        while True:
             members = _tree(self.pid)
-            if len(members) > 1:  # the peak of one alone is exact when it has ended
-                self.peak = max(self.peak, sum(map(_share_of_memory, members)))
+            own = _memory(self.pid, "status", "VmHWM:")
+            together = sum(_memory(pid, "smaps_rollup", "Pss:") for pid in members) if len(members) > 1 else 0
+            self.peak = max(self.peak, own, together)
+            if self.ended.wait(_SECONDS_BETWEEN_LOOKS):
+                break
 
 
 def _tree(root: int) -> list[int]:
@@ -114,8 +117,8 @@ def _tree(root: int) -> list[int]:
     return members
 
 
-def _share_of_memory(pid: int) -> int:
-    with suppress(OSError, StopIteration):
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+def _memory(pid: int, file: str, field: str) -> int:
+    with suppress(OSError, StopIteration):  # it has ended
+        lines = Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
     return 0

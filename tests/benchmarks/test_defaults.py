@@ -72,7 +72,7 @@ def test_a_row_is_trained_tested_and_compared_with_its_limit(command):
     assert lines[1]["command"].endswith("--minutes 0.5 --out RUN --seed 1")
     assert lines[1]["time_ratio"] == pytest.approx(lines[1]["seconds"] / 30)
     assert lines[1]["planned_memory_bytes"] == 2**30
-    assert 2**20 < lines[1]["peak_memory_bytes"] < 2**30
+    assert 0 < lines[1]["peak_memory_bytes"] < 2**28
     row = next(line for line in printed.splitlines() if "verydeep" in line)
     assert "1.00 (0.00, 1.00, 2.00)" in row
     assert "1.50" in row

@@ -68,7 +68,7 @@ def stylise(
         print_json(record)
     else:
         print(
-            f"{options.out}: {width}x{height}, loss {format_number(painted.first_loss)} -> {format_number(painted.last_loss)} "
-            f"in {options.steps} steps, {painted.seconds:.0f} s\n{painted.description}"
+            f"{options.out}: {width}x{height}, loss {format_number(painted.first_loss)} -> "
+            f"{format_number(painted.last_loss)} in {options.steps} steps, {painted.seconds:.0f} s\n{painted.description}"
         )
     return 0

@@ -38,10 +38,7 @@ def _check_range(images: Tensor) -> None:
     low, high = (float(bound) for bound in images.detach().aminmax()) if images.numel() else (0.0, 0.0)
     remedy = "give RGB in 0..255: this net subtracts the mean itself"
     if low < -1:
-        raise UserError(
-            f"float images from {format_number(low)} to {format_number(high)} have been normalised already: {remedy}"
-        )
+        span = f"{format_number(low)} to {format_number(high)}"
+        raise UserError(f"float images from {span} have been normalised already: {remedy}")
     if 0 < high <= 1:
-        raise UserError(
-            f"float images in {format_number(low)}..{format_number(high)} look like 0..1: multiply by 255 and {remedy}"
-        )
+        raise UserError(f"float images in {low:.3g}..{high:.3g} look like 0..1: multiply by 255 and {remedy}")

@@ -247,7 +247,8 @@ def _file_rules(sound: Sequence[FileFacts]) -> list[FileRule]:
             "huge",
             "note",
             is_huge,
-            f"far larger than the others ({format_number(pixels / 1e6)} megapixels as a rule): slow to decode in each epoch",
+            f"far larger than the others ({format_number(pixels / 1e6)} megapixels as a rule): slow to "
+            "decode in each epoch",
             "shrink them once",
         ),
         (

@@ -69,6 +69,7 @@ def stylise(
     else:
         print(
             f"{options.out}: {width}x{height}, loss {format_number(painted.first_loss)} -> "
-            f"{format_number(painted.last_loss)} in {options.steps} steps, {painted.seconds:.0f} s\n{painted.description}"
+            f"{format_number(painted.last_loss)} in {options.steps} steps, {painted.seconds:.0f} s\n"
+            f"{painted.description}"
         )
     return 0

@@ -212,8 +212,8 @@ def _to_array(image: Tensor) -> ndarray:
         low, high = (float(bound) for bound in image.aminmax())
         if not 0 <= low <= high <= 1:
             raise UsageError(
-                f"a tensor of floats from {format_number(low)} to {format_number(high)}: give 0..1, or uint8, and leave "
-                "Normalize out: the net subtracts its mean itself"
+                f"a tensor of floats from {format_number(low)} to {format_number(high)}: give 0..1, or uint8, and "
+                "leave Normalize out: the net subtracts its mean itself"
             )
         image = (image * 255).round()
     array: ndarray = image.detach().cpu().to(torch.uint8).permute(1, 2, 0).numpy()

@@ -156,8 +156,7 @@ class _Stopwatch:
     """Times a net of each kind: seconds for a multiplication are nearly those of others of the kind.
 
     Batch norm and local response normalisation, which multiplications do not count, and the sizes of the maps make
-    kinds. On two CPU cores an update of A at 224 took 57 ms an image for 10^9 multiplications, of B 58, of D 48, and of
-    A-LRN 121.
+    kinds. For 10^9 multiplications of an update at 224 A took 57 ms of CPU time, B 58, D 48, and A-LRN 121.
     """
 
     def __init__(self, options: TablesOptions, reporter: Callback) -> None:

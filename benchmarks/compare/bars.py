@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from verydeep.files import format_number
 from verydeep.report.plots import COLOURS, round_ticks, words
 
 _WIDTH, _NAMES, _VALUES = 760, 300, 96
@@ -49,13 +50,14 @@ def _group(group: Sequence[Bar], unit: str, top: float) -> list[str]:
     ]
     for number, (name, value, (low, high), stands_out) in enumerate(group):
         y, middle = top + _LINE * number, top + _LINE * (number + 0.5)
+        figures = f"{format_number(value)} {unit}, {format_number(low)} to {format_number(high)}"
         colour = COLOURS[1] if stands_out else COLOURS[5]
         parts += [
             words(name, _NAMES - 8, middle + 4.5, "end", 12.5),
             f'<rect x="{_NAMES}" y="{y + 4}" width="{across(value) - _NAMES:.1f}" height="{_LINE - 8}" rx="2" '
-            f'fill="{colour}"><title>{escape(f"{name}: {value:.4g} {unit}, {low:.4g} to {high:.4g}")}</title></rect>',
+            f'fill="{colour}"><title>{escape(f"{name}: {figures}")}</title></rect>',
             f'<path d="M{across(low):.1f} {middle}H{across(high):.1f}M{across(low):.1f} {middle - 4}v8'
             f'M{across(high):.1f} {middle - 4}v8" stroke="currentColor" fill="none"/>',
-            words(f"{value:.3g}", across(high) + 7, middle + 4.5, "start", 12.5),
+            words(format_number(value), across(high) + 7, middle + 4.5, "start", 12.5),
         ]
     return parts

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from benchmarks.compare.contender import Bench, Row, Summary, allocator_in_words
 from verydeep.cli.output import print_table
+from verydeep.files import format_number
 from verydeep.machine import environment
 
 
@@ -33,7 +34,7 @@ def print_bench(found: Bench) -> None:
         print_table(_table(case, rows, in_seconds=options.what in ("predict", "dense") and rows[0].images == 1))
         print(_sentence(case))
     for name, value in found.extra.items():
-        print(f"{name.replace('_', ' ').replace('mac ', 'MAC ')}: {value:.3g}")
+        print(f"{name.replace('_', ' ').replace('mac ', 'MAC ')}: {format_number(value)}")
     for row in found.rows:
         if row.computed_by is not None:
             print(f"{row.case}: {row.name} computed by {row.computed_by}")
@@ -73,7 +74,7 @@ def _speed(row: Row, in_seconds: bool) -> str:
     values = [row.images_per_second, row.slowest, row.fastest]
     if in_seconds:
         values = [row.seconds, row.images / row.slowest, row.images / row.fastest]
-    middle, slowest, fastest = (f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values)
+    middle, slowest, fastest = map(format_number, values)
     return f"{middle} ({slowest} to {fastest})"
 
 

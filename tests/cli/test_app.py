@@ -21,6 +21,13 @@ def arguments_of(*verb):
     return found.assemble_argument_collection(parse_docstring=True)
 
 
+def test_help_of_train_has_the_words_that_people_search_for(verydeep):
+    _, out, _ = verydeep("train", "--help")
+    words = " ".join(out.split())
+    assert "balance=loss (class weights)" in words
+    assert "balance=sampling (oversampling)" in words
+
+
 @pytest.mark.parametrize(
     "verb", [*((verb,) for verb in VERBS), *(("weights", one) for one in ("list", "fetch", "import", "export"))]
 )

@@ -1,12 +1,16 @@
 """The plan: counted figures are exact, and what will not fit is said with what helps."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from verydeep.data.open import open_data
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.chain import plan_steps
-from verydeep.runs.estimate import plan
+from verydeep.runs.estimate import plan, time_update
 from verydeep.runs.options import ComputeOptions, read_keywords
+from verydeep.speed.train_net import choose_training
+from verydeep.training.recipe import find_recipe
 
 EXECUTION = ComputeOptions(device="cpu", precision="fp32")
 
@@ -74,3 +78,41 @@ def test_what_will_not_fit(photos, monkeypatch):
     again = planned(photos, crop=64, width=0.125, execution=ahead).warnings[0]
     assert "--gradient-checkpointing" not in again
     assert "a smaller --crop than 64" in again
+
+
+class _Clock:
+    """Seconds that updates take: a tenth, whatever its images, and two hundredths for each."""
+
+    def __init__(self):
+        self.now, self.most = 0.0, 0
+
+    def update(self, net, optimiser, images, labels, compute):
+        self.now += 0.1 + 0.02 * len(images)
+        self.most = max(self.most, len(images))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = _Clock()
+    monkeypatch.setattr("verydeep.runs.estimate.update", clock.update)
+    monkeypatch.setattr("verydeep.runs.estimate.time", SimpleNamespace(perf_counter=lambda: clock.now))
+    return clock
+
+
+def test_what_an_update_costs_whatever_its_images_is_told_from_what_each_costs(clock):
+    net = VeryDeep("A", num_classes=3, crop=64, width=0.125)
+    compute = choose_training(net.geometry, device="cpu", precision="fp32")
+    said = []
+    found = time_update(net, find_recipe("quick"), compute, 64, lambda *progress: said.append(progress))
+    assert found.fixed == pytest.approx(0.1)
+    assert found.per_image == pytest.approx(0.02)
+    assert found.images_per_second(64) == pytest.approx(64 / (0.1 + 64 * 0.02))
+    assert found.scaled(2).per_image == pytest.approx(0.04)
+    assert said[-1][1:] == (3, 3)
+    assert time_update(net, find_recipe("quick"), compute, 1).images_per_second(1) == pytest.approx(1 / 0.12)
+
+
+def test_few_images_of_the_papers_crop_are_measured(clock):
+    net = VeryDeep("A", num_classes=3, crop=224, width=0.125)
+    time_update(net, find_recipe("paper"), choose_training(net.geometry, device="cpu", precision="fp32"), 256)
+    assert clock.most == 4  # an update of eight images of D takes 4 s on two cores

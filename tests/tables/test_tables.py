@@ -10,6 +10,7 @@ from conftest import picture
 from verydeep.cli.tables import scale_bounds
 from verydeep.errors import UsageError, UserError
 from verydeep.paper.tables import FIXED_256, FIXED_384, JITTERED
+from verydeep.runs.estimate import UpdateTime
 from verydeep.tables.claims import check_claims
 from verydeep.tables.grid import TablesOptions, fusions, list_runs, short_names
 from verydeep.tables.layout import lay_out, lay_out_claims
@@ -19,6 +20,7 @@ from verydeep.tables.plan import is_trained, plan_tables
 from verydeep.tables.rows import read_results
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.result import load_posteriors
+from verydeep.training.state import Callback
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +263,25 @@ def test_the_plan_counts_what_is_left(once, photos, asked):
     assert plan.seconds == pytest.approx(sum(net.training_seconds + net.testing_seconds for net in plan.nets))
     shutil.copytree(once / "out", asked.out)
     assert plan_tables(photos, asked).nets == ()
+
+
+def test_the_plan_times_one_net_of_each_kind(photos, asked, monkeypatch):
+    timed = []
+
+    def time_update(net, recipe, compute, share, progress):
+        timed.append(net.geometry.architecture.name)
+        return UpdateTime(fixed=0.1, per_image=1.0)
+
+    monkeypatch.setattr("verydeep.tables.plan.time_update", time_update)
+    said = []
+    reporter = Callback()
+    reporter.progress = lambda *progress: said.append(progress)
+    options = TablesOptions(**vars(asked) | {"architectures": ("A", "A-LRN", "B", "D")})
+    plan = plan_tables(photos, options, reporter=reporter)
+    assert timed == ["A", "A-LRN"]
+    seconds = {net.name.split(",")[0]: net.training_seconds for net in plan.nets}
+    assert seconds["A"] < seconds["B"] < seconds["D"]
+    assert said[-1] == ("planning nets", len(plan.nets), len(plan.nets))
 
 
 def test_results_that_are_none_are_refused(asked, tmp_path):

@@ -14,7 +14,7 @@ from rich.table import Table
 from verydeep.cli.options import DATA_HELP, Damaged, Device, Json, Split, prepare_process, read_scales
 from verydeep.cli.output import fetch_models, is_first_process, percent, print_json, print_table, reporting
 from verydeep.errors import UsageError
-from verydeep.files import check_output_file
+from verydeep.files import check_output_file, format_number
 
 if TYPE_CHECKING:
     from verydeep.testing.evaluate import ComparedPair
@@ -178,7 +178,7 @@ def _add_result(table: Table, result: "Result", net: str) -> None:
         percent(result.top1_error),
         f"{100 * low:.2f} to {100 * high:.2f}%",
         percent(result.top5_error),
-        f"{result.seconds / len(result.labels):.3g}",
+        format_number(result.seconds / len(result.labels)),
     )
 
 

@@ -28,7 +28,12 @@ Damaged = Annotated[
     Literal["fail", "skip"], Parameter(help="What to do with damaged images: fail, or skip and count them.")
 ]
 Set = Annotated[
-    tuple[str, ...], Parameter(metavar="KEY=VALUE", help="Change a field of the recipe: key=value; repeatable.")
+    tuple[str, ...],
+    Parameter(
+        metavar="KEY=VALUE",
+        help="Change a field of the recipe: key=value; repeatable. For classes of different size balance=loss (class "
+        "weights) or balance=sampling (oversampling).",
+    ),
 ]
 Ray = Annotated[
     str | None,

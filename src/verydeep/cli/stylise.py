@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from verydeep.cli.options import Json, prepare_process
 from verydeep.cli.output import fetch_models, print_json, reporting
 from verydeep.errors import UsageError
-from verydeep.files import atomic_write, check_output_file
+from verydeep.files import atomic_write, check_output_file, format_number
 from verydeep.losses.options import StyliseOptions
 
 _ENDINGS = (".jpg", ".jpeg", ".png")
@@ -68,7 +68,8 @@ def stylise(
         print_json(record)
     else:
         print(
-            f"{options.out}: {width}x{height}, loss {painted.first_loss:.4g} -> {painted.last_loss:.4g} "
-            f"in {options.steps} steps, {painted.seconds:.0f} s\n{painted.description}"
+            f"{options.out}: {width}x{height}, loss {format_number(painted.first_loss)} -> "
+            f"{format_number(painted.last_loss)} in {options.steps} steps, {painted.seconds:.0f} s\n"
+            f"{painted.description}"
         )
     return 0

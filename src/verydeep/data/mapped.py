@@ -21,6 +21,7 @@ from verydeep.data.folder import SPLIT_NAMES, natural_key
 from verydeep.data.image_set import ImageSet
 from verydeep.data.sources import MapStyle, PixelSource
 from verydeep.errors import UsageError
+from verydeep.files import format_number
 from verydeep.images.decode import DamagedImageError, to_rgb
 from verydeep.progress import Progress, ignore_progress
 
@@ -211,8 +212,8 @@ def _to_array(image: Tensor) -> ndarray:
         low, high = (float(bound) for bound in image.aminmax())
         if not 0 <= low <= high <= 1:
             raise UsageError(
-                f"a tensor of floats from {low:.3g} to {high:.3g}: give 0..1, or uint8, and leave Normalize out: the "
-                "net subtracts its mean itself"
+                f"a tensor of floats from {format_number(low)} to {format_number(high)}: give 0..1, or uint8, and "
+                "leave Normalize out: the net subtracts its mean itself"
             )
         image = (image * 255).round()
     array: ndarray = image.detach().cpu().to(torch.uint8).permute(1, 2, 0).numpy()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from verydeep.errors import UsageError, UserError
+from verydeep.files import format_number
 from verydeep.nets.checks import check_tensor
 
 OVERSHOOT: Final = 0.25
@@ -56,7 +57,7 @@ def check_pictures(pictures: Tensor, what: str, data_range: float) -> None:
         kind = str(pictures.dtype).removeprefix("torch.")
         raise UserError(f"{what} in {kind}: give uint8 or floating point")
     low, high = (float(bound) for bound in pictures.detach().aminmax())
-    found = f"{what} from {low:.3g} to {high:.3g}, which is not 0..{data_range}"
+    found = f"{what} from {format_number(low)} to {format_number(high)}, which is not 0..{data_range}"
     if low != low or high != high:
         raise UserError(f"{what} has NaN in it: give RGB in 0..{data_range}")
     if low < -OVERSHOOT * data_range or high > (1 + OVERSHOOT) * data_range:

@@ -5,6 +5,7 @@ from jaxtyping import Num
 from torch import Tensor
 
 from verydeep.errors import UsageError, UserError
+from verydeep.files import format_number
 
 
 def check_images(images: Num[Tensor, "..."]) -> None:
@@ -37,6 +38,7 @@ def _check_range(images: Tensor) -> None:
     low, high = (float(bound) for bound in images.detach().aminmax()) if images.numel() else (0.0, 0.0)
     remedy = "give RGB in 0..255: this net subtracts the mean itself"
     if low < -1:
-        raise UserError(f"float images from {low:.3g} to {high:.3g} have been normalised already: {remedy}")
+        span = f"{format_number(low)} to {format_number(high)}"
+        raise UserError(f"float images from {span} have been normalised already: {remedy}")
     if 0 < high <= 1:
         raise UserError(f"float images in {low:.3g}..{high:.3g} look like 0..1: multiply by 255 and {remedy}")

@@ -17,6 +17,7 @@ from verydeep.device import Compute, free_bytes, synchronise
 from verydeep.errors import UsageError
 from verydeep.images.augment import TrainingView
 from verydeep.nets.net import VeryDeep
+from verydeep.progress import Progress, ignore_progress
 from verydeep.runs.compute import choose_compute, default_workers, fitting_micro_batch, fixed_bytes, saved_bytes
 from verydeep.runs.net import default_folder, make_net
 from verydeep.runs.options import TrainOptions
@@ -29,14 +30,46 @@ from verydeep.training.update import update
 _LOOKED_AT = 64
 """Images that are read to measure how fast crops come."""
 
-_MEASURED_PIXELS = 8 * 224 * 224
-"""Of the images of a measured update at most."""
+_MEASURED_PIXELS = 4 * 224 * 224
+"""Of the images of a measured update at most; on a device other than the CPU twice as many."""
+
+_REPEATED_BELOW = 0.3
+"""Seconds below which a measurement is made again, up to five times; the fastest counts."""
 
 _SHARE_OF_TIME = 0.9
 """Of --minutes, that is planned for epochs."""
 
 _CHECKPOINTS = 3
 """Checkpoints on the disk at most: the newest, the one before it, and the one being written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateTime:
+    """Seconds of a weight update: ``fixed``, whatever its images, such as of the weights' own change, and for each."""
+
+    fixed: float
+    per_image: float
+
+    def images_per_second(self, num_images: int) -> float:
+        return num_images / (self.fixed + self.per_image * num_images)
+
+    def scaled(self, factor: float) -> "UpdateTime":
+        """Returns the time of a net with ``factor`` times as many multiplications an image."""
+        return replace(self, per_image=factor * self.per_image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Images a second of a training."""
+
+    computed: float  # that the net can learn from
+    read: float  # read and cropped in one process
+    together: float
+
+    def seconds(self, data: DataSet, epochs: int) -> float:
+        """Seconds of a training with its validation; forward alone takes a third of an update."""
+        validation = len(data.val) * (1 / (3 * self.computed) + 1 / self.read)
+        return epochs * (len(data.train) / self.together + validation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,21 +110,15 @@ def plan(data: str | Path | DataSet, options: TrainOptions, *, reporter: Callbac
         opened = train_on_all(opened)
     compute = choose_compute(net, recipe, options, reporter.note)
     share = -(-recipe.batch_size // devices)
-    computed = _trained_per_second(net, recipe, compute, share) * (devices if compute.device == "cuda" else 1)
-    held = opened.train.decoded_bytes() + opened.val.decoded_bytes()
-    held = held if held <= memory_for_images() else 0
-    view = TrainingView(crop=net.geometry.crop, train_scale=recipe.scales(net.geometry.crop), mirror=True)
-    read = _crops_per_second(opened.train, view, held=held > 0)
-    workers = default_workers(options.workers, compute)
-    together = min(computed, read * workers * devices) if workers else 1 / (1 / computed + 1 / read)
+    update_time = time_update(net, recipe, compute, share, reporter.progress)
+    rates = rates_of(opened, options, net.geometry.crop, compute, update_time)
+    held = _held_bytes(opened)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     at_a_time = min(compute.micro_batch or share, share, len(opened.train))
     activations = at_a_time * saved_bytes(net, compute)
     memory = fixed_bytes(net, compute) + activations + (held if compute.device == "cpu" else 0)
     free, free_disk = free_bytes(compute.device), _free_disk(options.out or default_folder(net, opened))
     disk = 4 * parameters + _CHECKPOINTS * 8 * parameters
-    # forward alone takes a third of a training step
-    seconds = recipe.epochs * (len(opened.train) / together + len(opened.val) * (1 / (3 * computed) + 1 / read))
     return Plan(
         net=net.geometry.title,
         choice=str(compute),
@@ -105,10 +132,10 @@ def plan(data: str | Path | DataSet, options: TrainOptions, *, reporter: Callbac
         image_bytes=held,
         memory_bytes=memory,
         free_bytes=free,
-        computed_per_second=computed,
-        read_per_second=read,
-        images_per_second=together,
-        seconds=seconds,
+        computed_per_second=rates.computed,
+        read_per_second=rates.read,
+        images_per_second=rates.together,
+        seconds=rates.seconds(opened, recipe.epochs),
         disk_bytes=disk,
         free_disk_bytes=free_disk,
         warnings=tuple(
@@ -139,9 +166,13 @@ def epochs_in_time(data: DataSet, options: TrainOptions, reporter: Callback, sec
     return epochs
 
 
-def _trained_per_second(net: VeryDeep, recipe: Recipe, compute: Compute, share: int) -> float:
+def time_update(
+    net: VeryDeep, recipe: Recipe, compute: Compute, share: int, progress: Progress = ignore_progress
+) -> UpdateTime:
+    """Measures updates of two sizes: what does not depend on the images would weigh too much in one of few images."""
     crop = net.geometry.crop
-    count = max(1, min(share, compute.micro_batch or share, _MEASURED_PIXELS // crop**2))
+    pixels = _MEASURED_PIXELS if compute.device == "cpu" else 2 * _MEASURED_PIXELS
+    count = max(1, min(share, compute.micro_batch or share, pixels // crop**2))
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, crop, crop, 3), dtype=torch.uint8, generator=generator).permute(0, 3, 1, 2)
     labels = torch.arange(count) % net.geometry.num_classes
@@ -149,15 +180,47 @@ def _trained_per_second(net: VeryDeep, recipe: Recipe, compute: Compute, share: 
     net.train()
     # a rate that may be far too high must not end the measurement
     optimiser = make_optimiser(net, replace(recipe, learning_rate=1e-12))
-    seconds = []
+
+    def seconds(number: int) -> float:
+        start = time.perf_counter()
+        update(net, optimiser, images[:number], labels[:number], compute)
+        synchronise(compute.device)
+        return time.perf_counter() - start
+
+    def fastest(number: int) -> float:
+        found = [seconds(number)]
+        while found[-1] < _REPEATED_BELOW and len(found) < 5:
+            found.append(seconds(number))
+        return min(found)
+
+    measured = []
     with compute.thread_count():
-        for _ in range(3):  # the first takes memory
-            start = time.perf_counter()
-            update(net, optimiser, images, labels, compute)
-            synchronise(compute.device)
-            seconds.append(time.perf_counter() - start)
+        for done, (measure, number) in enumerate([(seconds, count), (fastest, -(-count // 2)), (fastest, count)]):
+            measured.append(measure(number))  # the first takes memory
+            progress(f"timing {net.geometry.title}", done + 1, 3)
     net.zero_grad()
-    return count / min(seconds[1:])
+    _, half, all_ = measured
+    slope = (all_ - half) / (count - -(-count // 2)) if count > 1 else all_
+    per_image = min(max(slope, all_ / (2 * count)), all_ / count)  # whatever else the machine did meanwhile
+    return UpdateTime(fixed=all_ - per_image * count, per_image=per_image)
+
+
+def rates_of(data: DataSet, options: TrainOptions, crop: int, compute: Compute, update_time: UpdateTime) -> Rates:
+    """Measures how fast crops come, and adds up."""
+    recipe, devices = options.find_recipe(), options.devices
+    share = -(-recipe.batch_size // devices)
+    computed = update_time.images_per_second(share) * (devices if compute.device == "cuda" else 1)
+    view = TrainingView(crop=crop, train_scale=recipe.scales(crop), mirror=True)
+    read = _crops_per_second(data.train, view, held=_held_bytes(data) > 0)
+    workers = default_workers(options.workers, compute)
+    together = min(computed, read * workers * devices) if workers else 1 / (1 / computed + 1 / read)
+    return Rates(computed=computed, read=read, together=together)
+
+
+def _held_bytes(data: DataSet) -> int:
+    """Bytes of the images that are held decoded; 0 where they do not fit."""
+    held = data.train.decoded_bytes() + data.val.decoded_bytes()
+    return held if held <= memory_for_images() else 0
 
 
 def _crops_per_second(images: ImageSet, view: TrainingView, *, held: bool) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from verydeep.files import format_number
 from verydeep.nets.architecture import ARCHITECTURES
 from verydeep.report.pages import Card, Errors, Page, Section, sentence, write_page
 from verydeep.report.plots import Point, curves, points
@@ -148,7 +149,9 @@ def _gains(cells: Sequence[TableCell]) -> dict[str, str] | None:
             found = seed_image_bootstrap(contrast(centre.wrong(), one.wrong(), same_nets=True), resamples=_QUICK)
             low, high = (-100 * bound for bound in reversed(found.interval95))
             gain = -100 * found.difference
-            name = f"{one.title}: {gain:+.2f} points ({low:+.2f} to {high:+.2f}) at {cost:.3g} times the time"
+            name = (
+                f"{one.title}: {gain:+.2f} points ({low:+.2f} to {high:+.2f}) at {format_number(cost)} times the time"
+            )
             series.setdefault(centre.nets[0].title, []).append(Point(cost, gain, low, high, name))
             marks.setdefault(cost, "")
     if not any(len(line) > 1 for line in series.values()):

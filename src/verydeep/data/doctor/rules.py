@@ -7,6 +7,7 @@ from verydeep.data.doctor.findings import Finding, Severity, counted, named
 from verydeep.data.doctor.scan import FileFacts
 from verydeep.data.folder import FolderListing
 from verydeep.data.image_set import ImageSet, count_per_class
+from verydeep.files import format_number
 
 SMALLEST_CROP = 32
 """Side of the smallest crop of a net, pixels."""
@@ -246,7 +247,8 @@ def _file_rules(sound: Sequence[FileFacts]) -> list[FileRule]:
             "huge",
             "note",
             is_huge,
-            f"far larger than the others ({pixels / 1e6:.2g} megapixels as a rule): slow to decode in each epoch",
+            f"far larger than the others ({format_number(pixels / 1e6)} megapixels as a rule): slow to "
+            "decode in each epoch",
             "shrink them once",
         ),
         (

@@ -74,6 +74,7 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
 """Rooms with modules that implement no part of the paper: what these are for, and which, where not all are listed."""
 
 TESTED_ELSEWHERE = {
+    "sklearn.py": "tests/runs/test_estimator.py",
     "runs/transfer_report.py": "tests/transfer/test_transfer.py",
     "testing/transferred.py": "tests/transfer/test_transfer.py",
     "transfer/classifier.py": "tests/transfer/test_transfer_classifier.py",

@@ -40,8 +40,8 @@ PAPER = {
 SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
     "ground": ("what everything stands on: errors, files, downloads, devices", ()),
     "nets": (
-        "the model file and its card; checks of images",
-        ("nets/checks.py", "nets/model_card.py", "nets/model_file.py", "nets/small_maps.py"),
+        "the model file and its card; checks of images; what users of timm and torchvision reach for",
+        ("nets/checks.py", "nets/model_card.py", "nets/model_file.py", "nets/reuse.py", "nets/small_maps.py"),
     ),
     "images": ("decoding", ("images/decode.py",)),
     "data": ("what users bring: folders, public sets, shards, and the doctor", ()),
@@ -59,8 +59,8 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "losses": ("distances of pictures by the features of a net", ()),
     "testing": (
-        "images read in chunks; whether two results differ",
-        ("testing/chunks.py", "testing/statistics.py"),
+        "images read in chunks; whether two results differ; calibration",
+        ("testing/calibration.py", "testing/chunks.py", "testing/statistics.py"),
     ),
     "report": ("pages and pictures", ()),
     "transfer": (
@@ -74,6 +74,7 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
 """Rooms with modules that implement no part of the paper: what these are for, and which, where not all are listed."""
 
 TESTED_ELSEWHERE = {
+    "sklearn.py": "tests/runs/test_estimator.py",
     "runs/transfer_report.py": "tests/transfer/test_transfer.py",
     "testing/transferred.py": "tests/transfer/test_transfer.py",
     "transfer/classifier.py": "tests/transfer/test_transfer_classifier.py",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     __version__: str
     from verydeep import losses as losses
+    from verydeep import sklearn as sklearn
     from verydeep.data.named import fetch as fetch
     from verydeep.data.open import open_data as open_data
     from verydeep.errors import UserError as UserError
@@ -72,7 +73,7 @@ _HOMES = {
 _OLD_NAMES = {"Execution": "ComputeOptions", "MistakeError": "UserError"}
 """Names of version 0.1, kept until 0.3."""
 
-_ROOMS = ("losses",)
+_ROOMS = ("losses", "sklearn")
 """Modules that are public as a whole."""
 
 __all__ = [*_HOMES, *_ROOMS]

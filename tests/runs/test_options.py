@@ -6,10 +6,12 @@ import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import verydeep
-from verydeep.errors import UsageError
+from verydeep.errors import UsageError, UserError
 from verydeep.runs import options as module
 from verydeep.runs.options import COMPUTE_FIELDS, ComputeOptions, TrainOptions, read_keywords
 
@@ -41,8 +43,28 @@ def test_the_keywords_of_the_first_version_mean_what_they_did():
     )  # fmt: skip
     assert old.checkpoint_seconds == 90
     assert read_keywords({"execution": None, "changes": None, "hold_out": True}) == TrainOptions()
-    with pytest.raises(TypeError, match="speed"):
-        read_keywords({"speed": 9})
+
+
+def test_fields_of_the_recipe_are_keywords_too():
+    found = read_keywords({"learning_rate": 0.1, "changes": {"dropout": 0}, "epochs": 3, "patience": 4})
+    assert found == TrainOptions(changes={"dropout": 0, "learning_rate": 0.1}, epochs=3, patience=4)
+    assert read_keywords({"hold_out": False, "label_smoothing": 0.2}).changes == {"label_smoothing": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lr", "do you mean learning_rate[?]"),
+        ("label_smooth", "do you mean label_smoothing[?]"),
+        ("archtecture", "do you mean architecture[?]"),
+        ("speed_of_light", "there are architecture, balance"),
+        ("name", "no option 'name'"),
+    ],
+)
+def test_a_keyword_that_there_is_not_gets_a_guess(name, message):
+    with pytest.raises(UsageError, match=message) as raised:
+        read_keywords({name: 9})
+    assert "\n" not in str(raised.value)
 
 
 def test_an_option_of_its_own_wins_over_a_change_of_the_recipe():
@@ -108,3 +130,47 @@ def test_fit_refuses_what_it_would_not_heed(make_folder, tmp_path):
     with pytest.raises(UsageError, match="epochs is a field of the recipe"):
         verydeep.fit(net, photos, recipe=verydeep.RECIPES["quick"], epochs=3, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((), {}, "which data"),
+        (
+            ("vgg16-features", "photos"),
+            {},
+            r"of type str: give verydeep.load\('vgg16-features'\), or fit",
+        ),
+        ((7, "photos"), {}, "of type int: give a VeryDeep"),
+        (("photos",), {"recipe": "fine-tune"}, "fine-tune continues a trained net: give one, fit"),
+        (("photos",), {"recipe": verydeep.RECIPES["quick"]}, "a Recipe trains a net that is given"),
+        (("photos",), {"recipe": "quick", "learning_rat": 1}, "do you mean learning_rate"),
+        (("photos",), {"recipe": "quick"}, "no data 'photos'"),
+    ],
+)
+def test_fit_says_what_it_lacks(arguments, options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        verydeep.fit(*arguments, **options)
+
+
+def test_fit_without_data_for_its_net():
+    with pytest.raises(UsageError, match=r"fit\(net, data\)"):
+        verydeep.fit(verydeep.VeryDeep("A", num_classes=2, crop=32, width=0.05))
+
+
+def test_fit_takes_data_alone_and_fields_of_the_recipe(tmp_path):
+    pairs = [(np.full((32, 32, 3), 40 + 160 * (index % 2), np.uint8), "ab"[index % 2]) for index in range(30)]
+    options = {"recipe": "quick", "epochs": 1, "learning_rate": 0.01, "label_smoothing": 0.1, "seed": 3}
+    trained = verydeep.fit(pairs, out=tmp_path / "alone", crop=32, width=0.05, **options)
+    recipe = json.loads((tmp_path / "alone/run.json").read_text())["recipe"]
+    assert (recipe["learning_rate"], recipe["label_smoothing"], recipe["epochs"]) == (0.01, 0.1, 1)
+    assert trained.net.classes == ("a", "b")
+    net = verydeep.VeryDeep(
+        "A", num_classes=2, crop=32, width=0.05, generator=torch.Generator().manual_seed(3), initialisation="kaiming"
+    )
+    given = verydeep.fit(net, pairs, out=tmp_path / "given", **options)
+    assert torch.equal(given.net.fc8.weight, trained.net.fc8.weight)
+    assert repr(trained).startswith("TrainedRun(")
+    assert "top1_error=" in repr(trained)
+    assert "conv1_1" not in repr(trained)

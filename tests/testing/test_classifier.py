@@ -1,8 +1,12 @@
 """One image: whatever it is given as, its classes in their order, and its score map."""
 
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from conftest import picture, pillow_rescale
 from verydeep.device import fp32_choice
@@ -43,7 +47,45 @@ def test_whatever_an_image_is_given_as(net, image, tmp_path):
     several = classifier.predict([file, array, image])
     assert [one.classes for one in several] == [expected] * 3
     assert [one.classes for one in classifier.predict(tensor[None])] == [expected]
-    assert [one.classes for one in classifier.predict(one for one in (file,))] == [expected]
+    generator = classifier.predict(one for one in (file, array))
+    assert not isinstance(generator, list)
+    assert [one.classes for one in generator] == [expected] * 2
+    for given in (
+        (file, array, tensor, image, file.read_bytes()),
+        {0: file}.values(),
+        np.array([str(file)] * 2),
+        np.array([file, image], dtype=object),
+        np.stack([array, array]),
+        torch.stack([tensor, tensor]),
+        torch.stack([tensor, tensor]).float(),
+    ):
+        assert [one.classes for one in classifier.predict(given)] == [expected] * len(given), type(given)
+    assert classifier.predict([]) == []
+
+
+def test_a_generator_is_read_as_its_predictions_are(net, image):
+    read = []
+
+    def images():
+        for number in range(1000):
+            read.append(number)
+            yield image
+
+    predictions = Classifier(net).predict(images())
+    assert read == []
+    next(predictions)
+    assert read == [0]
+
+
+def test_an_exif_rotation_is_heeded(net, image, tmp_path):
+    file = tmp_path / "turned.jpg"
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(file, exif=exif, quality=100)
+    turned = Image.fromarray(np.rot90(np.asarray(Image.open(file)), -1))
+    expected = Classifier(net).predict(turned).classes
+    assert Classifier(net).predict(file).classes == expected
+    assert Classifier(net).predict(Image.open(file)).classes == expected
 
 
 @pytest.mark.parametrize(
@@ -54,11 +96,24 @@ def test_whatever_an_image_is_given_as(net, image, tmp_path):
         (torch.rand(3, 40, 40), "look like 0..1"),
         (torch.zeros(40, 40), "give n,3,h,w"),
         (b"no image", "cannot identify its format"),
+        ("https://example.org/cat.jpg", "https://example.org/cat.jpg is an address: download it"),
+        (b"https://example.org/cat.jpg", "https://example.org/ is an address"),
+        (Path("s3://bucket/cat.jpg"), "is an address"),
+        ("data:image/png;base64,xyz", "is an address"),
+        (np.zeros((2, 40, 50), np.uint8), r"array \(2, 40, 50\) of uint8: give a file"),
+        (7, "int is not an image: give a file"),
+        (None, "NoneType is not an image"),
+        ({"photo": "cat.jpg"}, "dict is not an image"),
+        (io.BytesIO(b"abc"), "BytesIO is not an image: give a file, bytes"),
+        (["no-such.jpg"], "no such file: no-such.jpg"),
+        ([[np.zeros((40, 40, 3), np.uint8)]], "list is not an image"),
+        ([3.5], "float is not an image"),
     ],
 )
 def test_what_is_no_image(net, given, complaint):
-    with pytest.raises(UserError, match=complaint):
+    with pytest.raises(UserError, match=complaint) as raised:
         Classifier(net).predict(given)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -11,6 +11,7 @@ from verydeep.device import Compute
 from verydeep.errors import UserError
 from verydeep.runs.options import TrainOptions
 from verydeep.training.recipe import find_recipe
+from verydeep.training.state import TrainState
 
 RECIPE = find_recipe("quick", epochs=3, batch_size=16)
 
@@ -103,6 +104,18 @@ def test_an_exception_ends_a_training_that_can_be_resumed(hook, number, epoch, u
     fit(photos, tmp_path / "whole")
     whole, cut = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "cut"))
     assert all(torch.equal(tensor, cut[name]) for name, tensor in whole.items())
+
+
+def test_a_state_is_printed_without_its_weights():
+    net = verydeep.VeryDeep("A", num_classes=2, crop=32, width=0.05)
+    optimiser, images = torch.optim.SGD(net.parameters(), lr=0.1), torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    compute = Compute(device="cpu", precision="fp32", channels_last=False, threads=1)
+    state = TrainState(
+        net=net, recipe=find_recipe("quick"), compute=compute, seed=0, num_images=2, optimiser=optimiser, images=images
+    )
+    assert "num_images=2" in repr(state)
+    assert "Convolution" not in repr(state)
+    assert "tensor(" not in repr(state)
 
 
 def test_without_tensorboard_there_is_one_line(photos, tmp_path, verydeep, monkeypatch):

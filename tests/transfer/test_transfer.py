@@ -85,6 +85,8 @@ def test_the_scores_are_those_of_scikit_learn_on_the_descriptors(features, folde
         theirs = LinearSVC(C=one.c, dual=False).fit(train * scale, labels == index)
         expected = theirs.decision_function(rows["test"] * scale) / one.temperature
         np.testing.assert_allclose(one.scores[:, index], expected, atol=0.02 * np.abs(expected).max())
+    assert f"top1_error={result.top1_error}, " in repr(result)
+    assert len(repr(result)) < 400
 
 
 def test_several_scales_become_a_folder_that_is_a_model(features, folder, tmp_path):

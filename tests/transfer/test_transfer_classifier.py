@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from verydeep.errors import UserError
-from verydeep.transfer.classifier import FOLDS, GRID, best_temperature, fit_classifier, folds
+from verydeep.transfer.classifier import FOLDS, GRID, fit_classifier, folds
 from verydeep.transfer.metrics import mean_average_precision, one_against_rest
 
 
@@ -95,20 +95,6 @@ def test_the_temperature_makes_the_posterior_of_new_images_as_sure_as_it_is_righ
     powers = np.exp(fitted.scores(new))
     posteriors = powers / powers.sum(1, keepdims=True)
     assert posteriors.max(1).mean() == pytest.approx(np.mean(posteriors.argmax(1) == truth), abs=0.04)
-
-
-def test_the_temperature_is_that_of_a_fine_search():
-    generator = np.random.default_rng(0)
-    scores = generator.normal(size=(300, 3))
-    targets = one_against_rest((scores + 0.7 * generator.normal(size=scores.shape)).argmax(1), 3)
-
-    def loss(scaled, wanted):
-        powers = np.exp(scaled)
-        return float(-np.log((powers / powers.sum(1, keepdims=True))[wanted > 0]).mean())
-
-    tried = np.exp(np.linspace(-4, 3, 4000))
-    expected = tried[np.argmin([loss(scores / one, targets) for one in tried])]
-    assert best_temperature(scores, targets, loss) == pytest.approx(expected, rel=0.01)
 
 
 def test_several_labels_an_image_and_difficult_ones():

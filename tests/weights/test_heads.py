@@ -12,13 +12,13 @@ from conftest import scene
 from peer_nets import CHANNELS, HIDDEN, as_pixels, configuration, randomise
 from peer_nets import export_onnx as export
 from verydeep.nets.net import IMAGENET_MEAN, VeryDeep
+from verydeep.nets.reuse import TORCHVISION_MEAN, TORCHVISION_STD
 from verydeep.weights.heads import with_head
 from verydeep.weights.imported import ImportedWeights, assemble
 from verydeep.weights.known import with_known_input
 from verydeep.weights.layer_order import HeadLayer
 from verydeep.weights.published import shipped_file
 from verydeep.weights.readers import read_weights
-from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD
 from verydeep.weights.resolve import load, read_card
 from verydeep.weights.verify import compare, largest_difference
 

@@ -8,12 +8,12 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import Geometry, layers
+from verydeep.nets.checks import is_traced
 
 POOLINGS: Final = ("max", "average")
 """What may stand between the blocks: the paper's max-pooling, or the average that style transfer prefers."""
@@ -140,5 +140,5 @@ def check_activations(
     """
     check_layers(names, known, geometry)
     check_pooling(pooling)
-    if not torch.compiler.is_compiling():
+    if not is_traced():
         check_reaches(images.shape[-2:], geometry, names)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from verydeep.nets.architecture import Layer
+from verydeep.nets.checks import is_jit_traced
 from verydeep.paper import constants
 
 _WINDOW_FLOATS: Final = 2**28
@@ -77,6 +78,8 @@ class FullyConnected(nn.Conv2d):
     def forward(self, map_: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k i j"]:
         """Computes the scores at every position where the kernel fits."""
         kernel = self.kernel_size[0]
+        if is_jit_traced():  # a trace has no numbers to choose by, and may be used for other sizes
+            return super().forward(map_)
         n, c, h, w = map_.shape
         i, j = h - kernel + 1, w - kernel + 1
         if n * i * j * c * kernel**2 > _WINDOW_FLOATS:

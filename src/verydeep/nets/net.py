@@ -15,16 +15,17 @@ from verydeep.device import Compute
 from verydeep.errors import UserError
 from verydeep.nets.activations import check_activations, outputs_of
 from verydeep.nets.architecture import Geometry, find_architecture, find_head, layers, scaled_length
-from verydeep.nets.checks import check_images, check_size, check_tensor
+from verydeep.nets.checks import check_size, check_tensor, is_jit_traced
 from verydeep.nets.initialise import find_initialisation
 from verydeep.nets.layers import BatchRows, Convolution, Dropout, FullyConnected, make_module, recomputed
+from verydeep.nets.reuse import ReusableNet
 from verydeep.paper import constants
 
 IMAGENET_MEAN: Final = (123.68, 116.779, 103.939)
 """Mean RGB of ILSVRC-2012 in 0..255, as published with the authors' models."""
 
 
-class VeryDeep(nn.Module):
+class VeryDeep(ReusableNet):
     """A net of the paper.
 
     It takes RGB images in 0..255, uint8 or floating point, and subtracts the mean itself. Its layers have the names
@@ -54,6 +55,7 @@ class VeryDeep(nn.Module):
         divisor: divides them afterwards, 1 by the paper's convention.
         gradient_checkpointing: whether the backward pass computes the activations of each block again instead of
             keeping them, which takes about a third more time and much less memory.
+        input_range: what float images are, ``pixels`` unless ``set_input_range`` was called.
         input_is_set: True if mean and divisor were set or loaded with the weights, False if they are the defaults.
 
     Raises:
@@ -169,8 +171,8 @@ class VeryDeep(nn.Module):
         Raises:
             UserError: the images do not have three channels, or are floats that are plainly not in 0..255.
         """
-        check_images(images)
-        x = (images.float() - self.mean[:, None, None]) / self.divisor[:, None, None]
+        pixels = self.to_pixels(images)
+        x = (pixels.float() - self.mean[:, None, None]) / self.divisor[:, None, None]
         return x.to(next(self.parameters()).dtype)
 
     def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
@@ -289,6 +291,8 @@ class VeryDeep(nn.Module):
         """Raises UserError where the head cannot take a map: other channels, or sides smaller than fc6."""
         check_tensor(map_, "a map", "n,c,y,x")
         channels, side = self.geometry.last_channels, self.geometry.head_kernel
+        if is_jit_traced():
+            return
         if map_.ndim != 4 or map_.shape[1] != channels or min(map_.shape[2:]) < side:
             raise UserError(
                 f"a map of shape {tuple(map_.shape)}: the head of this net takes n,{channels},y,x, each side at least "

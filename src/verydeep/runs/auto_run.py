@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int8
 from numpy import ndarray
+from scipy.special import softmax
 from torch import Tensor
 
 from verydeep.data.dataset import DataSet, hold_out
@@ -35,7 +36,7 @@ from verydeep.runs.finish import (
     run_loop,
 )
 from verydeep.speed.train_net import release
-from verydeep.testing.calibration import folded_temperature
+from verydeep.testing.calibration import fold_temperature, scores_of
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.metrics import interval95, wrong
 from verydeep.testing.result import Result
@@ -289,8 +290,10 @@ def _choose(
         record |= {"compared_on": compared.where, "wrong": [compared.before, compared.after]}
         precision = read_card(plan.begun_from).precision
         if compared.is_better and tuned is not None:
-            result, kept, epochs, precision = tuned, str(plan.then), state.position.epoch, "fp32"
-            record["temperature"] = folded_temperature(net, np.log(np.maximum(tuned.posteriors, 1e-12)), tuned.labels)
+            kept, epochs, precision = str(plan.then), state.position.epoch, "fp32"
+            scores = scores_of(tuned.posteriors)
+            record["temperature"] = temperature = fold_temperature(net, scores, tuned.labels)
+            result = replace(tuned, posteriors=softmax(scores / temperature, axis=1).astype(np.float32))
         else:
             net = linear.net
         run.save_model(net, _card(run, net, data, result, kept, epochs, selected), precision)

@@ -169,8 +169,8 @@ class TrainOptions:
 
 
 def read_keywords(keywords: dict[str, Any]) -> TrainOptions:
-    """Makes options of keywords of Python, or of JSON: fields of TrainOptions, or their names in 0.1.0."""
-    given = _renamed(keywords)
+    """Makes options of keywords of Python, or of JSON: fields of TrainOptions or of a recipe, or names of 0.1.0."""
+    given = _fields_to_changes(_renamed(keywords))
     for name in ("changes", "out", "like", "train_scale"):
         value = given.get(name)
         if name == "changes":
@@ -178,6 +178,23 @@ def read_keywords(keywords: dict[str, Any]) -> TrainOptions:
         elif value is not None:
             given[name] = Path(value) if name in ("out", "like") else tuple(value) if isinstance(value, list) else value
     return TrainOptions(**given)
+
+
+def _fields_to_changes(given: dict[str, Any]) -> dict[str, Any]:
+    """Moves fields of the recipe among the keywords into ``changes``; raises UsageError for what is neither."""
+    options = [entry.name for entry in fields(TrainOptions)]
+    others = [name for name in given if name not in options]
+    if not others:
+        return given
+    from verydeep.training.recipe import RECIPE_FIELDS, nearest_field  # torch, which --help does without
+
+    for name in others:
+        if name not in RECIPE_FIELDS:
+            guess = nearest_field(name, [*options, *RECIPE_FIELDS])
+            meant = f"do you mean {guess}?" if guess else f"there are {', '.join(sorted({*options, *RECIPE_FIELDS}))}"
+            raise UsageError(f"no option {name!r} of a training: {meant}")
+    changes = dict(given.get("changes") or {}) | {name: given[name] for name in others}
+    return {name: value for name, value in given.items() if name in options} | {"changes": changes}
 
 
 # Version 0.1.0: how a training is computed was one keyword, and some fields had other names. Kept until 0.3.

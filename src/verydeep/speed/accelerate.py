@@ -209,6 +209,11 @@ def accelerate(net: nn.Module, *, precision: str = "fp32", calibrate: Images | N
         raise UsageError(
             f"{type(net).__name__} is no net of this package: give a VeryDeep, such as verydeep.load gives"
         )
+    if net.input_range != "pixels":
+        raise UsageError(
+            f"this net's input range is {net.input_range}: accelerate takes RGB in 0..255, say "
+            "net.set_input_range('pixels') first"
+        )
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
     check_float32(net)

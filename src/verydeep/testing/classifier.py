@@ -1,6 +1,8 @@
 """One image: its class posteriors, the classes ranked by them, and its class score map."""
 
-from collections.abc import Iterable, Sequence
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from numpy import ndarray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from verydeep.device import find_device, fp32_choice, has_fast_bf16
@@ -33,6 +35,8 @@ from verydeep.weights.resolve import is_transfer_folder, load
 ImageLike = str | Path | bytes | Image.Image | ndarray | Tensor
 """A file, its bytes, an image of any size and mode, an array h,w,3 or h,w (uint8), or a tensor 3,h,w; RGB in 0..255."""
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:")
+
 _REMEDY = "give a file, bytes, an image of Pillow, an array h,w,3 of uint8 or a tensor 3,h,w, RGB in 0..255"
 
 
@@ -40,7 +44,7 @@ _REMEDY = "give a file, bytes, an image of Pillow, an array h,w,3 of uint8 or a 
 class ScoreMap:
     """The class score map of an image."""
 
-    scores: Float[ndarray, "k i j"]  # before the soft-max
+    scores: Float[ndarray, "k i j"] = field(repr=False)  # before the soft-max
     test_scale: int  # Q, pixels
     size: tuple[int, int]  # of the rescaled image, pixels
     first: tuple[float, float]  # centre of the first position's window, pixels of the rescaled image
@@ -138,31 +142,37 @@ class Classifier:
     def predict(self, image: ImageLike, *, top: int = 5) -> Prediction: ...  # type: ignore[overload-overlap]
 
     @overload
+    def predict(self, image: Iterator[ImageLike], *, top: int = 5) -> Iterator[Prediction]: ...  # type: ignore[overload-overlap]
+
+    @overload
     def predict(self, image: Iterable[ImageLike], *, top: int = 5) -> list[Prediction]: ...
 
-    def predict(self, image: ImageLike | Iterable[ImageLike], *, top: int = 5) -> Prediction | list[Prediction]:
+    def predict(self, image: object, *, top: int = 5) -> Prediction | list[Prediction] | Iterator[Prediction]:
         """Ranks the classes of an image, or of several.
 
         Args:
-            image: a file, its bytes, an image of any size and mode, an array h,w,3 or h,w (uint8), or a tensor 3,h,w,
-                RGB in 0..255; or several of these.
+            image: a file, its bytes, an image of Pillow of any size and mode, an array h,w,3 or h,w (uint8), or a
+                tensor 3,h,w, RGB in 0..255. Or several: an array n,h,w,3, a tensor n,3,h,w, or a list, a tuple, a
+                generator or another iterable of any of these, of different kinds too.
             top: number of classes to name.
 
+        Returns:
+            A prediction of one image, a list of several; of a generator or another iterator an iterator, which takes an
+            image when its prediction is asked for, so that there may be more images than memory holds.
+
         Raises:
-            UserError: the image cannot be read.
+            UserError: an image cannot be read.
             UsageError: ``top`` is below 1, or this is no image.
         """
         if top < 1:
             raise UsageError(f"top {top}: name at least one class")
-        if isinstance(image, ndarray | Tensor) and image.ndim == 4:
-            return [self._predict_one(one, top) for one in image]
-        if isinstance(image, ImageLike):
+        several = images_in(image)
+        if several is None:
             return self._predict_one(image, top)
-        if not isinstance(image, Iterable):
-            raise UsageError(f"{type(image).__name__} is not an image: {_REMEDY}")
-        return [self._predict_one(one, top) for one in image]
+        predictions = (self._predict_one(one, top) for one in several)
+        return predictions if isinstance(image, Iterator) else list(predictions)
 
-    def _predict_one(self, image: ImageLike, top: int) -> Prediction:
+    def _predict_one(self, image: object, top: int) -> Prediction:
         map_ = None
         if self.transferred is not None:
             (posteriors,) = self.transferred.predict([pixels_of(image)])
@@ -237,12 +247,25 @@ def _placed(scores: Float[ndarray, "k i j"], size: tuple[int, int], scale: int, 
     return ScoreMap(scores, scale, (width, height), first)
 
 
-def pixels_of(image: ImageLike) -> UInt8[ndarray, "h w 3"]:
-    """Converts any kind of image to upright RGB."""
-    if isinstance(image, bytes):
-        return decode_pixels(image, "the image")
-    if isinstance(image, str | Path):
-        return np.asarray(read_image(image))
+def images_in(given: object) -> Iterable[object] | None:
+    """The images of what holds several, not yet checked; None of a single one, or of what is no image at all."""
+    if isinstance(given, ndarray):
+        is_several = given.ndim == 4 or (given.ndim == 1 and given.dtype.kind in "OU")  # of files or objects
+        return given if is_several else None
+    if isinstance(given, Tensor):
+        return given if given.ndim == 4 else None
+    if isinstance(given, str | Path | bytes | Image.Image | Mapping | io.IOBase) or not isinstance(given, Iterable):
+        return None
+    return given
+
+
+def pixels_of(image: object) -> UInt8[ndarray, "h w 3"]:
+    """Converts any kind of image to upright RGB; raises UsageError where it is none."""
+    if isinstance(image, str | Path | bytes):
+        begin = image[:20].decode("ascii", "replace") if isinstance(image, bytes) else str(image)
+        if _ADDRESS.match(begin):
+            raise UsageError(f"{begin[:60]} is an address: download it, and give the file or its bytes")
+        return decode_pixels(image, "the image") if isinstance(image, bytes) else np.asarray(read_image(image))
     if isinstance(image, Tensor):
         check_images(image[None])
         return image.detach().round().clamp(0, 255).to("cpu", torch.uint8).permute(1, 2, 0).numpy()
@@ -250,4 +273,6 @@ def pixels_of(image: ImageLike) -> UInt8[ndarray, "h w 3"]:
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)):
             raise UsageError(f"an array {image.shape} of {image.dtype}: {_REMEDY}")
         image = Image.fromarray(image)
-    return np.asarray(to_rgb(image))
+    if not isinstance(image, Image.Image):
+        raise UsageError(f"{type(image).__name__} is not an image: {_REMEDY}")
+    return np.asarray(to_rgb(ImageOps.exif_transpose(image)))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -235,7 +236,14 @@ _OTHER_NAMES = {
 }  # fmt: skip
 """Names that other programs have for fields of a recipe."""
 
+RECIPE_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe) if field.name != "name")
+
 _READER = TypeAdapter(Recipe)
+
+
+def nearest_field(name: str, known: Sequence[str]) -> str | None:
+    """The field that a wrong name may mean: what other programs call so, else the likest; None where none is alike."""
+    return _OTHER_NAMES.get(name.casefold()) or next(iter(get_close_matches(name, known)), None)
 
 
 def find_recipe(name: str, **changes: Any) -> Recipe:  # noqa: ANN401 - the fields of Recipe
@@ -247,12 +255,11 @@ def find_recipe(name: str, **changes: Any) -> Recipe:  # noqa: ANN401 - the fiel
         fields, base = RECIPES[name].as_record(), name
     else:
         raise UsageError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}, or give a .json file")
-    known = {field.name for field in dataclasses.fields(Recipe)}
     for field in (*fields, *changes):
-        if field not in known:
-            guess = _OTHER_NAMES.get(field.casefold()) or next(iter(get_close_matches(field, known)), None)
+        if field not in (*RECIPE_FIELDS, "name"):
+            guess = nearest_field(field, RECIPE_FIELDS)
             meant = f"do you mean {guess}? " if guess else ""
-            raise UsageError(f"a recipe has no field {field!r}: {meant}it has {', '.join(sorted(known - {'name'}))}")
+            raise UsageError(f"a recipe has no field {field!r}: {meant}it has {', '.join(sorted(RECIPE_FIELDS))}")
     fields = fields | {"name": base} | {field: value for field, value in changes.items() if value is not None}
     try:
         return _READER.validate_python(fields)

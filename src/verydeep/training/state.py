@@ -83,17 +83,17 @@ class TrainState:
         errors: its validation errors, as the model card has them.
     """
 
-    net: "VeryDeep"
+    net: "VeryDeep" = field(repr=False)
     recipe: "Recipe"
     compute: "Compute"
     seed: int
     num_images: int
-    optimiser: "torch.optim.SGD"
+    optimiser: "torch.optim.SGD" = field(repr=False)
     patience: int | None = None
     model: "torch.nn.Module | None" = None
     position: Position = field(default_factory=Position)
     stopping: bool = False
-    images: "torch.Tensor | None" = None
+    images: "torch.Tensor | None" = field(default=None, repr=False)
     is_best: bool = False
     record: dict[str, Any] = field(default_factory=dict)
     errors: dict[str, Any] | None = None

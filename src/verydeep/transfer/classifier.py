@@ -16,6 +16,7 @@ from numpy import ndarray
 from verydeep.errors import UserError
 from verydeep.machine import num_cores
 from verydeep.progress import Progress, ignore_progress
+from verydeep.testing.calibration import best_temperature, softmax_loss
 
 Kind = Literal["svm", "logistic"]
 
@@ -125,7 +126,7 @@ def fit_classifier(
             break
     assert best is not None
     c, _, scores = best
-    likelihood = _sigmoid_loss if multi_label else _softmax_loss
+    likelihood = _sigmoid_loss if multi_label else softmax_loss
     temperature = best_temperature(scores, targets[held_out], likelihood) if used else 1.0
     weight, bias = _fit(scaled, targets, kind, c)
     progress("fitting classifiers", total, total)
@@ -221,28 +222,8 @@ def _fit_one(
     return solver.coef_[0], float(solver.intercept_[0])
 
 
-def best_temperature(
-    scores: Float[ndarray, "n k"], targets: Int8[ndarray, "n k"], loss: Callable[[ndarray, ndarray], float]
-) -> float:
-    """The positive number that scores are divided by for the least loss."""
-    from scipy.optimize import minimize_scalar
-
-    spread = float(scores.std()) or 1.0
-    found = minimize_scalar(
-        lambda log: loss(scores / (spread * np.exp(log)), targets), bounds=(-6, 6), method="bounded"
-    )
-    return spread * float(np.exp(found.x))
-
-
-def _softmax_loss(scores: Float[ndarray, "n k"], targets: Int8[ndarray, "n k"]) -> float:
-    """Counts one image more than there are, of no class: where all are right, posteriors are no surer than that."""
-    highest = scores.max(1, keepdims=True)
-    surprise = highest + np.log(np.exp(scores - highest).sum(1, keepdims=True)) - scores
-    return float((surprise[targets > 0].sum() + surprise.mean()) / (len(scores) + 1))
-
-
 def _sigmoid_loss(scores: Float[ndarray, "n k"], targets: Int8[ndarray, "n k"]) -> float:
-    """The same, class by class."""
+    """Like ``softmax_loss``, class by class."""
     surprise = np.logaddexp(0, -scores * targets)[targets != 0]
     against = np.logaddexp(0, scores * targets)[targets != 0]
     return float((surprise.sum() + against.mean() / 2 + surprise.mean() / 2) / (len(surprise) + 1))

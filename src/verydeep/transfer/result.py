@@ -122,6 +122,14 @@ class TransferResult:
     names: Sequence[str] = field(repr=False)
     model: str | None = None
 
+    def __repr__(self) -> str:
+        """The metric, the error and what they were measured on."""
+        first = self.splits[0]
+        facts: dict[str, Any] = {self.metric: self.value, "top1_error": self.top1_error, "spread": self.spread}
+        facts |= {"split": first.measured_on, "num_images": first.num_images, "splits": len(self.splits)}
+        facts |= {name: getattr(self, name) for name in ("classifier", "models", "data", "model")}
+        return f"TransferResult({', '.join(f'{name}={value!r}' for name, value in facts.items())})"
+
     @property
     def values(self) -> list[float]:
         """The metric of each split."""

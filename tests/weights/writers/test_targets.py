@@ -9,9 +9,10 @@ from conftest import scene
 from peer_nets import as_pixels, keras_net, keras_scores, randomise, timm_net, torchvision_net
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.net import IMAGENET_MEAN, VeryDeep
+from verydeep.nets.reuse import TORCHVISION_MEAN, TORCHVISION_STD
 from verydeep.weights.imported import assemble
 from verydeep.weights.readers import read_weights
-from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD, pixels
+from verydeep.weights.readers.torch import pixels
 from verydeep.weights.verify import largest_difference
 from verydeep.weights.writers import TARGETS, export, find_target
 from verydeep.weights.writers.keras import write_keras

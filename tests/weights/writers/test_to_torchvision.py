@@ -10,7 +10,8 @@ from conftest import scene
 from peer_nets import CHANNELS, HIDDEN, as_pixels, randomise
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.net import VeryDeep
-from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD, pixels
+from verydeep.nets.reuse import TORCHVISION_MEAN, TORCHVISION_STD
+from verydeep.weights.readers.torch import pixels
 from verydeep.weights.verify import largest_difference
 from verydeep.weights.writers import TARGETS
 from verydeep.weights.writers.torch import AdaptedConvolution

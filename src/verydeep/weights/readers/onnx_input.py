@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from verydeep.errors import UserError
 from verydeep.nets.net import IMAGENET_MEAN
+from verydeep.nets.reuse import TORCHVISION_MEAN, TORCHVISION_STD
 from verydeep.weights.imported import A_GUESS, KERAS_WORDS, Triple, mean_and_divisor
-from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD, pixels
+from verydeep.weights.readers.torch import pixels
 
 
 @dataclass(kw_only=True)

@@ -15,14 +15,11 @@ from torch import Tensor
 
 from verydeep.errors import UserError
 from verydeep.nets.architecture import Geometry, layers
+from verydeep.nets.reuse import TORCHVISION_MEAN, TORCHVISION_STD
 from verydeep.paper import constants
 from verydeep.weights.heads import with_head
 from verydeep.weights.imported import A_GUESS, ImportedWeights, Triple
 from verydeep.weights.layer_order import HeadLayer
-
-TORCHVISION_MEAN: Final = (0.485, 0.456, 0.406)
-TORCHVISION_STD: Final = (0.229, 0.224, 0.225)
-"""What torchvision's and timm's transforms subtract from pixels in 0..1, and divide them by."""
 
 SSD_MEAN: Final = (0.48235, 0.45882, 0.40784)
 """The mean that torchvision gives with IMAGENET1K_FEATURES, in 0..1."""

@@ -12,7 +12,7 @@ from verydeep.errors import UserError
 from verydeep.files import atomic_write
 from verydeep.nets.architecture import layers
 from verydeep.nets.net import IMAGENET_MEAN, VeryDeep
-from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD
+from verydeep.nets.reuse import TORCHVISION_MEAN, TORCHVISION_STD
 from verydeep.weights.writers.target import Preprocessing, Target, subtracts
 from verydeep.weights.writers.torch import has_torchvision_input
 

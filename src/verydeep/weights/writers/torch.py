@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from verydeep.errors import UserError
 from verydeep.files import atomic_write
 from verydeep.nets.net import VeryDeep
-from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD, Style, layer_names, pixels
+from verydeep.nets.reuse import TORCHVISION_MEAN, TORCHVISION_STD
+from verydeep.weights.readers.torch import Style, layer_names, pixels
 from verydeep.weights.writers.target import Preprocessing, Target, subtracts
 
 

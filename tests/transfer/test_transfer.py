@@ -345,6 +345,30 @@ def test_the_verb(features, folder, tmp_path, verydeep):
     assert json.loads(printed)["protocol"] == "descriptors"
 
 
+def test_labels_that_are_wrong_are_on_the_page(features, make_folder, tmp_path, verydeep):
+    folder = make_folder("photos", {"dark": 40, "grey": 40, "bright": 40})
+    moved = [f"bright/wrong-{number}.png" for number in range(4)]
+    for number, name in enumerate(moved):
+        (folder / f"dark/{number}.png").rename(folder / name)
+    out, options = tmp_path / "out", ("--test-scales", 64, "--mirror", "off")
+    status, _, err = verydeep("transfer", features, folder, "--out", out, *options)
+    assert status == 0, err
+    result = transfer(features, folder, TransferOptions(out=tmp_path / "again", test_scales=(64,), mirror="off"))
+    fitted_on = [name for name in moved if name not in result.names]
+    assert {result.all_names[one.index] for one in result.doubtful} == set(fitted_on)
+    assert {result.classes[one.suggested] for one in result.doubtful} == {"dark"}
+    assert result.curve is not None
+    page = (out / "report.html").read_text()
+    assert "Labels to look at" in page
+    assert page.count("data:image/jpeg") == len(fitted_on)
+    assert f"{len(fitted_on)} labels of the " in err
+    assert verydeep("transfer", features, folder, "--out", out, *options, "--no-pictures")[0] == 0
+    page = (out / "report.html").read_text()
+    assert "data:image" not in page
+    assert f"<td>{fitted_on[0]}</td><td>bright</td><td>dark</td>" in page
+    assert transfer(features, folder, TransferOptions(test_scales=(64,), mirror="off")).curve is None
+
+
 def test_a_model_of_a_drawn_split_says_that_it_knows_the_test_images(features, folder, tmp_path, verydeep):
     for number, scales in enumerate([(64,), (64, 96)]):
         out = tmp_path / f"out{number}"

@@ -24,6 +24,7 @@ from verydeep.images.augment import TrainingView, principal_shifts
 from verydeep.nets.model_card import DataCard, ModelCard, make_card, selected_on
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.evaluation_report import dense_is_worse, write_training_report
+from verydeep.runs.live_report import LiveReport
 from verydeep.speed.library import has_kernel
 from verydeep.speed.torch_backend import TorchBackend
 from verydeep.speed.train_net import REMEDY, release
@@ -231,6 +232,7 @@ def _run_loop(
             lambda epochs, errors: make_run_card(net, data, recipe, epochs, errors, patience=run.patience),
             settings.get("checkpoint_seconds", 600.0),
         ),
+        LiveReport.of_run(run, f"{net.geometry.title} on {data.name}"),
         *own,
     ]
     try:

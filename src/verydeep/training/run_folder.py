@@ -34,9 +34,11 @@ from verydeep.weights.resolve import read_card
 
 SETTINGS_FILE, LOG_FILE = "run.json", "log.jsonl"
 RESULT_FILE, TENSORBOARD_FOLDER = "result.json", "tensorboard"
+PAGE_FILE, IMAGES_FILE = "report.html", "images.json"
 _NEXT_CHECKPOINT_FILE, _LOCK_FILE = "checkpoint-next.safetensors", ".running.lock"
 _FILES = (
     CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE, _NEXT_CHECKPOINT_FILE, LOG_FILE, SETTINGS_FILE, RESULT_FILE, _LOCK_FILE,
+    PAGE_FILE, IMAGES_FILE,
 )  # fmt: skip
 
 _SECONDS_TO_WAIT = 5.0

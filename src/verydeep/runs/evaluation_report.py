@@ -128,15 +128,15 @@ def write_training_report(
         data: the data that it was trained on.
         net: as it was trained.
         selected_on: the split that its weights were selected on.
-        lines: what was chosen for it, with the reasons.
+        lines: what was chosen for it, with the reasons; by default those in run.json.
         findings: of ``record_findings``, about the training images; by default those kept in the run folder.
     """
-    settings, pictures = run.settings, not run.settings.get("options", {}).get("no_pictures")
+    settings = run.settings
     computed = settings["choice"] | {"seed": settings["seed"]} | settings["environment"] | {"began": settings["began"]}
     page = page_of_result(
         f"{net.geometry.title} on {data.name}",
         result,
-        errors_of(result, data.val, net, pictures=pictures),
+        errors_of(result, data.val, net, pictures=run.pictures),
         selected_on=selected_on,
         log=run.log_records(),
         commands=[settings["command"], shlex.join(["verydeep", "evaluate", str(run.folder), settings["data"]])],
@@ -146,12 +146,12 @@ def write_training_report(
             "How it was computed": computed,
         },
         of_training=[
-            Section("What was chosen, and why", "lines", lines),
+            Section("What was chosen, and why", "lines", lines or settings.get("lines", ())),
             *sections_of_findings(
                 findings or read_findings(run.folder),
                 data.classes,
                 data.train.names,
-                data.train.read if pictures else None,
+                data.train.read if run.pictures else None,
             ),
         ],
     )

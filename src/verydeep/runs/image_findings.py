@@ -64,7 +64,7 @@ def sections_of_findings(
     """
     if record is None:
         return []
-    labels = None
+    labels: Any = None
     if record["doubtful_labels"] is not None:
         rows = [
             {

@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from verydeep.data.dataset import DataSet
 from verydeep.distributed import processes
 from verydeep.files import format_number
 from verydeep.report.pages import REPORT_FILE, Card, Page, Section, percent, sections_of_log, write_page
+from verydeep.runs.image_findings import read_findings, sections_of_findings
 from verydeep.testing.metrics import interval95
 from verydeep.training.run_folder import Run
 from verydeep.training.state import Callback, TrainState
@@ -52,13 +54,16 @@ class LiveReport(Callback):
         self._began, self._images_before = 0.0, 0
 
     @staticmethod
-    def of_run(run: Run, title: str, lines: Sequence[str] = ()) -> "LiveReport":
-        """The page of a run folder, with its recipe and how it is computed."""
+    def of_run(run: Run, title: str, data: DataSet) -> "LiveReport":
+        """The page of a run folder: its recipe, how it is computed, and what was found in its training images."""
         settings = run.settings
         computed = settings["choice"] | {"seed": settings["seed"]} | settings["environment"]
         facts = {"The recipe": settings["recipe"], "How it is computed": computed | {"began": settings["began"]}}
-        live = LiveReport(run.folder, title, facts, lines)
+        live = LiveReport(run.folder, title, facts, settings.get("lines", ()))
         live.log = list(run.log_records())
+        live.sections = sections_of_findings(
+            read_findings(run.folder), data.classes, data.train.names, data.train.read if run.pictures else None
+        )
         return live
 
     def note(self, text: str) -> None:

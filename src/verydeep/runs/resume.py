@@ -232,7 +232,7 @@ def _run_loop(
             lambda epochs, errors: make_run_card(net, data, recipe, epochs, errors, patience=run.patience),
             settings.get("checkpoint_seconds", 600.0),
         ),
-        LiveReport.of_run(run, f"{net.geometry.title} on {data.name}"),
+        LiveReport.of_run(run, f"{net.geometry.title} on {data.name}", data),
         *own,
     ]
     try:

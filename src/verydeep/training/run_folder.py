@@ -110,6 +110,11 @@ class Run:
         patience: int | None = self.settings.get("options", {}).get("patience")
         return patience
 
+    @property
+    def pictures(self) -> bool:
+        """Whether its report may show pictures: not with ``--no-pictures``."""
+        return not self.settings.get("options", {}).get("no_pictures", False)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """A context in which no other process can train this run; the lock of a process that was killed is free."""

@@ -108,9 +108,11 @@ def learning_curve(
     assert held_out is not None
     labels = targets.argmax(1)
     tested = held_out.parts >= 0
+    if not tested.any():
+        return LearningCurve(points=(), why_not="no image was held out")
     counts = np.bincount(labels, minlength=len(classes))
     rarest = int(counts.argmin())
-    kept = 1 - 1 / (held_out.parts.max() + 1) if held_out.parts.max() > 0 else tested.mean()
+    kept = float(np.mean([(held_out.parts != part).mean() for part in np.unique(held_out.parts[tested])]))
     shares = [share for share in DRAWS if kept * counts[rarest] / share >= _FEWEST_OF_CLASS]
     if len(shares) < 2:
         return LearningCurve(
@@ -147,11 +149,14 @@ def _measure(
     generator = np.random.default_rng(seed)
     scaled, labels = scaled.astype(np.float64), targets.argmax(1)
     tested = np.flatnonzero(held_out.parts >= 0)
-    columns, sizes, spread = [], [], []
+    columns: list[ndarray] = []
+    sizes: list[int] = []
+    spread: list[float] = []
     used = sorted(set(held_out.parts[tested].tolist()))
     for share in shares:
         rates = np.zeros(len(labels))
-        variances, counts = [], []
+        variances: list[float] = []
+        counts: list[int] = []
         for part in used:
             test, train = held_out.parts == part, np.flatnonzero(held_out.parts != part)
             each = []

@@ -98,7 +98,8 @@ def transfer(
         if number == 0:
             first = classifier
     fitted = time.perf_counter()
-    curve, doubtful = None, []
+    curve: LearningCurve | None = None
+    doubtful: list[DoubtfulLabel] = []
     if options.out is not None and not opened.multi_label:
         curve, doubtful = _look_at_images(first, rows, opened, splits[0])
     result = TransferResult(

@@ -291,7 +291,9 @@ def test_a_report_without_pictures_names_the_worst_errors(verydeep, photos, mode
     assert (status, "give --report with it" in err) == (2, True)
 
 
-def test_a_training_of_private_photographs_keeps_to_it_when_resumed(photos, tmp_path):
+def test_a_training_of_private_photographs_keeps_to_it_when_resumed(photos, tmp_path, monkeypatch):
+    clock = iter(range(10**9))
+    monkeypatch.setattr("verydeep.training.loop.time.perf_counter", lambda: float(next(clock)))  # report every update
     options = {"out": tmp_path / "run", "architecture": "A", "width": 0.125, "crop": 32, "epochs": 2}
     begun = train(photos, **options, recipe="quick", batch_size=16, no_pictures=True, reporter=StopAfter(4))
     assert not begun.finished

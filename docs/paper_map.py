@@ -64,8 +64,16 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "report": ("pages and pictures", ()),
     "transfer": (
-        "files of descriptors: the images, the unfinished part, the formats; the options of a transfer",
-        ("transfer/features_file.py", "transfer/image_list.py", "transfer/options.py", "transfer/part.py"),
+        "files of descriptors: the images, the unfinished part, the formats; the options of a transfer; what more "
+        "images would bring, and labels that are probably wrong",
+        (
+            "transfer/features_file.py",
+            "transfer/image_list.py",
+            "transfer/labels.py",
+            "transfer/learning_curve.py",
+            "transfer/options.py",
+            "transfer/part.py",
+        ),
     ),
     "runs": ("what starts a training", ()),
     "tables": ("section 4 as a command", ()),

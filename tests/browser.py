@@ -1,6 +1,7 @@
 """The system's Chromium, for the tests of pages."""
 
 import shutil
+from contextlib import contextmanager
 
 
 def chromium():
@@ -29,3 +30,16 @@ def opened(file, **options):
         )
         browser.close()
     return messages, requests, widths, seen
+
+
+@contextmanager
+def on_a_page(file, **options):
+    """A page that is open in a browser, to ask it more."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        tab = browser.new_page(**options)
+        tab.goto(file.absolute().as_uri())
+        yield tab
+        browser.close()

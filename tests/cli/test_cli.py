@@ -143,9 +143,16 @@ def test_runs_are_named_when_nobody_names_them(verydeep, photos):
         assert f"runs/{name}/model.safetensors" in out
 
 
-def test_fine_tuning_is_suggested_and_done(verydeep, photos, make_folder):
-    assert verydeep("train", photos, *QUICK, "--epochs", 1, "--out", "runs/one")[0] == 0
+def test_fine_tuning_is_suggested_and_done(verydeep, photos, make_folder, monkeypatch):
+    status, out, err = verydeep("train", photos, *QUICK, "--epochs", 1, "--out", "runs/one")
+    assert status == 0
+    assert re.search(r"validation error [\d.]+% of only 6 images by centre", err)
+    assert re.search(r"on 6 validation images by single, so few that the error may be \d+ to \d+%", out)
     others = make_folder("others", {"black": 20, "white": 20})
+    status, _, err = verydeep("train", others, *QUICK, "--epochs", 1, "--out", "runs/few")
+    assert status == 0
+    assert "hint" not in err  # six images recommend no net
+    monkeypatch.setattr("verydeep.runs.start.has_learnt", lambda card: True)
     status, _, err = verydeep("train", others, *QUICK, "--epochs", 1, "--out", "runs/two")
     assert status == 0
     assert "--init-from runs/one --recipe fine-tune" in err

@@ -8,16 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from markupsafe import escape
 from PIL import Image
 from sklearn.metrics import confusion_matrix, recall_score
 
 from browser import chromium, opened
-from conftest import scene
+from conftest import StopAfter, scene
 from verydeep.data.open import open_data
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.report.pages import page_text, write_page
 from verydeep.runs.evaluation_report import errors_of, page_of_result
+from verydeep.runs.resume import resume
+from verydeep.runs.start import train
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.metrics import confusion_counts, errors_by_class
 from verydeep.testing.result import Member, Result
@@ -267,3 +270,35 @@ def test_damaged_images_and_very_long_ones_do_not_stop_a_report(verydeep, photos
     assert "data:image/jpeg" in text
     assert record["skipped"] == [images.names[0]]
     assert "1 damaged image was left out" in text
+
+
+def test_a_report_without_pictures_names_the_worst_errors(verydeep, photos, model, tmp_path):
+    file = tmp_path / "page.html"
+    status, _, err = verydeep("evaluate", model, photos, "--report", file, "--no-pictures")
+    assert status == 0
+    assert "in pictures" not in err
+    text = file.read_text()
+    assert "data:image" not in text
+    assert "The worst errors" in text
+    images = open_data(photos).split("test")
+    net = VeryDeep("A", num_classes=2, crop=32, width=0.125)
+    worst = errors_of(evaluate(model, images), images, net, pictures=False).worst
+    assert worst
+    for each in worst:
+        assert each.picture is each.map is None
+        assert f"<td>{escape(each.name)}</td>" in text
+    status, _, err = verydeep("evaluate", model, photos, "--no-pictures")
+    assert (status, "give --report with it" in err) == (2, True)
+
+
+def test_a_training_of_private_photographs_keeps_to_it_when_resumed(photos, tmp_path, monkeypatch):
+    clock = iter(range(10**9))
+    monkeypatch.setattr("verydeep.training.loop.time.perf_counter", lambda: float(next(clock)))  # report every update
+    options = {"out": tmp_path / "run", "architecture": "A", "width": 0.125, "crop": 32, "epochs": 2}
+    begun = train(photos, **options, recipe="quick", batch_size=16, no_pictures=True, reporter=StopAfter(4))
+    assert not begun.finished
+    assert json.loads((tmp_path / "run/run.json").read_text())["options"]["no_pictures"] is True
+    assert resume(tmp_path / "run").finished
+    text = (tmp_path / "run/report.html").read_text()
+    assert "Errors by class" in text
+    assert "data:image" not in text

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from safetensors.torch import load_file
 
+from conftest import StopAfter
 from verydeep.errors import UsageError, UserError
 from verydeep.runs.chain import resume_chain, train_chain
 from verydeep.runs.options import ComputeOptions, read_keywords
@@ -107,3 +108,26 @@ def test_what_a_step_left_that_never_began_is_no_hindrance(photos, tmp_path):
 
 def test_every_chain_ends_with_the_net_asked_for():
     assert all(steps[-1].architecture is None for steps in CHAINS.values())
+
+
+def test_a_step_that_was_stopped_is_not_done_by_its_page(photos, tmp_path, monkeypatch):
+    out, clock = tmp_path / "chain", iter(range(10**9))
+    monkeypatch.setattr("verydeep.training.loop.time.perf_counter", lambda: float(next(clock)))  # report every update
+    asked = ASKED | {"changes": {"epochs": 1, "batch_size": 4}}
+    options = read_keywords({**asked, "recipe": "paper-chain", "out": out, "architecture": "A"})
+    assert not train_chain(photos, options, reporter=StopAfter(1)).finished
+    assert (out / "1-paper/report.html").exists()
+    assert resume_chain(out).finished
+    for folder in ("1-paper", "2-paper-384", "3-paper-jitter"):
+        assert read_card(out / folder).epochs == 1
+        assert (out / folder / "result.json").exists()
+
+
+def test_a_chain_of_options_before_no_pictures_is_resumed(photos, tmp_path):
+    out = tmp_path / "chain"
+    train("paper-chain", photos, out=out, architecture="A", **ASKED)
+    for file in out.glob("*/run.json"):
+        record = json.loads(file.read_text())
+        del record["chain"]["options"]["no_pictures"]
+        file.write_text(json.dumps(record))
+    assert train("paper-chain", photos, out=out, architecture="A", go_on=True, **ASKED).finished

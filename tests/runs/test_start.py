@@ -2,8 +2,11 @@
 
 import pytest
 
+from small_nets import make_net
 from verydeep.data.open import open_data
+from verydeep.nets.model_card import make_card
 from verydeep.runs.net import default_crop
+from verydeep.runs.start import has_learnt
 
 
 @pytest.mark.parametrize(("side", "crop"), [(32, 32), (100, 96), (256, 224), (400, 224)])
@@ -24,3 +27,13 @@ def test_damaged_images_do_not_choose_the_crop(make_folder):
     for file in root.rglob("*.png"):
         file.write_bytes(b"")
     assert default_crop(open_data(root)) == 224
+
+
+@pytest.mark.parametrize(
+    ("error", "num_images", "learnt"), [(0.0, 2, False), (0.0, 60, True), (0.6, 60, False), (0.3, 60, True)]
+)
+def test_a_net_is_recommended_by_an_error_on_images_enough(error, num_images, learnt):
+    net = make_net("A", num_classes=3)
+    card = make_card(net, errors={"split": "val", "top1_error": error, "num_images": num_images})
+    assert has_learnt(card) is learnt
+    assert not has_learnt(make_card(net))

@@ -1,11 +1,12 @@
 """The tables end to end on tiny data: only what is missing is trained, and everything can be drawn again."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 
-from browser import chromium, opened
+from browser import chromium, on_a_page, opened
 from conftest import picture
 from verydeep.cli.tables import scale_bounds
 from verydeep.errors import UsageError, UserError
@@ -295,6 +296,14 @@ def test_results_that_are_none_are_refused(asked, tmp_path):
         scale_bounds((1, 2, 3))
 
 
+def test_tables_of_private_photographs_have_no_pictures(done, photos):
+    assert any(each.picture for each in made(photos, done).errors_of_last().worst)
+    private = made(photos, dataclasses.replace(done, no_pictures=True)).errors_of_last()
+    assert private.worst
+    assert not any(each.picture or each.map for each in private.worst)
+    assert dataclasses.replace(done, no_pictures=True).training().no_pictures
+
+
 @pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
 def test_the_page_opens_in_a_browser_without_a_network(done, photos):
     tables = made(photos, done)
@@ -310,3 +319,27 @@ def test_the_page_opens_in_a_browser_without_a_network(done, photos):
     assert not widths or min(widths) > 50
     for heading in ("The paper's claims", "Table 3", "Table 6", "Error against depth", "Gain against cost"):
         assert heading in seen["text"]
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
+def test_a_telephone_shows_every_interval(done, photos):
+    tables = made(photos, done)
+    file = write_tables_page(
+        done.out / "report.html", tables.results, check_claims(tables.results.cells), tables.errors_of_last()
+    )
+    cells = (
+        "[...document.querySelectorAll('.claims td')].map(cell => [cell.getBoundingClientRect().right, "
+        "getComputedStyle(cell, '::before').content])"
+    )
+    scrolls = (
+        "[...document.querySelectorAll('.wide')].map(box => [box.scrollWidth - box.clientWidth, "
+        "getComputedStyle(box).overflowX, getComputedStyle(box).backgroundImage])"
+    )
+    with on_a_page(file, viewport={"width": 390, "height": 800}) as tab:
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        found = tab.evaluate(cells)
+        assert found
+        assert max(right for right, _ in found) <= 390
+        assert any("95% interval" in name for _, name in found)
+        for over, how, background in tab.evaluate(scrolls):
+            assert over <= 0 or (how == "auto" and "gradient" in background)  # what is hidden can be seen to be there

@@ -19,6 +19,7 @@ from verydeep.testing.classifier import Classifier
 from verydeep.testing.descriptors import DescriptorOptions, describe
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.transferred import TransferredModel
+from verydeep.transfer.labels import DoubtfulLabel
 from verydeep.transfer.metrics import mean_average_precision
 from verydeep.transfer.options import TransferOptions
 from verydeep.transfer.result import paper_rows
@@ -345,6 +346,36 @@ def test_the_verb(features, folder, tmp_path, verydeep):
     assert "has no score map: transfer with one net at one scale" in err
     status, printed, _ = verydeep("evaluate", out, folder, "--json")
     assert json.loads(printed)["protocol"] == "descriptors"
+
+
+def test_labels_that_are_wrong_are_on_the_page(features, make_folder, tmp_path, verydeep, monkeypatch):
+    folder = make_folder("photos", {"dark": 20, "grey": 20, "bright": 20})
+
+    def found(scores, labels):
+        """The fourth image that was fitted on."""
+        given = int(labels[3])
+        numbers = {"given_posterior": 0.01, "posterior": 0.97, "doubt": 0.9}
+        return [DoubtfulLabel(index=3, given=given, suggested=(given + 1) % 3, **numbers)]
+
+    monkeypatch.setattr("verydeep.transfer.transfer.find_doubtful_labels", found)
+    out, options = tmp_path / "out", ("--test-scales", 64, "--mirror", "off")
+    result = transfer(features, folder, TransferOptions(out=tmp_path / "first", test_scales=(64,), mirror="off"))
+    (one,) = result.doubtful
+    name, given = result.all_names[one.index], result.classes[one.given]
+    assert name not in result.names
+    assert name.startswith(given)
+    assert result.curve is not None
+    status, _, err = verydeep("transfer", features, folder, "--out", out, *options)
+    assert status == 0, err
+    page = (out / "report.html").read_text()
+    assert "Labels to look at" in page
+    assert page.count("data:image/jpeg") == 1
+    assert "1 label of the " in err
+    assert verydeep("transfer", features, folder, "--out", out, *options, "--no-pictures")[0] == 0
+    page = (out / "report.html").read_text()
+    assert "data:image" not in page
+    assert f"<td>{name}</td><td>{given}</td><td>{result.classes[one.suggested]}</td>" in page
+    assert transfer(features, folder, TransferOptions(test_scales=(64,), mirror="off")).curve is None
 
 
 def test_a_model_of_a_drawn_split_says_that_it_knows_the_test_images(features, folder, tmp_path, verydeep):

@@ -38,6 +38,8 @@ class EvaluateOptions:
     "Give the error of each class too."
     report: Path | None = None
     "Write a page with the errors and the worst of them in pictures to this file (.html)."
+    no_pictures: bool = False
+    "Put no picture and no score map into --report: for private photographs; names of files stay."
     device: Device = None
     damaged: Damaged = "fail"
 
@@ -70,6 +72,8 @@ def evaluate(
     from verydeep.testing.result import check_writable, fuse, save_posteriors
     from verydeep.weights.resolve import unfinished
 
+    if options.no_pictures and options.report is None:
+        raise UsageError("--no-pictures is of the page: give --report with it")
     if options.report is not None:
         if len(arguments) != 2:
             raise UsageError("--report: give one model and the data")
@@ -107,8 +111,10 @@ def evaluate(
         return
     if options.report is not None:
         command = shlex.join(["verydeep", *sys.argv[1:]])
-        write_evaluation_report(options.report, fused, arguments[0], arguments[1], command)
-        print(f"{options.report} shows the errors and the worst of them in pictures", file=sys.stderr)
+        pictures = not options.no_pictures
+        write_evaluation_report(options.report, fused, arguments[0], arguments[1], command, pictures=pictures)
+        worst = "the worst of them in pictures" if pictures else "which are the worst, without pictures"
+        print(f"{options.report} shows the errors and {worst}", file=sys.stderr)
     if json:
         print_json(_record(results, fused, pairs, options.per_class))
     else:

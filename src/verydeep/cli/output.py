@@ -19,6 +19,9 @@ from verydeep.training.state import Callback, TrainState
 _SECONDS_BETWEEN_LINES = 15.0
 """Of progress where there is no terminal."""
 
+FEW_IMAGES = 100
+"""Images below which an error rate stands with their number."""
+
 
 def print_json(record: dict[str, Any]) -> None:
     """Prints a record; NaN and infinity, which JSON has not, are an error."""
@@ -34,6 +37,14 @@ def print_table(table: Table) -> None:
 def percent(fraction: float | None) -> str:
     """Writes an error rate for a person; a dash where there is none."""
     return "-" if fraction is None else f"{100 * fraction:.2f}%"
+
+
+def between(error: float, num_images: int) -> str:
+    """Writes the 95% interval of an error rate, such as ``0 to 66%``."""
+    from verydeep.testing.metrics import interval95  # numpy, which --help does without
+
+    low, high = interval95(error, num_images)
+    return f"{100 * low:.0f} to {100 * high:.0f}%"
 
 
 def is_first_process() -> bool:
@@ -84,10 +95,12 @@ class ProgressBar(Callback):
         self._last_line = time.monotonic()
         record = state.record
         measured = "validation error" if record["split"] == "val" else "error of training images"
+        count = record.get("num_images")
+        few = f" of only {count} images" if count is not None and count < FEW_IMAGES else ""
         self.note(
             f"epoch {record['epoch']}{self._of_epochs}: loss {record['loss']:.3f}, "
             f"training error {100 * record['train_error']:.2f}%, "
-            f"{measured} {100 * record['val_top1_error']:.2f}% by {record['protocol']}, "
+            f"{measured} {100 * record['val_top1_error']:.2f}%{few} by {record['protocol']}, "
             f"rate {record['learning_rate']:.2g}, {format_number(record['images_per_second'])} images/s"
         )
 

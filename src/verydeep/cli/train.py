@@ -17,7 +17,16 @@ from verydeep.cli.options import (
     read_changes,
     read_scales,
 )
-from verydeep.cli.output import fetch_models, is_first_process, percent, print_json, print_table, reporting
+from verydeep.cli.output import (
+    FEW_IMAGES,
+    between,
+    fetch_models,
+    is_first_process,
+    percent,
+    print_json,
+    print_table,
+    reporting,
+)
 from verydeep.errors import UsageError
 from verydeep.files import format_number
 from verydeep.runs.options import AUTO, TrainOptions
@@ -103,6 +112,8 @@ def train(
 def _print(trained: "TrainedRun", data: str | None) -> None:
     top5 = "" if trained.top5_error is None else f", top-5 error {percent(trained.top5_error)}"
     images = f"{trained.num_images:,} {_SPLITS[trained.split]} images by {trained.protocol}"
+    if trained.num_images < FEW_IMAGES and trained.top1_error is not None:
+        images += f", so few that the error may be {between(trained.top1_error, trained.num_images)}"
     epochs = f"{trained.epochs} epoch{'s' if trained.epochs > 1 else ''}"
     print(
         f"{trained.model}: top-1 error {percent(trained.top1_error)}{top5} on {images} after {epochs} "

@@ -50,17 +50,23 @@ def transfer(
     from verydeep.device import find_device
     from verydeep.distributed import process_group
     from verydeep.runs.transfer_report import write_transfer_report
+    from verydeep.transfer.labels import describe_doubtful
     from verydeep.transfer.transfer import transfer as run
 
     fetch_models(*models)
     with reporting() as reporter, process_group(find_device(options.device)):
         result = run(models, data, options, progress=reporter.progress, note=reporter.note)
+        if result.curve is not None and result.curve.forecast is not None:
+            reporter.note(str(result.curve))
+        if result.doubtful:
+            reporter.note(f"{describe_doubtful(result.doubtful, result.splits[0].num_train)}, in report.html")
         if result.skipped:
             reporter.note(describe_skipped(result.skipped))
     if not is_first_process():
         return
     if options.out is not None:
-        page = write_transfer_report(options.out, result, shlex.join(["verydeep", *sys.argv[1:]]))
+        command = shlex.join(["verydeep", *sys.argv[1:]])
+        page = write_transfer_report(options.out, result, command, pictures=not options.no_pictures)
         print(f"{page} shows the result, class by class", file=sys.stderr)
     if json:
         print_json(result.as_record())

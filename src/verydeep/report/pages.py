@@ -52,6 +52,7 @@ class Page:
     remarks: Sequence[str]
     sections: Sequence[Section]
     footer: str
+    renewed: int | None = None  # seconds after which a browser reads the file again; None for a page that is final
 
 
 def write_page(file: Path, page: Page) -> Path:
@@ -135,6 +136,7 @@ def page_of_test(
     log: Sequence[Mapping[str, Any]] = (),
     commands: Sequence[str] = (),
     facts: Mapping[str, Mapping[str, Any]] | None = None,
+    of_training: Sequence[Section] = (),
 ) -> Page:
     """Lays out the page of a test.
 
@@ -146,6 +148,7 @@ def page_of_test(
         log: lines of the log of the training, where it is known.
         commands: that give the test again.
         facts: tables of names and values, by their titles.
+        of_training: sections about the training and its images, where they are known.
     """
     split, selected_on, skipped = record["split"], record["selected_on"], len(record["skipped"])
     cards = [
@@ -175,15 +178,23 @@ def page_of_test(
         cards=cards,
         remarks=[meaning[split]],
         sections=[
-            Section("Learning curves", "curves", log and _curves(log)),
-            Section("What the training ran into", "findings", _findings(log)),
+            *sections_of_log(log),
             *errors.sections,
+            *of_training,
             Section("The commands", "commands", commands),
             *(Section(heading, "facts", table) for heading, table in (facts or {}).items()),
         ],
         footer="Errors are shares of the images, in per cent; intervals hold the error on many more such images with "
         "95% confidence (Wilson).",
     )
+
+
+def sections_of_log(log: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """The curves of a training and what it ran into, from the lines of its log."""
+    return [
+        Section("Learning curves", "curves", log and _curves(log)),
+        Section("What the training ran into", "findings", _findings(log)),
+    ]
 
 
 def _curves(log: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:

@@ -19,6 +19,8 @@ COLOURS = (
 )  # fmt: skip
 """Of the series, in their order."""
 
+_DASHED = ' stroke-dasharray="5 4"'
+
 _CORRECT_COLOUR, _WRONG_COLOUR = "#3a9a63", "#d9702b"
 
 
@@ -63,10 +65,11 @@ def points(
     *,
     marks: Mapping[float, str],
     logarithmic: bool = False,
+    dashed: Sequence[str] = (),
 ) -> str:
-    """Draws points joined by lines, each with its interval; ``marks`` name values across."""
+    """Draws points joined by lines, each with its interval; ``marks`` name values across, ``dashed`` series."""
     drawn = [point for line in series.values() for point in line]
-    axes = _Axes(title, unit, across, list(series), _range(drawn))
+    axes = _Axes(title, unit, across, list(series), _range(drawn), dashed)
     scale: Callable[[float], float] = math.log if logarithmic else float
     values = [scale(x) for x in (*marks, *(point.x for point in drawn))]
     left, right = min(values), max(values)
@@ -76,16 +79,17 @@ def points(
         return _LEFT + 24 + (_WIDTH - _LEFT - _RIGHT - 48) * share
 
     axes.mark({across_at(x): name for x, name in marks.items()}, 12)
-    for number, line in enumerate(series.values()):
-        colour = COLOURS[number % len(COLOURS)]
+    for number, (name, line) in enumerate(series.items()):
+        colour, style = COLOURS[number % len(COLOURS)], _DASHED if name in dashed else ""
         aside = 5 * (number - (len(series) - 1) / 2) if len(series) <= 9 else 0  # intervals do not hide each other
-        axes.line([(across_at(point.x) + aside, axes.up(point.y)) for point in line], colour, 1.6)
+        axes.line([(across_at(point.x) + aside, axes.up(point.y)) for point in line], colour, 1.6, style)
         for point in line:
             x = across_at(point.x) + aside
             axes.parts.append(
                 f'<path d="M{x:.1f} {axes.up(point.low):.1f}V{axes.up(point.high):.1f}" stroke="{colour}" '
-                f'stroke-opacity=".55" stroke-width="1.6"/><circle cx="{x:.1f}" cy="{axes.up(point.y):.1f}" r="3.4" '
-                f'fill="{colour}"><title>{escape(point.name)}</title></circle>'
+                f'stroke-opacity=".55" stroke-width="1.6"{style}/>'
+                f'<circle cx="{x:.1f}" cy="{axes.up(point.y):.1f}" r="3.4" fill="{colour}">'
+                f"<title>{escape(point.name)}</title></circle>"
             )
     return axes.drawn()
 
@@ -93,7 +97,15 @@ def points(
 class _Axes:
     """The frame of a drawing: a legend above, round heights at the left, and what is drawn across below."""
 
-    def __init__(self, title: str, unit: str, across: str, names: Sequence[str], ticks: Sequence[float]) -> None:
+    def __init__(
+        self,
+        title: str,
+        unit: str,
+        across: str,
+        names: Sequence[str],
+        ticks: Sequence[float],
+        dashed: Sequence[str] = (),
+    ) -> None:
         self.top = _TOP + _LEGEND_LINE * math.ceil(len(names) / _LEGEND_COLUMNS)
         self.ticks, height = ticks, self.top + _HEIGHT + _BOTTOM
         self.parts = [f'<svg class="chart" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(title)}">']
@@ -107,8 +119,9 @@ class _Axes:
         for number, name in enumerate(names):
             x = _LEFT + (_WIDTH - _LEFT) / _LEGEND_COLUMNS * (number % _LEGEND_COLUMNS)
             y, colour = _TOP + _LEGEND_LINE * (number // _LEGEND_COLUMNS), COLOURS[number % len(COLOURS)]
+            style = _DASHED if name in dashed else ""
             self.parts.append(
-                f'<line x1="{x}" y1="{y - 4}" x2="{x + 16}" y2="{y - 4}" stroke="{colour}" stroke-width="3"/>'
+                f'<line x1="{x}" y1="{y - 4}" x2="{x + 16}" y2="{y - 4}" stroke="{colour}" stroke-width="3"{style}/>'
                 + words(name, x + 22, y, "start")
             )
 
@@ -119,9 +132,9 @@ class _Axes:
     def mark(self, names: Mapping[float, str], size: float) -> None:
         self.parts += [words(name, x, self.top + _HEIGHT + 18, "middle", size) for x, name in names.items()]
 
-    def line(self, at: Sequence[tuple[float, float]], colour: str, width: float) -> None:
+    def line(self, at: Sequence[tuple[float, float]], colour: str, width: float, style: str = "") -> None:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
-        self.parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
+        self.parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"{style}/>')
 
     def drawn(self) -> str:
         return "\n".join(self.parts) + "\n</svg>"

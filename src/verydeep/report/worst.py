@@ -1,4 +1,4 @@
-"""The worst errors of a net as pictures: the images it gets wrong with the most confidence."""
+"""The worst errors of a net as pictures: the images it gets wrong with the most confidence; small pictures."""
 
 import base64
 import io
@@ -25,7 +25,7 @@ class WorstError:
     taken_for: str
     posterior: float  # of ``taken_for``
     true_posterior: float
-    picture: str  # a small one, as a ``data:`` URI
+    picture: str | None  # a small one, as a ``data:`` URI; None on a page without pictures
     map: str | None  # the score map of ``taken_for`` laid over it
 
 
@@ -34,20 +34,26 @@ def worst_errors(
     labels: Int[ndarray, "n"],
     names: Sequence[str],
     classes: Sequence[str],
-    read: Callable[[int], Image.Image],
+    read: Callable[[int], Image.Image] | None,
     map_of: Callable[[Image.Image, int], HeatMap | None] | None = None,
     most: int = 12,
 ) -> list[WorstError]:
-    """Finds the images that a net gets wrong with the most confidence; ``map_of`` makes the map of one for a class."""
+    """Finds the images that a net gets wrong with the most confidence.
+
+    ``read`` gives the picture of an image, ``map_of`` its map for a class; without ``read`` there are neither.
+    """
     named = posteriors.argmax(1)
     confidence = np.where(named == labels, -1.0, posteriors.max(1))
     found = []
     for index in np.argsort(-confidence, kind="stable")[:most].tolist():
         if confidence[index] < 0:
             break
-        label, taken_for, image = int(labels[index]), int(named[index]), read(index)
-        small = _small(image)
-        map_ = map_of(image, taken_for) if map_of else None
+        label, taken_for = int(labels[index]), int(named[index])
+        picture = map_ = None
+        if read is not None:
+            image = read(index)
+            picture = _small(image, _LONGEST_SIDE)
+            map_ = map_of(image, taken_for) if map_of else None
         found.append(
             WorstError(
                 name=names[index],
@@ -55,18 +61,23 @@ def worst_errors(
                 taken_for=classes[taken_for],
                 posterior=float(posteriors[index, taken_for]),
                 true_posterior=float(posteriors[index, label]),
-                picture=_data_uri(small),
-                map=None if map_ is None else _data_uri(map_.over(small)),
+                picture=None if picture is None else _data_uri(picture),
+                map=None if map_ is None or picture is None else _data_uri(map_.over(picture)),
             )
         )
     return found
 
 
-def _small(image: Image.Image) -> Image.Image:
+def small_picture(image: Image.Image, longest: int = 160) -> str:
+    """Makes a picture for a page as a ``data:`` URI, its longer side about so many pixels."""
+    return _data_uri(_small(image, longest))
+
+
+def _small(image: Image.Image, longest: int) -> Image.Image:
     small = image.copy()
-    small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.BICUBIC)
-    if max(small.size) < _LONGEST_SIDE // 2:  # the map of a tiny image needs pixels of its own
-        times = _LONGEST_SIDE // max(small.size)
+    small.thumbnail((longest, longest), Image.Resampling.BICUBIC)
+    if max(small.size) < longest // 2:  # the map of a tiny image needs pixels of its own
+        times = longest // max(small.size)
         small = small.resize((small.width * times, small.height * times), Image.Resampling.NEAREST)
     return small
 

@@ -14,7 +14,6 @@ from verydeep.device import find_device
 from verydeep.distributed import broadcast_from_rank0, process_group
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import find_architecture
-from verydeep.report.pages import REPORT_FILE
 from verydeep.runs.estimate import Plan, plan
 from verydeep.runs.finish import TrainedRun
 from verydeep.runs.net import settle
@@ -68,7 +67,7 @@ def train_chain(
         before: Path | None = None
         trained: TrainedRun | None = None
         for number, (step, folder) in enumerate(zip(steps, folders, strict=True), start=1):
-            is_done = (folder / REPORT_FILE).exists()
+            is_done = _is_done(folder)
             reporter.note(f"step {number} of {len(steps)}: {folder.name}" + (" (done)" if is_done else ""))
             if not is_done or number == len(steps):
                 if (folder / SETTINGS_FILE).exists():
@@ -81,6 +80,11 @@ def train_chain(
             before = folder
     assert trained is not None
     return trained
+
+
+def _is_done(folder: Path) -> bool:
+    """Whether a step has ended and its errors are measured: a page alone may be that of a training that was stopped."""
+    return (folder / SETTINGS_FILE).exists() and Run.open(folder).read_result() is not None
 
 
 def steps_of(options: TrainOptions) -> tuple[Step, ...]:

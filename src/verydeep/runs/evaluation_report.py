@@ -21,8 +21,9 @@ from verydeep.nets.model_card import ModelCard
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.report.heatmap import HeatMap
-from verydeep.report.pages import MOST_CLASSES, REPORT_FILE, Errors, Page, page_of_test, write_page
+from verydeep.report.pages import MOST_CLASSES, REPORT_FILE, Errors, Page, Section, page_of_test, write_page
 from verydeep.report.worst import worst_errors
+from verydeep.runs.image_findings import read_findings, sections_of_findings
 from verydeep.speed.backend import make_backend
 from verydeep.testing.classifier import ScoreMap, score_map_at
 from verydeep.testing.metrics import confusion_counts, errors_by_class, interval95
@@ -35,10 +36,13 @@ _MOST_PIXELS = 4_000_000
 """Pixels of a rescaled image at most, so that the maps of a page take seconds."""
 
 
-def errors_of(result: Result, images: ImageSet, net: VeryDeep | None, remark: str = "") -> Errors:
+def errors_of(
+    result: Result, images: ImageSet, net: VeryDeep | None, remark: str = "", *, pictures: bool = True
+) -> Errors:
     """Gathers the errors of a test for its page: class by class, and the worst as pictures with the net's score maps.
 
-    ``images`` are those of the result, in its order; ``remark`` says which test it is on a page of several.
+    ``images`` are those of the result, in its order; ``remark`` says which test it is on a page of several. Without
+    ``pictures`` the worst errors have the names of their files alone.
     """
     assert len(images) == len(result.labels)
     tested = result.posteriors, result.labels
@@ -47,7 +51,13 @@ def errors_of(result: Result, images: ImageSet, net: VeryDeep | None, remark: st
     return Errors(
         classes=[vars(row) for row in classes],
         counts=confusion_counts(*tested, indices),
-        worst=worst_errors(*tested, result.names, result.classes, images.read, None if net is None else _maps(net)),
+        worst=worst_errors(
+            *tested,
+            result.names,
+            result.classes,
+            images.read if pictures else None,
+            None if net is None or not pictures else _maps(net),
+        ),
         remark=remark,
     )
 
@@ -83,6 +93,7 @@ def page_of_result(
     log: Sequence[Mapping[str, Any]],
     commands: Sequence[str],
     facts: Mapping[str, Mapping[str, Any]],
+    of_training: Sequence[Section] = (),
 ) -> Page:
     record = result.as_record() | {"selected_on": selected_on, "num_classes": len(result.classes)}
     intervals = {
@@ -90,21 +101,42 @@ def page_of_result(
         for name in ("top1_error", "top5_error")
         if record[name] is not None
     }
-    return page_of_test(title, record, intervals, errors, log=log, commands=commands, facts=facts)
+    return page_of_test(
+        title, record, intervals, errors, log=log, commands=commands, facts=facts, of_training=of_training
+    )
 
 
 def data_facts(data: DataSet) -> dict[str, Any]:
     return {"contents": describe(data), "validation": data.validation, "fingerprint": data.fingerprint}
 
 
-def write_training_report(run: Run, result: Result, data: DataSet, net: VeryDeep, selected_on: str | None) -> None:
-    """Writes the report of a training into its run folder."""
+def write_training_report(
+    run: Run,
+    result: Result,
+    data: DataSet,
+    net: VeryDeep,
+    selected_on: str | None,
+    *,
+    lines: Sequence[str] = (),
+    findings: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes the report of a training into its run folder.
+
+    Args:
+        run: the run.
+        result: of the test on the validation images.
+        data: the data that it was trained on.
+        net: as it was trained.
+        selected_on: the split that its weights were selected on.
+        lines: what was chosen for it, with the reasons; by default those in run.json.
+        findings: of ``record_findings``, about the training images; by default those kept in the run folder.
+    """
     settings = run.settings
     computed = settings["choice"] | {"seed": settings["seed"]} | settings["environment"] | {"began": settings["began"]}
     page = page_of_result(
         f"{net.geometry.title} on {data.name}",
         result,
-        errors_of(result, data.val, net),
+        errors_of(result, data.val, net, pictures=run.pictures),
         selected_on=selected_on,
         log=run.log_records(),
         commands=[settings["command"], shlex.join(["verydeep", "evaluate", str(run.folder), settings["data"]])],
@@ -113,6 +145,15 @@ def write_training_report(run: Run, result: Result, data: DataSet, net: VeryDeep
             "The recipe": settings["recipe"],
             "How it was computed": computed,
         },
+        of_training=[
+            Section("What was chosen, and why", "lines", lines or settings.get("lines", ())),
+            *sections_of_findings(
+                findings or read_findings(run.folder),
+                data.classes,
+                data.train.names,
+                data.train.read if run.pictures else None,
+            ),
+        ],
     )
     write_page(run.folder / REPORT_FILE, page)
 
@@ -129,14 +170,16 @@ def dense_is_worse(result: Result, of_crop: dict[str, Any]) -> str | None:
     )
 
 
-def write_evaluation_report(file: Path, result: Result, model: str, data: str, command: str) -> Path:
+def write_evaluation_report(
+    file: Path, result: Result, model: str, data: str, command: str, *, pictures: bool = True
+) -> Path:
     """Writes the report of the test of a model file or run folder; ``command`` gave the result."""
     opened, net, card = open_data(data), load(model), read_card(model)
     images = opened.split(result.split).without(result.skipped)
     page = page_of_result(
         f"{net.geometry.title} on {opened.name}",
         result,
-        errors_of(result, images, net),
+        errors_of(result, images, net, pictures=pictures),
         selected_on=result.selected_on,
         log=_log(model),
         commands=[command],

@@ -20,6 +20,7 @@ from verydeep.images.augment import TrainingView, principal_shifts
 from verydeep.nets.model_card import DataCard, ModelCard, make_card, selected_on
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.evaluation_report import dense_is_worse, write_training_report
+from verydeep.runs.live_report import LiveReport
 from verydeep.speed.torch_backend import TorchBackend
 from verydeep.testing.measure import MeanPosterior, measure
 from verydeep.testing.metrics import top_error
@@ -132,6 +133,7 @@ def run_loop(
             settings.get("checkpoint_seconds", 600.0),
             saves_model=(settings.get("plan") or {}).get("start") is None,
         ),
+        LiveReport.of_run(run, f"{net.geometry.title} on {data.name}", data),
         *own,
     ]
     try:

@@ -11,7 +11,9 @@ from verydeep.files import check_outside
 if TYPE_CHECKING:
     from verydeep.training.recipe import Recipe
 
-COMPUTE_FIELDS = ("device", "precision", "workers", "micro_batch", "gradient_checkpointing", "checkpoint_minutes")
+COMPUTE_FIELDS = (
+    "device", "precision", "workers", "micro_batch", "gradient_checkpointing", "checkpoint_minutes", "no_pictures",
+)  # fmt: skip
 """Options that change nothing that is learnt, but for rounding."""
 
 AUTO = "auto"
@@ -85,6 +87,8 @@ class TrainOptions:
     "Train on the validation images too, once the recipe is settled."
     damaged: Literal["fail", "skip"] = "fail"
     "What to do with damaged images: fail, or skip and count them."
+    no_pictures: bool = False
+    "Put no picture and no score map into report.html: for private photographs; names of files stay."
 
     @property
     def recipe_changes(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from verydeep.distributed import broadcast_from_rank0, num_local_processes, proc
 from verydeep.errors import UsageError, UserError
 from verydeep.machine import environment, now
 from verydeep.nets.grow import grow
+from verydeep.nets.model_card import ModelCard
 from verydeep.nets.model_file import MODEL_FILE
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.auto import Plan
@@ -29,6 +30,7 @@ from verydeep.runs.net import default_folder, make_net, settle
 from verydeep.runs.options import AUTO, COMPUTE_FIELDS, TrainOptions, read_keywords
 from verydeep.runs.resume import resume, run_to_end
 from verydeep.testing.evaluate import check_classes
+from verydeep.testing.metrics import interval95
 from verydeep.training.recipe import Recipe, find_recipe
 from verydeep.training.run_folder import SETTINGS_FILE, Run, check_free, check_same_options
 from verydeep.training.state import Callback
@@ -36,6 +38,9 @@ from verydeep.weights.resolve import read_card
 
 _FEW_IMAGES = 10_000
 """Up to this many training images, fine-tuning is suggested."""
+
+_FEWEST_VALIDATED = 50
+"""Validation images below which an error recommends no net."""
 
 _MAKE_A_NET = ("architecture", "batch_norm", "crop", "width", "init_from", "initialise", "resume", "go_on")
 
@@ -339,6 +344,15 @@ def check_images(
     return replace(data, train=checked["train"], val=checked["val"], test=checked.get("test")), skipped
 
 
+def has_learnt(card: ModelCard) -> bool:
+    """Whether a net's validation error, with its interval, is below chance, on images enough to say so."""
+    errors = card.errors or {}
+    error, count = errors.get("top1_error"), errors.get("num_images") or 0
+    if error is None or count < _FEWEST_VALIDATED:
+        return False
+    return interval95(error, count)[1] < 1 - 1 / card.num_classes
+
+
 def _suggest_fine_tuning(net: VeryDeep, data: DataSet, reporter: Callback) -> None:
     """Suggests fine-tuning if there are few training images and runs/ holds a net of this architecture and width."""
     if len(data.train) > _FEW_IMAGES:
@@ -350,7 +364,7 @@ def _suggest_fine_tuning(net: VeryDeep, data: DataSet, reporter: Callback) -> No
             continue
         same = card.architecture == net.geometry.architecture.name and card.batch_norm == net.geometry.batch_norm
         other = card.data is not None and card.data.fingerprint != data.fingerprint
-        if same and other and card.width == net.geometry.width:
+        if same and other and card.width == net.geometry.width and has_learnt(card):
             reporter.note(
                 f"hint: {file.parent} is a trained net of this kind: --init-from {file.parent} --recipe fine-tune"
             )

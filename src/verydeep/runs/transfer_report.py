@@ -10,6 +10,7 @@ from typing import Any
 from verydeep.errors import UserError
 from verydeep.machine import environment
 from verydeep.report.pages import MOST_CLASSES, REPORT_FILE, Card, Errors, Page, Section, percent, write_page
+from verydeep.runs.image_findings import record_findings, sections_of_findings
 from verydeep.testing.metrics import confusion_counts, errors_by_class
 from verydeep.testing.transferred import posteriors
 from verydeep.transfer.metrics import average_precisions
@@ -31,7 +32,7 @@ class _Laid:
     first_number: int = 1
 
 
-def write_transfer_report(folder: Path, result: TransferResult, command: str) -> Path:
+def write_transfer_report(folder: Path, result: TransferResult, command: str, *, pictures: bool = True) -> Path:
     """Writes the page of a transfer to its folder; ``command`` gave the result."""
     title = TITLES[result.metric]
     interval = result.interval95()
@@ -54,6 +55,7 @@ def write_transfer_report(folder: Path, result: TransferResult, command: str) ->
             Section("Each split", "table", _splits(result)),
             Section("Average precision", "table", _precisions(result)),
             *_errors(result),
+            *_findings(result, pictures),
             Section("The commands", "commands", [command]),
             Section("The descriptors", "facts", dict(result.describing)),
             Section("The data", "facts", {"name": result.data, "fingerprint": result.fingerprint}),
@@ -115,6 +117,12 @@ def _precisions(result: TransferResult) -> _Laid | None:
             for name, count, value in zip(result.classes, shown.tolist(), values, strict=True)
         ],
     )
+
+
+def _findings(result: TransferResult, pictures: bool) -> list[Section]:
+    """What the images of the first split to fit on say: what more of them would bring, labels to look at."""
+    record = record_findings(result.curve, result.doubtful, result.splits[0].num_train)
+    return sections_of_findings(record, result.classes, result.all_names, result.read if pictures else None)
 
 
 def _errors(result: TransferResult) -> list[Section]:

@@ -20,7 +20,7 @@ DENSE_AND_CROPS = "dense+multi-crop"
 FUSED = ("single", "multi-scale", "multi-crop", DENSE_AND_CROPS)
 """Protocols that several nets are fused by."""
 
-OF_TESTING = ("models", "split", "out", "device", "damaged")
+OF_TESTING = ("models", "split", "out", "device", "damaged", "no_pictures")
 """Options that say how to test."""
 
 
@@ -124,6 +124,8 @@ class TablesOptions:
     "fp32 or bf16, of the trainings. [the faster]"
     damaged: Literal["fail", "skip"] = "fail"
     "What to do with damaged images: fail, or skip and count them."
+    no_pictures: bool = False
+    "Put no picture and no score map into the reports: for private photographs; names of files stay."
 
     def folder(self, data: str) -> Path:
         return self.out or Path("runs") / f"tables-{Path(data).name}"
@@ -150,6 +152,7 @@ class TablesOptions:
             device=self.device,
             precision=self.precision,
             damaged=self.damaged,
+            no_pictures=self.no_pictures,
         )
         if run is None:
             return common

@@ -275,7 +275,8 @@ class Tables:
             net = load(last.model)
         except UserError:  # its run folder is gone; its posteriors are not
             net = None
-        return errors_of(result, images, net, f"{last.title}, by protocol multi-scale.")
+        remark = f"{last.title}, by protocol multi-scale."
+        return errors_of(result, images, net, remark, pictures=not self._options.no_pictures)
 
 
 class _TrainingProgress(Callback):

@@ -34,9 +34,11 @@ from verydeep.weights.resolve import read_card
 
 SETTINGS_FILE, LOG_FILE = "run.json", "log.jsonl"
 RESULT_FILE, TENSORBOARD_FOLDER = "result.json", "tensorboard"
+PAGE_FILE, IMAGES_FILE = "report.html", "images.json"
 _NEXT_CHECKPOINT_FILE, _LOCK_FILE = "checkpoint-next.safetensors", ".running.lock"
 _FILES = (
     CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE, _NEXT_CHECKPOINT_FILE, LOG_FILE, SETTINGS_FILE, RESULT_FILE, _LOCK_FILE,
+    PAGE_FILE, IMAGES_FILE,
 )  # fmt: skip
 
 _SECONDS_TO_WAIT = 5.0
@@ -107,6 +109,11 @@ class Run:
         """Of ``--patience``: epochs without a better validation error after which the training ends."""
         patience: int | None = self.settings.get("options", {}).get("patience")
         return patience
+
+    @property
+    def pictures(self) -> bool:
+        """Whether its report may show pictures: not with ``--no-pictures``."""
+        return not self.settings.get("options", {}).get("no_pictures", False)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

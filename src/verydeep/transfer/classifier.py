@@ -40,6 +40,19 @@ Metric = Callable[[Float[ndarray, "n k"], Int8[ndarray, "n k"]], float]
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Scores of training images by classifiers that did not see them.
+
+    Attributes:
+        parts: the part that an image was held out with; -1 where it never was.
+        scores: divided by the temperature; 0 where an image never was held out.
+    """
+
+    parts: Int[ndarray, "n"] = field(repr=False)
+    scores: Float[ndarray, "n k"] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LinearClassifier:
     """Scores of descriptors: a matrix multiplication and a bias.
 
@@ -51,6 +64,7 @@ class LinearClassifier:
         held_out: the metric on held-out training images by the values of C.
         scale: what the descriptors were multiplied by.
         temperature: what the scores were divided by, so that their soft-max (or sigmoid) is a sensible posterior.
+        cross_validation: the scores of the held-out images at the value of C that was chosen.
     """
 
     weight: Float[ndarray, "k d"] = field(repr=False)
@@ -60,6 +74,7 @@ class LinearClassifier:
     held_out: dict[float, float]
     scale: float
     temperature: float
+    cross_validation: HeldOut | None = field(default=None, repr=False)
 
     def scores(self, descriptors: Float[ndarray, "n d"]) -> Float[ndarray, "n k"]:
         found: ndarray = descriptors.astype(np.float64) @ self.weight.T + self.bias
@@ -121,13 +136,13 @@ def fit_classifier(
             progress("fitting classifiers", done := done + 1, total)
         found = by_c[c] = metric(scores[held_out], targets[held_out]) if used else 0.0
         if best is None or found > best[1]:
-            best = c, found, scores[held_out]
+            best = c, found, scores
         elif sum(tried > best[0] for tried in by_c) == PATIENCE:
             break
     assert best is not None
     c, _, scores = best
     likelihood = _sigmoid_loss if multi_label else softmax_loss
-    temperature = best_temperature(scores, targets[held_out], likelihood) if used else 1.0
+    temperature = best_temperature(scores[held_out], targets[held_out], likelihood) if used else 1.0
     weight, bias = _fit(scaled, targets, kind, c)
     progress("fitting classifiers", total, total)
     weight = weight if basis is None else weight @ basis
@@ -139,6 +154,7 @@ def fit_classifier(
         held_out=by_c,
         scale=scale,
         temperature=temperature,
+        cross_validation=HeldOut(parts=parts, scores=scores / temperature),
     )
 
 
@@ -183,6 +199,15 @@ def _in_their_span(descriptors: Float[ndarray, "n d"]) -> tuple[Float[ndarray, "
     kept = squares > 1e-12 * squares[-1]
     lengths = np.sqrt(squares[kept])
     return axes[:, kept] * lengths, (axes[:, kept] / lengths).T @ descriptors
+
+
+def fit_fixed(
+    descriptors: Float[ndarray, "n d"], targets: Int8[ndarray, "n k"], kind: Kind, c: float
+) -> tuple[Float[ndarray, "k d"], Float[ndarray, "k"]]:
+    """Fits weights and biases with a given C to descriptors whose mean length is 1."""
+    rotated, basis = _in_their_span(descriptors)
+    weight, bias = _fit(rotated, targets, kind, c)
+    return weight if basis is None else weight @ basis, bias
 
 
 def _fit(

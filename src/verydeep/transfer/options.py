@@ -41,6 +41,8 @@ class TransferOptions:
     "Of the splits and of the cross-validation."
     damaged: Literal["fail", "skip"] = "fail"
     "What to do with damaged images: fail, or skip and count them."
+    no_pictures: bool = False
+    "Put no picture into report.html: for private photographs; names of files stay."
     device: str | None = None
     "cpu, cuda or mps; by default the fastest there is."
 

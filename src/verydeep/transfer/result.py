@@ -4,16 +4,19 @@ Paper: appendix B, Tables 11 and 12.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float, Int8
 from numpy import ndarray
+from PIL import Image
 
 from verydeep.paper.tables import TABLE_11, Score
 from verydeep.testing.metrics import interval95
+from verydeep.transfer.labels import DoubtfulLabel
+from verydeep.transfer.learning_curve import LearningCurve
 from verydeep.transfer.metrics import (
     accuracy,
     mean_average_precision,
@@ -102,6 +105,10 @@ class TransferResult:
         seconds: of describing and of fitting.
         model: what was written; None where nothing was.
         names: of the measured images of the first split.
+        curve: what more images to fit on would bring, in the first split; None where it was not asked for.
+        doubtful: labels of those images that are probably wrong, by the index among all images of the data.
+        all_names: of all images of the data.
+        read: reads one of them by its index.
     """
 
     data: str
@@ -121,6 +128,10 @@ class TransferResult:
     seconds: Mapping[str, float]
     names: Sequence[str] = field(repr=False)
     model: str | None = None
+    curve: LearningCurve | None = field(default=None, repr=False)
+    doubtful: Sequence[DoubtfulLabel] = field(default=(), repr=False)
+    all_names: Sequence[str] = field(default=(), repr=False)
+    read: Callable[[int], Image.Image] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         """The metric, the error and what they were measured on."""

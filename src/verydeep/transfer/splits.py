@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Int, Int8
 from numpy import ndarray
+from PIL import Image
 
 from verydeep.data.dataset import DataSet, hold_out_test, make_data_set
 from verydeep.data.image_set import ImageSet
@@ -64,6 +65,14 @@ class TransferData:
         """Index of the class of each image, where it shows one."""
         labels: ndarray = self.targets.argmax(1)
         return labels
+
+    def read(self, index: int) -> Image.Image:
+        """Decodes an image."""
+        for images in self.sets:
+            if index < len(images):
+                return images.read(index)
+            index -= len(images)
+        raise IndexError(index)
 
     def of_split(self, *names: str) -> Int[ndarray, "m"]:
         """Indices of the images of some of the data's own splits."""

@@ -22,6 +22,8 @@ from verydeep.nets.net import VeryDeep
 from verydeep.progress import Progress, ignore_progress
 from verydeep.testing.descriptors import DescriptorOptions, describe, find_layer, find_settings
 from verydeep.transfer.classifier import LinearClassifier, fit_classifier
+from verydeep.transfer.labels import DoubtfulLabel, find_doubtful_labels
+from verydeep.transfer.learning_curve import LearningCurve, learning_curve
 from verydeep.transfer.options import TransferOptions
 from verydeep.transfer.result import SplitResult, TransferResult, measure_scores, metrics_of
 from verydeep.transfer.splits import Split, TransferData, make_splits, open_for_transfer
@@ -95,6 +97,11 @@ def transfer(
         results.append(_measured(classifier, rows, opened, split, measure))
         if number == 0:
             first = classifier
+    fitted = time.perf_counter()
+    curve: LearningCurve | None = None
+    doubtful: list[DoubtfulLabel] = []
+    if options.out is not None and not opened.multi_label:
+        curve, doubtful = _look_at_images(first, rows, opened, splits[0])
     result = TransferResult(
         data=opened.name,
         classes=opened.classes,
@@ -110,8 +117,12 @@ def transfer(
         eleven_points="2007" in opened.name,
         fingerprint=opened.fingerprint,
         skipped=opened.skipped,
-        seconds={"describing": described - begun, "fitting": time.perf_counter() - described},
+        seconds={"describing": described - begun, "fitting": fitted - described},
         names=[opened.names[index] for index in splits[0].test.tolist()],
+        curve=curve,
+        doubtful=doubtful,
+        all_names=opened.names,
+        read=opened.read,
     )
     if writer is not None:
         file = writer.write(first, result, as_net=folds_in)
@@ -119,6 +130,20 @@ def transfer(
         if note is not None and len(splits) > 1:
             note(f"{file} is the classifier of the first of the {len(splits)} splits")
     return result
+
+
+def _look_at_images(
+    classifier: LinearClassifier, rows: Float[ndarray, "n d"], data: TransferData, split: Split
+) -> tuple[LearningCurve | None, list[DoubtfulLabel]]:
+    """What more images to fit on would bring, and the labels among them that are probably wrong."""
+    held_out = classifier.cross_validation
+    if held_out is None or not (held_out.parts >= 0).any():
+        return None, []
+    tested = np.flatnonzero(held_out.parts >= 0)
+    labels = data.labels[split.train]
+    found = find_doubtful_labels(held_out.scores[tested], labels[tested])
+    curve = learning_curve(rows[split.train], data.targets[split.train], classifier, data.classes, seed=split.seed)
+    return curve, [replace(one, index=int(split.train[tested[one.index]])) for one in found]
 
 
 def _find_metric(options: TransferOptions, data: TransferData) -> str:

@@ -11,7 +11,15 @@ from verydeep.files import check_outside
 if TYPE_CHECKING:
     from verydeep.training.recipe import Recipe
 
-COMPUTE_FIELDS = ("device", "precision", "workers", "micro_batch", "gradient_checkpointing", "checkpoint_minutes")
+COMPUTE_FIELDS = (
+    "device",
+    "precision",
+    "workers",
+    "micro_batch",
+    "gradient_checkpointing",
+    "checkpoint_minutes",
+    "stuck",
+)
 """Options that change nothing that is learnt, but for rounding."""
 
 _ACTIONS = ("out", "resume", "plan", "devices")
@@ -45,11 +53,13 @@ class TrainOptions:
     init_from: str | Path | None = None
     "Take weights from a model file, run folder or published name."
     initialise: str | None = None
-    "gaussian, gaussian-variance, glorot or kaiming. [the recipe's]"
+    "gaussian, gaussian-variance, glorot, kaiming or centred. [the recipe's]"
     keep: str | None = None
     "last, or best by validation. [the recipe's]"
     patience: int | None = None
     "End after N epochs without a better validation error. (The plateau rule, which lowers the rate: --set patience=N.)"
+    stuck: Literal["stop", "continue"] = "stop"
+    "What to do where the loss stays at chance for a quarter of the updates: stop (saved), or continue."
     out: Path | None = None
     "The run folder. [a new one under runs/]"
     resume: bool = False

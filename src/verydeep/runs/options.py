@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 COMPUTE_FIELDS = (
     "device", "precision", "workers", "micro_batch", "gradient_checkpointing", "checkpoint_minutes", "no_pictures",
+    "stuck",
 )  # fmt: skip
 """Options that change nothing that is learnt, but for rounding."""
 
@@ -54,11 +55,13 @@ class TrainOptions:
     init_from: str | Path | None = None
     "Take weights from a model file, run folder or published name; none: random weights. [auto: vgg16-features]"
     initialise: str | None = None
-    "gaussian, gaussian-variance, glorot or kaiming. [the recipe's]"
+    "gaussian, gaussian-variance, glorot, kaiming or centred. [the recipe's]"
     keep: str | None = None
     "last, or best by validation. [the recipe's]"
     patience: int | None = None
     "End after N epochs without a better validation error. (The plateau rule, which lowers the rate: --set patience=N.)"
+    stuck: Literal["stop", "continue"] = "stop"
+    "What to do where the loss stays at chance for a quarter of the updates: stop (saved), or continue."
     out: Path | None = None
     "The run folder. [a new one under runs/]"
     resume: bool = False

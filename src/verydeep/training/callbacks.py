@@ -1,6 +1,7 @@
 """The callbacks of a training: validation with the plateau rule, health, log and checkpoints, stop on Ctrl-C."""
 
 import math
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -10,20 +11,25 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from verydeep.data.image_set import ImageSet
+from verydeep.data.image_set import ImageSet, count_per_class
 from verydeep.distributed import all_reduce_sum, launched, processes
 from verydeep.images.augment import TrainingView
 from verydeep.machine import now
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.net import VeryDeep
-from verydeep.training.health import findings_after_epoch
+from verydeep.training.health import examine, is_hopeless, is_stuck, stuck_at_chance, watch
+from verydeep.training.objective import chance_for
 from verydeep.training.run_folder import Run
-from verydeep.training.state import Callback, TrainState
+from verydeep.training.state import UPDATES_BETWEEN_CHECKS, Callback, TrainState
 from verydeep.training.update import NotFiniteError
 
 
 class Validation(Callback):
-    """Measures the net after each epoch, makes the line of the log and applies the plateau rule."""
+    """Measures the net after each epoch, makes the line of the log and applies the plateau rule.
+
+    Choice: an epoch whose loss is no better than chance does not count for the plateau rule: a net that has not begun
+    to learn has not stopped improving, and a lower rate would keep it there.
+    """
 
     def __init__(self, measure: Callable[[VeryDeep], dict[str, Any]]) -> None:
         self._measure = measure
@@ -47,7 +53,7 @@ class Validation(Callback):
             "time": now(),
         }
         plateau = position.plateau
-        if recipe.schedule == "plateau":
+        if recipe.schedule == "plateau" and not position.at_chance:
             plateau = plateau.after(error, patience=recipe.patience, most_drops=recipe.drops)
         state.is_best = error < position.best_error
         state.position = replace(
@@ -67,23 +73,65 @@ def average_statistics(net: VeryDeep) -> None:
 
 
 class HealthCheck(Callback):
-    """Ends a training whose loss is not finite, and reports what is wrong with it after an epoch."""
+    """Reports what is wrong with a training, each thing once, and ends it where the loss is not finite.
+
+    A training that stays at chance is stopped, unless its option ``stuck`` says otherwise or it was resumed after that.
+    """
 
     def __init__(self, run: Run, images: ImageSet, view: TrainingView | None, report: Callable[[str], None]) -> None:
         self._run, self._images, self._view, self._report = run, images, view, report
+        self._counts = count_per_class(images)
+        self._stops = run.settings.get("options", {}).get("stuck", "stop") == "stop"
+        self._stop = False
+
+    def wants_stop(self) -> bool:
+        return self._stop
 
     def after_update(self, state: TrainState) -> None:
         """Checks the sum of the losses, which a GPU's updates do not wait for."""
         if not math.isfinite(state.position.loss):
             assert state.images is not None
             raise NotFiniteError(state.position.loss, state.images)
+        checks, other_updates = divmod(state.position.iteration, UPDATES_BETWEEN_CHECKS)
+        if state.in_epoch and other_updates:
+            return
+        # at the end of an epoch too, before the plateau rule
+        state.position = watch(state.position, chance_for(state.recipe, self._counts))
+        if state.in_epoch:
+            is_early = state.position.epoch == 0 and checks > 1 and checks.bit_count() == 1  # 200, 400, 800 updates ...
+            if is_early or is_stuck(state):
+                self._examine(state)
+            self._stop_at_chance(state)
 
     def after_epoch(self, state: TrainState) -> None:
-        log = [*self._run.log_records()[: state.position.log_lines], state.record]
-        findings = findings_after_epoch(state, self._images, self._view, log)
-        state.record["findings"] = [finding.as_record() for finding in findings]
-        for finding in findings:
-            self._report(str(finding))
+        self._examine(state)
+        state.record["findings"] = list(state.position.findings)
+        self._stop_at_chance(state)
+
+    def _examine(self, state: TrainState) -> None:
+        chance, before = chance_for(state.recipe, self._counts), state.position
+        log = self._run.log_records()[: before.log_lines]
+        lines = (*(line.get("findings", ()) for line in log), before.findings)
+        reported = {finding["kind"] for findings in lines for finding in findings}
+        found = examine(state, self._images, self._view, chance, self._run.settings)
+        for finding in found:
+            if finding.kind not in reported:
+                self._report(str(finding))
+        records = {record["kind"]: record for record in (*before.findings, *(finding.as_record() for finding in found))}
+        state.position = replace(before, findings=tuple(records.values()))
+
+    def _stop_at_chance(self, state: TrainState) -> None:
+        at = state.position
+        ends_anyway = not state.in_epoch and at.next_epoch().is_last(state.recipe.epochs, state.patience)
+        if not self._stops or at.was_stuck or ends_anyway or not is_hopeless(state):
+            return
+        self._stop, state.stopping = True, True
+        state.position = replace(at, was_stuck=True)
+        why = stuck_at_chance(state, chance_for(state.recipe, self._counts), self._run.settings)
+        self._report(
+            f"stopped, and saved: {why.saw}; train anew: {why.helps}; to go on anyway: "
+            f"verydeep train --resume --out {shlex.quote(str(self._run.folder))} (or --stuck continue from the start)"
+        )
 
 
 class Checkpoints(Callback):

@@ -1,13 +1,14 @@
 """The health of a training: signs that it goes wrong, what they mean for these nets, and the remedy.
 
-Findings after an epoch follow from the log and the net alone, so that a training that was interrupted has the same.
+A training is examined after fixed updates, and what is found follows from its log, its position and the net alone, so
+that a training that was interrupted has the same findings.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -18,11 +19,16 @@ from verydeep.data.image_set import ImageSet
 from verydeep.device import Compute
 from verydeep.images.augment import TrainingView
 from verydeep.nets.net import VeryDeep
+from verydeep.paper.constants import CROP
+from verydeep.training.objective import Chance
 from verydeep.training.recipe import Recipe
-from verydeep.training.state import TrainState
+from verydeep.training.state import UPDATES_BETWEEN_CHECKS, Position, TrainState
 
-_FEWEST_UPDATES = 100
-"""Updates before a net may be called stuck: every net begins at ln K."""
+FEWEST_UPDATES, MOST_UPDATES, SHARE_OF_UPDATES = 100, 1_000, 0.05
+"""Updates at chance, after the warm-up, before a net is called stuck: a share of those of the recipe, within bounds."""
+
+FEWEST_BEFORE_STOP, MOST_BEFORE_STOP, SHARE_BEFORE_STOP = 500, 20_000, 0.25
+"""The same before its training is stopped. A deep plain net may need hundreds of updates to leave chance."""
 
 _LOOKED_AT = 128
 """Training images on which units are expected to fire."""
@@ -32,6 +38,9 @@ _MOST_SILENT = 0.75
 
 _MOST_MOVED, _LEAST_MOVED = 0.1, 1e-6
 """Bounds of how much of their size the weights of a layer move in one update; a healthy one is near a thousandth."""
+
+_SHALLOW: Final = 11
+"""Weight layers of A, which the paper could train from small noise."""
 
 
 @dataclass(frozen=True)
@@ -48,59 +57,81 @@ class Finding:
         return f"convergence: {self.saw}; {self.means}; {self.helps}"
 
 
-def findings_after_epoch(
-    state: TrainState, images: ImageSet, view: TrainingView | None, log: Sequence[dict[str, Any]]
+def watch(position: Position, chance: Chance) -> Position:
+    """Checks whether the loss is at chance, over windows of 100 updates at least, and over the epoch so far."""
+    position = replace(position, at_chance=chance.explains(position.sums))
+    window = position.window + position.sums
+    if window.updates < UPDATES_BETWEEN_CHECKS:
+        return position
+    flat = position.flat + window.updates if chance.explains(window) else 0
+    return replace(position, window=-position.sums, flat=flat)
+
+
+def updates_until(recipe: Recipe, per_epoch: int, *, share: float, fewest: int, most: int) -> int:
+    """The number of updates at chance that mean something: a share of the recipe's, not counting the warm-up."""
+    return math.ceil(recipe.warmup * per_epoch) + max(fewest, min(round(share * recipe.epochs * per_epoch), most))
+
+
+def is_stuck(state: TrainState) -> bool:
+    until = updates_until(
+        state.recipe, state.num_updates, share=SHARE_OF_UPDATES, fewest=FEWEST_UPDATES, most=MOST_UPDATES
+    )
+    return state.position.flat >= until
+
+
+def is_hopeless(state: TrainState) -> bool:
+    """Whether a training has been at chance for so long that it is stopped."""
+    until = updates_until(
+        state.recipe, state.num_updates, share=SHARE_BEFORE_STOP, fewest=FEWEST_BEFORE_STOP, most=MOST_BEFORE_STOP
+    )
+    return state.position.flat >= until
+
+
+def examine(
+    state: TrainState, images: ImageSet, view: TrainingView | None, chance: Chance, settings: Mapping[str, Any]
 ) -> list[Finding]:
-    """Examines a training after an epoch; ``log`` has a record of each epoch so far."""
-    net, recipe = state.net, state.recipe
-    stuck, rate = stuck_at_chance(net, recipe, log, state.num_updates), rate_far_off(net, recipe, state.optimiser)
+    """Examines a training as it is; ``settings`` are those of its run."""
+    found: list[Finding | None] = [rate_far_off(state.net, state.recipe, state.optimiser)]
     # a net that gives every image the same scores has silent units too, which would not be a second finding
-    silent = None
-    if view is not None and not _at_chance(net, log[-1]):
-        silent = silent_units(net, _some_crops(images, view, len(log)), state.compute)
-    return [finding for finding in (stuck, rate, silent) if finding is not None]
+    if is_stuck(state):
+        found.insert(0, stuck_at_chance(state, chance, settings))
+    elif view is not None and not state.position.at_chance:
+        crops = _some_crops(images, view, state.position.epoch + 1)
+        found.append(silent_units(state.net, crops, state.compute, warmup=state.recipe.warmup > 0))
+    return [finding for finding in found if finding is not None]
 
 
-def _at_chance(net: VeryDeep, line: dict[str, Any]) -> bool:
-    chance = math.log(net.geometry.num_classes)
-    loss: float = line["loss"]
-    return abs(loss - chance) < 0.02 * chance
-
-
-def stuck_at_chance(net: VeryDeep, recipe: Recipe, log: Sequence[dict[str, Any]], updates: int) -> Finding | None:
-    """Notices a loss that has been ln K for as long as the recipe is patient, and for a hundred updates at least."""
-    patience = max(1, min(recipe.patience, recipe.epochs // 2), math.ceil(_FEWEST_UPDATES / updates))
-    if len(log) % patience or not all(_at_chance(net, line) for line in log[-patience:]):
-        return None
+def stuck_at_chance(state: TrainState, chance: Chance, settings: Mapping[str, Any]) -> Finding:
+    sums = state.position.sums
     return Finding(
         "stuck",
-        f"the loss has been {log[-1]['loss']:.3f}, ln {net.geometry.num_classes}, for {patience} "
-        f"epoch{'s' if patience > 1 else ''}: the net gives every image the same scores",
-        *_why_stuck(net, recipe),
+        f"the loss has been {sums.loss / sums.seen:.3f} for {state.position.flat:,} updates, no better than the "
+        f"{chance.loss:.3f} of a net that gives every image the same scores",
+        *_why_stuck(state.net, state.recipe, settings),
     )
 
 
-def _why_stuck(net: VeryDeep, recipe: Recipe) -> tuple[str, str]:
+def _why_stuck(net: VeryDeep, recipe: Recipe, settings: Mapping[str, Any]) -> tuple[str, str]:
+    """What it means and what helps: nothing that is on already, and no recipe that does not help at this size."""
     rate = f"another rate than {recipe.learning_rate:g} (--set learning_rate={recipe.learning_rate / 10:g})"
+    warm_up = [] if recipe.warmup or recipe.schedule == "plateau" else ["try a warm-up (--set warmup=1)"]
+    look = "look whether the folders really are the classes (verydeep doctor)"
     if net.geometry.batch_norm:
-        return (
-            "with batch norm the depth is not the reason",
-            f"try {rate}, and look whether the folders really are the classes (verydeep doctor)",
-        )
-    depth = net.geometry.architecture.weight_layers
+        return "with batch norm the depth is not the reason", ", ".join([f"try {rate}", *warm_up, look])
+    depth, from_noise = net.geometry.architecture.weight_layers, settings.get("origin") is None
+    papers_size = net.geometry.width == 1 and net.geometry.crop == CROP
     grow = (
         "grow it from a trained A as the paper did (--recipe paper-chain-from-a, or --init-from with the run of an A)"
     )
     ways = [
-        *([grow] if depth > 11 else []),
+        *([grow] if depth > _SHALLOW and papers_size and from_noise and settings.get("chain") is None else []),
         "add --batch-norm",
-        f"try --initialise {'glorot' if recipe.initialisation == 'kaiming' else 'kaiming'}",
-        f"or {rate}",
+        *(["--initialise centred"] if from_noise and recipe.initialisation != "centred" else []),
+        *warm_up,
+        f"or try {rate}",
     ]
-    return (
-        f"plain nets of {depth} weight layers often stay there when they begin from {recipe.initialisation} noise",
-        ", ".join(ways),
-    )
+    noise = f"when they begin from {recipe.initialisation} noise" if from_noise else "in which too little was copied"
+    return f"plain nets of {depth} weight layers may stay there {noise}", ", ".join(ways)
 
 
 def rate_far_off(net: VeryDeep, recipe: Recipe, optimiser: torch.optim.Optimizer) -> Finding | None:
@@ -127,8 +158,8 @@ def rate_far_off(net: VeryDeep, recipe: Recipe, optimiser: torch.optim.Optimizer
     return None
 
 
-def silent_units(net: VeryDeep, images: Tensor, compute: Compute) -> Finding | None:
-    """Notices a layer most of whose units never fire on images, n,3,h,w uint8."""
+def silent_units(net: VeryDeep, images: Tensor, compute: Compute, *, warmup: bool = False) -> Finding | None:
+    """Notices a layer most of whose units never fire on images, n,3,h,w uint8; ``warmup``: the recipe has one."""
     shares: dict[str, float] = {}
     modes = {module: module.training for module in net.modules()}
     net.eval()
@@ -146,7 +177,9 @@ def silent_units(net: VeryDeep, images: Tensor, compute: Compute) -> Finding | N
         "silent-units",
         f"{100 * shares[worst]:.0f}% of the units of {worst} never fire on {len(images)} training images",
         "such units do not learn any more: an update too large has pushed them below zero",
-        "train anew with a lower rate (--set learning_rate=...), a warm-up (--set warmup=1), or --batch-norm",
+        "train anew with a lower rate (--set learning_rate=...)"
+        + ("" if warmup else ", a warm-up (--set warmup=1)")
+        + ("" if net.geometry.batch_norm else ", or --batch-norm"),
     )
 
 

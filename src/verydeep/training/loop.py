@@ -19,7 +19,7 @@ from verydeep.nets.net import VeryDeep
 from verydeep.speed.train_net import place
 from verydeep.training.objective import Objective
 from verydeep.training.recipe import Recipe, scheduled_rate
-from verydeep.training.state import Callback, TrainState
+from verydeep.training.state import UPDATES_BETWEEN_CHECKS, Callback, TrainState
 from verydeep.training.update import share_gradients, update
 
 SECONDS_BETWEEN_REPORTS: Final = 0.25
@@ -89,8 +89,8 @@ class RunningSums:
     """Sums of losses and scores over an epoch, kept on the device; each report all-reduces them.
 
     A single process reports every quarter of a second. Several ranks must report after the same update, so rank 0 sends
-    the number of updates until the next report with each one. The loop makes no other all-reduce within an epoch; DDP
-    and SyncBatchNorm make their own.
+    the number of updates until the next report with each one. All report after every UPDATES_BETWEEN_CHECKS updates
+    too. The loop makes no other all-reduce within an epoch; DDP and SyncBatchNorm make their own.
     """
 
     def __init__(self, state: TrainState) -> None:
@@ -109,7 +109,7 @@ class RunningSums:
         elapsed, iteration = time.perf_counter() - self._began, state.position.iteration
         several = processes().size > 1
         due = iteration >= self._next if several else stop or elapsed - self._reported > SECONDS_BETWEEN_REPORTS
-        if not due and state.in_epoch:
+        if not due and state.in_epoch and iteration % UPDATES_BETWEEN_CHECKS:
             return False
         self._reported = elapsed
         updates = SECONDS_BETWEEN_REPORTS * (iteration - self._first) / elapsed

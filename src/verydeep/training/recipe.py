@@ -57,7 +57,7 @@ class Recipe:
     """
 
     name: str
-    initialisation: Literal["gaussian", "gaussian-variance", "glorot", "kaiming"]
+    initialisation: Literal["gaussian", "gaussian-variance", "glorot", "kaiming", "centred"]
     epochs: Count
     batch_size: Count
     learning_rate: Rate
@@ -107,7 +107,7 @@ class Recipe:
         return dataclasses.asdict(self)
 
 
-assert set(INITIALISATIONS) == {"gaussian", "gaussian-variance", "glorot", "kaiming"}
+assert set(INITIALISATIONS) == {"gaussian", "gaussian-variance", "glorot", "kaiming", "centred"}
 
 # The paper's own, section 3.1. Glorot's initialisation needs no net to grow from: the paper's later finding.
 _PAPER = Recipe(
@@ -143,7 +143,7 @@ _ROWS = (
     # A small set in about a minute on two cores: verydeep train digits --recipe quick
     Recipe(
         name="quick",
-        initialisation="kaiming",
+        initialisation="centred",
         epochs=12,
         batch_size=64,
         learning_rate=0.02,
@@ -154,7 +154,7 @@ _ROWS = (
     # Thousands of small images: verydeep train cifar10/ --recipe small-images --batch-norm --crop 32
     Recipe(
         name="small-images",
-        initialisation="kaiming",
+        initialisation="centred",
         epochs=20,
         batch_size=128,
         learning_rate=0.05,
@@ -182,7 +182,7 @@ _ROWS = (
     # From a trained net: verydeep train photos --recipe fine-tune --init-from runs/other
     Recipe(
         name="fine-tune",
-        initialisation="kaiming",
+        initialisation="centred",
         epochs=10,
         batch_size=64,
         learning_rate=2e-3,

@@ -8,7 +8,7 @@ net is computed: device, precision, layout, threads.
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from verydeep.training.plateau import Plateau
 
@@ -18,6 +18,29 @@ if TYPE_CHECKING:
     from verydeep.device import Compute
     from verydeep.nets.net import VeryDeep
     from verydeep.training.recipe import Recipe
+
+
+UPDATES_BETWEEN_CHECKS: Final = 100
+"""A report is due after every so many updates of an epoch, whatever the clock says: what is checked then is the same in
+a resumed training."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Updates, and the sums over the images they saw."""
+
+    updates: int = 0
+    seen: int = 0
+    loss: float = 0.0
+    score: float = 0.0
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(
+            self.updates + other.updates, self.seen + other.seen, self.loss + other.loss, self.score + other.score
+        )
+
+    def __neg__(self) -> "Sums":
+        return Sums(-self.updates, -self.seen, -self.loss, -self.score)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +57,26 @@ class Position:
     best_error: float = float("inf")  # by validation, a fraction
     waited: int = 0  # epochs since then
     log_lines: int = 0  # lines of the log that belong to this state
+    window: Sums = field(default_factory=Sums)  # of the updates that are checked next, less those of the present epoch
+    flat: int = 0  # updates before these, in succession, whose loss was no better than chance
+    at_chance: bool = False  # whether the loss of the epoch is no better than chance
+    findings: tuple[dict[str, str], ...] = ()  # of the present epoch
+    was_stuck: bool = False  # whether the training was stopped at chance once: it is not stopped again
 
     @staticmethod
     def from_record(record: dict[str, Any]) -> "Position":
         # 0.1.0 called the score ``wrong``; until 0.3
         fields = {"score" if name == "wrong" else name: value for name, value in record.items()}
-        return Position(**fields | {"plateau": Plateau(**record["plateau"])})
+        window, findings = Sums(**record.get("window", {})), tuple(record.get("findings", ()))
+        return Position(**fields | {"plateau": Plateau(**record["plateau"]), "window": window, "findings": findings})
 
     def as_record(self) -> dict[str, Any]:
         return asdict(self)
+
+    @property
+    def sums(self) -> Sums:
+        """Of the present epoch."""
+        return Sums(self.iteration, self.seen, self.loss, self.score)
 
     def next_epoch(self) -> "Position":
         return Position(
@@ -51,6 +85,9 @@ class Position:
             best_error=self.best_error,
             waited=self.waited,
             log_lines=self.log_lines + 1,
+            window=self.window + self.sums,
+            flat=self.flat,
+            was_stuck=self.was_stuck,
         )
 
     def is_last(self, epochs: int, patience: int | None) -> bool:

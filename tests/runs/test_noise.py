@@ -1,0 +1,92 @@
+"""What is trained from noise: plans for known speeds, and the speed that is measured."""
+
+import itertools
+
+import pytest
+
+from verydeep.errors import UsageError
+from verydeep.nets.architecture import ARCHITECTURES, Geometry, layers
+from verydeep.runs.noise import NoisePlan, plan_from_noise, training_speed
+from verydeep.training.recipe import find_recipe
+
+TRAINING_MACS_PER_SECOND = 75e9
+"""Of two cores of an AMD EPYC: B with batch norm at width 0.37, batches of 128, crops included."""
+
+
+def speed(geometry, batch_size):
+    return TRAINING_MACS_PER_SECOND / (3 * sum(layer.macs for layer in layers(geometry)))
+
+
+def plan(num_images, side, seconds, speed=speed, mirror=True, num_classes=10):
+    return plan_from_noise(
+        num_images=num_images, num_classes=num_classes, side=side, mirror=mirror, seconds=seconds, speed=speed
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_images", "side", "mirror", "seconds", "wanted"),
+    [
+        (1_297, 8, False, 45, ("B", 0.25, 32, (32, 42), 32)),
+        (45_000, 32, True, 27 * 60, ("B", 0.375, 32, (32, 42), 128)),
+        (1_487, 100, True, 240, ("A", 0.375, 64, (64, 83), 32)),
+        (3_068, 256, True, 10 * 3600, ("A", 1.0, 224, (224, 291), 32)),
+    ],
+)
+def test_plans(num_images, side, mirror, seconds, wanted):
+    made = plan(num_images, side, seconds, mirror=mirror)
+    assert (made.architecture, made.width, made.crop, made.train_scale, made.batch_size) == wanted
+    assert made.batch_norm
+    assert made.head == "linear"
+    assert made == plan(num_images, side, seconds, mirror=mirror)
+    assert "\n" not in made.reason
+    assert f"{made.epochs} epochs" in made.reason
+
+
+@pytest.mark.parametrize(
+    ("num_images", "side", "seconds"), itertools.product((90, 1_500, 50_000), (8, 32, 64, 200), (1, 30, 600, 36_000))
+)
+def test_a_plan_fits_its_time_and_its_recipe_can_be_trained(num_images, side, seconds):
+    made = plan(num_images, side, seconds)
+    geometry = made.geometry(10)
+    taken = made.epochs * num_images / speed(geometry, made.batch_size)
+    assert taken <= seconds or made.epochs == 1
+    assert made.width in (1, 0.75, 0.5, 0.375, 0.25, 0.125)
+    assert made.crop <= max(32, side)
+    recipe = made.recipe()
+    assert recipe.scales(made.crop) == made.train_scale
+    assert recipe == find_recipe("small-images", **made.recipe_changes())
+    assert 0 < recipe.warmup < recipe.epochs
+
+
+def test_more_time_is_never_a_smaller_net_and_stops_where_little_is_gained():
+    plans = [plan(1_297, 8, 15 * 2**doublings) for doublings in range(12)]
+    costs = [sum(layer.macs for layer in layers(made.geometry(10))) for made in plans]
+    assert costs == sorted(costs)
+    assert plans[-1].width == 1
+    assert plans[-1].epochs == plans[-2].epochs
+    assert "more would gain little" in plans[-1].reason
+
+
+def test_the_epochs_are_those_of_the_speed_of_the_net_that_is_chosen():
+    asked = []
+
+    def half_as_fast_when_asked_again(geometry, batch_size):
+        asked.append((geometry.width, batch_size))
+        return speed(geometry, batch_size) / len(asked)
+
+    made = plan(45_000, 32, 1620, speed=half_as_fast_when_asked_again)
+    assert asked == [(0.375, 128), (made.width, 128)]
+    assert made.epochs == plan(45_000, 32, 1620).epochs // 2
+
+
+def test_the_speed_is_measured_on_the_net_and_its_crops():
+    small = Geometry(architecture=ARCHITECTURES["A"], batch_norm=True, num_classes=3, crop=32, width=0.125)
+    assert 1 < training_speed(small, 4, side=8, device="cpu", seconds=0) < 1e6
+    with pytest.raises(UsageError, match="device"):
+        training_speed(small, 4, side=8, device="abacus")
+
+
+def test_what_a_plan_says_is_one_line_with_its_net():
+    made = plan(90, 8, 1)
+    assert isinstance(made, NoisePlan)
+    assert made.reason.startswith(made.geometry(10).title)

@@ -34,6 +34,15 @@ FEWEST_EPOCHS: Final = {5: 4, 4: 8, 3: 12}
 PROCESS_BYTES: Final = 1_500_000_000
 """Of the process without images and maps: libraries, the net, buffers of the kernel."""
 
+SMALL_IMAGES: Final = 64
+"""Shorter side of images, pixels, up to which a net from noise follows the linear classifier where there are many."""
+
+ENOUGH_FOR_NOISE: Final = 10_000
+"""Training images from which on that is so."""
+
+SHARE_BEFORE_NOISE: Final = 0.2
+"""Of the time, for the linear classifier there."""
+
 HEAD_RATE: Final = 30.0
 """Factor on the rate of the classifier, for descriptors of length 1."""
 
@@ -97,7 +106,8 @@ class Plan:
         side: of the views, pixels; the test scale too.
         share: of the training images that are used: 1 where time and memory do for all.
         num_views: stored of each image.
-        then: what follows the linear classifier.
+        then: what follows the linear classifier, or ``noise`` without one.
+        net: of a training from noise: architecture, batch_norm, width, crop and head.
         first_block: the first block that is fine-tuned.
         folds: of the cross-validation that decides what is kept; 0 where the validation images do.
         changes: fields of the recipe that the plan chooses.
@@ -112,6 +122,7 @@ class Plan:
     share: float = 1.0
     num_views: int = 0
     then: Literal["fine-tune", "noise"] | None = None
+    net: dict[str, Any] | None = None
     first_block: int = 5
     folds: int = 0
     changes: dict[str, Any] = field(default_factory=dict)
@@ -125,6 +136,8 @@ class Plan:
         if self.then == "fine-tune":
             blocks = "the last block" if self.first_block == 5 else f"blocks {self.first_block} to 5"
             return f"a linear classifier at {self.side} pixels, then {self.changes['epochs']} epochs of {blocks}"
+        if self.start is None:
+            return f"{self.changes['epochs']} epochs from noise"
         return f"a linear classifier at {self.side} pixels" + (", then a net from noise" if self.then else "")
 
     @property
@@ -198,7 +211,9 @@ def choose_batch_size(num_train: int) -> int:
     return min(max(8, 1 << int(math.log2(max(1, num_train / UPDATES_OF_EPOCH)))), 32)
 
 
-def make_plan(geometry: Geometry, start: str, look: Look, *, seconds: float, pinned: dict[str, Any]) -> Plan:
+def make_plan(
+    geometry: Geometry, start: str, look: Look, *, seconds: float, pinned: dict[str, Any], tunes: bool = True
+) -> Plan:
     """Plans the linear classifier on a start net and the fine-tuning after it.
 
     Args:
@@ -207,6 +222,7 @@ def make_plan(geometry: Geometry, start: str, look: Look, *, seconds: float, pin
         look: what was found.
         seconds: to end in.
         pinned: what the user has fixed: ``side``, and fields of the recipe.
+        tunes: whether anything follows the linear classifier, which else may take its whole share of the time.
     """
     left = SHARE_OF_TIME * seconds - look.seconds_used
     if left <= 0:
@@ -232,7 +248,7 @@ def make_plan(geometry: Geometry, start: str, look: Look, *, seconds: float, pin
         memory_bytes=look.image_bytes + PROCESS_BYTES,
         reasons=() if share == 1 else (f"images: {share:.1%} of those of each class: there is no time for more",),
     )
-    for side in sides:
+    for side in sides if tunes else ():
         found = _fine_tuning(plan, Costs(geometry, look, side), left, memory, pinned)
         if found is not None:
             return _said(found, look, pinned, is_largest=side == sides[0])
@@ -291,3 +307,9 @@ def _said(plan: Plan, look: Look, pinned: dict[str, Any], *, is_largest: bool) -
         epochs = plan.changes["epochs"]
         training = f"{names} and the classifier, {epochs} epochs on stored maps of {plan.num_views} views an image"
     return replace(plan, reasons=(*plan.reasons, f"size: {plan.side} pixels: {why}", f"training: {training}"))
+
+
+def linear_plan(geometry: Geometry, start: str, look: Look, *, seconds: float) -> Plan:
+    """Plans a linear classifier in a fifth of the time, before a training from noise."""
+    plan = make_plan(geometry, start, look, seconds=SHARE_BEFORE_NOISE * seconds, pinned={}, tunes=False)
+    return replace(plan, seconds=seconds, reasons=plan.reasons[:-1])

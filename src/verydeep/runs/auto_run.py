@@ -35,6 +35,8 @@ from verydeep.runs.finish import (
     mark_ended,
     run_loop,
 )
+from verydeep.runs.image_findings import record_findings, save_findings
+from verydeep.runs.live_report import LiveReport
 from verydeep.speed.train_net import release
 from verydeep.testing.calibration import fold_temperature, scores_of
 from verydeep.testing.evaluate import evaluate
@@ -48,7 +50,8 @@ from verydeep.training.run_folder import Run
 from verydeep.training.state import Callback, Position, TrainState
 from verydeep.training.stored_maps import StoredMaps, store_maps
 from verydeep.training.update import NotFiniteError
-from verydeep.transfer.classifier import LinearClassifier, fit_classifier, folds
+from verydeep.transfer.classifier import MOST_NUMBERS, LinearClassifier, fit_classifier, folds
+from verydeep.transfer.findings import look_at_images
 from verydeep.transfer.write import linear_net, rounded
 from verydeep.weights.resolve import load, read_card
 
@@ -105,9 +108,13 @@ def train_by_plan(
     if plan.share < 1:
         data = replace(data, train=hold_out(data.train, plan.share, data.train.split)[1])
 
+    live = LiveReport.of_run(run, f"{net.geometry.title} on {data.name}", data)
+    live.doing("looking at the images")
+
     def progress(what: str, done: int, total: int) -> None:
         if stop.wants_stop():
             raise _StoppedError
+        live.progress(what, done, total)
         reporter.progress(what, done, total)
 
     def in_time(what: str, done: int, total: int) -> None:
@@ -178,16 +185,17 @@ def _fit_linear(
         mirror=data.mirror,
         progress=progress,
     )
-    classifier = fit_classifier(
+    targets = _targets(data.train.labels, len(data.classes))
+    fitted = fit_classifier(
         stored.descriptors,
-        _targets(data.train.labels, len(data.classes)),
+        targets,
         data.classes,
         _accuracy,
         kind="logistic",
         seed=run.settings["seed"],
         progress=progress,
     )
-    classifier = rounded(classifier, plan.begun_from)
+    classifier = rounded(fitted, plan.begun_from)
     net = linear_net(start, classifier, data.classes, plan.side)
     net.mirror = data.mirror
     result = evaluate(net, data.val, device=compute.device, progress=progress)
@@ -200,6 +208,13 @@ def _fit_linear(
             f"(95%: {100 * low:.1f} to {100 * high:.1f}), {100 * held_out:.2f}% in cross-validation on the training "
             f"images; {run.model_file} can be used from now on"
         )
+        if stored.descriptors.size <= MOST_NUMBERS:
+            found = look_at_images(fitted, stored.descriptors, targets, data.classes, seed=run.settings["seed"])
+            record = record_findings(*found, len(data.train))
+            save_findings(run.folder, record)
+            for line in (record["learning_curve"] or {}).get("text"), record["text"]:
+                if line:
+                    reporter.note(f"images: {line}")
     return stored, _Linear(net=net, classifier=classifier, result=result)
 
 

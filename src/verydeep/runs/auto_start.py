@@ -1,20 +1,34 @@
 """Settles a training by the recipe ``auto``: the net to begin from, what the user has pinned, and the plan."""
 
 import copy
+import time
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+import torch
 
 from verydeep.data.dataset import DataSet
 from verydeep.data.open import AnyData, open_data
-from verydeep.device import Compute
+from verydeep.device import Compute, find_device
 from verydeep.distributed import processes
 from verydeep.errors import UsageError, UserError
-from verydeep.nets.architecture import find_architecture
+from verydeep.nets.architecture import Geometry, find_architecture
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.auto import DEFAULT_MINUTES, FEWEST_EPOCHS, Plan, make_plan
+from verydeep.paper.constants import CROP
+from verydeep.runs.auto import (
+    DEFAULT_MINUTES,
+    ENOUGH_FOR_NOISE,
+    FEWEST_EPOCHS,
+    PROCESS_BYTES,
+    SMALL_IMAGES,
+    Plan,
+    linear_plan,
+    make_plan,
+)
 from verydeep.runs.look import look_at
+from verydeep.runs.noise import RECIPE as NOISE_RECIPE
+from verydeep.runs.noise import plan_from_noise, training_speed
 from verydeep.runs.options import AUTO, COMPUTE_FIELDS, TrainOptions
 from verydeep.speed.train_net import choose_training
 from verydeep.training.recipe import Recipe, find_recipe
@@ -26,6 +40,9 @@ from verydeep.weights.resolve import load
 
 START: Final = "vgg16-features"
 """The net that comes with the package: the convolutions of the authors' own D."""
+
+MOST_EPOCHS_FROM_NOISE: Final = 100
+"""Of a net whose shape is pinned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,31 +133,103 @@ def plan_training(
     """Looks at data and machine, and plans, where there is no plan yet; ``seconds_used`` since the command began."""
     check_auto(options)
     opened = open_data(data, reporter.progress)
-    name = str(options.init_from) if is_given(options.init_from) else START
-    start = load(name)
-    compute = choose_training(
-        start.geometry, device=options.device, precision=options.precision, micro_batch=options.micro_batch
-    )
     if plan is None:
-        plan = _new_plan(opened, start, name, compute, options, seconds_used)
-    recipe = find_recipe("auto", **plan.changes | options.recipe_changes)
-    zeros = np.zeros((len(opened.classes), start.geometry.last_channels))
-    untrained = LinearClassifier(
-        weight=zeros, bias=zeros[:, 0], kind="logistic", c=1.0, held_out={}, scale=1.0, temperature=1.0
+        plan = _new_plan(opened, options, time.monotonic() - seconds_used)
+    if plan.net is not None:
+        recipe = replace(find_recipe(NOISE_RECIPE, **plan.changes | options.recipe_changes), name=AUTO)
+        net = VeryDeep(
+            num_classes=len(opened.classes),
+            initialisation=recipe.initialisation,
+            dropout=recipe.dropout,
+            generator=torch.Generator().manual_seed(options.seed),
+            **plan.net,
+        )
+    else:
+        recipe = find_recipe(AUTO, **plan.changes | options.recipe_changes)
+        net = _untrained(load(plan.begun_from), opened, plan.side)
+    compute = choose_training(
+        net.geometry, device=options.device, precision=options.precision, micro_batch=options.micro_batch
     )
-    net = copy.deepcopy(linear_net(start, untrained, opened.classes, plan.side))
     return Planned(net=net, data=opened, recipe=recipe, compute=compute, plan=plan)
 
 
-def _new_plan(
-    data: DataSet, start: VeryDeep, name: str, compute: Compute, options: TrainOptions, seconds_used: float
-) -> Plan:
+def _untrained(start: VeryDeep, data: DataSet, side: int) -> VeryDeep:
+    """The convolutions of a net under a classifier of zeros, which is fitted later."""
+    zeros = np.zeros((len(data.classes), start.geometry.last_channels))
+    nothing = LinearClassifier(
+        weight=zeros, bias=zeros[:, 0], kind="logistic", c=1.0, held_out={}, scale=1.0, temperature=1.0
+    )
+    return copy.deepcopy(linear_net(start, nothing, data.classes, side))
+
+
+def _new_plan(data: DataSet, options: TrainOptions, began: float) -> Plan:
     seconds = 60 * (options.minutes or DEFAULT_MINUTES)
-    look = look_at(data, start, compute, seconds_used)
+    if (why := from_noise(options)) is not None:
+        plan = Plan(seconds=seconds, start=None, side=0, reasons=(f"start: random weights: {why}",))
+        return _with_noise(plan, data, options, seconds - (time.monotonic() - began))
+    name = str(options.init_from) if is_given(options.init_from) else START
+    start = load(name)
+    compute = choose_training(start.geometry, device=options.device, precision=options.precision)
+    look = look_at(data, start, compute, time.monotonic() - began)
     pinned: dict[str, Any] = options.recipe_changes | ({} if options.crop is None else {"side": options.crop})
-    plan = make_plan(start.geometry, name, look, seconds=seconds, pinned=pinned)
     about = "the convolutions of the authors' own D, which come with the package" if name == START else "as asked"
+    plan = make_plan(start.geometry, name, look, seconds=seconds, pinned=pinned)
+    plan = replace(plan, reasons=(f"start: {name}: {about}", *plan.reasons))
+    if look.side <= SMALL_IMAGES and look.num_train >= ENOUGH_FOR_NOISE and not pinned:
+        linear = linear_plan(start.geometry, name, look, seconds=seconds)
+        linear = replace(linear, reasons=(plan.reasons[0], *linear.reasons))
+        return _with_noise(linear, data, options, seconds - linear.expected_seconds)
     longer = make_plan(start.geometry, name, look, seconds=2 * seconds, pinned=pinned)
-    more = f"with --minutes {seconds / 30:g}: {longer.title}" if longer.title != plan.title else ""
-    reasons = (f"start: {name}: {about}", *plan.reasons, *([more] if more else []))
-    return replace(plan, reasons=reasons)
+    more = (f"with --minutes {seconds / 30:g}: {longer.title}",) if longer.title != plan.title else ()
+    return replace(plan, reasons=(*plan.reasons, *more))
+
+
+def _with_noise(plan: Plan, data: DataSet, options: TrainOptions, seconds: float) -> Plan:
+    """Adds a training from noise to a plan, with what is pinned."""
+    side = data.train.usual_side() or CROP
+    device = find_device(options.device)
+
+    def speed(geometry: Geometry, batch_size: int) -> float:
+        return training_speed(geometry, batch_size, side=side, device=device)
+
+    found = plan_from_noise(
+        num_images=len(data.train),
+        num_classes=len(data.classes),
+        side=side,
+        mirror=data.mirror,
+        seconds=seconds,
+        speed=speed,
+    )
+    net: dict[str, Any] = {
+        name: getattr(found, name) for name in ("architecture", "batch_norm", "width", "crop", "head")
+    }
+    changes, reason = found.recipe_changes(), found.reason
+    pins = {"batch_norm": options.batch_norm, "width": options.width, "crop": options.crop}
+    if options.architecture is not None:
+        row, batch_norm = find_architecture(options.architecture)
+        net["architecture"] = row.name
+        pins["batch_norm"] = True if batch_norm else options.batch_norm
+    pins = {name: value for name, value in pins.items() if value is not None}
+    if pins or options.architecture is not None:
+        net |= pins
+        crop = net["crop"]
+        geometry = VeryDeep(num_classes=len(data.classes), initialisation=None, **net).geometry
+        batch_size = options.recipe_changes.get("batch_size") or changes["batch_size"]
+        per_second = speed(geometry, batch_size)
+        epochs = max(1, min(MOST_EPOCHS_FROM_NOISE, int(0.85 * seconds * per_second / len(data.train))))
+        changes |= {"train_scale": (crop, round(1.3 * crop)), "epochs": epochs, "warmup": min(1.0, 0.2 * epochs)}
+        reason = f"{geometry.title}, as asked: {epochs} epochs at {per_second:.0f} images/s"
+    used = sum(
+        parameter.numel()
+        for parameter in VeryDeep(num_classes=len(data.classes), initialisation=None, **net).parameters()
+    )
+    return replace(
+        plan,
+        side=plan.side or net["crop"],
+        then="noise",
+        net=net,
+        changes=changes,
+        expected_seconds=plan.seconds,
+        memory_bytes=max(plan.memory_bytes, PROCESS_BYTES + 16 * used),
+        reasons=(*plan.reasons, f"training: {reason}"),
+    )

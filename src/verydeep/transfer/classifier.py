@@ -69,7 +69,7 @@ class LinearClassifier:
 
     weight: Float[ndarray, "k d"] = field(repr=False)
     bias: Float[ndarray, "k"] = field(repr=False)
-    kind: str
+    kind: Kind
     c: float
     held_out: dict[float, float]
     scale: float

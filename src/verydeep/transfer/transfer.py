@@ -22,8 +22,9 @@ from verydeep.nets.net import VeryDeep
 from verydeep.progress import Progress, ignore_progress
 from verydeep.testing.descriptors import DescriptorOptions, describe, find_layer, find_settings
 from verydeep.transfer.classifier import LinearClassifier, fit_classifier
-from verydeep.transfer.labels import DoubtfulLabel, find_doubtful_labels
-from verydeep.transfer.learning_curve import LearningCurve, learning_curve
+from verydeep.transfer.findings import look_at_images
+from verydeep.transfer.labels import DoubtfulLabel
+from verydeep.transfer.learning_curve import LearningCurve
 from verydeep.transfer.options import TransferOptions
 from verydeep.transfer.result import SplitResult, TransferResult, measure_scores, metrics_of
 from verydeep.transfer.splits import Split, TransferData, make_splits, open_for_transfer
@@ -101,7 +102,9 @@ def transfer(
     curve: LearningCurve | None = None
     doubtful: list[DoubtfulLabel] = []
     if options.out is not None and not opened.multi_label:
-        curve, doubtful = _look_at_images(first, rows, opened, splits[0])
+        inside = splits[0].train
+        curve, found = look_at_images(first, rows[inside], opened.targets[inside], opened.classes, seed=splits[0].seed)
+        doubtful = [replace(one, index=int(inside[one.index])) for one in found]
     result = TransferResult(
         data=opened.name,
         classes=opened.classes,
@@ -130,20 +133,6 @@ def transfer(
         if note is not None and len(splits) > 1:
             note(f"{file} is the classifier of the first of the {len(splits)} splits")
     return result
-
-
-def _look_at_images(
-    classifier: LinearClassifier, rows: Float[ndarray, "n d"], data: TransferData, split: Split
-) -> tuple[LearningCurve | None, list[DoubtfulLabel]]:
-    """What more images to fit on would bring, and the labels among them that are probably wrong."""
-    held_out = classifier.cross_validation
-    if held_out is None or not (held_out.parts >= 0).any():
-        return None, []
-    tested = np.flatnonzero(held_out.parts >= 0)
-    labels = data.labels[split.train]
-    found = find_doubtful_labels(held_out.scores[tested], labels[tested])
-    curve = learning_curve(rows[split.train], data.targets[split.train], classifier, data.classes, seed=split.seed)
-    return curve, [replace(one, index=int(split.train[tested[one.index]])) for one in found]
 
 
 def _find_metric(options: TransferOptions, data: TransferData) -> str:

@@ -43,7 +43,7 @@ def test_what_is_counted(photos, tmp_path):
 def test_activations_grow_with_the_images_computed_at_a_time(photos):
     def activations(**options):
         execution = ComputeOptions(device="cpu", precision="fp32", **options)
-        return planned(photos, crop=32, width=0.125, execution=execution).activation_bytes
+        return planned(photos, recipe="small-images", crop=32, width=0.125, execution=execution).activation_bytes
 
     whole = activations()
     assert activations(micro_batch=19) == pytest.approx(19 / len(open_data(photos).train) * whole, rel=0.01)

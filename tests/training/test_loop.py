@@ -388,7 +388,7 @@ def test_a_signal_at_the_last_step_still_gives_the_report(name, photos, tmp_path
 
 
 def test_dense_testing_that_is_worse_than_the_crop_is_said(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("verydeep.runs.resume._validate", lambda *_: {"top1_error": 0.0, "protocol": "centre"})
+    monkeypatch.setattr("verydeep.runs.finish._validate", lambda *_: {"top1_error": 0.0, "protocol": "centre"})
     notes = Notes()
     still = find_recipe("quick", epochs=1, batch_size=64, learning_rate=1e-12, warmup=0)
     monkeypatch.setattr("verydeep.testing.result.Result.top1_error", 1.0)

@@ -54,7 +54,7 @@ def test_wrong_changes(changes, complaint):
 
 
 def test_unknown_recipes_and_files(tmp_path):
-    with pytest.raises(UsageError, match=r"paper, paper-384, .*quick, small-images, fine-tune"):
+    with pytest.raises(UsageError, match=r"paper, paper-384, .*quick, small-images, auto, fine-tune"):
         find_recipe("slow")
     with pytest.raises(UserError, match="cannot be read"):
         find_recipe(str(tmp_path / "none.json"))

@@ -77,7 +77,8 @@ def test_a_deep_net_from_small_noise_is_stuck_and_is_told_so_once(make_folder, t
 
 
 def state_of(net, position=None, **changes):
-    recipe = find_recipe("quick", **{"epochs": 40, "batch_size": 8} | changes)
+    name = changes.pop("name", "quick")
+    recipe = replace(find_recipe("quick", **{"epochs": 40, "batch_size": 8} | changes), name=name)
     state = make_state(net, recipe, CHOICE, seed=0, num_images=1600, momentum={})
     state.position = position or state.position
     return state
@@ -99,6 +100,12 @@ def test_nothing_is_advised_that_is_on_already():
     assert "--batch-norm" not in with_batch_norm
     assert "--initialise" not in with_batch_norm
     assert "verydeep doctor" in with_batch_norm
+
+
+def test_a_recipe_for_trained_nets_says_so():
+    assert "--init-from), or train with --recipe small-images" in stuck_text(make_net("D"), name="fine-tune")
+    assert "small-images" not in stuck_text(make_net("D"), {"origin": {}}, name="fine-tune")
+    assert "small-images" not in stuck_text(make_net("D"))
 
 
 def test_growing_is_advised_at_the_papers_size_alone():
@@ -230,7 +237,7 @@ def impatient(monkeypatch):
 def still(make_folder, tmp_path):
     """Trains a net that cannot learn, as asked."""
     photos = make_folder("photos", {"dark": 24, "grey": 24, "bright": 24})
-    recipe = find_recipe("quick", epochs=4, batch_size=9, warmup=0, learning_rate=1e-5, dropout=0)
+    recipe = find_recipe("quick", epochs=4, batch_size=9, warmup=0, learning_rate=0.01, dropout=0)
 
     def train(name, **options):
         said = Notes()

@@ -39,6 +39,9 @@ _MOST_SILENT = 0.75
 _MOST_MOVED, _LEAST_MOVED = 0.1, 1e-6
 """Bounds of how much of their size the weights of a layer move in one update; a healthy one is near a thousandth."""
 
+_FOR_TRAINED_NETS: Final = ("paper-384", "paper-jitter", "paper-jitter-fc", "fine-tune")
+"""Recipes whose rates are those of a net that is trained already."""
+
 _SHALLOW: Final = 11
 """Weight layers of A, which the paper could train from small noise."""
 
@@ -123,7 +126,9 @@ def _why_stuck(net: VeryDeep, recipe: Recipe, settings: Mapping[str, Any]) -> tu
     grow = (
         "grow it from a trained A as the paper did (--recipe paper-chain-from-a, or --init-from with the run of an A)"
     )
+    started = "start from a trained net (--init-from), or train with --recipe small-images"
     ways = [
+        *([started] if from_noise and recipe.name in _FOR_TRAINED_NETS else []),
         *([grow] if depth > _SHALLOW and papers_size and from_noise and settings.get("chain") is None else []),
         "add --batch-norm",
         *(["--initialise centred"] if from_noise and recipe.initialisation != "centred" else []),

@@ -5,7 +5,7 @@ import pytest
 
 from conftest import picture, pillow_rescale
 from verydeep.errors import UserError
-from verydeep.images.augment import TrainingView, principal_shifts
+from verydeep.images.augment import AreaView, TrainingView, principal_shifts
 from verydeep.images.geometry import rescale
 from verydeep.images.resample import resample
 
@@ -98,3 +98,23 @@ def test_an_image_too_long_to_rescale_is_refused(width, scale):
     size = f"{width}x1 becomes {width * scale}x{scale} at scale {scale}, more than 64,000,000 pixels: crop it"
     with pytest.raises(UserError, match=size):
         view(np.zeros((1, width, 3), dtype=np.uint8), generator())
+
+
+@pytest.mark.parametrize("size", [(100, 80), (40, 300), (64, 64), (9, 7)])
+def test_area_views_show_at_least_their_share_of_the_image(size):
+    width, height = size
+    columns = np.broadcast_to(np.linspace(0, 255, width), (height, width))
+    rows = np.broadcast_to(np.linspace(0, 255, height)[:, None], (height, width))
+    image = np.stack([columns, rows, np.zeros((height, width))], 2).round().astype(np.uint8)
+    view = AreaView(side=64, mirror=True, least_area=0.35)
+    shares, mirrored = [], 0
+    for seed in range(50):
+        seen = view(image, generator(seed)).astype(float)
+        assert seen.shape == (64, 64, 3)
+        across, down = seen[:, -1, 0].mean() - seen[:, 0, 0].mean(), seen[-1, :, 1].mean() - seen[0, :, 1].mean()
+        shares.append(abs(across) * down / 255**2)
+        mirrored += across < 0
+    assert 10 < mirrored < 40
+    if min(size) >= 40 and max(size) <= 100:  # of a long image no square part has the share
+        assert min(shares) > 0.35 - 0.1
+    assert max(shares) <= 1

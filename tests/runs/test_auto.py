@@ -57,7 +57,7 @@ def test_memory_bounds_what_is_stored():
 
 def test_of_more_images_than_there_is_time_for_a_share_is_used():
     many = plan(replace(CLOTHING, num_train=10**6, classifier_seconds=100), minutes=30)
-    assert many.share < 0.2
+    assert many.share < 0.3
     assert many.side == 64
     assert "of each class" in many.reasons[0]
     with pytest.raises(UsageError, match=r"reading 1,000,000 images takes about 20.0 alone: give 60 or more"):

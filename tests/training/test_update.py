@@ -91,3 +91,32 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_as_they_are():
     with pytest.raises(NotFiniteError):
         update(net, make_optimiser(net, RECIPE), IMAGES, LABELS, choice)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_a_long_gradient_is_shortened_but_for_that_of_the_last_layer():
+    fixed = Compute(device="cpu", precision="fp32", channels_last=False, threads=1)
+
+    def gradients(most):
+        net = make_net()
+        net.set_dropout(0)
+        optimiser = make_optimiser(net, RECIPE)
+        update(net, optimiser, IMAGES, LABELS, fixed, most_gradient=most)
+        return {name: parameter.grad for name, parameter in net.named_parameters()}
+
+    whole, short = gradients(0), gradients(1e-3)
+    lower = [name for name in whole if not name.startswith("fc8")]
+    assert torch.stack([whole[name].norm() for name in lower]).norm() > 2e-3
+    assert torch.stack([short[name].norm() for name in lower]).norm() == pytest.approx(1e-3, rel=1e-3)
+    assert torch.equal(whole["fc8.weight"], short["fc8.weight"])
+    loose = gradients(1e6)
+    assert all(torch.equal(whole[name], loose[name]) for name in whole)
+
+
+def test_the_last_layer_has_a_rate_of_its_own_and_blocks_below_stay():
+    recipe = find_recipe("quick", trainable="conv5", head_rate=0.1)
+    net = make_net(head="linear")
+    optimiser = make_optimiser(net, recipe)
+    assert sorted(group["factor"] for group in optimiser.param_groups) == [0.1, 1]
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    learning = {names[id(parameter)] for group in optimiser.param_groups for parameter in group["params"]}
+    assert {name.partition(".")[0] for name in learning} == {"conv5_1", "conv5_2", "fc8"}

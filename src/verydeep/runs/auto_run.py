@@ -7,6 +7,7 @@ used; then the upper blocks are trained from it on the stored maps; what is bett
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from verydeep.data.dataset import DataSet, hold_out
+from verydeep.data.image_set import ImageSet
 from verydeep.device import Compute
 from verydeep.errors import UserError
 from verydeep.nets.model_card import ModelCard, make_card
@@ -125,7 +127,9 @@ def train_by_plan(
     state: TrainState | None = None
     compared: Comparison | None = None
     try:
-        stored, linear = _fit_linear(run, plan, data, compute, reporter, progress)
+        maps = partial(_maps, run, plan, data.train, compute, data.mirror)
+        stored = maps(range(1), progress)
+        linear = _fit_linear(run, plan, data, stored, compute, reporter, progress)
         if plan.then == "noise":
             state = _state(net, recipe, compute, run, data, momentum, position)
             loop = loop_on_images(run, state, data)
@@ -134,9 +138,11 @@ def train_by_plan(
             begun = copy.deepcopy(linear.net) if is_new else net
             state = _state(begun, recipe, compute, run, data, momentum, position)
             state.model = UpperBlocks(begun, plan.first_block)
+            stored = stored.with_more(maps(range(1, plan.num_views), in_time))
             if plan.folds:
                 compared = _cross_validate(plan, state, stored, data, in_time)
-            loop = _loop_on_maps(plan, state, stored, data, progress)
+            held_out = _maps(run, plan, data.val, compute, data.mirror, range(1), progress).maps[0]
+            loop = _loop_on_maps(state, stored, held_out, data)
         if state is not None and (compared is None or compared.is_better):
             run_loop(run, state, data, loop, reporter, [stop, deadline], callbacks)
             if not state.finished and deadline.reached and not stop.wants_stop():
@@ -168,23 +174,33 @@ def train_by_plan(
         release(net if state is None else state.net)
 
 
-def _fit_linear(
-    run: Run, plan: Plan, data: DataSet, compute: Compute, reporter: Callback, progress: Progress
-) -> tuple[StoredMaps, _Linear]:
-    """Fits the linear classifier; the model file is its net until there is a better one."""
-    start = load(plan.begun_from)
-    first_block = plan.first_block if plan.then == "fine-tune" else None
-    stored = store_maps(
-        start,
-        data.train,
+def _maps(
+    run: Run, plan: Plan, images: ImageSet, compute: Compute, mirror: bool, views: range, progress: Progress
+) -> StoredMaps:
+    return store_maps(
+        load(plan.begun_from),
+        images,
         compute,
         side=plan.side,
-        num_views=plan.num_views,
-        first_block=first_block,
+        views=views,
+        first_block=plan.first_block if plan.then == "fine-tune" else None,
         seed=run.settings["seed"],
-        mirror=data.mirror,
+        mirror=mirror,
         progress=progress,
     )
+
+
+def _fit_linear(
+    run: Run,
+    plan: Plan,
+    data: DataSet,
+    stored: StoredMaps,
+    compute: Compute,
+    reporter: Callback,
+    progress: Progress,
+) -> _Linear:
+    """Fits the linear classifier; the model file is its net until there is a better one."""
+    start = load(plan.begun_from)
     targets = _targets(data.train.labels, len(data.classes))
     fitted = fit_classifier(
         stored.descriptors,
@@ -215,7 +231,7 @@ def _fit_linear(
             for line in (record["learning_curve"] or {}).get("text"), record["text"]:
                 if line:
                     reporter.note(f"images: {line}")
-    return stored, _Linear(net=net, classifier=classifier, result=result)
+    return _Linear(net=net, classifier=classifier, result=result)
 
 
 def _accuracy(scores: Float[ndarray, "n k"], targets: Int8[ndarray, "n k"]) -> float:
@@ -241,22 +257,11 @@ def _state(
     return state
 
 
-def _loop_on_maps(plan: Plan, state: TrainState, stored: StoredMaps, data: DataSet, progress: Progress) -> Loop:
+def _loop_on_maps(state: TrainState, stored: StoredMaps, held_out: Tensor, data: DataSet) -> Loop:
     recipe = state.recipe
-    held_out = store_maps(
-        load(plan.begun_from),
-        data.val,
-        state.compute,
-        side=plan.side,
-        num_views=1,
-        first_block=plan.first_block,
-        seed=state.seed,
-        mirror=False,
-        progress=progress,
-    )
 
     def validate(_: VeryDeep) -> dict[str, Any]:
-        scores = _scores(state, held_out.maps[0])
+        scores = _scores(state, held_out)
         return errors_of_posteriors(scores.softmax(1).numpy(), data.val)
 
     batches = stored.batches(

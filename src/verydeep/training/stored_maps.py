@@ -4,7 +4,7 @@ Paper: section 3.1; the frozen blocks below are our addition.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -51,6 +51,10 @@ class StoredMaps:
             descriptors=self.descriptors[indices],
         )
 
+    def with_more(self, others: "StoredMaps") -> "StoredMaps":
+        """Adds views of the same images."""
+        return replace(self, maps=[*self.maps, *others.maps])
+
     def batches(
         self, *, batch_size: int, seed: int, balanced: bool, images: ImageSet
     ) -> Callable[..., Iterator[Batch]]:
@@ -76,20 +80,20 @@ def store_maps(
     compute: Compute,
     *,
     side: int,
-    num_views: int,
+    views: range,
     first_block: int | None,
     seed: int,
     mirror: bool,
     progress: Progress,
 ) -> StoredMaps:
-    """Computes the maps of several views of every image, and the descriptors of the first.
+    """Computes the maps of several views of every image, and the descriptors of the first, if it is among them.
 
     Args:
         net: the convolutions.
         images: the images.
         compute: device and precision.
         side: of the views, pixels, a multiple of 32; the shorter side of an image is rescaled to it.
-        num_views: of each image.
+        views: of each image, by their numbers.
         first_block: the first block that will be trained on the maps; None keeps no maps.
         seed: of the views that are drawn.
         mirror: whether a mirrored image shows its class.
@@ -101,12 +105,13 @@ def store_maps(
     descriptors = np.zeros((len(images), net.geometry.last_channels), np.float32)
     kept: list[Tensor] = []
     size = max(1, _BATCH_PIXELS // side**2)
+    what = "descriptors" if views.start == 0 else "more views"
 
     def make(index: int, view: int) -> UInt8[ndarray, "s s 3"]:
         pixels = images.pixels(index)
         return drawn(pixels, Generator(PCG64([seed, view, index]))) if view else centre(pixels, side, side)[0]
 
-    for view in range(num_views):
+    for view in views:
         made = read_ahead(partial(make, view=view), range(len(images)), images.parallel_reads)
         rows: Tensor | None = None
         for start in range(0, len(images), size):
@@ -120,7 +125,8 @@ def store_maps(
                     shape = (len(images), *found[layer].shape[1:])
                     rows = torch.empty(shape, dtype=torch.float16).to(memory_format=torch.channels_last)
                 rows[here] = found[layer].clamp(max=torch.finfo(torch.float16).max).cpu()
-            progress(f"computing {images.split}", view * len(images) + here.stop, num_views * len(images))
+            done = (view - views.start) * len(images) + here.stop
+            progress(f"computing {what} of {images.split}", done, len(views) * len(images))
         kept += [] if rows is None else [rows]
     return StoredMaps(
         first_block=first_block or 0,

@@ -1,0 +1,66 @@
+"""Maps stored for training: those of the net, by views that can be drawn again."""
+
+import numpy as np
+import pytest
+import torch
+
+from verydeep.data.open import open_data
+from verydeep.device import fp32_choice
+from verydeep.images.views import centre
+from verydeep.nets.net import VeryDeep
+from verydeep.progress import ignore_progress
+from verydeep.training.stored_maps import store_maps
+
+
+@pytest.fixture
+def images(make_folder):
+    return open_data(make_folder("photos", {"dark": 12, "bright": 12}, side=80)).train
+
+
+@pytest.fixture
+def net():
+    generator = torch.Generator().manual_seed(0)
+    return VeryDeep("A", num_classes=1, width=0.125, crop=64, features_only=True, generator=generator).eval()
+
+
+def stored(net, images, views=range(3), first_block=5, seed=0, mirror=True):
+    return store_maps(
+        net, images, fp32_choice("cpu"), side=64, views=views, first_block=first_block, seed=seed, mirror=mirror,
+        progress=ignore_progress,
+    )  # fmt: skip
+
+
+def test_the_first_view_is_the_centre_and_describes_the_image(net, images):
+    found = stored(net, images)
+    view = torch.from_numpy(np.array(centre(images.pixels(3), 64, 64)[0])).permute(2, 0, 1)[None]
+    expected = net.activations(view, ["pool4", "pool5"])
+    torch.testing.assert_close(found.maps[0][3].float(), expected["pool4"][0], rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(found.descriptors[3], expected["pool5"].mean((2, 3))[0].detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_views_do_not_depend_on_which_are_asked_for_together(net, images):
+    whole = stored(net, images)
+    parts = stored(net, images, range(1)).with_more(stored(net, images, range(1, 3)))
+    assert len(parts.maps) == 3
+    for one, other in zip(whole.maps, parts.maps, strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(whole.maps[1], whole.maps[2])
+    assert not torch.equal(whole.maps[1], stored(net, images, seed=1).maps[1])
+
+
+def test_without_a_block_to_train_no_maps_are_kept(net, images):
+    found = stored(net, images, first_block=None)
+    assert found.maps == []
+    assert found.descriptors.shape == (len(images), 64)
+
+
+def test_an_epoch_uses_every_image_once_and_can_be_resumed(net, images):
+    batches = stored(net, images).batches(batch_size=4, seed=7, balanced=False, images=images)
+    whole = list(batches(epoch=1, first=0))
+    assert sorted(int(sample) for _, _, ids in whole for sample in ids) == list(range(len(images)))
+    for _, labels, ids in whole:
+        assert torch.equal(labels, torch.from_numpy(images.labels[ids.numpy()]))
+    rest = list(batches(epoch=1, first=2))
+    assert len(rest) == len(whole) - 2
+    assert torch.equal(rest[0][0], whole[2][0])
+    assert not torch.equal(next(batches(epoch=2, first=0))[0], whole[0][0])

@@ -43,7 +43,7 @@ ENOUGH_FOR_NOISE: Final = 10_000
 SHARE_BEFORE_NOISE: Final = 0.2
 """Of the time, for the linear classifier there."""
 
-HEAD_RATE: Final = 30.0
+HEAD_RATE: Final = 10.0
 """Factor on the rate of the classifier, for descriptors of length 1."""
 
 UPDATES_OF_EPOCH: Final = 16

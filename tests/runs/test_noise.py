@@ -43,7 +43,8 @@ def test_plans(num_images, side, mirror, seconds, wanted):
 
 
 @pytest.mark.parametrize(
-    ("num_images", "side", "seconds"), itertools.product((90, 1_500, 50_000), (8, 32, 64, 200), (1, 30, 600, 36_000))
+    ("num_images", "side", "seconds"),
+    list(itertools.product((90, 1_500, 50_000), (8, 32, 64, 200), (1, 30, 600, 36_000))),
 )
 def test_a_plan_fits_its_time_and_its_recipe_can_be_trained(num_images, side, seconds):
     made = plan(num_images, side, seconds)

@@ -83,7 +83,12 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
 
 TESTED_ELSEWHERE = {
     "sklearn.py": "tests/runs/test_estimator.py",
+    "runs/auto_start.py": "tests/runs/test_auto_run.py",
+    "runs/finish.py": "tests/training/test_loop.py",
+    "runs/look.py": "tests/runs/test_auto_run.py",
+    "runs/resume.py": "tests/training/test_loop.py",
     "runs/transfer_report.py": "tests/transfer/test_transfer.py",
+    "transfer/findings.py": "tests/transfer/test_transfer.py",
     "testing/transferred.py": "tests/transfer/test_transfer.py",
     "transfer/classifier.py": "tests/transfer/test_transfer_classifier.py",
     "transfer/metrics.py": "tests/transfer/test_transfer_metrics.py",

@@ -115,14 +115,17 @@ def _print(trained: "TrainedRun", data: str | None) -> None:
     if trained.num_images < FEW_IMAGES and trained.top1_error is not None:
         images += f", so few that the error may be {between(trained.top1_error, trained.num_images)}"
     epochs = f"{trained.epochs} epoch{'s' if trained.epochs > 1 else ''}"
-    print(
-        f"{trained.model}: top-1 error {percent(trained.top1_error)}{top5} on {images} after {epochs} "
-        f"({format_number(trained.images_per_second)} images/s)"
-    )
+    rate = f"{format_number(trained.images_per_second)} images/s"
+    how = f"after {epochs} ({rate})" if trained.epochs else "by the linear classifier"
+    print(f"{trained.model}: top-1 error {percent(trained.top1_error)}{top5} on {images} {how}")
+    if trained.longer is not None:
+        print(trained.longer)
     print(f"{trained.run / 'report.html'} shows the curves and the worst errors. Next:")
-    run = shlex.quote(str(trained.run))
-    print(f"  verydeep evaluate {run} {shlex.quote(data) if data else 'DATA'}")
+    run, given = shlex.quote(str(trained.run)), shlex.quote(data) if data else "DATA"
+    print(f"  verydeep evaluate {run} {given}")
     print(f"  verydeep predict {run} IMAGE...")
+    if trained.longer is not None:
+        print(f"  verydeep train {given} --like {run}   # the same once more")
 
 
 def _print_auto_plan(plan: "AutoPlan") -> None:

@@ -21,7 +21,9 @@ from verydeep.runs.auto import (
     ENOUGH_FOR_NOISE,
     FEWEST_EPOCHS,
     PROCESS_BYTES,
+    SHARE_OF_TIME,
     SMALL_IMAGES,
+    SMALLEST_PHOTOGRAPHS,
     Plan,
     linear_plan,
     make_plan,
@@ -166,9 +168,12 @@ def _untrained(start: VeryDeep, data: DataSet, side: int) -> VeryDeep:
 
 def _new_plan(data: DataSet, options: TrainOptions, began: float) -> Plan:
     seconds = 60 * (options.minutes or DEFAULT_MINUTES)
-    if (why := from_noise(options)) is not None:
+    why, side = from_noise(options), data.train.usual_side()
+    if why is None and not is_given(options.init_from) and side is not None and side < SMALLEST_PHOTOGRAPHS:
+        why = f"images of {side} pixels show no photographs"
+    if why is not None:
         plan = Plan(seconds=seconds, start=None, side=0, reasons=(f"start: random weights: {why}",))
-        return _with_noise(plan, data, options, seconds - (time.monotonic() - began))
+        return _with_noise(plan, data, options, SHARE_OF_TIME * seconds - (time.monotonic() - began))
     name = str(options.init_from) if is_given(options.init_from) else START
     start = load(name)
     compute = choose_training(start.geometry, device=options.device, precision=options.precision)
@@ -180,10 +185,10 @@ def _new_plan(data: DataSet, options: TrainOptions, began: float) -> Plan:
     if look.side <= SMALL_IMAGES and look.num_train >= ENOUGH_FOR_NOISE and not pinned:
         linear = linear_plan(start.geometry, name, look, seconds=seconds)
         linear = replace(linear, reasons=(plan.reasons[0], *linear.reasons))
-        return _with_noise(linear, data, options, seconds - linear.expected_seconds)
+        return _with_noise(linear, data, options, SHARE_OF_TIME * seconds - linear.expected_seconds)
     longer = make_plan(start.geometry, name, look, seconds=2 * seconds, pinned=pinned)
-    more = (f"with --minutes {seconds / 30:g}: {longer.title}",) if longer.title != plan.title else ()
-    return replace(plan, reasons=(*plan.reasons, *more))
+    says = "the same: more images would help more" if longer.title == plan.title else longer.title
+    return replace(plan, longer=f"more time, --minutes {seconds / 30:g}: {says}")
 
 
 def _with_noise(plan: Plan, data: DataSet, options: TrainOptions, seconds: float) -> Plan:

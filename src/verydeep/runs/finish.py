@@ -52,6 +52,7 @@ class TrainedRun:
     top5_error: float | None  # None with fewer than five classes too
     num_images: int  # of the split
     images_per_second: float  # mean over the epochs
+    longer: str | None = None  # what the recipe auto would do in more time
     net: VeryDeep = field(repr=False)
 
     def as_record(self) -> dict[str, Any]:
@@ -196,6 +197,7 @@ def finish(
         top5_error=result.top5_error if result else None,
         num_images=len(data.val),
         images_per_second=len(rates) / sum(1 / rate for rate in rates) if rates else 0.0,
+        longer=(run.settings.get("plan") or {}).get("longer"),
         net=net,
     )
     if result is not None and processes().is_first:

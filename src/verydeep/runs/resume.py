@@ -19,7 +19,16 @@ from verydeep.distributed import broadcast_from_rank0, num_local_processes, proc
 from verydeep.errors import UserError
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.auto_run import train_by_plan
-from verydeep.runs.finish import Deadline, TrainedRun, finish, loop_on_images, mark_ended, run_loop, selected_by
+from verydeep.runs.finish import (
+    Deadline,
+    TrainedRun,
+    finish,
+    loop_on_images,
+    make_run_card,
+    mark_ended,
+    run_loop,
+    selected_by,
+)
 from verydeep.speed.library import has_kernel
 from verydeep.speed.train_net import REMEDY, release
 from verydeep.testing.evaluate import evaluate
@@ -129,6 +138,10 @@ def run_to_end(
             release(net)
         if deadline.reached and not stop.wants_stop() and not state.finished:
             mark_ended(run, net, data, recipe)
+            if recipe.keep == "last" or not run.model_file.exists():
+                card = make_run_card(net, data, recipe, state.position.epoch, None, patience=run.patience)
+                run.save_model(net, card)
+            reporter.note(f"the {plan['seconds'] / 60:g} minutes are over: ended in epoch {state.position.epoch + 1}")
             state.position = replace(state.position, epoch=recipe.epochs, iteration=0)
         net = load(run.model_file) if state.finished and recipe.keep == "best" else net.eval()
         result = None

@@ -207,7 +207,7 @@ def _fit_linear(
         targets,
         data.classes,
         _accuracy,
-        kind="logistic",
+        kind="svm",
         seed=run.settings["seed"],
         progress=progress,
     )
@@ -363,7 +363,7 @@ def _cross_validate(
         inside, held_out = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
         images, kept = data.train.subset(inside.tolist()), stored.subset(inside)
         classifier = fit_classifier(
-            kept.descriptors, targets[inside], data.classes, _accuracy, kind="logistic", seed=seed, progress=progress
+            kept.descriptors, targets[inside], data.classes, _accuracy, kind="svm", seed=seed, progress=progress
         )
         net = copy.deepcopy(linear_net(start, classifier, data.classes, plan.side))
         state = make_state(net, trained.recipe, trained.compute, seed=seed, num_images=len(images), momentum={})

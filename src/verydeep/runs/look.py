@@ -13,12 +13,9 @@ from verydeep.images.views import centre
 from verydeep.nets.net import VeryDeep
 from verydeep.nets.upper import UpperBlocks
 from verydeep.paper.constants import CROP
-from verydeep.runs.auto import Look, block_macs
+from verydeep.runs.auto import MEASURED_SIDES, Look
 from verydeep.speed.backend import make_backend
 from verydeep.speed.train_net import place, release
-
-_SIDE: Final = 160
-"""Of the views that are timed, pixels."""
 
 _IMAGES: Final = 8
 """Computed at a time."""
@@ -26,7 +23,7 @@ _IMAGES: Final = 8
 _READ: Final = 32
 """Images whose reading is timed."""
 
-_FIT_SECONDS: Final = 2e-6
+_FIT_SECONDS: Final = 1e-6
 """For a class, a training image and a dimension of its descriptor: measured on the built-in and shared sets."""
 
 
@@ -35,7 +32,7 @@ def look_at(data: DataSet, net: VeryDeep, compute: Compute, seconds_used: float)
     began = time.perf_counter()
     all_images = [images for images in (data.train, data.val, data.test) if images is not None]
     reading = sum(len(images) for images in all_images) * _seconds_to_read(data.train)
-    (forward, length), update = _forward(data.train, net, compute), _update_macs(net, compute)
+    (forward, length), (update, fixed) = _forward(data.train, net, compute), _update(net, compute)
     numbers = len(data.train) * net.geometry.last_channels * len(data.classes)
     decoded = data.train.decoded_bytes() + data.val.decoded_bytes()
     return Look(
@@ -44,8 +41,9 @@ def look_at(data: DataSet, net: VeryDeep, compute: Compute, seconds_used: float)
         num_classes=len(data.classes),
         side=data.train.usual_side() or CROP,
         mirror=data.mirror,
-        forward_macs=forward,
-        update_macs=update,
+        forward=forward,
+        update=update,
+        update_fixed=fixed,
         classifier_seconds=_FIT_SECONDS * numbers,
         seconds_used=seconds_used + reading + time.perf_counter() - began,
         free_bytes=free_bytes("cpu"),
@@ -64,41 +62,57 @@ def _seconds_to_read(images: ImageSet) -> float:
     return (time.perf_counter() - begin) / len(some) / max(1, torch.get_num_threads())
 
 
-def _forward(images: ImageSet, net: VeryDeep, compute: Compute) -> tuple[float, float]:
-    """MACs per second, and the length of a descriptor."""
+def _forward(images: ImageSet, net: VeryDeep, compute: Compute) -> tuple[tuple[float, float], float]:
+    """Seconds of an image at each side, and the length of a descriptor."""
     backend = make_backend(net, compute, layer="pool5")
     some = np.linspace(0, len(images) - 1, _IMAGES).astype(int).tolist()
-    views = [centre(images.pixels(index), _SIDE, _SIDE)[0] for index in some]
-    given = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
-    seconds = []
-    for _ in range(3):  # the first takes memory
-        begin = time.perf_counter()
-        maps = backend.activations(given, ["pool5"])["pool5"].cpu()
-        seconds.append(time.perf_counter() - begin)
-    length = float(maps.float().mean((2, 3)).norm(dim=1).mean())
-    return _IMAGES * block_macs(net.geometry, _SIDE) / min(seconds[1:]), max(length, 1e-6)
+    pixels = [images.pixels(index) for index in some]
+    seconds, length = [], 1.0
+    for side in MEASURED_SIDES:
+        views = [centre(one, side, side)[0] for one in pixels]
+        given = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
+        times = []
+        for _ in range(3):  # the first takes memory
+            begin = time.perf_counter()
+            maps = backend.activations(given, ["pool5"])["pool5"].cpu()
+            times.append(time.perf_counter() - begin)
+        seconds.append(min(times[1:]) / _IMAGES)
+        length = float(maps.float().mean((2, 3)).norm(dim=1).mean())
+    return (seconds[0], seconds[1]), max(length, 1e-6)
 
 
-def _update_macs(net: VeryDeep, compute: Compute) -> float:
-    """Measured on the last block, forward and backward, of a copy that shares its weights."""
+def _update(net: VeryDeep, compute: Compute) -> tuple[tuple[float, float], float]:
+    """Seconds of an image at each side in an update of the last block, and of an update beside that."""
     place(net, compute)
-    upper, channels = UpperBlocks(net, 5), next(iter(net.get_submodule("conv5_1").parameters())).shape[1]
-    maps = torch.rand(2 * _IMAGES, channels, _SIDE // 16, _SIDE // 16, device=compute.device)
-    maps = maps.contiguous(memory_format=torch.channels_last)
+    upper = UpperBlocks(net, 5)
+    channels = net.get_parameter("conv5_1.weight").shape[1]
     learns = {parameter: parameter.requires_grad for parameter in net.parameters()}
-    seconds = []
-    try:
-        for name, parameter in net.named_parameters():
-            parameter.requires_grad_(name.startswith("conv5"))
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(name.startswith("conv5"))
+    optimiser = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0, momentum=0.9, fused=True)
+
+    def measured(side: int, count: int) -> float:
+        maps = torch.rand(count, channels, side // 16, side // 16, device=compute.device)
+        maps = maps.contiguous(memory_format=torch.channels_last)
+        times = []
         for _ in range(3):
             begin = time.perf_counter()
             with compute.autocast():
                 upper.features(maps).sum().backward()
+            optimiser.step()
+            optimiser.zero_grad()
             synchronise(compute.device)
-            seconds.append(time.perf_counter() - begin)
+            times.append(time.perf_counter() - begin)
+        return min(times[1:])
+
+    try:
+        (small, large), many = MEASURED_SIDES, 4 * _IMAGES
+        few, more = measured(small, _IMAGES), measured(small, many)
+        each = max((more - few) / (many - _IMAGES), more / many / 4)
+        fixed = max(0.0, few - _IMAGES * each)
+        return (each, max(each, (measured(large, 2 * _IMAGES) - fixed) / (2 * _IMAGES))), fixed
     finally:
         for parameter, before in learns.items():
             parameter.requires_grad_(before)
             parameter.grad = None
         release(net)
-    return 3 * len(maps) * block_macs(net.geometry, _SIDE, 5) / min(seconds[1:])

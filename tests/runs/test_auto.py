@@ -7,7 +7,7 @@ import pytest
 from verydeep.errors import UsageError
 from verydeep.nets.architecture import feature_macs
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.auto import Costs, Look, Plan, block_macs, choose_batch_size, make_plan, map_bytes
+from verydeep.runs.auto import Costs, Look, Plan, block_macs, choose_batch_size, expected_error, make_plan, map_bytes
 
 GEOMETRY = VeryDeep("D", initialisation=None, features_only=True).geometry
 CLOTHING = Look(
@@ -45,7 +45,8 @@ def test_what_is_planned_fits_into_the_time(minutes, speed):
 
 def test_more_time_never_plans_less():
     plans = [plan(minutes=minutes) for minutes in (1, 3, 10, 20, 60)]
-    assert [one.side for one in plans] == sorted(one.side for one in plans)
+    errors = [expected_error(one) for one in plans]
+    assert errors == sorted(errors, reverse=True)
     assert plans[-1].then == "fine-tune"
 
 
@@ -64,7 +65,7 @@ def test_memory_bounds_what_is_stored():
 def test_of_more_images_than_there_is_time_for_a_share_is_used():
     many = plan(replace(CLOTHING, num_train=10**6, classifier_seconds=100), minutes=30)
     assert many.share < 0.3
-    assert many.side == 64
+    assert many.side <= 96
     assert "of each class" in many.reasons[0]
     with pytest.raises(UsageError, match=r"reading 1,000,000 images takes about 20.0 alone: give 60 or more"):
         plan(replace(CLOTHING, num_train=10**6, seconds_used=1200), minutes=10)

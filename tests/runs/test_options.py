@@ -167,7 +167,7 @@ def test_fit_takes_data_alone_and_fields_of_the_recipe(tmp_path):
     assert (recipe["learning_rate"], recipe["label_smoothing"], recipe["epochs"]) == (0.01, 0.1, 1)
     assert trained.net.classes == ("a", "b")
     net = verydeep.VeryDeep(
-        "A", num_classes=2, crop=32, width=0.05, generator=torch.Generator().manual_seed(3), initialisation="kaiming"
+        "A", num_classes=2, crop=32, width=0.05, generator=torch.Generator().manual_seed(3), initialisation="centred"
     )
     given = verydeep.fit(net, pairs, out=tmp_path / "given", **options)
     assert torch.equal(given.net.fc8.weight, trained.net.fc8.weight)

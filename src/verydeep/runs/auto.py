@@ -72,7 +72,7 @@ FEWEST_UPDATES: Final = 60
 
 MOST_EPOCHS: Final = 24
 
-SMALL_VALIDATION: Final = 200
+SMALL_VALIDATION: Final = 100
 """Validation images below which cross-validation on the training images decides what is kept."""
 
 FOLDS: Final = 3

@@ -15,7 +15,7 @@ from verydeep.distributed import processes
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import Geometry, find_architecture
 from verydeep.nets.net import VeryDeep
-from verydeep.paper.constants import CROP, TOTAL_STRIDE
+from verydeep.paper.constants import CROP
 from verydeep.runs.auto import (
     DEFAULT_MINUTES,
     ENOUGH_FOR_NOISE,
@@ -69,8 +69,8 @@ def check_auto(options: TrainOptions) -> None:
     if options.minutes is not None and not 0.1 <= options.minutes <= 1e5:
         raise UsageError(f"--minutes {options.minutes:g}: give a number of minutes from 0.1 to 100,000")
     why = from_noise(options)
-    if options.crop is not None and (options.crop < TOTAL_STRIDE or options.crop % TOTAL_STRIDE):
-        raise UsageError(f"crop {options.crop} is not a multiple of 32: give one, such as 160 or 224")
+    if options.crop is not None:  # which checks it
+        Geometry(architecture=find_architecture("D")[0], batch_norm=False, num_classes=1, crop=options.crop, width=1.0)
     if why is None and options.recipe_changes.get("keep") == "best":
         raise UsageError("--keep best: the recipe auto keeps what a comparison shows: leave it out, or give a --recipe")
     trained = options.recipe_changes.get("trainable", "conv5")

@@ -159,7 +159,9 @@ def test_a_run_says_records_and_goes_on_with_its_choice(monkeypatch, tmp_path, c
 
     notes = Notes()
     options = {"width": 0.125, "seed": 0, "execution": ComputeOptions(device="cpu", precision="fp32")}
-    trained = train("digits", out=tmp_path / "run", changes={"epochs": 1}, reporter=notes, **options)
+    trained = train(
+        "digits", out=tmp_path / "run", recipe="small-images", changes={"epochs": 1}, reporter=notes, **options
+    )
     assert any(text.endswith("on cpu, fp32, channels last, verydeep's kernel, 1 thread") for text in notes.said)
     assert calls
     settings = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -51,7 +51,8 @@ def losses(name, architecture, updates, *, batch_norm=False, **changes):
             state.position = type(state.position)(epoch=epoch, iteration=len(found) - epoch * per_epoch)
             set_learning_rate(state)
             seed = (0, epoch, state.position.iteration)
-            loss, _ = update(net, state.optimiser, batch, labels, compute, objective, seed=seed)
+            most = recipe.most_gradient
+            loss, _ = update(net, state.optimiser, batch, labels, compute, objective, seed=seed, most_gradient=most)
             found.append(float(loss) / len(batch))
     return found
 
@@ -62,7 +63,7 @@ UPDATES = {"paper": 156, "quick": 84, "small-images": 108, "fine-tune": 168}
 
 
 def test_no_recipe_for_training_from_noise_is_left_out():
-    assert set(UPDATES) == {name for name in RECIPES if not name.startswith("paper-")}
+    assert set(UPDATES) == {name for name in RECIPES if not name.startswith("paper-")} - {"auto"}  # it fine-tunes
 
 
 def assert_learns(recipe, architecture, batch_norm):

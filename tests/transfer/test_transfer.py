@@ -357,7 +357,7 @@ def test_labels_that_are_wrong_are_on_the_page(features, make_folder, tmp_path, 
         numbers = {"given_posterior": 0.01, "posterior": 0.97, "doubt": 0.9}
         return [DoubtfulLabel(index=3, given=given, suggested=(given + 1) % 3, **numbers)]
 
-    monkeypatch.setattr("verydeep.transfer.transfer.find_doubtful_labels", found)
+    monkeypatch.setattr("verydeep.transfer.findings.find_doubtful_labels", found)
     out, options = tmp_path / "out", ("--test-scales", 64, "--mirror", "off")
     result = transfer(features, folder, TransferOptions(out=tmp_path / "first", test_scales=(64,), mirror="off"))
     (one,) = result.doubtful

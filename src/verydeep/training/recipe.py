@@ -162,6 +162,7 @@ _ROWS = (
         warmup=1,
         nesterov=True,
         label_smoothing=0.1,
+        most_gradient=3,
     ),
     # What fits the data, the machine and the time: verydeep train photos. This is its fine-tuning; the plan in
     # runs/auto.py sets the epochs, the blocks and the size.

@@ -84,6 +84,7 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
 TESTED_ELSEWHERE = {
     "sklearn.py": "tests/runs/test_estimator.py",
     "runs/auto_start.py": "tests/runs/test_auto_run.py",
+    "runs/comparison.py": "tests/runs/test_auto_run.py",
     "runs/finish.py": "tests/training/test_loop.py",
     "runs/look.py": "tests/runs/test_auto_run.py",
     "runs/resume.py": "tests/training/test_loop.py",

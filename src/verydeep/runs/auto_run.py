@@ -11,9 +11,6 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int8
-from numpy import ndarray
 from scipy.special import softmax
 from torch import Tensor
 
@@ -26,6 +23,7 @@ from verydeep.nets.net import VeryDeep
 from verydeep.nets.upper import UpperBlocks
 from verydeep.progress import Progress
 from verydeep.runs.auto import Plan
+from verydeep.runs.comparison import Comparison, accuracy, cross_validate, scores_on_maps, targets_of
 from verydeep.runs.finish import (
     Deadline,
     Loop,
@@ -45,22 +43,18 @@ from verydeep.testing.evaluate import evaluate
 from verydeep.testing.metrics import interval95, wrong
 from verydeep.testing.result import Result
 from verydeep.training.callbacks import StopOnSignals
-from verydeep.training.loop import make_state, train
-from verydeep.training.objective import classification_for
+from verydeep.training.loop import make_state
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import Run
 from verydeep.training.state import Callback, Position, TrainState
 from verydeep.training.stored_maps import StoredMaps, store_maps
 from verydeep.training.update import NotFiniteError
-from verydeep.transfer.classifier import MOST_NUMBERS, LinearClassifier, fit_classifier, folds
+from verydeep.transfer.classifier import MOST_NUMBERS, LinearClassifier, fit_classifier
 from verydeep.transfer.findings import look_at_images
 from verydeep.transfer.write import linear_net, rounded
 from verydeep.weights.resolve import load, read_card
 
 LINEAR: Final = "linear classifier"
-
-FEWEST_BETTER: Final = 2
-"""Images that what is trained later must get right beyond the linear classifier: fewer are a tie."""
 
 
 class _StoppedError(Exception):
@@ -69,19 +63,6 @@ class _StoppedError(Exception):
 
 class _TimeError(Exception):
     """The time of the plan is over before a comparison is made."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Images that the linear classifier and what is trained after it get wrong."""
-
-    before: int
-    after: int
-    where: str  # how many images of what
-
-    @property
-    def is_better(self) -> bool:
-        return self.before - self.after >= FEWEST_BETTER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +121,7 @@ def train_by_plan(
             state.model = UpperBlocks(begun, plan.first_block)
             stored = stored.with_more(maps(range(1, plan.num_views), in_time))
             if plan.folds:
-                compared = _cross_validate(plan, state, stored, data, in_time)
+                compared = cross_validate(plan, state, stored, data, in_time)
             held_out = _maps(run, plan, data.val, compute, data.mirror, range(1), progress).maps[0]
             loop = _loop_on_maps(state, stored, held_out, data)
         if state is not None and (compared is None or compared.is_better):
@@ -201,12 +182,12 @@ def _fit_linear(
 ) -> _Linear:
     """Fits the linear classifier; the model file is its net until there is a better one."""
     start = load(plan.begun_from)
-    targets = _targets(data.train.labels, len(data.classes))
+    targets = targets_of(data.train.labels, len(data.classes))
     fitted = fit_classifier(
         stored.descriptors,
         targets,
         data.classes,
-        _accuracy,
+        accuracy,
         kind="svm",
         seed=run.settings["seed"],
         progress=progress,
@@ -234,14 +215,6 @@ def _fit_linear(
     return _Linear(net=net, classifier=classifier, result=result)
 
 
-def _accuracy(scores: Float[ndarray, "n k"], targets: Int8[ndarray, "n k"]) -> float:
-    return float((scores.argmax(1) == targets.argmax(1)).mean())
-
-
-def _targets(labels: ndarray, num_classes: int) -> Int8[ndarray, "n k"]:
-    return np.where(labels[:, None] == np.arange(num_classes), 1, -1).astype(np.int8)
-
-
 def _state(
     net: VeryDeep,
     recipe: Recipe,
@@ -261,22 +234,13 @@ def _loop_on_maps(state: TrainState, stored: StoredMaps, held_out: Tensor, data:
     recipe = state.recipe
 
     def validate(_: VeryDeep) -> dict[str, Any]:
-        scores = _scores(state, held_out)
+        scores = scores_on_maps(state, held_out)
         return errors_of_posteriors(scores.softmax(1).numpy(), data.val)
 
     batches = stored.batches(
         batch_size=recipe.batch_size, seed=state.seed, balanced=recipe.balance == "sampling", images=data.train
     )
     return Loop(batches=batches, validate=validate, view=None)
-
-
-def _scores(state: TrainState, maps: Tensor) -> Float[Tensor, "n k"]:
-    """The scores of stored maps in evaluation mode; the next epoch sets the mode of training again."""
-    assert state.model is not None
-    state.net.eval()
-    with torch.inference_mode(), state.compute.autocast():
-        parts = [state.model(*state.compute.move(part)).float().cpu() for part in maps.split(64)]
-    return torch.cat(parts)
 
 
 def _choose(
@@ -346,48 +310,3 @@ def _card(
         licence=start.licence if kept != "noise" else None,
         source=f"{kept} from {plan['start']} ({start.source or 'source unknown'})" if kept != "noise" else None,
     )
-
-
-def _cross_validate(
-    plan: Plan, trained: TrainState, stored: StoredMaps, data: DataSet, progress: Progress
-) -> Comparison:
-    """Counts the training images that the linear classifier and what is trained after it get wrong, held out.
-
-    In each of ``plan.folds`` parts both are fitted on the other parts and tested on the first view of this one.
-    """
-    start, seed = load(plan.begun_from), trained.seed
-    targets = _targets(data.train.labels, len(data.classes))
-    parts = folds(targets, seed) % plan.folds
-    before = after = 0
-    for part in range(plan.folds):
-        inside, held_out = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
-        images, kept = data.train.subset(inside.tolist()), stored.subset(inside)
-        classifier = fit_classifier(
-            kept.descriptors, targets[inside], data.classes, _accuracy, kind="svm", seed=seed, progress=progress
-        )
-        net = copy.deepcopy(linear_net(start, classifier, data.classes, plan.side))
-        state = make_state(net, trained.recipe, trained.compute, seed=seed, num_images=len(images), momentum={})
-        state.model = UpperBlocks(net, plan.first_block)
-        maps = stored.maps[0][held_out]
-        before += int((_scores(state, maps).argmax(1) != stored.labels[held_out]).sum())
-        batches = kept.batches(
-            batch_size=trained.recipe.batch_size,
-            seed=seed,
-            balanced=trained.recipe.balance == "sampling",
-            images=images,
-        )
-        train(state, batches, classification_for(trained.recipe, images), [_Watch(progress, part, plan.folds)])
-        after += int((_scores(state, maps).argmax(1) != stored.labels[held_out]).sum())
-        release(net)
-    return Comparison(before, after, f"{int((parts >= 0).sum()):,} training images in cross-validation")
-
-
-class _Watch(Callback):
-    """Reports the epochs of a cross-validation."""
-
-    def __init__(self, progress: Progress, part: int, parts: int) -> None:
-        self._progress, self._part, self._parts = progress, part, parts
-
-    def after_epoch(self, state: TrainState) -> None:
-        epochs = state.recipe.epochs
-        self._progress("cross-validation", self._part * epochs + state.position.epoch + 1, self._parts * epochs)

@@ -36,7 +36,7 @@ help:
 demo: .venv/.installed
 	@rm -rf runs/demo
 	@echo "training on 80 photographs of hats, pants, shoes and dresses, from the authors' own convolutions"
-	@$(BIN)/verydeep train clothes --minutes 0.6 --out runs/demo
+	@$(BIN)/verydeep train clothes --minutes 0.8 --out runs/demo
 	@echo "evaluating on the test split, which training never saw"
 	@$(BIN)/verydeep evaluate runs/demo clothes
 	@$(BIN)/python examples/write_images.py clothes runs/demo/photographs

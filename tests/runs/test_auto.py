@@ -45,7 +45,7 @@ def test_what_is_planned_fits_into_the_time(minutes, speed):
 
 def test_more_time_never_plans_less():
     plans = [plan(minutes=minutes) for minutes in (1, 3, 10, 20, 60)]
-    errors = [expected_error(one) for one in plans]
+    errors = [expected_error(one, CLOTHING.num_train) for one in plans]
     assert errors == sorted(errors, reverse=True)
     assert plans[-1].then == "fine-tune"
 
@@ -80,6 +80,9 @@ def test_few_images_are_judged_by_cross_validation_and_trained_in_small_batches(
     few = plan(replace(CLOTHING, num_train=232, num_val=26, classifier_seconds=1))
     assert few.folds == 3
     assert few.changes["batch_size"] == 8
+    hasty = plan(replace(CLOTHING, num_train=80, num_val=16, classifier_seconds=1), minutes=0.6)
+    assert hasty.then is None
+    assert hasty.side >= 160
     assert plan().folds == 0
     assert [choose_batch_size(count) for count in (1, 100, 300, 600, 10**6)] == [8, 8, 16, 32, 32]
 

@@ -226,8 +226,8 @@ class Costs:
         return self.maps() + self.look.classifier_seconds + self.test()
 
     def last(self) -> float:
-        """The last test, score maps of a dozen errors at twice the side, and the page."""
-        return self.test() + 3 + 12 * 4 * 4 / 3 * self.between(self.look.forward)
+        """The last test, once more calibrated, score maps of a dozen errors at twice the side, and the page."""
+        return 2 * self.test() + 3 + 12 * 4 * 4 / 3 * self.between(self.look.forward)
 
     def trained(self, epochs: int, first_block: int, num_views: int, folds: int, batch_size: int) -> float:
         """What is done after the linear classifier: views, cross-validation, which trains and fits as often, epochs."""

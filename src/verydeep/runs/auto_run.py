@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-import numpy as np
-from scipy.special import softmax
 from torch import Tensor
 
 from verydeep.data.dataset import DataSet, hold_out
@@ -275,9 +273,8 @@ def _choose(
         precision = read_card(plan.begun_from).precision
         if compared.is_better and tuned is not None:
             kept, epochs, precision = str(plan.then), state.position.epoch, "fp32"
-            scores = scores_of(tuned.posteriors)
-            record["temperature"] = temperature = fold_temperature(net, scores, tuned.labels)
-            result = replace(tuned, posteriors=softmax(scores / temperature, axis=1).astype(np.float32))
+            record["temperature"] = fold_temperature(net, scores_of(tuned.posteriors), tuned.labels)
+            result = evaluate(net, data.val, device=compute.device, progress=progress)  # the mean of two posteriors
         else:
             net = linear.net
         run.save_model(net, _card(run, net, data, result, kept, epochs, selected), precision)

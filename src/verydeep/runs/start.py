@@ -1,5 +1,6 @@
 """Starts a training: a net for the data, images checked, a run folder made."""
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -234,7 +235,7 @@ def _check_alike(options: TrainOptions, recipe: Recipe, net: VeryDeep) -> None:
         f"the run in {options.out}",
         {"net": began.get("net"), "seed": began["seed"], "hold_out": began.get("hold_out", True)}
         | {"--patience": began.get("options", {}).get("patience")}
-        | began["recipe"],
+        | json.loads(json.dumps(Recipe(**began["recipe"]).as_record())),  # with fields that came later
         {"net": net.geometry.title, "seed": options.seed, "hold_out": not options.no_validation}
         | {"--patience": options.patience}
         | recipe.as_record(),

@@ -78,10 +78,10 @@ def run_peer(name: str, data: Path, minutes: float, split: str, seed: int, folde
     found = nothing | {"seconds": ran.seconds, "peak_memory_bytes": ran.peak_memory_bytes, "failure": ran.failure}
     if ran.failure is None:
         answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
-        error = answer["wrong"] / answer["num_images"]
+        share = answer["wrong"] / answer["num_images"]
         found |= {
-            "top1_error": error,
-            "interval95": interval95(error, answer["num_images"]),
+            "top1_error": share,
+            "interval95": interval95(share, answer["num_images"]),
             "num_images": answer["num_images"],
             "training_seconds": answer["training_seconds"],
             "time_ratio": answer["training_seconds"] / task.seconds,

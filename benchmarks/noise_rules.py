@@ -51,7 +51,7 @@ def main() -> None:
 
     def speed(geometry: Geometry, batch_size: int) -> float:
         if options.macs_per_second:
-            return options.macs_per_second / (3 * sum(layer.macs for layer in layers(geometry)))
+            return float(options.macs_per_second) / (3 * sum(layer.macs for layer in layers(geometry)))
         return training_speed(geometry, batch_size, side=side)
 
     planned = plan_from_noise(

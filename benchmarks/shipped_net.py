@@ -26,7 +26,8 @@ from verydeep.data.open import open_data
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.resume import TrainedRun, resume
+from verydeep.runs.finish import TrainedRun
+from verydeep.runs.resume import resume
 from verydeep.runs.start import fit
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.result import Result

@@ -212,7 +212,7 @@ def _our_features(x: Tensor) -> Call:
 
 
 def _extractor(make: Callable[[], Callable[[Tensor], Tensor]], x: Tensor) -> Call:
-    from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD
+    from verydeep.nets.reuse import TORCHVISION_MEAN, TORCHVISION_STD
 
     extract = make()
     mean, deviation = (torch.tensor(each)[:, None, None] for each in (TORCHVISION_MEAN, TORCHVISION_STD))

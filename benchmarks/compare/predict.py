@@ -16,7 +16,8 @@ from benchmarks.compare.photographs import find_photographs
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
-from verydeep.weights.readers.torch import TORCHVISION_MEAN, TORCHVISION_STD, pixels
+from verydeep.nets.reuse import TORCHVISION_MEAN, TORCHVISION_STD
+from verydeep.weights.readers.torch import pixels
 from verydeep.weights.writers import TARGETS, export
 
 _ROUNDS, _LONG_ROUNDS = 7, 3

@@ -19,11 +19,13 @@ def main() -> None:
     task = begin()
     import timm
     import torch
-    from timm.data import create_dataset, create_loader, resolve_data_config
-    from timm.loss import LabelSmoothingCrossEntropy
-    from timm.optim import create_optimizer_v2
-    from timm.scheduler import CosineLRScheduler
-    from timm.utils import random_seed
+    from timm.data.config import resolve_data_config
+    from timm.data.dataset_factory import create_dataset
+    from timm.data.loader import create_loader
+    from timm.loss.cross_entropy import LabelSmoothingCrossEntropy
+    from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
+    from timm.scheduler.cosine_lr import CosineLRScheduler
+    from timm.utils.random import random_seed
 
     torch.set_num_threads(task.cores)
     random_seed(task.seed)
@@ -57,7 +59,8 @@ def main() -> None:
             self.net = timm.create_model("resnet50", num_classes=len(classes)).to(memory_format=self.layout)
             rate = RATE_OF_256 * batch / 256
             self.optimizer = create_optimizer_v2(self.net, opt="sgd", lr=rate, momentum=0.9, weight_decay=2e-5)
-            self.batches, self.loader = iter(()), loader("train", batch, training=True)
+            self.batches: Any = iter(())
+            self.loader = loader("train", batch, training=True)
 
         def scores(self, images: Any) -> Any:  # noqa: ANN401
             with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):

@@ -35,7 +35,7 @@ MOST_VIEWS: Final = 8
 
 ERROR_BY_SIDE: Final = {64: 1.67, 96: 1.47, 128: 1.12, 160: 1.0, 192: 0.95, 224: 0.95}
 """Error of a linear classifier by the side of the views, beside that at 160 pixels. In cross-validation clothing has
-25.9% at 64, 22.8% at 96, 17.4% at 128 (results/auto.jsonl); with mirror images 15.4% at 160, 14.3% at 192, 14.9% at 224.
+25.9% at 64, 22.8% at 96, 17.4% at 128 (results/auto.jsonl); mirrored too 15.4% at 160, 14.3% at 192, 14.9% at 224.
 """
 
 ERROR_BY_EPOCHS: Final = {0: 1.0, 2: 0.75, 3: 0.69, 4: 0.65, 6: 0.6, 8: 0.57, 12: 0.55, 24: 0.53}

@@ -137,7 +137,7 @@ def measure_ours(row: Row, data: str, seed: int, case: Case, folder: Path, progr
     trained = run_measured(train, child_environment(), case, folder / "train.log")
     settings = _read(run / "run.json")
     found: dict[str, Any] = {
-        "command": shlex.join(["verydeep", *train[len(program) : -3], "RUN", *train[-2:]]),
+        "command": shlex.join(["verydeep", "train", row.data, *train[len(program) + 2 : -3], "RUN", *train[-2:]]),
         "seconds": trained.seconds,
         "time_ratio": trained.seconds / (60 * row.minutes),
         "peak_memory_bytes": trained.peak_memory_bytes,

@@ -6,7 +6,7 @@ used; then the upper blocks are trained from it on the stored maps; what is bett
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -21,12 +21,13 @@ from verydeep.nets.net import VeryDeep
 from verydeep.nets.upper import UpperBlocks
 from verydeep.progress import Progress
 from verydeep.runs.auto import Plan
-from verydeep.runs.comparison import Comparison, accuracy, cross_validate, scores_on_maps, targets_of
+from verydeep.runs.comparison import Comparison, cross_validate, scores_on_maps
 from verydeep.runs.finish import (
     Deadline,
     Loop,
     TrainedRun,
     data_card,
+    end_in_time,
     errors_of_posteriors,
     finish,
     loop_on_images,
@@ -47,8 +48,9 @@ from verydeep.training.run_folder import Run
 from verydeep.training.state import Callback, Position, TrainState
 from verydeep.training.stored_maps import StoredMaps, store_maps
 from verydeep.training.update import NotFiniteError
-from verydeep.transfer.classifier import MOST_NUMBERS, LinearClassifier, fit_classifier
+from verydeep.transfer.classifier import MOST_NUMBERS, fit_classifier
 from verydeep.transfer.findings import look_at_images
+from verydeep.transfer.metrics import one_against_rest, score_accuracy
 from verydeep.transfer.write import linear_net, rounded
 from verydeep.weights.resolve import load, read_card
 
@@ -61,15 +63,6 @@ class _StoppedError(Exception):
 
 class _TimeError(Exception):
     """The time of the plan is over before a comparison is made."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Linear:
-    """The linear classifier on the descriptors of the start net, as a net, and its errors."""
-
-    net: VeryDeep
-    classifier: LinearClassifier
-    result: Result
 
 
 def train_by_plan(
@@ -106,28 +99,27 @@ def train_by_plan(
     state: TrainState | None = None
     compared: Comparison | None = None
     try:
-        maps = partial(_maps, run, plan, data.train, compute, data.mirror)
-        stored = maps(range(1), progress)
-        linear = _fit_linear(run, plan, data, stored, compute, reporter, progress)
+        start = load(plan.begun_from)
+        maps = partial(_maps, run, plan, start, compute, data.mirror)
+        stored = maps(data.train, range(1), progress)
+        linear = _fit_linear(run, plan, start, data, stored, compute, reporter, progress)
         if plan.then == "noise":
             state = _state(net, recipe, compute, run, data, momentum, position)
             loop = loop_on_images(run, state, data)
         elif plan.then == "fine-tune":
             is_new = position is None or position == Position()
-            begun = copy.deepcopy(linear.net) if is_new else net
+            begun = copy.deepcopy(linear[0]) if is_new else net
             state = _state(begun, recipe, compute, run, data, momentum, position)
             state.model = UpperBlocks(begun, plan.first_block)
-            stored = stored.with_more(maps(range(1, plan.num_views), in_time))
+            stored = stored.with_more(maps(data.train, range(1, plan.num_views), in_time))
             if plan.folds:
-                compared = cross_validate(plan, state, stored, data, in_time)
-            held_out = _maps(run, plan, data.val, compute, data.mirror, range(1), progress).maps[0]
+                compared = cross_validate(plan, start, state, stored, data, in_time)
+            held_out = maps(data.val, range(1), progress).maps[0]
             loop = _loop_on_maps(state, stored, held_out, data)
         if state is not None and (compared is None or compared.is_better):
             run_loop(run, state, data, loop, reporter, [stop, deadline], callbacks)
             if not state.finished and deadline.reached and not stop.wants_stop():
-                reporter.note(f"the {plan.seconds / 60:g} minutes are over: ended in epoch {state.position.epoch + 1}")
-                mark_ended(run, state.net, data, recipe)
-                state.position = replace(state.position, epoch=recipe.epochs, iteration=0)
+                end_in_time(run, state, data, reporter)
             if not state.finished:
                 return finish(run, state.net, data, None, reporter, epochs=state.position.epoch, selected=None)
             release(state.net)
@@ -154,10 +146,17 @@ def train_by_plan(
 
 
 def _maps(
-    run: Run, plan: Plan, images: ImageSet, compute: Compute, mirror: bool, views: range, progress: Progress
+    run: Run,
+    plan: Plan,
+    start: VeryDeep,
+    compute: Compute,
+    mirror: bool,
+    images: ImageSet,
+    views: range,
+    progress: Progress,
 ) -> StoredMaps:
     return store_maps(
-        load(plan.begun_from),
+        start,
         images,
         compute,
         side=plan.side,
@@ -172,20 +171,20 @@ def _maps(
 def _fit_linear(
     run: Run,
     plan: Plan,
+    start: VeryDeep,
     data: DataSet,
     stored: StoredMaps,
     compute: Compute,
     reporter: Callback,
     progress: Progress,
-) -> _Linear:
-    """Fits the linear classifier; the model file is its net until there is a better one."""
-    start = load(plan.begun_from)
-    targets = targets_of(data.train.labels, len(data.classes))
+) -> tuple[VeryDeep, Result]:
+    """Fits the linear classifier, as a net; the model file is this net until there is a better one."""
+    targets = one_against_rest(data.train.labels, len(data.classes))
     fitted = fit_classifier(
         stored.descriptors,
         targets,
         data.classes,
-        accuracy,
+        score_accuracy,
         kind="svm",
         seed=run.settings["seed"],
         progress=progress,
@@ -210,7 +209,7 @@ def _fit_linear(
             for line in (record["learning_curve"] or {}).get("text"), record["text"]:
                 if line:
                     reporter.note(f"images: {line}")
-    return _Linear(net=net, classifier=classifier, result=result)
+    return net, result
 
 
 def _state(
@@ -246,15 +245,16 @@ def _choose(
     plan: Plan,
     data: DataSet,
     compute: Compute,
-    linear: _Linear,
+    linear: tuple[VeryDeep, Result],
     state: TrainState | None,
     compared: Comparison | None,
     reporter: Callback,
     progress: Progress,
 ) -> TrainedRun:
     """Keeps the linear classifier or what was trained after it, calibrates it, and writes the model and the report."""
-    net, result, kept, selected, epochs = linear.net, linear.result, LINEAR, None, 0
-    record: dict[str, Any] = {"linear_top1_error": linear.result.top1_error}
+    net, before = linear
+    result, kept, selected, epochs = before, LINEAR, None, 0
+    record: dict[str, Any] = {"linear_top1_error": before.top1_error}
     if state is not None:
         tuned = None
         if compared is None or compared.is_better:
@@ -263,7 +263,7 @@ def _choose(
         if compared is None:
             assert tuned is not None
             selected = data.val.split
-            compared = Comparison(_num_wrong(linear.result), _num_wrong(tuned), f"{len(data.val):,} validation images")
+            compared = Comparison(_num_wrong(before), _num_wrong(tuned), f"{len(data.val):,} validation images")
         verdict = "kept" if compared.is_better else "not clearly better, so the linear classifier is kept"
         reporter.note(
             f"{plan.then}: {compared.after} of {compared.where} wrong, by the linear classifier {compared.before}: "
@@ -276,7 +276,7 @@ def _choose(
             record["temperature"] = fold_temperature(net, scores_of(tuned.posteriors), tuned.labels)
             result = evaluate(net, data.val, device=compute.device, progress=progress)  # the mean of two posteriors
         else:
-            net = linear.net
+            net = linear[0]
         run.save_model(net, _card(run, net, data, result, kept, epochs, selected), precision)
     return finish(run, net, data, result, reporter, epochs=epochs, selected=selected, extra=record | {"kept": kept})
 
@@ -288,7 +288,7 @@ def _num_wrong(result: Result) -> int:
 def _card(
     run: Run, net: VeryDeep, data: DataSet, result: Result, kept: str, epochs: int, selected: str | None
 ) -> ModelCard:
-    plan = run.settings["plan"]
+    plan = run.plan
     start = read_card(plan["start"])
     errors = {
         "split": result.split,

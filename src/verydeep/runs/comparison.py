@@ -6,11 +6,11 @@ from typing import Final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int8
-from numpy import ndarray
+from jaxtyping import Float
 from torch import Tensor
 
 from verydeep.data.dataset import DataSet
+from verydeep.nets.net import VeryDeep
 from verydeep.nets.upper import UpperBlocks
 from verydeep.progress import Progress
 from verydeep.runs.auto import Plan
@@ -20,8 +20,8 @@ from verydeep.training.objective import classification_for
 from verydeep.training.state import Callback, TrainState
 from verydeep.training.stored_maps import StoredMaps
 from verydeep.transfer.classifier import fit_classifier, folds
+from verydeep.transfer.metrics import one_against_rest, score_accuracy
 from verydeep.transfer.write import linear_net
-from verydeep.weights.resolve import load
 
 FEWEST_BETTER: Final = 2
 """Images that what is trained later must get right beyond the linear classifier: fewer are a tie."""
@@ -41,21 +41,21 @@ class Comparison:
 
 
 def cross_validate(
-    plan: Plan, trained: TrainState, stored: StoredMaps, data: DataSet, progress: Progress
+    plan: Plan, start: VeryDeep, trained: TrainState, stored: StoredMaps, data: DataSet, progress: Progress
 ) -> Comparison:
     """Counts the training images that the linear classifier and what is trained after it get wrong, held out.
 
     In each of ``plan.folds`` parts both are fitted on the other parts and tested on the first view of this one.
     """
-    start, seed = load(plan.begun_from), trained.seed
-    targets = targets_of(data.train.labels, len(data.classes))
-    parts = folds(targets, seed) % plan.folds
+    seed = trained.seed
+    targets = one_against_rest(data.train.labels, len(data.classes))
+    parts = folds(targets, seed, plan.folds)
     before = after = 0
     for part in range(plan.folds):
         inside, held_out = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
         images, kept = data.train.subset(inside.tolist()), stored.subset(inside)
         classifier = fit_classifier(
-            kept.descriptors, targets[inside], data.classes, accuracy, kind="svm", seed=seed, progress=progress
+            kept.descriptors, targets[inside], data.classes, score_accuracy, kind="svm", seed=seed, progress=progress
         )
         net = copy.deepcopy(linear_net(start, classifier, data.classes, plan.side))
         state = make_state(net, trained.recipe, trained.compute, seed=seed, num_images=len(images), momentum={})
@@ -83,14 +83,6 @@ class _Watch(Callback):
     def after_epoch(self, state: TrainState) -> None:
         epochs = state.recipe.epochs
         self._progress("cross-validation", self._part * epochs + state.position.epoch + 1, self._parts * epochs)
-
-
-def accuracy(scores: Float[ndarray, "n k"], targets: Int8[ndarray, "n k"]) -> float:
-    return float((scores.argmax(1) == targets.argmax(1)).mean())
-
-
-def targets_of(labels: ndarray, num_classes: int) -> Int8[ndarray, "n k"]:
-    return np.where(labels[:, None] == np.arange(num_classes), 1, -1).astype(np.int8)
 
 
 def scores_on_maps(state: TrainState, maps: Tensor) -> Float[Tensor, "n k"]:

@@ -33,7 +33,7 @@ from verydeep.testing.classifier import pixels_of
 from verydeep.testing.descriptors import DescriptorOptions, describe, find_settings
 from verydeep.testing.measure import MeanPosterior, measure, softmax
 from verydeep.transfer.classifier import LinearClassifier, fit_classifier
-from verydeep.transfer.metrics import accuracy, one_against_rest
+from verydeep.transfer.metrics import one_against_rest, score_accuracy
 from verydeep.transfer.write import linear_net
 from verydeep.weights.resolve import load, read_card
 
@@ -192,17 +192,13 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         self, rows: Float[ndarray, "n d"], labels: Int[ndarray, "n"], names: tuple[str, ...]
     ) -> LinearClassifier:
         targets = one_against_rest(labels, len(names))
-        return fit_classifier(rows, targets, names, _accuracy, seed=self.seed)
+        return fit_classifier(rows, targets, names, score_accuracy, seed=self.seed)
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401
-        """Says that it takes files and images beside tables of numbers."""
+        """Declares the inputs for scikit-learn's checks: files and images too."""
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = tags.input_tags.string = True
         return tags
-
-
-def _accuracy(scores: Float[ndarray, "n k"], targets: Int[ndarray, "n k"]) -> float:
-    return accuracy(scores.argmax(1), targets.argmax(1))
 
 
 @dataclass(frozen=True)

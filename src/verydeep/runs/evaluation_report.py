@@ -128,7 +128,7 @@ def write_training_report(
         data: the data that it was trained on.
         net: as it was trained.
         selected_on: the split that its weights were selected on.
-        lines: what was chosen for it, with the reasons; by default those in run.json.
+        lines: what was chosen for it, with the reasons; by default those of its plan.
         findings: of ``record_findings``, about the training images; by default those kept in the run folder.
     """
     settings = run.settings
@@ -146,7 +146,7 @@ def write_training_report(
             "How it was computed": computed,
         },
         of_training=[
-            Section("What was chosen, and why", "lines", lines or settings.get("lines", ())),
+            Section("What was chosen, and why", "lines", lines or run.plan.get("reasons", ())),
             *sections_of_findings(
                 findings or read_findings(run.folder),
                 data.classes,

@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,7 @@ def run_loop(
             run,
             lambda epochs, errors: make_run_card(net, data, recipe, epochs, errors, patience=run.patience),
             settings.get("checkpoint_seconds", 600.0),
-            saves_model=(settings.get("plan") or {}).get("start") is None,
+            saves_model=run.plan.get("start") is None,
         ),
         LiveReport.of_run(run, f"{net.geometry.title} on {data.name}", data),
         *own,
@@ -174,6 +174,13 @@ def mark_ended(run: Run, net: VeryDeep, data: DataSet, recipe: Recipe) -> None:
     run.save_checkpoint(net, card, {}, Position(epoch=recipe.epochs, log_lines=len(run.log_records())))
 
 
+def end_in_time(run: Run, state: TrainState, data: DataSet, reporter: Callback) -> None:
+    """Ends a training whose time is over before its epochs are."""
+    reporter.note(f"the {run.plan['seconds'] / 60:g} minutes are over: ended in epoch {state.position.epoch + 1}")
+    mark_ended(run, state.net, data, state.recipe)
+    state.position = replace(state.position, epoch=state.recipe.epochs, iteration=0)
+
+
 def finish(
     run: Run,
     net: VeryDeep,
@@ -197,7 +204,7 @@ def finish(
         top5_error=result.top5_error if result else None,
         num_images=len(data.val),
         images_per_second=len(rates) / sum(1 / rate for rate in rates) if rates else 0.0,
-        longer=(run.settings.get("plan") or {}).get("longer"),
+        longer=run.plan.get("longer"),
         net=net,
     )
     if result is not None and processes().is_first:

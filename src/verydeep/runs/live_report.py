@@ -59,7 +59,7 @@ class LiveReport(Callback):
         settings = run.settings
         computed = settings["choice"] | {"seed": settings["seed"]} | settings["environment"]
         facts = {"The recipe": settings["recipe"], "How it is computed": computed | {"began": settings["began"]}}
-        live = LiveReport(run.folder, title, facts, settings.get("lines", ()))
+        live = LiveReport(run.folder, title, facts, run.plan.get("reasons", ()))
         live.log = list(run.log_records())
         live.sections = sections_of_findings(
             read_findings(run.folder), data.classes, data.train.names, data.train.read if run.pictures else None

@@ -22,10 +22,10 @@ from verydeep.runs.auto_run import train_by_plan
 from verydeep.runs.finish import (
     Deadline,
     TrainedRun,
+    end_in_time,
     finish,
     loop_on_images,
     make_run_card,
-    mark_ended,
     run_loop,
     selected_by,
 )
@@ -118,12 +118,11 @@ def run_to_end(
     ``began`` is when the time of a plan began, by the monotonic clock; a run that is resumed has all of it again.
     """
     settings, recipe, compute = run.settings, Recipe(**run.settings["recipe"]), Compute(**run.settings["choice"])
-    plan = settings.get("plan") or {}
     if compute.kernel and not has_kernel():
         reporter.note(f"this run began with verydeep's kernel, which is not there: PyTorch computes, {REMEDY}")
     with run.locked(), StopOnSignals() as stop, compute.thread_count():
-        deadline = Deadline((began or time.monotonic()) + plan.get("seconds", math.inf))
-        if plan.get("start") is not None:
+        deadline = Deadline((began or time.monotonic()) + run.plan.get("seconds", math.inf))
+        if run.plan.get("start") is not None:
             return train_by_plan(run, net, data, reporter, callbacks, stop, deadline, momentum or {}, position)
         try:
             state = make_state(
@@ -137,12 +136,10 @@ def run_to_end(
         finally:
             release(net)
         if deadline.reached and not stop.wants_stop() and not state.finished:
-            mark_ended(run, net, data, recipe)
+            epochs = state.position.epoch
+            end_in_time(run, state, data, reporter)
             if recipe.keep == "last" or not run.model_file.exists():
-                card = make_run_card(net, data, recipe, state.position.epoch, None, patience=run.patience)
-                run.save_model(net, card)
-            reporter.note(f"the {plan['seconds'] / 60:g} minutes are over: ended in epoch {state.position.epoch + 1}")
-            state.position = replace(state.position, epoch=recipe.epochs, iteration=0)
+                run.save_model(net, make_run_card(net, data, recipe, epochs, None, patience=run.patience))
         net = load(run.model_file) if state.finished and recipe.keep == "best" else net.eval()
         result = None
         if state.finished:

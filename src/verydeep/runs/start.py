@@ -219,8 +219,7 @@ def _start_auto(
         check_same_options(f"the run in {options.out}", before, now_given)
         return resume(options.out, data=data, data_source=source, reporter=reporter, callbacks=callbacks)
     planned = plan_training(data, options, reporter, time.monotonic() - began, plan)
-    plan_facts = {"plan": planned.plan.as_record(), "lines": list(planned.plan.reasons)}
-    facts = {"command": command, "data": source, "origin": None} | plan_facts
+    facts = {"command": command, "data": source, "origin": None, "plan": planned.plan.as_record()}
     for reason in planned.plan.reasons:
         reporter.note(reason)
     return _begin(

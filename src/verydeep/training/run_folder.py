@@ -111,6 +111,11 @@ class Run:
         return patience
 
     @property
+    def plan(self) -> dict[str, Any]:
+        """The plan of ``auto``, or the limit of ``--minutes``; empty where there is neither."""
+        return self.settings.get("plan") or {}
+
+    @property
     def pictures(self) -> bool:
         """Whether its report may show pictures: not with ``--no-pictures``."""
         return not self.settings.get("options", {}).get("no_pictures", False)

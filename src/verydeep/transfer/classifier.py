@@ -168,8 +168,8 @@ def _check(targets: Int8[ndarray, "n k"], classes: Sequence[str]) -> None:
             raise UserError(f"every training image shows {name}: a classifier needs images without it too")
 
 
-def folds(targets: Int8[ndarray, "n k"], seed: int) -> Int[ndarray, "n"]:
-    """Deals images into ``FOLDS`` parts, those of each class evenly.
+def folds(targets: Int8[ndarray, "n k"], seed: int, count: int = FOLDS) -> Int[ndarray, "n"]:
+    """Deals images into ``count`` parts, those of each class evenly.
 
     An image of several classes counts for the rarest. The only image of a class is in no part (-1): every fit has it.
     """
@@ -182,7 +182,7 @@ def folds(targets: Int8[ndarray, "n k"], seed: int) -> Int[ndarray, "n"]:
     for group in range(len(counts) + 1):
         members = generator.permutation(np.flatnonzero(rarest == group))
         if len(members) > 1 or group == len(counts):
-            parts[members] = (begin + np.arange(len(members))) % FOLDS
+            parts[members] = (begin + np.arange(len(members))) % count
             begin += len(members)
     return parts
 

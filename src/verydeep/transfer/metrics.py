@@ -20,6 +20,11 @@ def accuracy(predicted: Int[ndarray, "n"], labels: Int[ndarray, "n"]) -> float:
     return float(np.mean(predicted == labels))
 
 
+def score_accuracy(scores: Float[ndarray, "n k"], targets: Int[ndarray, "n k"]) -> float:
+    """The accuracy of the class with the highest score, of images that show one class each."""
+    return accuracy(scores.argmax(1), targets.argmax(1))
+
+
 def class_recalls(predicted: Int[ndarray, "n"], labels: Int[ndarray, "n"], num_classes: int) -> list[float | None]:
     """The share of the images of each class that are recognised; None for a class without images."""
     counts = np.bincount(labels, minlength=num_classes)

@@ -61,7 +61,7 @@ def train(
     prepare_process()
     given = options_given(options, besides=("out", "resume", "devices"))
     options.check(data, given)
-    fetch_models(None if options.init_from is None else str(options.init_from))
+    fetch_models(None if options.start_model is None else str(options.start_model))
 
     from verydeep.data.open import open_data
     from verydeep.device import find_device

@@ -1,7 +1,8 @@
 """The rules of the recipe ``auto``: what is trained for some images, a machine and a number of minutes.
 
 The rules look at a few measured numbers (``Look``) and at nothing else, and the plan that they make is stored in
-run.json before the first update: equal plans give equal runs. The measurements behind the numbers: results/auto.jsonl.
+run.json before the first update: equal plans, equal runs. results/auto.jsonl has the errors by side; the runs behind
+the other numbers are described in docs/decisions.md, and no command gives them again yet.
 
 Paper: section 3.1 for the training; the plan is our addition.
 """
@@ -159,11 +160,15 @@ class Plan:
     longer: str | None = None
 
     @property
+    def blocks(self) -> str:
+        """The blocks that are fine-tuned."""
+        return "the last block" if self.first_block == 5 else f"blocks {self.first_block} to 5"
+
+    @property
     def title(self) -> str:
-        """What is done, in a few words."""
+        """A summary of the steps."""
         if self.then == "fine-tune":
-            blocks = "the last block" if self.first_block == 5 else f"blocks {self.first_block} to 5"
-            return f"a linear classifier at {self.side} pixels, then {self.changes['epochs']} epochs of {blocks}"
+            return f"a linear classifier at {self.side} pixels, then {self.changes['epochs']} epochs of {self.blocks}"
         if self.start is None:
             return f"{self.changes['epochs']} epochs from noise"
         return f"a linear classifier at {self.side} pixels" + (", then a net from noise" if self.then else "")
@@ -232,7 +237,7 @@ class Costs:
         return 2 * self.test() + 3 + 12 * 4 * 4 / 3 * self.between(self.look.forward)
 
     def trained(self, epochs: int, first_block: int, num_views: int, folds: int, batch_size: int) -> float:
-        """What is done after the linear classifier: views, cross-validation, which trains and fits as often, epochs."""
+        """Seconds of the steps after the linear classifier: further views, cross-validation, epochs."""
         epoch = self.epoch(first_block, batch_size)
         checked = folds * (self.look.classifier_seconds + (1 - 1 / max(folds, 2)) * epochs * epoch)
         return self.maps(num_views - 1) + checked + epochs * epoch
@@ -358,11 +363,12 @@ def _said(plan: Plan, look: Look, pinned: dict[str, Any], *, is_largest: bool) -
     else:
         why = "that of the net's own training" if plan.side == SIDES[-1] else f"twice the {look.side} of the images"
     if plan.then is None:
-        training = "none, the linear classifier takes the time"
+        training = "none: within the time it promises less than larger views do"
     else:
-        names = "the last block" if plan.first_block == 5 else f"blocks {plan.first_block} to 5"
         epochs = plan.changes["epochs"]
-        training = f"{names} and the classifier, {epochs} epochs on stored maps of {plan.num_views} views an image"
+        training = (
+            f"{plan.blocks} and the classifier, {epochs} epochs on stored maps of {plan.num_views} views an image"
+        )
     return replace(plan, reasons=(*plan.reasons, f"size: {plan.side} pixels: {why}", f"training: {training}"))
 
 

@@ -80,7 +80,7 @@ def check_auto(options: TrainOptions) -> None:
         raise UsageError(
             "--train-scale: the recipe auto trains on views of one size, --crop: leave it out, or give a --recipe"
         )
-    if is_given(options.init_from) and why is None:
+    if options.start_model is not None and why is None:
         pinned = {"--architecture": options.architecture, "--batch-norm": options.batch_norm, "--width": options.width}
         for name, value in pinned.items():
             if value is not None:
@@ -90,24 +90,15 @@ def check_auto(options: TrainOptions) -> None:
                 )
 
 
-def is_given(init_from: object) -> bool:
-    """Whether a net to begin from is named: ``none`` asks for random weights."""
-    return init_from is not None and str(init_from) != "none"
-
-
 def from_noise(options: TrainOptions) -> str | None:
     """Why a training begins from random weights; None where it begins from a net."""
-    if is_given(options.init_from):
+    if options.start_model is not None:
         return None if options.initialise is None else "--initialise"
     if options.init_from is not None:
         return "--init-from none"
-    architecture, named_batch_norm = (
-        ("D", False)
-        if options.architecture is None
-        else (find_architecture(options.architecture)[0].name, find_architecture(options.architecture)[1])
-    )
-    if architecture != "D":
-        return f"there is no net of {architecture} to begin from"
+    row, named_batch_norm = find_architecture(options.architecture or "D")
+    if row.name != "D":
+        return f"there is no net of {row.name} to begin from"
     if options.batch_norm or named_batch_norm:
         return f"{START} has no batch norm"
     if options.width not in (None, 1.0):
@@ -169,12 +160,12 @@ def _untrained(start: VeryDeep, data: DataSet, side: int) -> VeryDeep:
 def _new_plan(data: DataSet, options: TrainOptions, began: float) -> Plan:
     seconds = 60 * (options.minutes or DEFAULT_MINUTES)
     why, side = from_noise(options), data.train.usual_side()
-    if why is None and not is_given(options.init_from) and side is not None and side < SMALLEST_PHOTOGRAPHS:
+    if why is None and options.start_model is None and side is not None and side < SMALLEST_PHOTOGRAPHS:
         why = f"images of {side} pixels show no photographs"
     if why is not None:
         plan = Plan(seconds=seconds, start=None, side=0, reasons=(f"start: random weights: {why}",))
         return _with_noise(plan, data, options, SHARE_OF_TIME * seconds - (time.monotonic() - began))
-    name = str(options.init_from) if is_given(options.init_from) else START
+    name = str(options.start_model or START)
     start = load(name)
     compute = choose_training(start.geometry, device=options.device, precision=options.precision)
     look = look_at(data, start, compute, time.monotonic() - began)

@@ -112,7 +112,7 @@ def plan(data: str | Path | DataSet, options: TrainOptions, *, reporter: Callbac
     share = -(-recipe.batch_size // devices)
     update_time = time_update(net, recipe, compute, share, reporter.progress)
     rates = rates_of(opened, options, net.geometry.crop, compute, update_time)
-    held = _held_bytes(opened)
+    held = held_bytes(opened)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     at_a_time = min(compute.micro_batch or share, share, len(opened.train))
     activations = at_a_time * saved_bytes(net, compute)
@@ -201,7 +201,7 @@ def time_update(
     net.zero_grad()
     _, half, all_ = measured
     slope = (all_ - half) / (count - -(-count // 2)) if count > 1 else all_
-    per_image = min(max(slope, all_ / (2 * count)), all_ / count)  # whatever else the machine did meanwhile
+    per_image = min(max(slope, all_ / (2 * count)), all_ / count)  # bounds, for timings beside other processes
     return UpdateTime(fixed=all_ - per_image * count, per_image=per_image)
 
 
@@ -211,13 +211,13 @@ def rates_of(data: DataSet, options: TrainOptions, crop: int, compute: Compute, 
     share = -(-recipe.batch_size // devices)
     computed = update_time.images_per_second(share) * (devices if compute.device == "cuda" else 1)
     view = TrainingView(crop=crop, train_scale=recipe.scales(crop), mirror=True)
-    read = _crops_per_second(data.train, view, held=_held_bytes(data) > 0)
+    read = _crops_per_second(data.train, view, held=held_bytes(data) > 0)
     workers = default_workers(options.workers, compute)
     together = min(computed, read * workers * devices) if workers else 1 / (1 / computed + 1 / read)
     return Rates(computed=computed, read=read, together=together)
 
 
-def _held_bytes(data: DataSet) -> int:
+def held_bytes(data: DataSet) -> int:
     """Bytes of the images that are held decoded; 0 where they do not fit."""
     held = data.train.decoded_bytes() + data.val.decoded_bytes()
     return held if held <= memory_for_images() else 0

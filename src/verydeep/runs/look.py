@@ -7,13 +7,14 @@ import numpy as np
 import torch
 
 from verydeep.data.dataset import DataSet
-from verydeep.data.image_set import ImageSet, memory_for_images
+from verydeep.data.image_set import ImageSet
 from verydeep.device import Compute, free_bytes, synchronise
 from verydeep.images.views import centre
 from verydeep.nets.net import VeryDeep
 from verydeep.nets.upper import UpperBlocks
 from verydeep.paper.constants import CROP
 from verydeep.runs.auto import MEASURED_SIDES, Look
+from verydeep.runs.estimate import held_bytes
 from verydeep.speed.backend import make_backend
 from verydeep.speed.train_net import place, release
 
@@ -34,7 +35,6 @@ def look_at(data: DataSet, net: VeryDeep, compute: Compute, seconds_used: float)
     reading = sum(len(images) for images in all_images) * _seconds_to_read(data.train)
     (forward, length), (update, fixed) = _forward(data.train, net, compute), _update(net, compute)
     numbers = len(data.train) * net.geometry.last_channels * len(data.classes)
-    decoded = data.train.decoded_bytes() + data.val.decoded_bytes()
     return Look(
         num_train=len(data.train),
         num_val=len(data.val),
@@ -47,7 +47,7 @@ def look_at(data: DataSet, net: VeryDeep, compute: Compute, seconds_used: float)
         classifier_seconds=_FIT_SECONDS * numbers,
         seconds_used=seconds_used + reading + time.perf_counter() - began,
         free_bytes=free_bytes("cpu"),
-        image_bytes=decoded if decoded <= memory_for_images() else 0,
+        image_bytes=held_bytes(data),
         length=length,
     )
 

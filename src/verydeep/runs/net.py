@@ -26,7 +26,7 @@ def settle(options: TrainOptions) -> TrainOptions:
     Raises:
         UsageError: what was given contradicts the net in ``init_from``.
     """
-    if options.init_from is None or str(options.init_from) == "none":
+    if options.start_model is None:
         return replace(
             options,
             init_from=None,
@@ -34,7 +34,7 @@ def settle(options: TrainOptions) -> TrainOptions:
             batch_norm=bool(options.batch_norm),
             width=1.0 if options.width is None else options.width,
         )
-    source, where = read_card(options.init_from), f"the net in --init-from {options.init_from}"
+    source, where = read_card(options.start_model), f"the net in --init-from {options.init_from}"
     named_batch_norm = options.architecture is not None and find_architecture(options.architecture)[1]
     batch_norm = True if named_batch_norm else options.batch_norm
     if batch_norm is not None and batch_norm != source.batch_norm:

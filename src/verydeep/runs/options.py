@@ -94,6 +94,11 @@ class TrainOptions:
     "Put no picture and no score map into report.html: for private photographs; names of files stay."
 
     @property
+    def start_model(self) -> str | Path | None:
+        """The MODEL to begin from, if one is named: ``none`` asks for random weights."""
+        return None if str(self.init_from) == "none" else self.init_from
+
+    @property
     def recipe_changes(self) -> dict[str, Any]:
         named = {
             "epochs": self.epochs,

@@ -13,7 +13,7 @@ from verydeep.data.dataset import DataSet
 from verydeep.data.image_set import ImageSet
 from verydeep.data.open import open_data
 from verydeep.device import find_device, fp32_choice
-from verydeep.nets.architecture import Geometry, layers
+from verydeep.nets.architecture import Geometry, feature_macs
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.compute import choose_compute
 from verydeep.runs.estimate import UpdateTime, rates_of, time_update
@@ -166,7 +166,11 @@ class _Stopwatch:
         self._pixels: dict[object, tuple[int, float]] = {}  # the same, and pixels a second
 
     def training_seconds(self, net: VeryDeep, run: TableRun, opened: DataSet) -> float:
-        options, kind, macs = self.options.training(run), _kind(net.geometry), _macs(net.geometry)
+        options, kind, macs = (
+            self.options.training(run),
+            _kind(net.geometry),
+            feature_macs(net.geometry, net.geometry.crop, net.geometry.crop),
+        )
         recipe = options.find_recipe()
         if kind not in self._updates:
             compute = choose_compute(net, recipe, options, self.reporter.note)
@@ -179,7 +183,7 @@ class _Stopwatch:
         return rates.seconds(opened, recipe.epochs)
 
     def testing_seconds(self, net: VeryDeep, opened: DataSet, protocols: Sequence[str]) -> float:
-        kind, macs = _kind(net.geometry), _macs(net.geometry)
+        kind, macs = _kind(net.geometry), feature_macs(net.geometry, net.geometry.crop, net.geometry.crop)
         if kind not in self._pixels:
             self._pixels[kind] = macs, _pixels_per_second(_filled(net).eval(), self.options.device)
         measured, pixels_per_second = self._pixels[kind]
@@ -192,10 +196,6 @@ def _kind(geometry: Geometry) -> object:
     return (
         geometry.architecture.local_response_norm, geometry.batch_norm, geometry.crop, geometry.width, geometry.head
     )  # fmt: skip
-
-
-def _macs(geometry: Geometry) -> int:
-    return sum(layer.macs for layer in layers(geometry) if layer.kind == "convolution")
 
 
 def _filled(net: VeryDeep) -> VeryDeep:

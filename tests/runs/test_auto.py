@@ -7,7 +7,8 @@ import pytest
 from verydeep.errors import UsageError
 from verydeep.nets.architecture import feature_macs
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.auto import Costs, Look, Plan, block_macs, choose_batch_size, expected_error, make_plan, map_bytes
+from verydeep.runs.auto import Costs, block_macs, choose_batch_size, expected_error, make_plan, map_bytes
+from verydeep.runs.plan import Look, Plan
 
 GEOMETRY = VeryDeep("D", initialisation=None, features_only=True).geometry
 CLOTHING = Look(

@@ -10,8 +10,8 @@ import verydeep as package
 from conftest import StopAfter
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.auto import Plan
 from verydeep.runs.auto_start import START
+from verydeep.runs.plan import Plan
 from verydeep.weights.resolve import load, read_card
 
 TINY = ("--init-from", "tiny.safetensors", "--crop", 64, "--minutes", 1, "--epochs", 2)

@@ -32,9 +32,9 @@ from verydeep.files import format_number
 from verydeep.runs.options import AUTO, TrainOptions
 
 if TYPE_CHECKING:
-    from verydeep.runs.auto import Plan as AutoPlan
     from verydeep.runs.estimate import Plan
     from verydeep.runs.finish import TrainedRun
+    from verydeep.runs.plan import Plan as AutoPlan
 
 _SPLITS = {"val": "validation", "test": "test", "train": "training"}
 

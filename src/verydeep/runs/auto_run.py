@@ -20,7 +20,6 @@ from verydeep.nets.model_card import ModelCard, make_card
 from verydeep.nets.net import VeryDeep
 from verydeep.nets.upper import UpperBlocks
 from verydeep.progress import Progress
-from verydeep.runs.auto import Plan
 from verydeep.runs.comparison import Comparison, cross_validate, scores_on_maps
 from verydeep.runs.finish import (
     Deadline,
@@ -36,6 +35,7 @@ from verydeep.runs.finish import (
 )
 from verydeep.runs.image_findings import record_findings, save_findings
 from verydeep.runs.live_report import LiveReport
+from verydeep.runs.plan import Plan
 from verydeep.speed.train_net import release
 from verydeep.testing.calibration import fold_temperature, scores_of
 from verydeep.testing.evaluate import evaluate

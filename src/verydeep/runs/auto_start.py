@@ -24,7 +24,6 @@ from verydeep.runs.auto import (
     SHARE_OF_TIME,
     SMALL_IMAGES,
     SMALLEST_PHOTOGRAPHS,
-    Plan,
     linear_plan,
     make_plan,
 )
@@ -32,6 +31,7 @@ from verydeep.runs.look import look_at
 from verydeep.runs.noise import RECIPE as NOISE_RECIPE
 from verydeep.runs.noise import plan_from_noise, training_speed
 from verydeep.runs.options import AUTO, COMPUTE_FIELDS, TrainOptions
+from verydeep.runs.plan import Plan
 from verydeep.speed.train_net import choose_training
 from verydeep.training.recipe import Recipe, find_recipe
 from verydeep.training.run_folder import Run

@@ -13,7 +13,7 @@ from verydeep.data.dataset import DataSet
 from verydeep.nets.net import VeryDeep
 from verydeep.nets.upper import UpperBlocks
 from verydeep.progress import Progress
-from verydeep.runs.auto import Plan
+from verydeep.runs.plan import Plan
 from verydeep.speed.train_net import release
 from verydeep.training.loop import make_state, train
 from verydeep.training.objective import classification_for

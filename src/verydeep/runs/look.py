@@ -13,8 +13,8 @@ from verydeep.images.views import centre
 from verydeep.nets.net import VeryDeep
 from verydeep.nets.upper import UpperBlocks
 from verydeep.paper.constants import CROP
-from verydeep.runs.auto import MEASURED_SIDES, Look
 from verydeep.runs.estimate import held_bytes
+from verydeep.runs.plan import MEASURED_SIDES, Look
 from verydeep.speed.backend import make_backend
 from verydeep.speed.train_net import place, release
 

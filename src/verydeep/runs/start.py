@@ -22,13 +22,13 @@ from verydeep.nets.grow import grow
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.model_file import MODEL_FILE
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.auto import Plan
 from verydeep.runs.auto_start import as_in_run, check_auto, plan_training
 from verydeep.runs.compute import choose_compute, default_workers, describe_processes, fit_into_memory
 from verydeep.runs.estimate import epochs_in_time
 from verydeep.runs.finish import TrainedRun, make_run_card
 from verydeep.runs.net import default_folder, make_net, settle
 from verydeep.runs.options import AUTO, COMPUTE_FIELDS, TrainOptions, read_keywords
+from verydeep.runs.plan import Plan
 from verydeep.runs.resume import resume, run_to_end
 from verydeep.testing.evaluate import check_classes
 from verydeep.testing.metrics import interval95

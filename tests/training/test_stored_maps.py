@@ -1,5 +1,7 @@
 """Maps stored for training: those of the net, by views that can be drawn again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from verydeep.device import fp32_choice
 from verydeep.images.views import centre
 from verydeep.nets.net import VeryDeep
 from verydeep.progress import ignore_progress
+from verydeep.training.recipe import find_recipe
 from verydeep.training.stored_maps import store_maps
 
 
@@ -23,9 +26,9 @@ def net():
     return VeryDeep("A", num_classes=1, width=0.125, crop=64, features_only=True, generator=generator).eval()
 
 
-def stored(net, images, views=range(3), first_block=5, seed=0, mirror=True):
+def stored(net, images, views=range(3), first_block=5, seed=0, mirror=True, side=64):
     return store_maps(
-        net, images, fp32_choice("cpu"), side=64, views=views, first_block=first_block, seed=seed, mirror=mirror,
+        net, images, fp32_choice("cpu"), side=side, views=views, first_block=first_block, seed=seed, mirror=mirror,
         progress=ignore_progress,
     )  # fmt: skip
 
@@ -54,8 +57,11 @@ def test_without_a_block_to_train_no_maps_are_kept(net, images):
     assert found.descriptors.shape == (len(images), 64)
 
 
+RECIPE = find_recipe("auto", batch_size=4, dropout=0)
+
+
 def test_an_epoch_uses_every_image_once_and_can_be_resumed(net, images):
-    batches = stored(net, images).batches(batch_size=4, seed=7, balanced=False, images=images)
+    batches = stored(net, images).batches(replace(RECIPE, dropout=0.5), seed=7, images=images)
     whole = list(batches(epoch=1, first=0))
     assert sorted(int(sample) for _, _, ids in whole for sample in ids) == list(range(len(images)))
     for _, labels, ids in whole:
@@ -64,3 +70,30 @@ def test_an_epoch_uses_every_image_once_and_can_be_resumed(net, images):
     assert len(rest) == len(whole) - 2
     assert torch.equal(rest[0][0], whole[2][0])
     assert not torch.equal(next(batches(epoch=2, first=0))[0], whole[0][0])
+
+
+def test_channels_are_dropped_as_often_as_the_recipe_says_and_the_others_scaled_up(net, images):
+    found = stored(net, images, range(1))
+    ones = replace(found, maps=[torch.ones_like(found.maps[0])])
+    maps = torch.cat(
+        [maps for maps, _, _ in ones.batches(replace(RECIPE, dropout=0.4), seed=0, images=images)(epoch=0, first=0)]
+    )
+    assert maps.flatten(2).std(2).max() == 0  # whole channels
+    assert maps.unique().tolist() == [0, pytest.approx(1 / 0.6)]
+    assert float((maps == 0).float().mean()) == pytest.approx(0.4, abs=0.05)
+    assert len({tuple(row.tolist()) for row in maps[:, :, 0, 0]}) == len(images)
+
+
+@pytest.mark.parametrize(("first_block", "cells"), [(5, 6), (4, 12)])
+def test_an_update_sees_windows_of_the_maps_of_large_views(net, images, first_block, cells):
+    found = stored(net, images, range(1), first_block=first_block, side=128)
+    seen = set()
+    for maps, _, ids in found.batches(RECIPE, seed=0, images=images)(epoch=0, first=0):
+        assert maps.shape[2:] == (cells, cells)
+        for map_, sample in zip(maps, ids.tolist(), strict=True):
+            windows = found.maps[0][sample].float().unfold(1, cells, 1).unfold(2, cells, 1)
+            equal = (windows == map_[:, None, None]).all(4).all(3).all(0).nonzero().tolist()
+            assert equal
+            seen.add(tuple(equal[0]))
+    assert len(seen) > 2
+    assert stored(net, images, range(1)).window == 64 >> 4

@@ -17,6 +17,7 @@ from verydeep.errors import UsageError
 from verydeep.nets.architecture import Geometry, layers
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.runs.plan import MEASURED_SIDES, Look, Plan
+from verydeep.training.stored_maps import seen_side
 
 DEFAULT_MINUTES: Final = 10.0
 
@@ -29,9 +30,6 @@ SHARE_OF_TIME: Final = 0.82
 SHARE_OF_LINEAR: Final = 0.7
 """Of the time, that a linear classifier with nothing after it may take."""
 
-MOST_VIEWS: Final = 8
-"""Stored of each image. On clothing, four epochs on 2 views have 14.4% error, on 5 views 10.9%."""
-
 ERROR_BY_SIDE: Final = {64: 1.67, 96: 1.47, 128: 1.12, 160: 1.0, 192: 0.95, 224: 0.95}
 """Error of a linear classifier by the side of the views, beside that at 160 pixels. In cross-validation clothing has
 25.9% at 64, 22.8% at 96, 17.4% at 128 (results/auto.jsonl); mirrored too 15.4% at 160, 14.3% at 192, 14.9% at 224.
@@ -39,6 +37,9 @@ ERROR_BY_SIDE: Final = {64: 1.67, 96: 1.47, 128: 1.12, 160: 1.0, 192: 0.95, 224:
 
 ERROR_BY_EPOCHS: Final = {0: 1.0, 2: 0.75, 3: 0.69, 4: 0.65, 6: 0.6, 8: 0.57, 12: 0.55, 24: 0.53}
 """Error after so many epochs of the last block, beside that of the linear classifier: clothing at 160 pixels."""
+
+ERROR_BY_VIEWS: Final = {2: 1.0, 3: 0.98, 4: 0.965, 6: 0.945, 8: 0.93}
+"""The same by the number of views that are stored of each image."""
 
 ERROR_BY_BLOCK: Final = {5: 1.0, 4: 0.95, 3: 0.93}
 """The same, by the first block that is trained."""
@@ -117,14 +118,31 @@ class Costs:
         """Bytes of the maps of a view before a block."""
         return self.look.num_train * map_bytes(self.geometry, self.side, first_block)
 
+    def tested(self) -> float:
+        """Views of the validation images that single tests, in those of one side; they have a third more pixels."""
+        return 4 / 3 * (1 + self.look.mirror) * self.look.num_val
+
     def test(self) -> float:
-        """Testing the validation images by single, whose views have a third more pixels, and by mirror images too."""
-        return 4 / 3 * (1 + self.look.mirror) * self.look.num_val * self.between(self.look.forward)
+        """Testing the validation images by single."""
+        return self.tested() * self.between(self.look.forward)
+
+    def test_again(self, first_block: int) -> float:
+        """The same for another net with the same lower blocks: the upper ones are computed at half the speed."""
+        share = block_macs(self.geometry, self.side, first_block) / block_macs(self.geometry, self.side)
+        return 2 * share * self.test()
+
+    def kept(self, first_block: int) -> int:
+        """Bytes of the maps of the validation images that are tested, in float32."""
+        return round(2 * self.tested() * map_bytes(self.geometry, self.side, first_block))
 
     def epoch(self, first_block: int, batch_size: int) -> float:
-        """An epoch on stored maps; the cost of an image is that of the last block, by multiplications."""
+        """An epoch on stored maps; the cost of an image is that of the last block, by multiplications.
+
+        An update sees a window of each map; a validation image costs a third of an update, of its whole map.
+        """
         more = block_macs(self.geometry, self.side, first_block) / block_macs(self.geometry, self.side, 5)
-        images = (self.look.num_train + self.look.num_val / 3) * self.between(self.look.update) * more
+        seen = self.look.num_train * (seen_side(self.side) / self.side) ** 2 + self.look.num_val / 3
+        images = seen * self.between(self.look.update) * more
         return images + math.ceil(self.look.num_train / batch_size) * self.look.update_fixed * (6 - first_block)
 
     def linear(self) -> float:
@@ -132,14 +150,20 @@ class Costs:
         return self.maps() + self.look.classifier_seconds + self.test()
 
     def last(self) -> float:
-        """The last test, once more calibrated, score maps of a dozen errors at twice the side, and the page."""
-        return 2 * self.test() + 3 + 12 * 4 * 4 / 3 * self.between(self.look.forward)
+        """Score maps of a dozen errors at twice the side, and the page."""
+        return 3 + 12 * 4 * 4 / 3 * self.between(self.look.forward)
 
     def trained(self, epochs: int, first_block: int, num_views: int, folds: int, batch_size: int) -> float:
-        """Seconds of the steps after the linear classifier: further views, cross-validation, epochs."""
+        """Seconds of the steps after the linear classifier: views, cross-validation, epochs, tests."""
         epoch = self.epoch(first_block, batch_size)
         checked = folds * (self.look.classifier_seconds + (1 - 1 / max(folds, 2)) * epochs * epoch)
-        return self.maps(num_views - 1) + checked + epochs * epoch
+        views = self.maps(num_views - 1) + self.look.num_val * self.between(self.look.forward)
+        return views + checked + epochs * epoch + 2 * self.test_again(first_block)
+
+
+def head_rate(length: float) -> float:
+    """The factor on the rate of the classifier for descriptors of a length on average."""
+    return HEAD_RATE / length**2
 
 
 def choose_batch_size(num_train: int) -> int:
@@ -180,7 +204,7 @@ def make_plan(
         share=share,
         folds=FOLDS if look.num_val < SMALL_VALIDATION else 0,
         num_views=1,
-        changes={"batch_size": batch_size, "head_rate": HEAD_RATE / look.length**2},
+        changes={"batch_size": batch_size, "head_rate": head_rate(look.length)},
         memory_bytes=look.image_bytes + PROCESS_BYTES,
         reasons=() if share == 1 else (f"images: {share:.1%} of those of each class: there is no time for more",),
     )
@@ -204,7 +228,8 @@ def expected_error(plan: Plan, num_train: int) -> float:
     if plan.then is None:
         return by_side
     by_epochs = np.interp(plan.changes["epochs"], list(ERROR_BY_EPOCHS), list(ERROR_BY_EPOCHS.values()))
-    learnt = (1 - float(by_epochs) * ERROR_BY_BLOCK[plan.first_block]) * float(
+    after = float(by_epochs) * ERROR_BY_BLOCK[plan.first_block] * ERROR_BY_VIEWS[plan.num_views]
+    learnt = (1 - after) * float(
         np.interp(np.log10(num_train), np.log10(list(GAIN_BY_IMAGES)), list(GAIN_BY_IMAGES.values()))
     )
     return by_side * (1 - learnt)
@@ -228,28 +253,31 @@ def _fine_tunings(plan: Plan, costs: Costs, left: float, memory: float, pinned: 
     for first_block, fewest in FEWEST_EPOCHS.items():
         if pinned.get("trainable", f"conv{first_block}") != f"conv{first_block}":
             continue
-        most_views = min(MOST_VIEWS, int(memory / costs.stored(first_block)))
         fewest = max(fewest, math.ceil(FEWEST_UPDATES / updates))
         numbers = [pinned["epochs"]] if "epochs" in pinned else range(fewest, max(MOST_EPOCHS, fewest) + 1)
-        for epochs in numbers if most_views >= 2 else ():
-            num_views = min(most_views, epochs + 1)
-            trained = costs.trained(epochs, first_block, num_views, plan.folds, batch_size)
-            spent = costs.linear() + trained + costs.last()
-            if spent > left and "epochs" not in pinned:
+        for num_views in ERROR_BY_VIEWS:
+            stored, kept = num_views * costs.stored(first_block), min(costs.kept(first_block), round(memory / 4))
+            if stored > memory:
                 break
-            changes = {"train_scale": costs.side, "trainable": f"conv{first_block}", "epochs": epochs}
-            plans.append(
-                replace(
-                    plan,
-                    side=costs.side,
-                    num_views=num_views,
-                    then="fine-tune",
-                    first_block=first_block,
-                    changes=plan.changes | changes,
-                    expected_seconds=costs.look.seconds_used + spent,
-                    memory_bytes=plan.memory_bytes + num_views * costs.stored(first_block),
+            for epochs in numbers:
+                trained = costs.trained(epochs, first_block, num_views, plan.folds, batch_size)
+                spent = costs.linear() + trained + costs.last()
+                if spent > left and "epochs" not in pinned:
+                    break
+                changes = {"train_scale": costs.side, "trainable": f"conv{first_block}", "epochs": epochs}
+                plans.append(
+                    replace(
+                        plan,
+                        side=costs.side,
+                        num_views=num_views,
+                        then="fine-tune",
+                        first_block=first_block,
+                        kept_bytes=kept,
+                        changes=plan.changes | changes,
+                        expected_seconds=costs.look.seconds_used + spent,
+                        memory_bytes=plan.memory_bytes + stored + kept,
+                    )
                 )
-            )
     return plans
 
 

@@ -5,7 +5,7 @@ used; then the upper blocks are trained from it on the stored maps; what is bett
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -41,6 +41,7 @@ from verydeep.testing.calibration import fold_temperature, scores_of
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.metrics import interval95, wrong
 from verydeep.testing.result import Result
+from verydeep.testing.upper import LowerBlocks
 from verydeep.training.callbacks import StopOnSignals
 from verydeep.training.loop import make_state
 from verydeep.training.recipe import Recipe
@@ -55,6 +56,8 @@ from verydeep.transfer.write import linear_net, rounded
 from verydeep.weights.resolve import load, read_card
 
 LINEAR: Final = "linear classifier"
+
+Test = Callable[[VeryDeep], Result]
 
 
 class _StoppedError(Exception):
@@ -100,9 +103,10 @@ def train_by_plan(
     compared: Comparison | None = None
     try:
         start = load(plan.begun_from)
+        test = _tester(plan, start, data, compute, progress)
         maps = partial(_maps, run, plan, start, compute, data.mirror)
         stored = maps(data.train, range(1), progress)
-        linear = _fit_linear(run, plan, start, data, stored, compute, reporter, progress)
+        linear = _fit_linear(run, plan, start, data, stored, test, reporter, progress)
         if plan.then == "noise":
             state = _state(net, recipe, compute, run, data, momentum, position)
             loop = loop_on_images(run, state, data)
@@ -125,16 +129,16 @@ def train_by_plan(
             release(state.net)
         else:
             mark_ended(run, net, data, recipe)
-        return _choose(run, plan, data, compute, linear, state, compared, reporter, progress)
+        return _choose(run, plan, data, test, linear, state, compared, reporter)
     except _TimeError:
         reporter.note("the time is over before it is known whether training on would help")
         mark_ended(run, net, data, recipe)
-        return _choose(run, plan, data, compute, linear, None, None, reporter, progress)
+        return _choose(run, plan, data, test, linear, None, None, reporter)
     except NotFiniteError:
         assert state is not None
         reporter.note(f"the training went astray in epoch {state.position.epoch + 1}: the linear classifier is kept")
         mark_ended(run, net, data, recipe)
-        return _choose(run, plan, data, compute, linear, None, None, reporter, progress)
+        return _choose(run, plan, data, test, linear, None, None, reporter)
     except _StoppedError:
         epochs = state.position.epoch if state else 0
         return finish(run, net, data, None, reporter, epochs=epochs, selected=None)
@@ -143,6 +147,14 @@ def train_by_plan(
         raise
     finally:
         release(net if state is None else state.net)
+
+
+def _tester(plan: Plan, start: VeryDeep, data: DataSet, compute: Compute, progress: Progress) -> Test:
+    """What tests a net by ``single`` on the validation images; the blocks that all its nets share compute once."""
+    if plan.then != "fine-tune":
+        return lambda net: evaluate(net, data.val, device=compute.device, progress=progress)
+    lower = LowerBlocks(start, plan.first_block, compute, most_bytes=plan.kept_bytes)
+    return lambda net: lower.evaluate(net, data.val, mirror=data.mirror, progress=progress)
 
 
 def _maps(
@@ -174,7 +186,7 @@ def _fit_linear(
     start: VeryDeep,
     data: DataSet,
     stored: StoredMaps,
-    compute: Compute,
+    test: Test,
     reporter: Callback,
     progress: Progress,
 ) -> tuple[VeryDeep, Result]:
@@ -192,7 +204,7 @@ def _fit_linear(
     classifier = rounded(fitted, plan.begun_from)
     net = linear_net(start, classifier, data.classes, plan.side)
     net.mirror = data.mirror
-    result = evaluate(net, data.val, device=compute.device, progress=progress)
+    result = test(net)
     held_out = 1 - max(classifier.held_out.values())
     low, high = interval95(result.top1_error, len(data.val))
     if not run.model_file.exists():
@@ -228,28 +240,22 @@ def _state(
 
 
 def _loop_on_maps(state: TrainState, stored: StoredMaps, held_out: Tensor, data: DataSet) -> Loop:
-    recipe = state.recipe
-
     def validate(_: VeryDeep) -> dict[str, Any]:
         scores = scores_on_maps(state, held_out)
         return errors_of_posteriors(scores.softmax(1).numpy(), data.val)
 
-    batches = stored.batches(
-        batch_size=recipe.batch_size, seed=state.seed, balanced=recipe.balance == "sampling", images=data.train
-    )
-    return Loop(batches=batches, validate=validate, view=None)
+    return Loop(batches=stored.batches(state.recipe, seed=state.seed, images=data.train), validate=validate, view=None)
 
 
 def _choose(
     run: Run,
     plan: Plan,
     data: DataSet,
-    compute: Compute,
+    test: Test,
     linear: tuple[VeryDeep, Result],
     state: TrainState | None,
     compared: Comparison | None,
     reporter: Callback,
-    progress: Progress,
 ) -> TrainedRun:
     """Keeps the linear classifier or what was trained after it, calibrates it, and writes the model and the report."""
     net, before = linear
@@ -259,7 +265,7 @@ def _choose(
         tuned = None
         if compared is None or compared.is_better:
             net = state.net.eval()
-            tuned = evaluate(net, data.val, device=compute.device, progress=progress)
+            tuned = test(net)
         if compared is None:
             assert tuned is not None
             selected = data.val.split
@@ -274,7 +280,7 @@ def _choose(
         if compared.is_better and tuned is not None:
             kept, epochs, precision = str(plan.then), state.position.epoch, "fp32"
             record["temperature"] = fold_temperature(net, scores_of(tuned.posteriors), tuned.labels)
-            result = evaluate(net, data.val, device=compute.device, progress=progress)  # the mean of two posteriors
+            result = test(net)  # the mean of two posteriors
         else:
             net = linear[0]
         run.save_model(net, _card(run, net, data, result, kept, epochs, selected), precision)

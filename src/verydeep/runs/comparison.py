@@ -62,12 +62,7 @@ def cross_validate(
         state.model = UpperBlocks(net, plan.first_block)
         maps = stored.maps[0][held_out]
         before += int((scores_on_maps(state, maps).argmax(1) != stored.labels[held_out]).sum())
-        batches = kept.batches(
-            batch_size=trained.recipe.batch_size,
-            seed=seed,
-            balanced=trained.recipe.balance == "sampling",
-            images=images,
-        )
+        batches = kept.batches(trained.recipe, seed=seed, images=images)
         train(state, batches, classification_for(trained.recipe, images), [_Watch(progress, part, plan.folds)])
         after += int((scores_on_maps(state, maps).argmax(1) != stored.labels[held_out]).sum())
         release(net)

@@ -56,6 +56,7 @@ class Plan:
         net: of a training from noise: architecture, batch_norm, width, crop and head.
         first_block: the first block that is fine-tuned.
         folds: of the cross-validation that decides what is kept; 0 where the validation images do.
+        kept_bytes: of maps of the validation images, at most.
         changes: fields of the recipe that the plan chooses.
         expected_seconds: of all steps, as measured for a moment.
         memory_bytes: of the process at most, estimated.
@@ -72,6 +73,7 @@ class Plan:
     net: dict[str, Any] | None = None
     first_block: int = 5
     folds: int = 0
+    kept_bytes: int = 0
     changes: dict[str, Any] = field(default_factory=dict)
     expected_seconds: float = 0.0
     memory_bytes: int = 0

@@ -18,7 +18,7 @@ from verydeep.images.decode import DAMAGED_REMEDY, DamagedImageError, is_image_f
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.progress import Progress, ignore_progress
-from verydeep.speed.backend import make_backend
+from verydeep.speed.backend import Backend, make_backend
 from verydeep.testing.measure import MeanPosterior, Measured, measure
 from verydeep.testing.metrics import wrong
 from verydeep.testing.protocols import Protocol, ProtocolAt, at_scales, find_protocol
@@ -206,11 +206,7 @@ class _Tested:
             if not tests:
                 continue
             backend = make_backend(self.net, choice, rounds_up=rounds_up)
-            reduction = functools.partial(MeanPosterior, len(images), backend.num_classes)
-            try:
-                of_tests = measure(backend, images, tests, reduction, mirror=self.net.mirror, progress=progress)
-            except DamagedImageError as error:
-                raise DamagedImageError(f"{error}; {DAMAGED_REMEDY}") from error
+            of_tests = _posteriors(backend, images, tests, mirror=self.net.mirror, progress=progress)
             measured |= zip(tests, of_tests, strict=True)
             if note is not None and any(one.is_one_position for one in of_tests):
                 note(
@@ -221,7 +217,7 @@ class _Tested:
             Result(
                 **vars(described),
                 posteriors=measured[test].result,
-                members=(self._member(test),),
+                members=(self.member(test),),
                 seconds=measured[test].seconds,
             )
             for test in self.tests
@@ -231,7 +227,7 @@ class _Tested:
             note(f"{self.name or self.net.geometry.title}: {warning}")
         return results
 
-    def _member(self, test: ProtocolAt) -> Member:
+    def member(self, test: ProtocolAt) -> Member:
         return Member(
             model=self.name,
             architecture=self.net.geometry.architecture.name,
@@ -239,6 +235,31 @@ class _Tested:
             test_scales=test.scales,
             selected_on=self.selected_on,
         )
+
+
+def evaluate_with(
+    backend: Backend, net: VeryDeep, images: ImageSet, *, mirror: bool, progress: Progress = ignore_progress
+) -> Result:
+    """Measures a net by ``single`` with a backend of one's own, with mirror images or without."""
+    _, described = _open(images, None, False, progress)
+    tested = _Tested.of(net, images, [find_protocol("single")], None)
+    (found,) = _posteriors(backend, images, tested.tests, mirror=mirror, progress=progress)
+    return Result(
+        **vars(described),
+        posteriors=found.result,
+        members=(tested.member(tested.tests[0]),),
+        seconds=found.seconds,
+    )
+
+
+def _posteriors(
+    backend: Backend, images: ImageSet, tests: Sequence[ProtocolAt], *, mirror: bool, progress: Progress
+) -> list[Measured[ndarray]]:
+    reduction = functools.partial(MeanPosterior, len(images), backend.num_classes)
+    try:
+        return measure(backend, images, tests, reduction, mirror=mirror, progress=progress)
+    except DamagedImageError as error:
+        raise DamagedImageError(f"{error}; {DAMAGED_REMEDY}") from error
 
 
 def check_classes(net: VeryDeep, images: ImageSet) -> None:

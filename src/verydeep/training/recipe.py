@@ -40,7 +40,7 @@ class Recipe:
         momentum: of stochastic gradient descent.
         nesterov: Nesterov's form of momentum.
         weight_decay: L2 multiplier on the weights and biases of convolutions and fully connected layers.
-        dropout: probability on fc6 and fc7.
+        dropout: probability on fc6 and fc7; in ``auto`` on the channels of the maps that the upper blocks are given.
         label_smoothing: probability mass spread evenly over the classes.
         train_scale: S, or [Smin, Smax], pixels; None is ``paper_scale`` scaled by crop/224.
         paper_scale: smallest and largest S at the paper's crop of 224.
@@ -179,6 +179,7 @@ _ROWS = (
         label_smoothing=0.1,
         trainable="conv5",
         most_gradient=10,
+        dropout=0.4,
     ),
     # From a trained net: verydeep train photos --recipe fine-tune --init-from runs/other
     Recipe(

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Float, Float32, Int, UInt8
 from numpy import ndarray
 from numpy.random import PCG64, Generator
 from torch import Tensor
@@ -23,11 +23,16 @@ from verydeep.device import Compute
 from verydeep.images.augment import AreaView
 from verydeep.images.views import centre
 from verydeep.nets.net import VeryDeep
+from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.progress import Progress
 from verydeep.speed.backend import make_backend
+from verydeep.training.recipe import Recipe
 
 _BATCH_PIXELS: Final = 32 * 160 * 160
 """Pixels of the views computed at a time, about."""
+
+_SMALLEST_CUT: Final = 128
+"""Side of a view, pixels, from which on an update sees a window of its map."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,23 +60,41 @@ class StoredMaps:
         """Adds views of the same images."""
         return replace(self, maps=[*self.maps, *others.maps])
 
-    def batches(
-        self, *, batch_size: int, seed: int, balanced: bool, images: ImageSet
-    ) -> Callable[..., Iterator[Batch]]:
-        """Returns what yields the batches of an epoch, each sample by one view drawn from (seed, epoch, sample)."""
-        return partial(self._epoch, images, batch_size, seed, balanced)
+    @property
+    def window(self) -> int:
+        """Cells of a side of what an update sees of a map."""
+        stride = 1 << (self.first_block - 1)
+        return seen_side(self.maps[0].shape[-1] * stride) // stride
 
-    def _epoch(
-        self, images: ImageSet, batch_size: int, seed: int, balanced: bool, *, epoch: int, first: int
-    ) -> Iterator[Batch]:
-        order = training_order(images, seed=seed, epoch=epoch, balanced=balanced)
-        for start in range(first * batch_size, len(order), batch_size):
-            sample_ids = order[start : start + batch_size]
-            drawn = [int(Generator(PCG64([seed, epoch, sample])).integers(len(self.maps))) for sample in sample_ids]
-            indices = [sample % len(images) for sample in sample_ids]
-            chosen = [self.maps[view][index] for view, index in zip(drawn, indices, strict=True)]
-            maps = torch.stack(chosen).contiguous(memory_format=torch.channels_last)
-            yield maps, self.labels[indices], torch.tensor(sample_ids)
+    def batches(self, recipe: Recipe, *, seed: int, images: ImageSet) -> Callable[..., Iterator[Batch]]:
+        """Returns what yields the batches of an epoch.
+
+        (Seed, epoch, sample) draw a view, a window of its map, and the channels of the map that are dropped, with the
+        recipe's probability; the others are scaled up.
+        """
+        return partial(self._epoch, recipe, seed, images)
+
+    def _epoch(self, recipe: Recipe, seed: int, images: ImageSet, *, epoch: int, first: int) -> Iterator[Batch]:
+        order = training_order(images, seed=seed, epoch=epoch, balanced=recipe.balance == "sampling")
+        for start in range(first * recipe.batch_size, len(order), recipe.batch_size):
+            sample_ids = order[start : start + recipe.batch_size]
+            drawn = [
+                self._augmented(sample % len(images), recipe.dropout, [seed, epoch, sample]) for sample in sample_ids
+            ]
+            maps = torch.stack(drawn).contiguous(memory_format=torch.channels_last)
+            yield maps, self.labels[[sample % len(images) for sample in sample_ids]], torch.tensor(sample_ids)
+
+    def _augmented(self, index: int, dropout: float, seed: list[int]) -> Float[Tensor, "c y x"]:
+        generator = Generator(PCG64(seed))
+        map_ = self.maps[int(generator.integers(len(self.maps)))][index]
+        top, left = generator.integers(map_.shape[-1] - self.window + 1, size=2).tolist()
+        kept = torch.from_numpy((generator.random((len(map_), 1, 1)) >= dropout).astype(np.float32))
+        return map_[:, top : top + self.window, left : left + self.window] * (kept / (1 - dropout))
+
+
+def seen_side(side: int) -> int:
+    """Side of the part of a view that an update sees, pixels: 32 less than the view's, where that is 128 or more."""
+    return side - TOTAL_STRIDE if side >= _SMALLEST_CUT else side
 
 
 def store_maps(

@@ -134,3 +134,10 @@ def test_a_damaged_image_is_left_out_of_the_look_as_of_the_training(photos, very
     status, _, err = verydeep("train", photos, *TINY, "--out", "run", "--damaged", "skip")
     assert status == 0, err
     assert "left out 1 damaged image" in err
+
+
+def test_the_plan_of_a_run_like_another_is_that_of_the_other(photos, verydeep):
+    train(photos, out="a")
+    status, out, _ = verydeep("train", photos, "--like", "a", "--plan", "--json")
+    assert status == 0
+    assert Plan.from_record(json.loads(out)) == Plan.from_record(settings("a")["plan"])

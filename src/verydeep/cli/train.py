@@ -66,14 +66,17 @@ def train(
     from verydeep.data.open import open_data
     from verydeep.device import find_device
     from verydeep.distributed import launch
-    from verydeep.runs.auto_start import check_auto, plan_training
+    from verydeep.runs.auto_start import as_in_run, check_auto, plan_training
     from verydeep.runs.chain import plan_steps, run_options
 
     if data is not None and options.recipe == AUTO and options.like is None:
         check_auto(options)
+    made = None
+    if options.plan and options.like is not None:
+        options, made = as_in_run(options)
     if options.plan and data is not None and options.recipe == AUTO:
         with reporting() as reporter:
-            auto_plan = plan_training(data, options, reporter, 0.0).plan
+            auto_plan = plan_training(data, options, reporter, 0.0, made).plan
         if json:
             print_json(auto_plan.as_record())
         else:

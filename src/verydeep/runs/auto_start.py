@@ -104,19 +104,21 @@ def from_noise(options: TrainOptions) -> str | None:
 
 
 def as_in_run(options: TrainOptions) -> tuple[TrainOptions, Plan | None]:
-    """Returns the options that the run in ``like`` began with, and its plan; what is asked for beside it is kept."""
+    """Returns the options that the run in ``like`` began with, and its plan; what is asked for beside it is kept.
+
+    Epochs that were reckoned for a number of minutes are those of the run.
+    """
     assert options.like is not None
     settings = Run.open(options.like).settings
     record = settings.get("options")
     if not isinstance(record, dict):
         raise UserError(f"--like {options.like}: the run says nothing of its options: give them")
-    kept = {name: getattr(options, name) for name in ("out", "resume", "plan", "devices", *COMPUTE_FIELDS)}
+    kept = {name: getattr(options, name) for name in ("out", "resume", "plan", "devices", "like", *COMPUTE_FIELDS)}
     began = TrainOptions.from_record(record)
-    plan = settings.get("plan")
-    return (
-        replace(began, **kept, seed=options.seed or began.seed),
-        Plan.from_record(plan) if began.recipe == AUTO and plan else None,
-    )
+    began, plan = replace(began, **kept, seed=options.seed or began.seed), settings.get("plan")
+    if began.recipe == AUTO:
+        return began, Plan.from_record(plan) if plan else None
+    return began if began.minutes is None else replace(began, epochs=settings["recipe"]["epochs"]), None
 
 
 def plan_training(

@@ -75,7 +75,8 @@ def start(
         check_selection(row, options)
         facts = {"command": command, "data": source, "origin": None} | ({} if chain is None else {"chain": chain})
         if options.minutes is not None:
-            row = replace(row, epochs=epochs_in_time(opened, options, reporter, time.monotonic() - began))
+            if options.like is None:
+                row = replace(row, epochs=epochs_in_time(opened, options, reporter, time.monotonic() - began))
             facts["plan"] = {"seconds": 60 * options.minutes}
         if source_net:
             grown = grow(net, source_net)
@@ -117,6 +118,8 @@ def _start_auto(
 def _check_alike(options: TrainOptions, recipe: Recipe, net: VeryDeep) -> None:
     assert options.out is not None
     began = Run.open(options.out).settings
+    if options.minutes is not None and options.minutes == began.get("options", {}).get("minutes"):
+        recipe = replace(recipe, epochs=began["recipe"]["epochs"])  # reckoned for these minutes
     check_same_options(
         f"the run in {options.out}",
         {"net": began.get("net"), "seed": began["seed"], "hold_out": began.get("hold_out", True)}

@@ -22,8 +22,9 @@ from verydeep.data.open import open_data
 from verydeep.machine import environment
 from verydeep.nets.architecture import Geometry, layers
 from verydeep.nets.net import VeryDeep
+from verydeep.runs.fit import fit
 from verydeep.runs.noise import NoisePlan, plan_from_noise, training_speed
-from verydeep.runs.start import fit
+from verydeep.runs.options import TrainOptions
 from verydeep.testing.evaluate import evaluate
 from verydeep.training.recipe import find_recipe
 from verydeep.weights.resolve import load
@@ -52,7 +53,7 @@ def main() -> None:
     def speed(geometry: Geometry, batch_size: int) -> float:
         if options.macs_per_second:
             return float(options.macs_per_second) / (3 * sum(layer.macs for layer in layers(geometry)))
-        return training_speed(geometry, batch_size, side=side)
+        return training_speed(data, geometry, batch_size, TrainOptions())
 
     planned = plan_from_noise(
         num_images=len(data.train), num_classes=len(data.classes), side=side, mirror=data.mirror,

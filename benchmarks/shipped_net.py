@@ -27,8 +27,8 @@ from verydeep.nets.model_card import ModelCard
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.finish import TrainedRun
+from verydeep.runs.fit import fit
 from verydeep.runs.resume import resume
-from verydeep.runs.start import fit
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.result import Result
 from verydeep.training.recipe import Recipe, find_recipe

@@ -29,6 +29,7 @@ import torch  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
 
 from verydeep.cli import main as cli  # noqa: E402
+from verydeep.device import Compute  # noqa: E402
 from verydeep.images.geometry import centred, rescaled_size  # noqa: E402
 from verydeep.training.state import Callback, TrainState  # noqa: E402
 
@@ -208,6 +209,20 @@ def serve() -> Iterator[Callable[..., FileServer]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains on one core in float32, whatever the machine would take."""
+    choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
+    monkeypatch.setattr("verydeep.runs.compute.choose_training", lambda *_, **asked: choice)
+
+
+@pytest.fixture
+def every_update(monkeypatch: pytest.MonkeyPatch, in_fp32: None) -> None:
+    """The same, and the loop looks up after each update, as if it had taken a second."""
+    clock = iter(range(10**9))
+    monkeypatch.setattr("verydeep.training.loop.time.perf_counter", lambda: float(next(clock)))
 
 
 @pytest.fixture

@@ -2,13 +2,16 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from conftest import scene
-from verydeep import VeryDeep
+from verydeep import VeryDeep, fit
+from verydeep.runs.finish import TrainedRun
+from verydeep.training.recipe import find_recipe
 
 
 def make_net(name: str = "A", *, seed: int = 0, batch_norm: bool = False, crop: int = 32, **kinds) -> VeryDeep:
@@ -24,6 +27,12 @@ def make_net(name: str = "A", *, seed: int = 0, batch_norm: bool = False, crop: 
             assert layer.bias is not None
             layer.bias.data.uniform_(-0.1, 0.1, generator=generator)
     return net
+
+
+def fit_small(photos: Path, out: Path, *, epochs: int = 3, **options) -> TrainedRun:
+    """Trains a net of two classes as long as it takes to see a callback at work."""
+    recipe = find_recipe("quick", epochs=epochs, batch_size=16)
+    return fit(make_net(batch_norm=True, num_classes=2), photos, recipe=recipe, out=out, **options)
 
 
 def photos(height: int, width: int, count: int = 2) -> Tensor:

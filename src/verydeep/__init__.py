@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from verydeep.nets.architecture import ARCHITECTURES as ARCHITECTURES
     from verydeep.nets.model_file import save as save
     from verydeep.nets.net import VeryDeep as VeryDeep
+    from verydeep.runs.fit import fit as fit
+    from verydeep.runs.fit import train as train
     from verydeep.runs.options import ComputeOptions as ComputeOptions
     from verydeep.runs.options import TrainOptions as TrainOptions
     from verydeep.runs.resume import resume as resume
-    from verydeep.runs.start import fit as fit
-    from verydeep.runs.start import train as train
     from verydeep.speed.accelerate import accelerate as accelerate
     from verydeep.speed.allocator import tune_allocator as tune_allocator
     from verydeep.testing.classifier import Classifier as Classifier
@@ -56,7 +56,7 @@ _HOMES = {
     "extract_features": "transfer.features",
     "fetch": "data.named",
     "fetch_weights": "weights.resolve",
-    "fit": "runs.start",
+    "fit": "runs.fit",
     "load": "weights.resolve",
     "open_data": "data.open",
     "TrainOptions": "runs.options",
@@ -66,7 +66,7 @@ _HOMES = {
     "resume": "runs.resume",
     "save": "nets.model_file",
     "to_torchvision": "weights.writers.torch",
-    "train": "runs.start",
+    "train": "runs.fit",
     "tune_allocator": "speed.allocator",
 }
 

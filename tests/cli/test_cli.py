@@ -18,7 +18,6 @@ import torch
 from conftest import picture, scene
 from published import PUBLISHED, closed_address, serving, tiny
 from verydeep.data.named import NAMED
-from verydeep.device import Compute
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.weights.resolve import load
@@ -28,12 +27,10 @@ QUICK = ["--recipe", "quick", "--crop", "32", "--width", "0.125", "--batch-norm"
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch, process_as_it_is):
+def in_a_folder_of_its_own(tmp_path, monkeypatch, process_as_it_is, in_fp32):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VERYDEEP_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("no_proxy", "*")
-    choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
-    monkeypatch.setattr("verydeep.runs.compute.choose_training", lambda *_, **asked: choice)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 

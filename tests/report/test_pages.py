@@ -19,8 +19,8 @@ from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.report.pages import page_text, write_page
 from verydeep.runs.evaluation_report import errors_of, page_of_result
+from verydeep.runs.fit import train
 from verydeep.runs.resume import resume
-from verydeep.runs.start import train
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.metrics import confusion_counts, errors_by_class
 from verydeep.testing.result import Member, Result

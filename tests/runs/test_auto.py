@@ -93,3 +93,44 @@ def test_what_is_pinned_is_kept():
     assert pinned.side == 64
     assert pinned.changes["epochs"] == 3
     assert pinned.changes["batch_size"] == 5
+
+
+def size_reason(planned):
+    return next(reason for reason in planned.reasons if reason.startswith("size"))
+
+
+def training_reason(planned):
+    return planned.reasons[-1]
+
+
+def test_the_reason_for_a_size_is_true():
+    errors_and_sides = {minutes: plan(minutes=minutes) for minutes in (1, 2, 3, 5, 10, 20, 60)}
+    said = set()
+    for minutes, made in errors_and_sides.items():
+        larger = [
+            plan(minutes=minutes, side=side) for side in (96, 128, 160, 192, 224) if side > made.side
+        ]  # the best of each
+        fits = [one for one in larger if one.expected_seconds - CLOTHING.seconds_used <= 0.82 * 60 * minutes - 8]
+        best = min(fits, key=lambda one: expected_error(one, 3068), default=None)
+        if best is None:
+            wanted = "the largest for which there is time and memory" if larger else "that of the net's own training"
+        elif expected_error(best, 3068) > expected_error(made, 3068):
+            wanted = "which promises less"
+        else:
+            wanted = "promises no fewer errors and takes longer"
+        assert size_reason(made).endswith(wanted), minutes
+        said.add(wanted)
+    assert "which promises less" in said
+    assert size_reason(plan(side=64)) == "size: 64 pixels: as asked"
+    assert size_reason(plan(replace(CLOTHING, side=50), minutes=60)) == "size: 96 pixels: twice the 50 of the images"
+
+
+def test_what_fits_nowhere_is_not_called_the_largest_that_fits():
+    late = plan(slower(8), minutes=1)
+    assert "the smallest, and the time does not quite do for it" in size_reason(late)
+    assert training_reason(late) == "training: none: there is not the time and memory for it"
+
+
+def test_nothing_is_trained_where_larger_views_promise_more():
+    hasty = plan(replace(CLOTHING, num_train=80, num_val=16, classifier_seconds=1), minutes=0.6)
+    assert training_reason(hasty) == "training: none: within the time it promises less than larger views do"

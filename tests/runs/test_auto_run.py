@@ -8,6 +8,7 @@ import torch
 
 import verydeep as package
 from conftest import StopAfter
+from verydeep.data.open import open_data
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.auto_start import START
@@ -124,3 +125,19 @@ def test_the_plan_alone_writes_nothing(photos, verydeep):
 
 def test_the_net_that_ships_is_the_start():
     assert load(START).features_only
+
+
+def test_a_damaged_image_is_left_out_of_the_look_as_of_the_training(photos, verydeep):
+    Path(open_data(photos).train.where(0)).write_bytes(b"")
+    status, _, err = verydeep("train", photos, *TINY, "--out", "run")
+    assert (status, err.count("--damaged skip")) == (1, 1)
+    status, _, err = verydeep("train", photos, *TINY, "--out", "run", "--damaged", "skip")
+    assert status == 0, err
+    assert "left out 1 damaged image" in err
+
+
+def test_the_plan_of_a_run_like_another_is_that_of_the_other(photos, verydeep):
+    train(photos, out="a")
+    status, out, err = verydeep("train", photos, "--like", "a", "--plan", "--json")
+    assert status == 0, err
+    assert Plan.from_record(json.loads(out)) == Plan.from_record(settings("a")["plan"])

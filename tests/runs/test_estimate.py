@@ -7,8 +7,9 @@ import pytest
 from verydeep.data.open import open_data
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.chain import plan_steps
-from verydeep.runs.estimate import plan, time_update
+from verydeep.runs.estimate import plan
 from verydeep.runs.options import ComputeOptions, read_keywords
+from verydeep.runs.timing import fastest, time_steps, time_update
 from verydeep.speed.train_net import choose_training
 from verydeep.training.recipe import find_recipe
 
@@ -94,8 +95,8 @@ class _Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = _Clock()
-    monkeypatch.setattr("verydeep.runs.estimate.update", clock.update)
-    monkeypatch.setattr("verydeep.runs.estimate.time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr("verydeep.runs.timing.update", clock.update)
+    monkeypatch.setattr("verydeep.runs.timing.time", SimpleNamespace(perf_counter=lambda: clock.now))
     return clock
 
 
@@ -116,3 +117,18 @@ def test_few_images_of_the_papers_crop_are_measured(clock):
     net = VeryDeep("A", num_classes=3, crop=224, width=0.125)
     time_update(net, find_recipe("paper"), choose_training(net.geometry, device="cpu", precision="fp32"), 256)
     assert clock.most == 4  # an update of eight images of D takes 4 s on two cores
+
+
+def test_quick_steps_are_timed_again_and_the_fastest_counts(clock):
+    asked = []
+
+    def step(number):
+        asked.append(number)
+        clock.now += 0.01 * number * (2 if len(asked) % 3 else 1)
+
+    assert fastest(step, 4, "cpu") == pytest.approx(0.04)
+    assert asked == 5 * [4]
+    assert fastest(step, 4, "cpu", average=max) == pytest.approx(0.08)
+    assert time_steps(lambda number: clock.update(None, None, range(number), None, None), 8, 32, "cpu").fixed == (
+        pytest.approx(0.1)
+    )

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from conftest import StopAfter
-from verydeep.device import Compute
 from verydeep.errors import UserError
 from verydeep.nets.model_file import CHECKPOINT_FILE
 from verydeep.nets.net import VeryDeep
+from verydeep.runs.fit import fit
 from verydeep.runs.listing import compare_runs, list_runs, summarise
 from verydeep.runs.resume import resume
-from verydeep.runs.start import fit
 from verydeep.training.recipe import find_recipe
 from verydeep.training.run_folder import Run
 
@@ -22,10 +21,8 @@ RECIPE = find_recipe("quick", epochs=2, batch_size=16)
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch):
+def in_a_folder_of_its_own(tmp_path, monkeypatch, in_fp32):
     monkeypatch.chdir(tmp_path)
-    choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
-    monkeypatch.setattr("verydeep.runs.compute.choose_training", lambda *_, **asked: choice)
 
 
 @pytest.fixture

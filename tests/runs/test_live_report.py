@@ -3,37 +3,21 @@
 import re
 
 import pytest
-import torch
 
 import verydeep
 from conftest import StopAfter
-from verydeep.device import Compute
+from small_nets import fit_small
 from verydeep.machine import now
 from verydeep.runs import live_report
 from verydeep.runs.live_report import LiveReport
-from verydeep.training.recipe import find_recipe
 
-RECIPE = find_recipe("quick", epochs=2, batch_size=16)
+pytestmark = pytest.mark.usefixtures("every_update")
 RELOADS = 'http-equiv="refresh"'
 
 
 @pytest.fixture
 def photos(make_folder):
     return make_folder("photos", {"dark": 24, "bright": 24})
-
-
-@pytest.fixture(autouse=True)
-def every_update(monkeypatch):
-    choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
-    monkeypatch.setattr("verydeep.runs.compute.choose_training", lambda *_, **asked: choice)
-    clock = iter(range(10**9))
-    monkeypatch.setattr("verydeep.training.loop.time.perf_counter", lambda: float(next(clock)))
-
-
-def fit(photos, out, **options):
-    generator = torch.Generator().manual_seed(0)
-    net = verydeep.VeryDeep("A", num_classes=2, crop=32, width=0.125, batch_norm=True, generator=generator)
-    return verydeep.fit(net, photos, recipe=RECIPE, out=out, **options)
 
 
 class Reader(verydeep.Callback):
@@ -54,7 +38,7 @@ def test_it_is_there_while_it_runs_and_gives_way_to_the_report(photos, tmp_path,
     monkeypatch.setattr(live_report.time, "monotonic", lambda: next(clock))
     file = tmp_path / "run/report.html"
     reader = Reader(file)
-    assert fit(photos, tmp_path / "run", callbacks=[reader]).finished
+    assert fit_small(photos, tmp_path / "run", epochs=2, callbacks=[reader]).finished
     assert all(
         RELOADS in page and "As of " in page and "is renewed about every 20 seconds" in page for page in reader.pages
     )
@@ -75,7 +59,7 @@ def test_it_is_there_while_it_runs_and_gives_way_to_the_report(photos, tmp_path,
 
 def test_a_training_that_was_stopped_says_so_and_resuming_renews_the_page(photos, tmp_path):
     run = tmp_path / "run"
-    assert not fit(photos, run, reporter=StopAfter(4)).finished
+    assert not fit_small(photos, run, epochs=2, reporter=StopAfter(4)).finished
     page = (run / "report.html").read_text()
     assert "stopped in epoch 2; resume with verydeep train --resume --out" in page
     assert RELOADS not in page
@@ -113,6 +97,6 @@ def test_it_is_written_seldom_and_a_full_disk_does_not_stop_the_training(photos,
 
     monkeypatch.setattr(live_report, "write_page", full)
     monkeypatch.setattr(live_report.time, "monotonic", lambda: 100.0)  # no time passes
-    assert fit(photos, tmp_path / "run").finished
+    assert fit_small(photos, tmp_path / "run", epochs=2).finished
     assert len(written) == 2  # when it begins and when it ends
     assert "Errors by class" in (tmp_path / "run/report.html").read_text()

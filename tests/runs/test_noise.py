@@ -4,9 +4,11 @@ import itertools
 
 import pytest
 
+from verydeep.data.open import open_data
 from verydeep.errors import UsageError
 from verydeep.nets.architecture import ARCHITECTURES, Geometry, layers
 from verydeep.runs.noise import NoisePlan, plan_from_noise, training_speed
+from verydeep.runs.options import TrainOptions
 from verydeep.training.recipe import find_recipe
 
 TRAINING_MACS_PER_SECOND = 75e9
@@ -17,9 +19,9 @@ def speed(geometry, batch_size):
     return TRAINING_MACS_PER_SECOND / (3 * sum(layer.macs for layer in layers(geometry)))
 
 
-def plan(num_images, side, seconds, speed=speed, mirror=True, num_classes=10):
+def plan(num_images, side, seconds, speed=speed, mirror=True, pinned=None):
     return plan_from_noise(
-        num_images=num_images, num_classes=num_classes, side=side, mirror=mirror, seconds=seconds, speed=speed
+        num_images=num_images, num_classes=10, side=side, mirror=mirror, seconds=seconds, speed=speed, pinned=pinned
     )
 
 
@@ -80,11 +82,37 @@ def test_the_epochs_are_those_of_the_speed_of_the_net_that_is_chosen():
     assert made.epochs == plan(45_000, 32, 1620).epochs // 2
 
 
-def test_the_speed_is_measured_on_the_net_and_its_crops():
-    small = Geometry(architecture=ARCHITECTURES["A"], batch_norm=True, num_classes=3, crop=32, width=0.125)
-    assert 1 < training_speed(small, 4, side=8, device="cpu", seconds=0) < 1e6
+def test_what_is_pinned_is_kept_and_the_epochs_are_those_of_its_speed():
+    asked = []
+
+    def noted(geometry, batch_size):
+        asked.append((geometry, batch_size))
+        return speed(geometry, batch_size)
+
+    free = plan(45_000, 32, 1620)
+    pinned = {"architecture": "E", "batch_norm": False, "width": 0.125, "crop": 64, "batch_size": 16}
+    made = plan(45_000, 32, 1620, speed=noted, pinned=pinned)
+    assert made.net == {name: pinned[name] for name in ("architecture", "batch_norm", "width", "crop")} | {
+        "head": "linear"
+    }
+    assert asked[-1] == (made.geometry(10), 16)
+    assert made.train_scale == (64, 83)
+    assert made.epochs == int(1620 * 0.85 * speed(*asked[-1]) / 45_000)
+    assert "as asked" in made.reason
+    assert (made.batch_size, made.learning_rate) == (free.batch_size, free.learning_rate)
+    assert plan(45_000, 32, 1620, pinned={"batch_size": 16}) == free  # the recipe's change is made later
+
+
+def test_a_pinned_net_is_not_trained_for_ever():
+    assert plan(1_297, 8, 36_000, pinned={"width": 0.125}).epochs == 100
+
+
+def test_the_speed_is_measured_on_the_net_and_its_crops(make_folder):
+    data = open_data(make_folder("photos", {"dark": 8, "bright": 8}))
+    small = Geometry(architecture=ARCHITECTURES["A"], batch_norm=True, num_classes=2, crop=32, width=0.125)
+    assert 1 < training_speed(data, small, 4, TrainOptions(device="cpu")) < 1e6
     with pytest.raises(UsageError, match="device"):
-        training_speed(small, 4, side=8, device="abacus")
+        training_speed(data, small, 4, TrainOptions(device="abacus"))
 
 
 def test_what_a_plan_says_is_one_line_with_its_net():

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from verydeep.device import Compute
 from verydeep.errors import UsageError
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
@@ -17,10 +16,8 @@ from verydeep.weights.resolve import load
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch, process_as_it_is):
+def in_a_folder_of_its_own(tmp_path, monkeypatch, process_as_it_is, in_fp32):
     monkeypatch.chdir(tmp_path)
-    choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
-    monkeypatch.setattr("verydeep.runs.compute.choose_training", lambda *_, **asked: choice)
 
 
 def source(architecture="B", **kinds):

@@ -1,9 +1,14 @@
 """What a training begins with where nothing is said."""
 
+import json
+
 import pytest
 
+import verydeep
+from conftest import StopAfter
 from small_nets import make_net
 from verydeep.data.open import open_data
+from verydeep.errors import UsageError
 from verydeep.nets.model_card import make_card
 from verydeep.runs.net import default_crop
 from verydeep.runs.start import has_learnt
@@ -37,3 +42,40 @@ def test_a_net_is_recommended_by_an_error_on_images_enough(error, num_images, le
     card = make_card(net, errors={"split": "val", "top1_error": error, "num_images": num_images})
     assert has_learnt(card) is learnt
     assert not has_learnt(make_card(net))
+
+
+@pytest.fixture
+def timed(make_folder, tmp_path, monkeypatch, in_fp32):
+    """Trains a recipe in a number of minutes; the time allows for fewer and fewer epochs."""
+    monkeypatch.chdir(tmp_path)
+    possible = iter((3, 2, 1))
+    monkeypatch.setattr("verydeep.runs.start.epochs_in_time", lambda *_: next(possible))
+    photos = make_folder("photos", {"dark": 24, "bright": 24})
+    shape = {"batch_norm": True, "crop": 32, "width": 0.125, "batch_size": 16}
+
+    def train(out, **options):
+        given = options if "like" in options else {"recipe": "quick", "minutes": 5} | shape | options
+        return verydeep.train(photos, out=out, **given)
+
+    return train
+
+
+def epochs(run):
+    return json.loads((run / "run.json").read_text())["recipe"]["epochs"]
+
+
+def test_a_run_like_another_has_its_epochs_whatever_the_machine_does_now(timed, tmp_path):
+    first = timed("first")
+    like = timed("second", like="first")
+    again = timed("third", like="second")
+    assert first.epochs == like.epochs == again.epochs == 3
+    assert (tmp_path / "first/model.safetensors").read_bytes() == (tmp_path / "third/model.safetensors").read_bytes()
+    assert epochs(tmp_path / "third") == 3
+    assert timed("other").epochs == 2  # which is reckoned anew
+
+
+def test_a_run_in_a_number_of_minutes_is_resumed_by_the_command_that_began_it(timed, tmp_path):
+    assert not timed("run", reporter=StopAfter(1)).finished
+    assert timed("run", resume=True).epochs == 3
+    with pytest.raises(UsageError, match="epochs"):
+        timed("run", resume=True, minutes=6)

@@ -9,9 +9,9 @@ import torch
 from verydeep.device import Compute
 from verydeep.nets.layers import Convolution
 from verydeep.nets.net import VeryDeep
+from verydeep.runs.fit import train
 from verydeep.runs.options import ComputeOptions
 from verydeep.runs.resume import resume
-from verydeep.runs.start import train
 from verydeep.speed import autograd
 from verydeep.speed.library import NoKernelError, find_kernel
 from verydeep.speed.small_maps import convolve_small

@@ -11,7 +11,7 @@ from conftest import picture
 from verydeep.cli.tables import scale_bounds
 from verydeep.errors import UsageError, UserError
 from verydeep.paper.tables import FIXED_256, FIXED_384, JITTERED
-from verydeep.runs.estimate import UpdateTime
+from verydeep.runs.timing import UpdateTime
 from verydeep.tables.claims import check_claims
 from verydeep.tables.grid import TablesOptions, fusions, list_runs, short_names
 from verydeep.tables.layout import lay_out, lay_out_claims

@@ -51,8 +51,8 @@ def make_pictures(folder: Path) -> None:
 def train(data: Path, out: Path) -> int:
     """Begins the training, or goes on with it: what ``train DATA --out RUN --resume`` does."""
     from verydeep.errors import UserError
+    from verydeep.runs.fit import train as start
     from verydeep.runs.options import ComputeOptions
-    from verydeep.runs.start import train as start
 
     execution = ComputeOptions(device="cpu", precision="fp32", checkpoint_seconds=1e-9)
     changes = {"epochs": 2, "batch_size": 4, "keep": "best", "initialisation": "glorot"}

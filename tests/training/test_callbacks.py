@@ -7,32 +7,19 @@ import torch
 from safetensors.torch import load_file
 
 import verydeep
+from small_nets import fit_small
 from verydeep.device import Compute
 from verydeep.errors import UserError
 from verydeep.runs.options import TrainOptions
 from verydeep.training.recipe import find_recipe
 from verydeep.training.state import TrainState
 
-RECIPE = find_recipe("quick", epochs=3, batch_size=16)
+pytestmark = pytest.mark.usefixtures("every_update")
 
 
 @pytest.fixture
 def photos(make_folder):
     return make_folder("photos", {"dark": 24, "bright": 24})
-
-
-@pytest.fixture(autouse=True)
-def every_update(monkeypatch):
-    choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
-    monkeypatch.setattr("verydeep.runs.compute.choose_training", lambda *_, **asked: choice)
-    clock = iter(range(10**9))
-    monkeypatch.setattr("verydeep.training.loop.time.perf_counter", lambda: float(next(clock)))
-
-
-def fit(photos, out, **options):
-    generator = torch.Generator().manual_seed(0)
-    net = verydeep.VeryDeep("A", num_classes=2, crop=32, width=0.125, batch_norm=True, generator=generator)
-    return verydeep.fit(net, photos, recipe=RECIPE, out=out, **options)
 
 
 class Diary(verydeep.Callback):
@@ -63,7 +50,7 @@ def test_each_is_called_in_its_order_after_the_checkpoint_is_written(photos, tmp
             assert json.loads(log[-1]) == state.record
             assert len(log) == state.record["epoch"]
 
-    assert fit(photos, tmp_path / "run", callbacks=[Diary("a", diary), Look(), Diary("b", diary)]).finished
+    assert fit_small(photos, tmp_path / "run", callbacks=[Diary("a", diary), Look(), Diary("b", diary)]).finished
     of_a = [entry[1:] for entry in diary if entry[0] == "a"]
     assert of_a == [entry[1:] for entry in diary if entry[0] == "b"]
     assert [kind for kind, _ in of_a] == ["begin", *3 * ["update", "update", "update", "epoch"], "end"]
@@ -90,7 +77,7 @@ def test_an_exception_ends_a_training_that_can_be_resumed(hook, number, epoch, u
     wrong = type("Wrong", (verydeep.Callback,), {hook: fail})()
     diary = []
     with pytest.raises(UserError) as raised:
-        fit(photos, tmp_path / "cut", callbacks=[wrong, Diary("a", diary)])
+        fit_small(photos, tmp_path / "cut", callbacks=[wrong, Diary("a", diary)])
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
     assert str(raised.value) == (
         f"Wrong.{hook} raised ZeroDivisionError: no more; the training is saved after epoch {epoch}, update {update}: "
@@ -101,7 +88,7 @@ def test_an_exception_ends_a_training_that_can_be_resumed(hook, number, epoch, u
 
     assert verydeep.resume(tmp_path / "cut", callbacks=[Diary("b", diary)]).finished
     assert diary[-1] == ("b", "end", True)
-    fit(photos, tmp_path / "whole")
+    fit_small(photos, tmp_path / "whole")
     whole, cut = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "cut"))
     assert all(torch.equal(tensor, cut[name]) for name, tensor in whole.items())
 
@@ -141,7 +128,7 @@ def test_tensorboard_has_the_curves(photos, tmp_path):
 
     options = TrainOptions(log="tensorboard").as_record()
     assert options["log"] == "tensorboard"
-    assert not fit(photos, tmp_path / "run", log="tensorboard", callbacks=[Stop()]).finished
+    assert not fit_small(photos, tmp_path / "run", log="tensorboard", callbacks=[Stop()]).finished
     assert verydeep.resume(tmp_path / "run").finished
     events = EventAccumulator(str(tmp_path / "run/tensorboard"))
     events.Reload()

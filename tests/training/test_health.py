@@ -14,9 +14,9 @@ from verydeep.device import Compute
 from verydeep.errors import UserError
 from verydeep.images.augment import TrainingView
 from verydeep.nets.net import VeryDeep
+from verydeep.runs.fit import fit
 from verydeep.runs.options import ComputeOptions
 from verydeep.runs.resume import resume
-from verydeep.runs.start import fit
 from verydeep.training.callbacks import HealthCheck
 from verydeep.training.health import (
     _why_stuck,

@@ -14,9 +14,9 @@ from verydeep.data.open import open_data
 from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.net import VeryDeep
+from verydeep.runs.fit import fit, train
 from verydeep.runs.options import ComputeOptions
 from verydeep.runs.resume import resume
-from verydeep.runs.start import fit, train
 from verydeep.training.loop import make_optimiser
 from verydeep.training.recipe import find_recipe
 from verydeep.training.run_folder import Run
@@ -39,11 +39,7 @@ def make_net(seed=0, batch_norm=True):
 RECIPE = find_recipe("quick", epochs=3, batch_size=16, learning_rate=0.05, warmup=0.5, colour_shift=True)
 
 
-@pytest.fixture(autouse=True)
-def fixed_choice(monkeypatch):
-    """In float32, whatever the machine would take."""
-    choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
-    monkeypatch.setattr("verydeep.runs.compute.choose_training", lambda *_, **asked: choice)
+pytestmark = pytest.mark.usefixtures("in_fp32")
 
 
 class Notes(Callback):

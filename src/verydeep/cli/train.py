@@ -32,9 +32,9 @@ from verydeep.files import format_number
 from verydeep.runs.options import AUTO, TrainOptions
 
 if TYPE_CHECKING:
-    from verydeep.runs.estimate import Plan
+    from verydeep.runs.estimate import Estimate
     from verydeep.runs.finish import TrainedRun
-    from verydeep.runs.plan import Plan as AutoPlan
+    from verydeep.runs.plan import Plan
 
 _SPLITS = {"val": "validation", "test": "test", "train": "training"}
 
@@ -66,14 +66,17 @@ def train(
     from verydeep.data.open import open_data
     from verydeep.device import find_device
     from verydeep.distributed import launch
-    from verydeep.runs.auto_start import check_auto, plan_training
+    from verydeep.runs.auto_start import as_in_run, check_auto, plan_training
     from verydeep.runs.chain import plan_steps, run_options
 
     if data is not None and options.recipe == AUTO and options.like is None:
         check_auto(options)
+    made = None
+    if options.plan and options.like is not None:
+        options, made = as_in_run(options)
     if options.plan and data is not None and options.recipe == AUTO:
         with reporting() as reporter:
-            auto_plan = plan_training(data, options, reporter, 0.0).plan
+            auto_plan = plan_training(data, options, reporter, 0.0, made).plan
         if json:
             print_json(auto_plan.as_record())
         else:
@@ -128,14 +131,14 @@ def _print(trained: "TrainedRun", data: str | None) -> None:
         print(f"  verydeep train {given} --like {run}   # the same once more")
 
 
-def _print_auto_plan(plan: "AutoPlan") -> None:
+def _print_auto_plan(plan: "Plan") -> None:
     for reason in plan.reasons:
         print(reason)
     print(f"time: {plan.expected_seconds / 60:.1f} of {plan.seconds / 60:g} minutes, as measured for a moment")
     print(f"memory: {plan.memory_bytes / 2**30:.1f} GiB")
 
 
-def _print_plan(recipe: str, plan: "Plan") -> None:
+def _print_plan(recipe: str, plan: "Estimate") -> None:
     table = Table("", title=f"{plan.net}, recipe {recipe}", title_justify="left", show_header=False, box=None)
     gib = 2**30
     hours = plan.seconds / 3600

@@ -76,17 +76,29 @@ class ImageSet:
             return self
         return self.subset([index for index, name in enumerate(self.names) if name not in left_out])
 
+    def some_pixels(self, count: int = 16) -> list[UInt8[ndarray, "h w 3"]]:
+        """Decodes a few images spread over the set, without those that are damaged.
+
+        Raises:
+            DamagedImageError: all of them are.
+        """
+        some = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int).tolist()
+        found = [self._pixels_or_error(index, None) for index in some]
+        whole = [pixels for pixels in found if not isinstance(pixels, DamagedImageError)]
+        if not whole and isinstance(found[0], DamagedImageError):
+            raise found[0]
+        return whole
+
     def decoded_bytes(self) -> int:
         """Estimates how many bytes all images take when decoded, from the sizes of a few."""
-        some = np.linspace(0, len(self) - 1, min(16, len(self))).astype(int).tolist()
-        return int(np.mean([self.pixels(index).nbytes for index in some]) * len(self))
+        return int(np.mean([pixels.nbytes for pixels in self.some_pixels()]) * len(self))
 
     def usual_side(self) -> int | None:
         """Median of the shorter sides of a few images, pixels; None where these are damaged."""
-        some = np.linspace(0, len(self) - 1, min(16, len(self))).astype(int).tolist()
-        found = [self._pixels_or_error(index, None) for index in some]
-        sides = [min(size_of(pixels)) for pixels in found if not isinstance(pixels, DamagedImageError)]
-        return int(np.median(sides)) if sides else None
+        try:
+            return int(np.median([min(size_of(pixels)) for pixels in self.some_pixels()]))
+        except DamagedImageError:
+            return None
 
     def checked(
         self,

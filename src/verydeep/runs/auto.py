@@ -213,10 +213,10 @@ def make_plan(
         plans += _fine_tunings(plan, Costs(geometry, look, side), left, memory, pinned)
     asked = [one for one in plans if one.then] if "epochs" in pinned else []  # what is pinned is kept
     fitting = [one for one in plans if one.expected_seconds - look.seconds_used <= left]
-    best = min(
-        asked or fitting or plans[:1], key=lambda one: (expected_error(one, look.num_train), one.expected_seconds)
-    )
-    return _said(best, look, pinned, is_largest=best.side == sides[-1])
+    possible = asked or fitting or plans[:1]
+    best = min(possible, key=lambda one: (expected_error(one, look.num_train), one.expected_seconds))
+    reasons = _reasons(best, look, pinned, sides, possible, is_late=not (asked or fitting))
+    return replace(best, reasons=(*best.reasons, *reasons))
 
 
 def expected_error(plan: Plan, num_train: int) -> float:
@@ -281,22 +281,36 @@ def _fine_tunings(plan: Plan, costs: Costs, left: float, memory: float, pinned: 
     return plans
 
 
-def _said(plan: Plan, look: Look, pinned: dict[str, Any], *, is_largest: bool) -> Plan:
-    """Adds the reasons for the choices of a plan."""
+def _reasons(
+    plan: Plan, look: Look, pinned: dict[str, Any], sides: list[int], possible: list[Plan], *, is_late: bool
+) -> list[str]:
+    """The reasons for the size and the training of the plan that is the best of those ``possible``."""
+    larger = [one for one in possible if one.side > plan.side]
     if "side" in pinned:
         why = "as asked"
-    elif not is_largest:
-        why = "the largest for which there is time and memory"
-    else:
+    elif larger:
+        other = min(larger, key=lambda one: (expected_error(one, look.num_train), one.expected_seconds))
+        if expected_error(other, look.num_train) > expected_error(plan, look.num_train):
+            rest = f"{other.changes['epochs']} epochs of {other.blocks}" if other.then else "a linear classifier alone"
+            why = f"at {other.side} time and memory do for {rest}, which promises less"
+        else:
+            why = f"{other.side} promises no fewer errors and takes longer"
+    elif plan.side == sides[-1]:
         why = "that of the net's own training" if plan.side == SIDES[-1] else f"twice the {look.side} of the images"
-    if plan.then is None:
-        training = "none: within the time it promises less than larger views do"
+    elif is_late:
+        why = "the smallest, and the time does not quite do for it"
     else:
+        why = "the largest for which there is time and memory"
+    if plan.then is not None:
         epochs = plan.changes["epochs"]
         training = (
             f"{plan.blocks} and the classifier, {epochs} epochs on stored maps of {plan.num_views} views an image"
         )
-    return replace(plan, reasons=(*plan.reasons, f"size: {plan.side} pixels: {why}", f"training: {training}"))
+    elif any(one.then for one in possible):
+        training = "none: within the time it promises less than larger views do"
+    else:
+        training = "none: there is not the time and memory for it"
+    return [f"size: {plan.side} pixels: {why}", f"training: {training}"]
 
 
 def linear_plan(geometry: Geometry, start: str, look: Look, *, seconds: float) -> Plan:

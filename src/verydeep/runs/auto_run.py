@@ -32,6 +32,7 @@ from verydeep.runs.finish import (
     loop_on_images,
     mark_ended,
     run_loop,
+    state_at,
 )
 from verydeep.runs.image_findings import record_findings, save_findings
 from verydeep.runs.live_report import LiveReport
@@ -43,7 +44,6 @@ from verydeep.testing.metrics import interval95, wrong
 from verydeep.testing.result import Result
 from verydeep.testing.upper import LowerBlocks
 from verydeep.training.callbacks import StopOnSignals
-from verydeep.training.loop import make_state
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import Run
 from verydeep.training.state import Callback, Position, TrainState
@@ -76,7 +76,7 @@ def train_by_plan(
     callbacks: Sequence[Callback],
     stop: StopOnSignals,
     deadline: Deadline,
-    momentum: dict[str, Tensor],
+    momentum: dict[str, Tensor] | None,
     position: Position | None,
 ) -> TrainedRun:
     """Trains a run by its plan from a position to the end; see ``run_to_end``."""
@@ -108,12 +108,12 @@ def train_by_plan(
         stored = maps(data.train, range(1), progress)
         linear = _fit_linear(run, plan, start, data, stored, test, reporter, progress)
         if plan.then == "noise":
-            state = _state(net, recipe, compute, run, data, momentum, position)
+            state = state_at(run, net, data, momentum, position)
             loop = loop_on_images(run, state, data)
         elif plan.then == "fine-tune":
             is_new = position is None or position == Position()
             begun = copy.deepcopy(linear[0]) if is_new else net
-            state = _state(begun, recipe, compute, run, data, momentum, position)
+            state = state_at(run, begun, data, momentum, position)
             state.model = UpperBlocks(begun, plan.first_block)
             stored = stored.with_more(maps(data.train, range(1, plan.num_views), in_time))
             if plan.folds:
@@ -130,13 +130,12 @@ def train_by_plan(
         else:
             mark_ended(run, net, data, recipe)
         return _choose(run, plan, data, test, linear, state, compared, reporter)
-    except _TimeError:
-        reporter.note("the time is over before it is known whether training on would help")
-        mark_ended(run, net, data, recipe)
-        return _choose(run, plan, data, test, linear, None, None, reporter)
-    except NotFiniteError:
-        assert state is not None
-        reporter.note(f"the training went astray in epoch {state.position.epoch + 1}: the linear classifier is kept")
+    except (_TimeError, NotFiniteError) as error:
+        why = "the time is over before it is known whether training on would help"
+        if isinstance(error, NotFiniteError):
+            assert state is not None
+            why = f"the training went astray in epoch {state.position.epoch + 1}: the linear classifier is kept"
+        reporter.note(why)
         mark_ended(run, net, data, recipe)
         return _choose(run, plan, data, test, linear, None, None, reporter)
     except _StoppedError:
@@ -222,21 +221,6 @@ def _fit_linear(
                 if line:
                     reporter.note(f"images: {line}")
     return net, result
-
-
-def _state(
-    net: VeryDeep,
-    recipe: Recipe,
-    compute: Compute,
-    run: Run,
-    data: DataSet,
-    momentum: dict[str, Tensor],
-    position: Position | None,
-) -> TrainState:
-    seed = run.settings["seed"]
-    state = make_state(net, recipe, compute, seed=seed, num_images=len(data.train), momentum=momentum)
-    state.position, state.patience = position or state.position, run.patience
-    return state
 
 
 def _loop_on_maps(state: TrainState, stored: StoredMaps, held_out: Tensor, data: DataSet) -> Loop:

@@ -10,10 +10,10 @@ import torch
 
 from verydeep.data.dataset import DataSet
 from verydeep.data.open import AnyData, open_data
-from verydeep.device import Compute, find_device
+from verydeep.device import Compute
 from verydeep.distributed import processes
 from verydeep.errors import UsageError, UserError
-from verydeep.nets.architecture import Geometry, find_architecture
+from verydeep.nets.architecture import Geometry, find_architecture, layers
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import CROP
 from verydeep.runs.auto import (
@@ -42,9 +42,6 @@ from verydeep.weights.resolve import load
 
 START: Final = "vgg16-features"
 """The net that comes with the package: the convolutions of the authors' own D."""
-
-MOST_EPOCHS_FROM_NOISE: Final = 100
-"""Of a net whose shape is pinned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,19 +104,21 @@ def from_noise(options: TrainOptions) -> str | None:
 
 
 def as_in_run(options: TrainOptions) -> tuple[TrainOptions, Plan | None]:
-    """Returns the options that the run in ``like`` began with, and its plan; what is asked for beside it is kept."""
+    """Returns the options that the run in ``like`` began with, and its plan; what is asked for beside it is kept.
+
+    Epochs that were reckoned for a number of minutes are those of the run.
+    """
     assert options.like is not None
     settings = Run.open(options.like).settings
     record = settings.get("options")
     if not isinstance(record, dict):
         raise UserError(f"--like {options.like}: the run says nothing of its options: give them")
-    kept = {name: getattr(options, name) for name in ("out", "resume", "plan", "devices", *COMPUTE_FIELDS)}
+    kept = {name: getattr(options, name) for name in ("out", "resume", "plan", "devices", "like", *COMPUTE_FIELDS)}
     began = TrainOptions.from_record(record)
-    plan = settings.get("plan")
-    return (
-        replace(began, **kept, seed=options.seed or began.seed),
-        Plan.from_record(plan) if began.recipe == AUTO and plan else None,
-    )
+    began, plan = replace(began, **kept, seed=options.seed or began.seed), settings.get("plan")
+    if began.recipe == AUTO:
+        return began, Plan.from_record(plan) if plan else None
+    return began if began.minutes is None else replace(began, epochs=settings["recipe"]["epochs"]), None
 
 
 def plan_training(
@@ -184,50 +183,31 @@ def _new_plan(data: DataSet, options: TrainOptions, began: float) -> Plan:
 
 def _with_noise(plan: Plan, data: DataSet, options: TrainOptions, seconds: float) -> Plan:
     """Adds a training from noise to a plan, with what is pinned."""
-    side = data.train.usual_side() or CROP
-    device = find_device(options.device)
-
-    def speed(geometry: Geometry, batch_size: int) -> float:
-        return training_speed(geometry, batch_size, side=side, device=device)
-
+    row, named_batch_norm = find_architecture(options.architecture or "A")
+    pinned = {
+        "architecture": options.architecture and row.name,
+        "batch_norm": named_batch_norm or options.batch_norm,
+        "width": options.width,
+        "crop": options.crop,
+        "batch_size": options.recipe_changes.get("batch_size"),
+    }
     found = plan_from_noise(
         num_images=len(data.train),
         num_classes=len(data.classes),
-        side=side,
+        side=data.train.usual_side() or CROP,
         mirror=data.mirror,
         seconds=seconds,
-        speed=speed,
+        speed=lambda geometry, batch_size: training_speed(data, geometry, batch_size, options),
+        pinned={name: value for name, value in pinned.items() if value is not None},
     )
-    net: dict[str, Any] = {
-        name: getattr(found, name) for name in ("architecture", "batch_norm", "width", "crop", "head")
-    }
-    changes, reason = found.recipe_changes(), found.reason
-    pins = {"batch_norm": options.batch_norm, "width": options.width, "crop": options.crop}
-    if options.architecture is not None:
-        row, batch_norm = find_architecture(options.architecture)
-        net["architecture"] = row.name
-        pins["batch_norm"] = True if batch_norm else options.batch_norm
-    pins = {name: value for name, value in pins.items() if value is not None}
-    if pins or options.architecture is not None:
-        net |= pins
-        crop = net["crop"]
-        geometry = VeryDeep(num_classes=len(data.classes), initialisation=None, **net).geometry
-        batch_size = options.recipe_changes.get("batch_size") or changes["batch_size"]
-        per_second = speed(geometry, batch_size)
-        epochs = max(1, min(MOST_EPOCHS_FROM_NOISE, int(0.85 * seconds * per_second / len(data.train))))
-        changes |= {"train_scale": (crop, round(1.3 * crop)), "epochs": epochs, "warmup": min(1.0, 0.2 * epochs)}
-        reason = f"{geometry.title}, as asked: {epochs} epochs at {per_second:.0f} images/s"
-    used = sum(
-        parameter.numel()
-        for parameter in VeryDeep(num_classes=len(data.classes), initialisation=None, **net).parameters()
-    )
+    weights = sum(layer.parameters for layer in layers(found.geometry(len(data.classes))))
     return replace(
         plan,
-        side=plan.side or net["crop"],
+        side=plan.side or found.crop,
         then="noise",
-        net=net,
-        changes=changes,
+        net=found.net,
+        changes=found.recipe_changes(),
         expected_seconds=plan.seconds,
-        memory_bytes=max(plan.memory_bytes, PROCESS_BYTES + 16 * used),
-        reasons=(*plan.reasons, f"training: {reason}"),
+        memory_bytes=max(plan.memory_bytes, PROCESS_BYTES + 16 * weights),
+        reasons=(*plan.reasons, f"training: {found.reason}"),
     )

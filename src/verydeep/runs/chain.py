@@ -14,7 +14,7 @@ from verydeep.device import find_device
 from verydeep.distributed import broadcast_from_rank0, process_group
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import find_architecture
-from verydeep.runs.estimate import Plan, plan
+from verydeep.runs.estimate import Estimate, plan
 from verydeep.runs.finish import TrainedRun
 from verydeep.runs.net import settle
 from verydeep.runs.options import COMPUTE_FIELDS, TrainOptions
@@ -111,7 +111,7 @@ def step_options(step: Step, options: TrainOptions) -> TrainOptions:
     )
 
 
-def plan_steps(data: str, options: TrainOptions, *, reporter: Callback | None = None) -> dict[str, Plan]:
+def plan_steps(data: str, options: TrainOptions, *, reporter: Callback | None = None) -> dict[str, Estimate]:
     """Plans each training of a chain, or the only one, by its recipe, and its architecture where the chain fixes it."""
     return {step.title: plan(data, step_options(step, options), reporter=reporter) for step in steps_of(options)}
 

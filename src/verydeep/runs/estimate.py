@@ -3,38 +3,20 @@
 import math
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from verydeep.data.dataset import DataSet, train_on_all
-from verydeep.data.image_set import ImageSet, memory_for_images
-from verydeep.device import Compute, free_bytes, synchronise
+from verydeep.device import Compute, free_bytes
 from verydeep.errors import UsageError
-from verydeep.images.augment import TrainingView
 from verydeep.nets.net import VeryDeep
-from verydeep.progress import Progress, ignore_progress
-from verydeep.runs.compute import choose_compute, default_workers, fitting_micro_batch, fixed_bytes, saved_bytes
+from verydeep.runs.compute import choose_compute, fitting_micro_batch, fixed_bytes, saved_bytes
 from verydeep.runs.net import default_folder, make_net
 from verydeep.runs.options import TrainOptions
-from verydeep.speed.train_net import place
-from verydeep.training.loop import make_optimiser
+from verydeep.runs.timing import held_bytes, rates_of, time_update
 from verydeep.training.recipe import Recipe
 from verydeep.training.state import Callback
-from verydeep.training.update import update
-
-_LOOKED_AT = 64
-"""Images that are read to measure how fast crops come."""
-
-_MEASURED_PIXELS = 4 * 224 * 224
-"""Of the images of a measured update at most; on a device other than the CPU twice as many."""
-
-_REPEATED_BELOW = 0.3
-"""Seconds below which a measurement is made again, up to five times; the fastest counts."""
 
 _SHARE_OF_TIME = 0.9
 """Of --minutes, that is planned for epochs."""
@@ -44,36 +26,7 @@ _CHECKPOINTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpdateTime:
-    """Seconds of a weight update: ``fixed``, whatever its images, such as of the weights' own change, and for each."""
-
-    fixed: float
-    per_image: float
-
-    def images_per_second(self, num_images: int) -> float:
-        return num_images / (self.fixed + self.per_image * num_images)
-
-    def scaled(self, factor: float) -> "UpdateTime":
-        """Returns the time of a net with ``factor`` times as many multiplications an image."""
-        return replace(self, per_image=factor * self.per_image)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rates:
-    """Images a second of a training."""
-
-    computed: float  # that the net can learn from
-    read: float  # read and cropped in one process
-    together: float
-
-    def seconds(self, data: DataSet, epochs: int) -> float:
-        """Seconds of a training with its validation; forward alone takes a third of an update."""
-        validation = len(data.val) * (1 / (3 * self.computed) + 1 / self.read)
-        return epochs * (len(data.train) / self.together + validation)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
+class Estimate:
     net: str
     choice: str  # how it is computed
     num_images: int
@@ -98,7 +51,7 @@ class Plan:
         return asdict(self)
 
 
-def plan(data: str | Path | DataSet, options: TrainOptions, *, reporter: Callback | None = None) -> Plan:
+def plan(data: str | Path | DataSet, options: TrainOptions, *, reporter: Callback | None = None) -> Estimate:
     """Estimates what a training will take, after a short measurement; nothing is written.
 
     Memory is that of one process of ``devices``. GPUs add up; processes that share the cores of one machine do not, nor
@@ -119,7 +72,7 @@ def plan(data: str | Path | DataSet, options: TrainOptions, *, reporter: Callbac
     memory = fixed_bytes(net, compute) + activations + (held if compute.device == "cpu" else 0)
     free, free_disk = free_bytes(compute.device), _free_disk(options.out or default_folder(net, opened))
     disk = 4 * parameters + _CHECKPOINTS * 8 * parameters
-    return Plan(
+    return Estimate(
         net=net.geometry.title,
         choice=str(compute),
         num_images=len(opened.train),
@@ -164,73 +117,6 @@ def epochs_in_time(data: DataSet, options: TrainOptions, reporter: Callback, sec
         )
     reporter.note(f"{epochs} of {planned.epochs} epochs, so that it ends in {options.minutes:g} minutes")
     return epochs
-
-
-def time_update(
-    net: VeryDeep, recipe: Recipe, compute: Compute, share: int, progress: Progress = ignore_progress
-) -> UpdateTime:
-    """Measures updates of two sizes: what does not depend on the images would weigh too much in one of few images."""
-    crop = net.geometry.crop
-    pixels = _MEASURED_PIXELS if compute.device == "cpu" else 2 * _MEASURED_PIXELS
-    count = max(1, min(share, compute.micro_batch or share, pixels // crop**2))
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (count, crop, crop, 3), dtype=torch.uint8, generator=generator).permute(0, 3, 1, 2)
-    labels = torch.arange(count) % net.geometry.num_classes
-    place(net, compute)
-    net.train()
-    # a rate that may be far too high must not end the measurement
-    optimiser = make_optimiser(net, replace(recipe, learning_rate=1e-12))
-
-    def seconds(number: int) -> float:
-        start = time.perf_counter()
-        update(net, optimiser, images[:number], labels[:number], compute)
-        synchronise(compute.device)
-        return time.perf_counter() - start
-
-    def fastest(number: int) -> float:
-        found = [seconds(number)]
-        while found[-1] < _REPEATED_BELOW and len(found) < 5:
-            found.append(seconds(number))
-        return min(found)
-
-    measured = []
-    with compute.thread_count():
-        for done, (measure, number) in enumerate([(seconds, count), (fastest, -(-count // 2)), (fastest, count)]):
-            measured.append(measure(number))  # the first takes memory
-            progress(f"timing {net.geometry.title}", done + 1, 3)
-    net.zero_grad()
-    _, half, all_ = measured
-    slope = (all_ - half) / (count - -(-count // 2)) if count > 1 else all_
-    per_image = min(max(slope, all_ / (2 * count)), all_ / count)  # bounds, for timings beside other processes
-    return UpdateTime(fixed=all_ - per_image * count, per_image=per_image)
-
-
-def rates_of(data: DataSet, options: TrainOptions, crop: int, compute: Compute, update_time: UpdateTime) -> Rates:
-    """Measures how fast crops come, and adds up."""
-    recipe, devices = options.find_recipe(), options.devices
-    share = -(-recipe.batch_size // devices)
-    computed = update_time.images_per_second(share) * (devices if compute.device == "cuda" else 1)
-    view = TrainingView(crop=crop, train_scale=recipe.scales(crop), mirror=True)
-    read = _crops_per_second(data.train, view, held=held_bytes(data) > 0)
-    workers = default_workers(options.workers, compute)
-    together = min(computed, read * workers * devices) if workers else 1 / (1 / computed + 1 / read)
-    return Rates(computed=computed, read=read, together=together)
-
-
-def held_bytes(data: DataSet) -> int:
-    """Bytes of the images that are held decoded; 0 where they do not fit."""
-    held = data.train.decoded_bytes() + data.val.decoded_bytes()
-    return held if held <= memory_for_images() else 0
-
-
-def _crops_per_second(images: ImageSet, view: TrainingView, *, held: bool) -> float:
-    some = np.linspace(0, len(images) - 1, min(_LOOKED_AT, len(images))).astype(int).tolist()
-    decoded = {index: images.pixels(index) for index in some} if held else {}
-    read: Callable[[int], Any] = decoded.__getitem__ if held else images.pixels
-    generator, start = np.random.default_rng(0), time.perf_counter()
-    for index in some:
-        view(read(index), generator)
-    return len(some) / (time.perf_counter() - start)
 
 
 def _free_disk(folder: Path) -> int:

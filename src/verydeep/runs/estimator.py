@@ -27,7 +27,7 @@ from verydeep.errors import UsageError, UserError
 from verydeep.nets.model_card import make_card
 from verydeep.nets.model_file import MODEL_FILE, save
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.start import train
+from verydeep.runs.fit import train
 from verydeep.testing.classifier import Classifier as ImageClassifier
 from verydeep.testing.classifier import pixels_of
 from verydeep.testing.descriptors import DescriptorOptions, describe, find_settings

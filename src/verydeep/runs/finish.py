@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from verydeep.data.batches import training_batches
 from verydeep.data.dataset import DataSet
@@ -28,7 +29,7 @@ from verydeep.testing.protocols import at_scales, find_protocol
 from verydeep.testing.result import Result
 from verydeep.training.callbacks import Checkpoints, HealthCheck, Validation
 from verydeep.training.health import explain_not_finite
-from verydeep.training.loop import Batches, train
+from verydeep.training.loop import Batches, make_state, train
 from verydeep.training.objective import classification_for
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import TENSORBOARD_FOLDER, Run
@@ -86,6 +87,22 @@ class Loop:
     batches: Batches
     validate: Callable[[VeryDeep], dict[str, Any]]
     view: TrainingView | None
+
+
+def state_at(
+    run: Run, net: VeryDeep, data: DataSet, momentum: dict[str, Tensor] | None, position: Position | None
+) -> TrainState:
+    """The training of a run at a position; at its beginning where there is none."""
+    return make_state(
+        net,
+        Recipe(**run.settings["recipe"]),
+        Compute(**run.settings["choice"]),
+        seed=run.settings["seed"],
+        num_images=len(data.train),
+        momentum=momentum or {},
+        position=position,
+        patience=run.patience,
+    )
 
 
 def loop_on_images(run: Run, state: TrainState, data: DataSet) -> Loop:

@@ -1,20 +1,22 @@
 """What ``auto`` looks at before it plans: images, memory, and the speed of this machine, measured for a moment."""
 
 import time
+from functools import partial
 from typing import Final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from verydeep.data.dataset import DataSet
 from verydeep.data.image_set import ImageSet
-from verydeep.device import Compute, free_bytes, synchronise
+from verydeep.device import Compute, free_bytes
 from verydeep.images.views import centre
 from verydeep.nets.net import VeryDeep
 from verydeep.nets.upper import UpperBlocks
 from verydeep.paper.constants import CROP
-from verydeep.runs.estimate import held_bytes
 from verydeep.runs.plan import MEASURED_SIDES, Look
+from verydeep.runs.timing import fastest, held_bytes, time_steps
 from verydeep.speed.backend import make_backend
 from verydeep.speed.train_net import place, release
 
@@ -53,20 +55,16 @@ def look_at(data: DataSet, net: VeryDeep, compute: Compute, seconds_used: float)
 
 
 def _seconds_to_read(images: ImageSet) -> float:
-    some = np.linspace(0, len(images) - 1, min(_READ, len(images))).astype(int).tolist()
     begin = time.perf_counter()
-    for index in some:
-        if index not in images.decoded:
-            images.pixels(index)
+    num_read = len(images.some_pixels(_READ))
     # decoded in as many threads as there are cores
-    return (time.perf_counter() - begin) / len(some) / max(1, torch.get_num_threads())
+    return (time.perf_counter() - begin) / num_read / max(1, torch.get_num_threads())
 
 
 def _forward(images: ImageSet, net: VeryDeep, compute: Compute) -> tuple[tuple[float, float], float]:
     """Seconds of an image at each side, and the length of a descriptor."""
     backend = make_backend(net, compute, layer="pool5")
-    some = np.linspace(0, len(images) - 1, _IMAGES).astype(int).tolist()
-    pixels = [images.pixels(index) for index in some]
+    pixels = images.some_pixels(_IMAGES)
     seconds, length = [], 1.0
     for side in MEASURED_SIDES:
         views = [centre(one, side, side)[0] for one in pixels]
@@ -76,7 +74,7 @@ def _forward(images: ImageSet, net: VeryDeep, compute: Compute) -> tuple[tuple[f
             begin = time.perf_counter()
             maps = backend.activations(given, ["pool5"])["pool5"].cpu()
             times.append(time.perf_counter() - begin)
-        seconds.append(min(times[1:]) / _IMAGES)
+        seconds.append(min(times[1:]) / len(pixels))
         length = float(maps.float().mean((2, 3)).norm(dim=1).mean())
     return (seconds[0], seconds[1]), max(length, 1e-6)
 
@@ -91,26 +89,23 @@ def _update(net: VeryDeep, compute: Compute) -> tuple[tuple[float, float], float
         parameter.requires_grad_(name.startswith("conv5"))
     optimiser = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0, momentum=0.9, fused=True)
 
-    def measured(side: int, count: int) -> float:
-        maps = torch.rand(count, channels, side // 16, side // 16, device=compute.device)
-        maps = maps.contiguous(memory_format=torch.channels_last)
-        times = []
-        for _ in range(3):
-            begin = time.perf_counter()
-            with compute.autocast():
-                upper.features(maps).sum().backward()
-            optimiser.step()
-            optimiser.zero_grad()
-            synchronise(compute.device)
-            times.append(time.perf_counter() - begin)
-        return min(times[1:])
+    def random_maps(side: int) -> Tensor:
+        maps = torch.rand(many, channels, side // 16, side // 16, device=compute.device)
+        return maps.contiguous(memory_format=torch.channels_last)
 
+    def step(maps: Tensor, number: int) -> None:
+        with compute.autocast():
+            upper.features(maps[:number]).sum().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    few, many = _IMAGES, 4 * _IMAGES
+    small, large = (partial(step, random_maps(side)) for side in MEASURED_SIDES)
     try:
-        (small, large), many = MEASURED_SIDES, 4 * _IMAGES
-        few, more = measured(small, _IMAGES), measured(small, many)
-        each = max((more - few) / (many - _IMAGES), more / many / 4)
-        fixed = max(0.0, few - _IMAGES * each)
-        return (each, max(each, (measured(large, 2 * _IMAGES) - fixed) / (2 * _IMAGES))), fixed
+        found = time_steps(small, few, many, compute.device)
+        large(2 * few)  # which takes memory
+        of_large = (fastest(large, 2 * few, compute.device) - found.fixed) / (2 * few)
+        return (found.per_image, max(found.per_image, of_large)), found.fixed
     finally:
         for parameter, before in learns.items():
             parameter.requires_grad_(before)

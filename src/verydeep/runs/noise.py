@@ -13,22 +13,18 @@ The rules, each for batch norm, a linear head, a cosine to zero, Nesterov's mome
 Paper: section 3.1, whose days are minutes here.
 """
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from statistics import mean
 from typing import Any, Final
 
-import numpy as np
-import torch
-
-from verydeep.device import synchronise
-from verydeep.images.augment import TrainingView
+from verydeep.data.dataset import DataSet
 from verydeep.nets.architecture import ARCHITECTURES, Geometry, Head, layers
-from verydeep.nets.net import VeryDeep
-from verydeep.speed.train_net import choose_training, place
-from verydeep.training.loop import make_optimiser
+from verydeep.nets.net import empty_net
+from verydeep.runs.options import TrainOptions
+from verydeep.runs.timing import rates_of, time_update
+from verydeep.speed.train_net import choose_training
 from verydeep.training.recipe import Recipe, find_recipe
-from verydeep.training.update import update
 
 RECIPE: Final = "small-images"
 """The recipe whose fields a plan changes."""
@@ -52,6 +48,9 @@ _UPDATES, _BATCHES = 2_000, (32, 64, 128)
 _RATE_OF_128 = 0.05
 _JITTER = 1.3
 """Largest over smallest training scale."""
+
+_MOST_EPOCHS_AS_ASKED = 100
+"""Of a net whose shape is pinned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +93,14 @@ class NoisePlan:
     def recipe(self) -> Recipe:
         return find_recipe(RECIPE, **self.recipe_changes())
 
+    @property
+    def net(self) -> dict[str, Any]:
+        """The fields that make the net."""
+        return {name: getattr(self, name) for name in ("architecture", "batch_norm", "width", "crop", "head")}
+
     def geometry(self, num_classes: int) -> Geometry:
-        return _geometry(self.architecture, num_classes, self.crop, self.width, self.head)
+        row = ARCHITECTURES[self.architecture]
+        return Geometry(**self.net | {"architecture": row, "num_classes": num_classes})
 
 
 Speed = Callable[[Geometry, int], float]
@@ -103,7 +108,14 @@ Speed = Callable[[Geometry, int], float]
 
 
 def plan_from_noise(
-    *, num_images: int, num_classes: int, side: int, mirror: bool, seconds: float, speed: Speed
+    *,
+    num_images: int,
+    num_classes: int,
+    side: int,
+    mirror: bool,
+    seconds: float,
+    speed: Speed,
+    pinned: Mapping[str, Any] | None = None,
 ) -> NoisePlan:
     """Plans a training from noise; equal arguments give equal plans.
 
@@ -113,7 +125,8 @@ def plan_from_noise(
         side: their shorter side as a rule, pixels.
         mirror: whether mirrored images show their class.
         seconds: for the training with its validation.
-        speed: called for two nets: one to choose by, then the one that is chosen.
+        speed: called for two nets: one to choose by, then the one that is chosen; and for the one that is pinned.
+        pinned: what the user has fixed of architecture, batch_norm, width, crop and batch_size.
     """
     wanted = _EPOCHS_OF_100_000 * (100_000 / (num_images * (2 if mirror else 1))) ** _MORE_FOR_FEWER
     wanted = max(1, round(wanted))
@@ -141,20 +154,43 @@ def plan_from_noise(
     fitting = int(seconds * _SHARE_FOR_TRAINING * per_second / num_images)
     epochs = max(1, min(fitting, _MOST_TIMES_WANTED * wanted))
     limit = "" if fitting <= epochs else ", more would gain little"
-    return NoisePlan(
+    plan = NoisePlan(
         architecture=architecture,
         width=width,
         crop=crop,
-        train_scale=(crop, round(_JITTER * crop)),
+        train_scale=_jitter(crop),
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=round(_RATE_OF_128 * (batch_size / 128) ** 0.5, 4),
-        warmup=min(1.0, round(0.2 * epochs, 1)),
+        warmup=_warmup(epochs),
         reason=(
             f"{chosen.title}: the widest net that sees {num_images:,} images about {wanted} times in {seconds:.0f} s "
             f"at {per_second:.0f} images/s; {epochs} epoch{'s' if epochs > 1 else ''}{limit}"
         ),
     )
+    shape = {name: value for name, value in (pinned or {}).items() if name in plan.net}
+    if not shape:
+        return plan
+    plan = replace(plan, **shape)
+    geometry = plan.geometry(num_classes)
+    per_second = speed(geometry, (pinned or {}).get("batch_size", batch_size))
+    fitting = int(seconds * _SHARE_FOR_TRAINING * per_second / num_images)
+    epochs = max(1, min(fitting, _MOST_EPOCHS_AS_ASKED))
+    return replace(
+        plan,
+        train_scale=_jitter(plan.crop),
+        epochs=epochs,
+        warmup=_warmup(epochs),
+        reason=f"{geometry.title}, as asked: {epochs} epochs at {per_second:.0f} images/s",
+    )
+
+
+def _jitter(crop: int) -> tuple[int, int]:
+    return crop, round(_JITTER * crop)
+
+
+def _warmup(epochs: int) -> float:
+    return min(1.0, round(0.2 * epochs, 1))
 
 
 def _batch_size(num_images: int, views: int) -> int:
@@ -166,14 +202,14 @@ def _architecture(crop: int) -> str:
     return "B" if crop == CROPS[0] else "A"
 
 
-def _geometry(architecture: str, num_classes: int, crop: int, width: float, head: Head = "linear") -> Geometry:
+def _geometry(architecture: str, num_classes: int, crop: int, width: float) -> Geometry:
     return Geometry(
         architecture=ARCHITECTURES[architecture],
         batch_norm=True,
         num_classes=num_classes,
         crop=crop,
         width=width,
-        head=head,
+        head="linear",
     )
 
 
@@ -181,46 +217,16 @@ def _macs(geometry: Geometry) -> int:
     return sum(layer.macs for layer in layers(geometry))
 
 
-def training_speed(
-    geometry: Geometry, batch_size: int, *, side: int, device: str | None = None, seconds: float = 1.0
-) -> float:
-    """Measures for a moment how many images a second a net learns from: crops are made and weights updated.
-
-    Args:
-        geometry: of the net, whose weights are random.
-        batch_size: images per update.
-        side: of the images, pixels.
-        device: a name, or None for the fastest.
-        seconds: to measure for, after an update that takes memory; at least two more are made.
-    """
-    generator, random = torch.Generator().manual_seed(0), np.random.default_rng(0)
-    net = VeryDeep(
-        geometry.architecture.name,
-        num_classes=geometry.num_classes,
-        batch_norm=geometry.batch_norm,
-        crop=geometry.crop,
-        width=geometry.width,
-        head=geometry.head,
-        generator=generator,
+def training_speed(data: DataSet, geometry: Geometry, batch_size: int, options: TrainOptions) -> float:
+    """Measures for a moment how many images a second a net learns from, crops included, as ``options`` compute it."""
+    asked = TrainOptions(
+        recipe=RECIPE,
+        batch_size=batch_size,
+        train_scale=_jitter(geometry.crop),
+        workers=options.workers,
     )
-    compute = choose_training(geometry, device=device)
-    place(net, compute)
-    net.train()
-    # a rate that may be far too high must not end the measurement
-    optimiser = make_optimiser(net, find_recipe(RECIPE, learning_rate=1e-12))
-    view = TrainingView(crop=geometry.crop, train_scale=(geometry.crop, round(_JITTER * geometry.crop)), mirror=True)
-    pixels = random.integers(0, 256, (side, side, 3), dtype=np.uint8)
-    labels = torch.arange(batch_size) % geometry.num_classes
-
-    def step() -> None:
-        images = torch.from_numpy(np.stack([view(pixels, random) for _ in range(batch_size)])).permute(0, 3, 1, 2)
-        update(net, optimiser, images, labels, compute)
-        synchronise(compute.device)
-
-    with compute.thread_count():
-        step()
-        start, steps = time.perf_counter(), 0
-        while steps < 2 or time.perf_counter() - start < seconds:
-            step()
-            steps += 1
-        return steps * batch_size / (time.perf_counter() - start)
+    compute = choose_training(
+        geometry, device=options.device, precision=options.precision, micro_batch=options.micro_batch
+    )
+    update_time = time_update(empty_net(geometry), asked.find_recipe(), compute, batch_size, average=mean)
+    return rates_of(data, asked, geometry.crop, compute, update_time).together

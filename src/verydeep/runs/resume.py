@@ -28,12 +28,12 @@ from verydeep.runs.finish import (
     make_run_card,
     run_loop,
     selected_by,
+    state_at,
 )
 from verydeep.speed.library import has_kernel
 from verydeep.speed.train_net import REMEDY, release
 from verydeep.testing.evaluate import evaluate
 from verydeep.training.callbacks import StopOnSignals
-from verydeep.training.loop import make_state
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import Run
 from verydeep.training.state import Callback, Position
@@ -117,18 +117,15 @@ def run_to_end(
 
     ``began`` is when the time of a plan began, by the monotonic clock; a run that is resumed has all of it again.
     """
-    settings, recipe, compute = run.settings, Recipe(**run.settings["recipe"]), Compute(**run.settings["choice"])
+    recipe, compute = Recipe(**run.settings["recipe"]), Compute(**run.settings["choice"])
     if compute.kernel and not has_kernel():
         reporter.note(f"this run began with verydeep's kernel, which is not there: PyTorch computes, {REMEDY}")
     with run.locked(), StopOnSignals() as stop, compute.thread_count():
         deadline = Deadline((began or time.monotonic()) + run.plan.get("seconds", math.inf))
         if run.plan.get("start") is not None:
-            return train_by_plan(run, net, data, reporter, callbacks, stop, deadline, momentum or {}, position)
+            return train_by_plan(run, net, data, reporter, callbacks, stop, deadline, momentum, position)
         try:
-            state = make_state(
-                net, recipe, compute, seed=settings["seed"], num_images=len(data.train), momentum=momentum or {}
-            )
-            state.position, state.patience = position or state.position, run.patience
+            state = state_at(run, net, data, momentum, position)
             run_loop(run, state, data, loop_on_images(run, state, data), reporter, [stop, deadline], callbacks)
         except UserError:
             run.discard_if_new()

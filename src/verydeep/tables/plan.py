@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from verydeep.data.dataset import DataSet
 from verydeep.data.image_set import ImageSet
 from verydeep.data.open import open_data
 from verydeep.device import find_device, fp32_choice
 from verydeep.nets.architecture import Geometry, feature_macs
-from verydeep.nets.net import VeryDeep
+from verydeep.nets.net import VeryDeep, empty_net
 from verydeep.runs.compute import choose_compute
-from verydeep.runs.estimate import UpdateTime, rates_of, time_update
 from verydeep.runs.net import default_crop
+from verydeep.runs.timing import UpdateTime, filled, rates_of, time_update
 from verydeep.speed.backend import make_backend
 from verydeep.tables.grid import TableNet, TableRun, TablesOptions, list_runs, short_names
 from verydeep.tables.rows import RESULTS_FILE, TableResults, read_results
@@ -137,16 +136,7 @@ def _net(options: TablesOptions, run: TableRun, opened: DataSet) -> VeryDeep:
     if options.models:
         net = load(run.model)
     else:
-        geometry = options.geometry(run.net, len(opened.classes))
-        with torch.device("meta"):
-            net = VeryDeep(
-                geometry.architecture.name,
-                batch_norm=geometry.batch_norm,
-                num_classes=geometry.num_classes,
-                crop=geometry.crop,
-                width=geometry.width,
-                initialisation=None,
-            ).eval()
+        net = empty_net(options.geometry(run.net, len(opened.classes))).eval()
         net.train_scale = run.net.train_scale
     net.mirror = net.mirror and opened.mirror
     return net
@@ -174,7 +164,7 @@ class _Stopwatch:
         recipe = options.find_recipe()
         if kind not in self._updates:
             compute = choose_compute(net, recipe, options, self.reporter.note)
-            found = time_update(_filled(net), recipe, compute, recipe.batch_size, self.reporter.progress)
+            found = time_update(net, recipe, compute, recipe.batch_size, self.reporter.progress)
             self._updates[kind] = macs, found
         else:
             compute = choose_compute(net, recipe, options, Callback().note)
@@ -185,7 +175,7 @@ class _Stopwatch:
     def testing_seconds(self, net: VeryDeep, opened: DataSet, protocols: Sequence[str]) -> float:
         kind, macs = _kind(net.geometry), feature_macs(net.geometry, net.geometry.crop, net.geometry.crop)
         if kind not in self._pixels:
-            self._pixels[kind] = macs, _pixels_per_second(_filled(net).eval(), self.options.device)
+            self._pixels[kind] = macs, _pixels_per_second(filled(net).eval(), self.options.device)
         measured, pixels_per_second = self._pixels[kind]
         images = opened.split(self.options.split)
         tests = [at_scales(PROTOCOLS[name], net) for name in protocols]
@@ -198,25 +188,14 @@ def _kind(geometry: Geometry) -> object:
     )  # fmt: skip
 
 
-def _filled(net: VeryDeep) -> VeryDeep:
-    """The net with zeros for weights where it has none."""
-    if not net.mean.is_meta:
-        return net
-    net = net.to_empty(device="cpu")
-    for tensor in net.state_dict().values():
-        tensor.zero_()
-    net.divisor.fill_(1)
-    return net
-
-
 def _pixels_per_image(net: VeryDeep, images: ImageSet, tests: Sequence[ProtocolAt]) -> float:
     """Counts the pixels that a net is applied to, by the sizes of a few images: each view counts once."""
     views = ViewPlan(tests, net.geometry.crop, mirror=net.mirror)
-    few = sorted(set(np.linspace(0, len(images) - 1, min(_NUM_LOOKED_AT, len(images))).astype(int).tolist()))
+    few = images.some_pixels(_NUM_LOOKED_AT)
     total: float = sum(
         (2 if views.views[number].mirrored else 1) * part.shape[0] * part.shape[1]
-        for index in few
-        for number, part in views.cut(images.pixels(index))
+        for pixels in few
+        for number, part in views.cut(pixels)
     )
     return total / len(few)
 

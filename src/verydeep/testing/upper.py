@@ -18,7 +18,7 @@ from verydeep.nets.net import VeryDeep
 from verydeep.nets.upper import UpperBlocks
 from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.backend import make_backend
-from verydeep.speed.train_net import place
+from verydeep.speed.train_net import place, release
 from verydeep.testing.evaluate import evaluate_with
 from verydeep.testing.result import Result
 
@@ -66,7 +66,7 @@ class LowerBlocks:
         try:
             return evaluate_with(UpperBackend(net.eval(), self), net, images, mirror=mirror, progress=progress)
         finally:
-            net.train(was_training)
+            release(net.train(was_training))
 
 
 class UpperBackend:

@@ -25,11 +25,7 @@ from verydeep.training.update import NotFiniteError
 
 
 class Validation(Callback):
-    """Measures the net after each epoch, makes the line of the log and applies the plateau rule.
-
-    Choice: an epoch whose loss is no better than chance does not count for the plateau rule: a net that has not begun
-    to learn has not stopped improving, and a lower rate would keep it there.
-    """
+    """Measures the net after each epoch, makes the line of the log and applies the plateau rule."""
 
     def __init__(self, measure: Callable[[VeryDeep], dict[str, Any]]) -> None:
         self._measure = measure
@@ -53,7 +49,7 @@ class Validation(Callback):
             "time": now(),
         }
         plateau = position.plateau
-        if recipe.schedule == "plateau" and not position.at_chance:
+        if recipe.schedule == "plateau":
             plateau = plateau.after(error, patience=recipe.patience, most_drops=recipe.drops)
         state.is_best = error < position.best_error
         state.position = replace(

@@ -19,7 +19,7 @@ from verydeep.nets.net import VeryDeep
 from verydeep.speed.train_net import place
 from verydeep.training.objective import Objective
 from verydeep.training.recipe import Recipe, scheduled_rate
-from verydeep.training.state import UPDATES_BETWEEN_CHECKS, Callback, TrainState
+from verydeep.training.state import UPDATES_BETWEEN_CHECKS, Callback, Position, TrainState
 from verydeep.training.update import share_gradients, update
 
 SECONDS_BETWEEN_REPORTS: Final = 0.25
@@ -123,13 +123,29 @@ class RunningSums:
 
 
 def make_state(
-    net: VeryDeep, recipe: Recipe, compute: Compute, *, seed: int, num_images: int, momentum: dict[str, Tensor]
+    net: VeryDeep,
+    recipe: Recipe,
+    compute: Compute,
+    *,
+    seed: int,
+    num_images: int,
+    momentum: dict[str, Tensor],
+    position: Position | None = None,
+    patience: int | None = None,
 ) -> TrainState:
-    """Moves a net to its device and makes its optimiser, with the momentum buffers of a checkpoint, if any."""
+    """Moves a net to its device and makes its optimiser, with the momentum buffers and position of a checkpoint."""
     place(net, compute)
     net.set_dropout(recipe.dropout)
-    optimiser = make_optimiser(net, recipe, momentum)
-    return TrainState(net=net, recipe=recipe, compute=compute, seed=seed, num_images=num_images, optimiser=optimiser)
+    return TrainState(
+        net=net,
+        recipe=recipe,
+        compute=compute,
+        seed=seed,
+        num_images=num_images,
+        optimiser=make_optimiser(net, recipe, momentum),
+        patience=patience,
+        position=position or Position(),
+    )
 
 
 def set_training_mode(net: VeryDeep, recipe: Recipe) -> None:

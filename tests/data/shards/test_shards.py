@@ -14,13 +14,12 @@ from verydeep.data.batches import training_batches
 from verydeep.data.open import open_data
 from verydeep.data.shard_writer import write_shards
 from verydeep.data.shards.dataset import is_shards
-from verydeep.device import Compute
 from verydeep.errors import UserError
 from verydeep.images.augment import TrainingView
 from verydeep.nets.net import VeryDeep
+from verydeep.runs.fit import fit
 from verydeep.runs.options import ComputeOptions
 from verydeep.runs.resume import resume
-from verydeep.runs.start import fit
 from verydeep.testing.evaluate import evaluate
 from verydeep.training.recipe import find_recipe
 
@@ -49,10 +48,8 @@ def out(photos, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def nothing_held(monkeypatch, tmp_path):
+def nothing_held(monkeypatch, tmp_path, in_fp32):
     """Every use of an image reads it again; two trainings compute alike; lists of shards are kept here alone."""
-    choice = Compute(device="cpu", precision="fp32", channels_last=True, threads=1)
-    monkeypatch.setattr("verydeep.runs.compute.choose_training", lambda *_, **asked: choice)
     for module in ("start", "resume"):
         monkeypatch.setattr(f"verydeep.runs.{module}.memory_for_images", lambda: 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

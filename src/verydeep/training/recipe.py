@@ -179,7 +179,7 @@ _ROWS = (
         label_smoothing=0.1,
         trainable="conv5",
         most_gradient=10,
-        dropout=0.4,
+        dropout=0.2,
     ),
     # From a trained net: verydeep train photos --recipe fine-tune --init-from runs/other
     Recipe(

@@ -1,6 +1,7 @@
 """Fusion, saved posteriors and comparisons as the command line gives them."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +144,27 @@ def test_posteriors_of_other_images_are_refused_by_name(kind, complaint, verydee
     import re
 
     assert re.search(complaint, err.splitlines()[-1]), err
+
+
+def test_a_lower_precision_is_computed_and_said(verydeep, photos, models):
+    def evaluated(precision, *more):
+        status, out, err = verydeep(
+            "evaluate", models[0], photos, "--precision", precision, "--json", "--save", f"{precision}.st", *more
+        )
+        assert status == 0, err
+        return json.loads(out), load_posteriors(f"{precision}.st")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a processor without bf16 products is told so
+        (_, exact), (record, rounded) = evaluated("fp32"), evaluated("bf16")
+        upwards, _ = evaluated("bf16", "--protocol", "caffe")
+    assert np.allclose(exact.posteriors, rounded.posteriors, atol=0.05)
+    assert not np.array_equal(exact.posteriors, rounded.posteriors)
+    assert record["precision"] == upwards["precision"] == rounded.members[0].precision == "bf16"
+    assert rounded.title.endswith(" in bf16")
+    assert "caffe, bf16" in verydeep("evaluate", "bf16.st")[1]
+    assert evaluated("auto")[0]["precision"] in ("fp32", "bf16")
+    mixed = json.loads(verydeep("evaluate", "fp32.st", "auto.st", "--json")[1])
+    assert mixed["precision"].startswith("fp32")
+    status, _, err = verydeep("evaluate", models[0], photos, "--precision", "int8")
+    assert (status, err) == (2, "verydeep: precision int8: choose one of fp32, bf16, auto\n")

@@ -149,6 +149,21 @@ def test_wrong_use(changed, given, labels, message, model, tmp_path, monkeypatch
         Classifier(**{"model": model} | changed).fit(given, labels)
 
 
+@pytest.mark.parametrize("recipe", ["linear", "quick"])
+def test_a_missing_file_is_named_with_what_helps_in_python(recipe, model, photos):
+    files, labels = photos
+    fitted = Classifier(model).fit(files, labels) if recipe == "linear" else None
+    for call in (
+        lambda: Classifier(model, recipe=recipe, options=None if fitted else {"epochs": 1}).fit(
+            [*files[:-1], "no.png"], labels
+        ),
+        lambda: fitted.predict(["no.png"]) if fitted else Classifier(model).fit([*files[:-1], "no.png"], labels),
+    ):
+        with pytest.raises(UserError, match=r"no such file: no.png; mend it, or leave it out of the data") as raised:
+            call()
+        assert "--" not in str(raised.value)
+
+
 def test_images_and_descriptors_are_not_mixed(model, photos):
     files, labels = photos
     with pytest.raises(UsageError, match="was fitted on images"):

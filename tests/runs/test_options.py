@@ -55,6 +55,8 @@ def test_fields_of_the_recipe_are_keywords_too():
     ("name", "message"),
     [
         ("lr", "do you mean learning_rate[?]"),
+        ("class_weight", "do you mean balance=loss[?]"),
+        ("Oversample", "do you mean balance=sampling[?]"),
         ("label_smooth", "do you mean label_smoothing[?]"),
         ("archtecture", "do you mean architecture[?]"),
         ("speed_of_light", "there are architecture, balance"),

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from verydeep.data.open import open_data
-from verydeep.device import fp32_choice
 from verydeep.nets.net import VeryDeep
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.upper import LowerBlocks
@@ -37,7 +36,7 @@ def nets():
 def test_the_results_are_those_of_evaluate_and_shared_blocks_are_computed_once(
     nets, images, mirror, most_bytes, monkeypatch
 ):
-    lower, computed = LowerBlocks(nets[0], 5, fp32_choice("cpu"), most_bytes=most_bytes), []
+    lower, computed = LowerBlocks(nets[0], 5, "cpu", most_bytes=most_bytes), []
     backend = lower._backend
 
     class Counted:

@@ -44,6 +44,8 @@ def test_changes():
         ({"schedule": "linear"}, "'plateau', 'cosine' or 'constant'"),
         ({"learnin_rate": 1}, "no field 'learnin_rate': do you mean learning_rate\\? it has balance"),
         ({"lr": 1}, "no field 'lr': do you mean learning_rate\\?"),
+        ({"class-weight": "balanced"}, "no field 'class-weight': do you mean balance=loss\\?"),
+        ({"oversample": True}, "no field 'oversample': do you mean balance=sampling\\?"),
         ({"xyz": 1}, "no field 'xyz': it has balance"),
         ({"keep": "none"}, "'last' or 'best'"),
     ],

@@ -202,7 +202,7 @@ def test_one_split_and_data_that_no_mirror_may_turn():
         (["a.safetensors", "photos", "--out", "f.npz", "--split", "tests"], "--split tests: choose one of"),
         (["a.safetensors", "photos", "--out", "f.npz", "--layer", "conv9"], "no layer 'conv9'"),
         (["a.safetensors", "photos", "--out", "f.npz", "--test-scales", "16"], "test scale 16 is too small"),
-        (["a.safetensors", "photos", "--out", "f.npz", "--precision", "fp8"], "--precision fp8: choose one of"),
+        (["a.safetensors", "photos", "--out", "f.npz", "--precision", "fp8"], "precision fp8: choose one of"),
         (["a.safetensors", "nowhere", "--out", "f.npz"], "no data 'nowhere'"),
     ],
 )

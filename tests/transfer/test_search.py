@@ -57,18 +57,36 @@ def test_saved_and_fresh_descriptors_find_the_same():
 
 def test_the_command_line_names_them_and_draws_a_sheet(verydeep):
     Path("photos/bad.png").write_bytes(b"no image")
-    status, out, error = verydeep(
-        "search", "a.safetensors", "photos", "like-2.png", "photos/4.png", "--top", 3, "--out", "sheet.png", "--json"
-    )
+    sheet = ("--top", 3, "--out", "sheet.png", "--json")
+    asked = ("search", "a.safetensors", "photos", "like-2.png", "photos/4.png", *sheet)
+    status, out, error = verydeep(*asked)
+    assert (status, out) == (1, "")
+    assert "photos/bad.png" in error
+    assert "--damaged skip" in error
+    status, out, error = verydeep(*asked, "--damaged", "skip")
     assert status == 0, error
     record = json.loads(out)
     assert [one["similar"][0]["file"] for one in record["images"]] == ["photos/2.png", "photos/4.png"]
-    assert "left out 1 damaged image" in error
+    assert "left out 1 damaged image: photos/bad.png" in error
     with Image.open("sheet.png") as sheet:
         assert sheet.size == (4 * 152 + 8, 2 * 168 + 8)
+    Path("photos/bad.png").rename("bad.png")
     status, out, _ = verydeep("search", "a.safetensors", "photos", "like-2.png", "--top", 2)
     assert status == 0
     assert "photos/2.png" in out
+
+
+def test_a_damaged_picture_to_search_by_fails_or_is_left_out(verydeep):
+    Path("bad.png").write_bytes(b"no image")
+    asked = ("search", "a.safetensors", "photos", "bad.png")
+    status, _, error = verydeep(*asked, "like-2.png")
+    assert (status, error.count("\n")) == (1, 1)
+    assert "bad.png" in error
+    status, out, error = verydeep(*asked, "like-2.png", "--damaged", "skip", "--json")
+    assert status == 0
+    assert "left out 1 damaged image: bad.png" in error
+    assert [one["file"] for one in json.loads(out)["images"]] == ["like-2.png"]
+    assert verydeep(*asked, "--damaged", "skip")[0] == 1  # nothing is left
 
 
 @pytest.mark.parametrize(

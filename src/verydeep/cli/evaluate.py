@@ -11,7 +11,17 @@ from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.cli.options import DATA_HELP, Damaged, Device, Json, Split, prepare_process, read_scales
+from verydeep.cli.options import (
+    Damaged,
+    Device,
+    Json,
+    Precision,
+    Split,
+    models_then_data,
+    prepare_process,
+    read_scales,
+    split_arguments,
+)
 from verydeep.cli.output import fetch_models, is_first_process, percent, print_json, print_table, reporting
 from verydeep.errors import UsageError
 from verydeep.files import check_output_file, format_number
@@ -41,17 +51,15 @@ class EvaluateOptions:
     no_pictures: bool = False
     "Put no picture and no score map into --report: for private photographs; names of files stay."
     device: Device = None
+    precision: Precision = "fp32"
     damaged: Damaged = "fail"
 
 
 def evaluate(
     *arguments: Annotated[
         str,
-        Parameter(
-            name="MODEL... DATA",
-            required=True,
-            help="Model files, run folders, published names or saved posteriors, several of which are fused; then the "
-            f"data: {DATA_HELP[0].lower()}{DATA_HELP[1:]} Saved posteriors alone need no data.",
+        models_then_data(
+            ", published names or saved posteriors, several of which are fused", "Saved posteriors alone need no data."
         ),
     ],
     options: EvaluateOptions = EvaluateOptions(),
@@ -96,6 +104,7 @@ def evaluate(
             test_scales=scales,
             split=options.split,
             device=options.device,
+            precision=options.precision,
             skip_damaged=options.damaged == "skip",
             progress=reporter.progress,
             note=reporter.note,
@@ -131,8 +140,7 @@ def _models_and_data(arguments: Sequence[str]) -> tuple[list[str], str | None]:
         if nets:
             raise UsageError(f"which data is {nets[0]} to be tested on? Give DATA as the last argument")
         return list(arguments), None
-    if not models:
-        raise UsageError(f"only {last} is given: give a model and then the data, such as runs/digits digits")
+    split_arguments(arguments, "runs/digits digits")
     if shards := [model for model in models if model.endswith(".tar")]:
         raise UsageError(f"{shards[0]} is not a model: put a pattern of shards in quotes")
     return models, last
@@ -177,7 +185,7 @@ def _add_result(table: Table, result: "Result", net: str) -> None:
     low, high = interval95(result.top1_error, len(result.labels))
     table.add_row(
         net,
-        result.protocol,
+        result.protocol + ("" if result.precision == "fp32" else f", {result.precision}"),
         ",".join(str(scale) for scale in result.test_scales),
         result.split,
         f"{len(result.labels):,}",

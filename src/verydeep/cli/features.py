@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from verydeep.cli.options import DATA_HELP, Damaged, Device, Json, Ray, RayWorkers, prepare_process, read_scales
+from verydeep.cli.options import (
+    Damaged,
+    Device,
+    Json,
+    Precision,
+    Ray,
+    RayWorkers,
+    models_then_data,
+    prepare_process,
+    read_scales,
+    split_arguments,
+)
 from verydeep.cli.output import fetch_models, is_first_process, print_json, reporting
 from verydeep.cli.ray import chunks_on_ray
 from verydeep.errors import UsageError
@@ -42,18 +53,14 @@ class FeaturesOptions:
     ray: Ray = None
     ray_workers: RayWorkers = None
     device: Device = None
-    precision: str = "fp32"
-    "fp32, bf16, or auto: the faster of the two, by a rule over the machine."
+    precision: Precision = "fp32"
 
 
 def features(
     *arguments: Annotated[
         str,
-        Parameter(
-            name="MODEL... DATA",
-            required=True,
-            help="Model files, run folders or published names, several of which are stacked; then the data: "
-            f"{DATA_HELP[0].lower()}{DATA_HELP[1:]} A folder of images without classes will do too.",
+        models_then_data(
+            " or published names, several of which are stacked", "A folder of images without classes will do too."
         ),
     ],
     options: FeaturesOptions = FeaturesOptions(),
@@ -63,9 +70,7 @@ def features(
 
     Example: verydeep features vgg16-features photos/ --out photos.safetensors
     """
-    *models, data = arguments
-    if not models:
-        raise UsageError(f"only {data} is given: give a model and then the data, such as verydeep-cifar10 photos/")
+    models, data = split_arguments(arguments, "verydeep-cifar10 photos/")
     if options.out is None:
         raise UsageError("--out is missing: give a file, such as --out photos.safetensors")
     if options.ray is None and options.ray_workers is not None:

@@ -24,6 +24,7 @@ Json = Annotated[
     bool, Parameter(name="--json", help="Print one JSON object on standard output and nothing else there.")
 ]
 Device = Annotated[str | None, Parameter(help="cpu, cuda or mps; by default the fastest there is.")]
+Precision = Annotated[str, Parameter(help="fp32, bf16, or auto: the faster of the two, by a rule over the machine.")]
 Damaged = Annotated[
     Literal["fail", "skip"], Parameter(help="What to do with damaged images: fail, or skip and count them.")
 ]
@@ -41,6 +42,20 @@ Ray = Annotated[
 ]
 RayWorkers = Annotated[int | None, Parameter(help="Workers on the Ray cluster. [one a machine, or one a GPU]")]
 Split = Annotated[str | None, Parameter(help="train, val or test. [test where there is one, else val]")]
+
+
+def models_then_data(models: str, more: str) -> Parameter:
+    """The arguments of a verb that takes models, then the data; ``models`` and ``more`` say what else it takes."""
+    text = f"Model files, run folders{models}; then the data: {DATA_HELP[0].lower()}{DATA_HELP[1:]} {more}"
+    return Parameter(name="MODEL... DATA", required=True, help=text)
+
+
+def split_arguments(arguments: Sequence[str], example: str) -> tuple[list[str], str]:
+    """Splits the arguments of such a verb; ``example`` is of both."""
+    *models, data = arguments
+    if not models:
+        raise UsageError(f"only {data} is given: give a model and then the data, such as {example}")
+    return models, data
 
 
 def read_scales(text: str, option: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.cli.options import Device, Json, Model, Ray, RayWorkers, prepare_process
+from verydeep.cli.options import Device, Json, Model, Precision, Ray, RayWorkers, prepare_process
 from verydeep.cli.output import fetch_models, print_json, print_table, reporting
 from verydeep.cli.ray import write_predictions
 from verydeep.errors import UsageError, UserError
@@ -55,8 +55,7 @@ class PredictOptions:
         Literal["fail", "skip"],
         Parameter(help="What of damaged images, which are named: exit with 1 in the end, or skip and count them."),
     ] = "fail"
-    precision: str = "fp32"
-    "fp32, bf16, or auto: the faster of the two, by a rule over the machine."
+    precision: Precision = "fp32"
 
     def check(self) -> None:
         if self.top < 1:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.cli.options import Device, Json, Model, prepare_process, read_scales
+from verydeep.cli.options import Damaged, Device, Json, Model, Precision, prepare_process, read_scales
 from verydeep.cli.output import fetch_models, print_json, print_table, reporting
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write, check_output_file
@@ -32,8 +32,8 @@ class SearchOptions:
     test_scales: str | None = None
     "Test scales Q,Q,Q, pixels, where images are described now. [the net's own; at most 160 for convolutions]"
     device: Device = None
-    precision: str = "fp32"
-    "fp32, bf16, or auto: the faster of the two, by a rule over the machine."
+    damaged: Damaged = "fail"
+    precision: Precision = "fp32"
 
     def check(self) -> None:
         if self.out is not None:
@@ -80,6 +80,7 @@ def search(
             options=DescriptorOptions(layer=options.layer, test_scales=scales),
             device=options.device,
             precision=options.precision,
+            skip_damaged=options.damaged == "skip",
             progress=reporter.progress,
             note=reporter.note,
         )

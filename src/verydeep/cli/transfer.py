@@ -9,9 +9,8 @@ from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from verydeep.cli.options import DATA_HELP, Json, prepare_process, read_scales
+from verydeep.cli.options import Json, models_then_data, prepare_process, read_scales, split_arguments
 from verydeep.cli.output import fetch_models, is_first_process, percent, print_json, print_table, reporting
-from verydeep.errors import UsageError
 from verydeep.transfer.options import TransferOptions
 
 if TYPE_CHECKING:
@@ -21,11 +20,8 @@ if TYPE_CHECKING:
 def transfer(
     *arguments: Annotated[
         str,
-        Parameter(
-            name="MODEL... DATA",
-            required=True,
-            help="Model files, run folders or published names, several of which are stacked; then the data: "
-            f"{DATA_HELP[0].lower()}{DATA_HELP[1:]} A folder in the layout of the Pascal VOC will do too.",
+        models_then_data(
+            " or published names, several of which are stacked", "A folder in the layout of the Pascal VOC will do too."
         ),
     ],
     options: Annotated[TransferOptions, Parameter(name="*", parse="^(?!test_scales$)")] = TransferOptions(),
@@ -38,9 +34,7 @@ def transfer(
 
     Example: verydeep transfer vgg16-features photos/ --out photos-model
     """
-    *models, data = arguments
-    if not models:
-        raise UsageError(f"only {data} is given: give a model and then the data, such as vgg16-features photos/")
+    models, data = split_arguments(arguments, "vgg16-features photos/")
     if test_scales is not None:
         options = replace(options, test_scales=read_scales(test_scales, "--test-scales"))
     options.check()

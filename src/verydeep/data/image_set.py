@@ -11,7 +11,7 @@ from PIL import Image
 
 from verydeep.data.sources import ArraySource, ImageSource, PixelSource, read_ahead
 from verydeep.errors import UserError
-from verydeep.images.decode import DAMAGED_REMEDY, DamagedImageError, decode_pixels
+from verydeep.images.decode import DamagedImageError, decode_pixels
 from verydeep.images.geometry import size_of, too_long
 from verydeep.machine import free_memory
 from verydeep.progress import Progress, ignore_progress
@@ -137,7 +137,7 @@ class ImageSet:
         first, more = next(iter(damaged.values())), len(damaged) - 1
         if not skip_damaged:
             others = f" (and {more} more)" if more else ""
-            raise DamagedImageError(f"{first}{others}; {DAMAGED_REMEDY}")
+            raise first.in_a_set(others)
         if len(damaged) == len(self):
             raise UserError(f"every one of the {len(self)} images of {self.split} is damaged: {first}")
         undamaged = [index for index in range(len(self)) if index not in damaged]

@@ -54,7 +54,8 @@ class MappedSource(PixelSource):
             raise UsageError(f"the image of {self.title}[{index}] is {error}") from error
         except Exception as error:  # whatever a data set runs into
             reason = str(error) or type(error).__name__
-            raise DamagedImageError(f"{self.title}[{index}] cannot be read as an image: {reason}") from error
+            problem = f"{self.title}[{index}] cannot be read as an image: {reason}"
+            raise DamagedImageError(problem, "mend it, or leave it out of the data") from error
 
     def label(self, index: int) -> Label:
         """Makes an item for its class."""

@@ -24,7 +24,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM
 Without a list Pillow starts other programs for some, such as Ghostscript for EPS.
 """
 
-DAMAGED_REMEDY = "mend or remove it, or leave damaged files out with --damaged skip"
+_DAMAGED_REMEDY = "mend or remove it, or leave damaged files out with --damaged skip"
 """Of a damaged image in a data set, for messages."""
 
 ORIENTATION = 0x0112
@@ -34,7 +34,15 @@ _PLAIN = frozenset({"YCbCr", "Gray"})
 
 
 class DamagedImageError(UserError):
-    """A file that cannot be decoded as an image."""
+    """A file that cannot be decoded as an image, and what helps, where that is known."""
+
+    def __init__(self, problem: str, remedy: str | None = None) -> None:
+        super().__init__(problem if remedy is None else f"{problem}; {remedy}")
+        self.problem, self.remedy = problem, remedy
+
+    def in_a_set(self, more: str = "") -> "DamagedImageError":
+        """Returns the error that ends the reading of a data set, with the remedy and ``more`` to be said before it."""
+        return DamagedImageError(self.problem + more, self.remedy or _DAMAGED_REMEDY)
 
 
 def is_image_file(file: Path) -> bool:

@@ -152,7 +152,7 @@ def _tester(plan: Plan, start: VeryDeep, data: DataSet, compute: Compute, progre
     """What tests a net by ``single`` on the validation images; the blocks that all its nets share compute once."""
     if plan.then != "fine-tune":
         return lambda net: evaluate(net, data.val, device=compute.device, progress=progress)
-    lower = LowerBlocks(start, plan.first_block, compute, most_bytes=plan.kept_bytes)
+    lower = LowerBlocks(start, plan.first_block, compute.device, most_bytes=plan.kept_bytes)
     return lambda net: lower.evaluate(net, data.val, mirror=data.mirror, progress=progress)
 
 

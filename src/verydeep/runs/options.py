@@ -147,7 +147,7 @@ class TrainOptions:
         if data is None and self.plan:
             raise UsageError("--plan: give the data and the options of the training that is to begin")
         for option in given if self.like is not None else ():
-            if option.removeprefix("--").replace("-", "_") not in ("like", "seed", *COMPUTE_FIELDS):
+            if option.removeprefix("--").replace("-", "_") not in ("like", "plan", "seed", *COMPUTE_FIELDS):
                 raise UsageError(f"{option}: --like {self.like} says what is trained: leave one of them out")
         check_outside(self.out or Path("runs"), "--out", data)
         self.check_recipe()

@@ -10,14 +10,14 @@ import os
 import typing
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float32, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from verydeep.device import Compute, fp32_choice, has_amx, has_fast_bf16, has_fast_int8
+from verydeep.device import Compute, find_device, fp32_choice, has_amx, has_fast_bf16, has_fast_int8
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.activations import check_layers
 from verydeep.nets.graph import check_float32
@@ -108,6 +108,35 @@ def make_backend(
     if is_float32 and given and not rounds_up and has_kernel():
         return KernelBackend(net, find_kernel(), until=layer)
     return TorchBackend(net, compute, rounds_up=rounds_up)
+
+
+def find_compute(device: str | None, precision: str = "fp32", *, is_here: bool = True) -> Compute:
+    """Checks a precision, and where this machine computes the device and what ``auto`` means on it.
+
+    Args:
+        device: a name, or None for the fastest there is.
+        precision: fp32, bf16, or auto for the faster of the two by a rule over the machine.
+        is_here: whether this machine computes, and not the workers of a cluster.
+
+    Raises:
+        UsageError: an unknown device or precision.
+    """
+    if precision not in (known := ("fp32", "bf16", "auto")):
+        raise UsageError(f"precision {precision}: choose one of {', '.join(known)}")
+    compute = fp32_choice(find_device(device) if is_here else device or "cpu")
+    if precision == "auto" and compute.device == "cpu":
+        precision = fastest_precision()
+    elif precision == "auto":
+        is_fast = has_fast_bf16(compute.device) if is_here else compute.device == "cuda"
+        precision = "bf16" if is_fast else "fp32"
+    return replace(compute, precision=precision)
+
+
+def make_test_backend(net: VeryDeep, compute: Compute, *, rounds_up: bool = False) -> Backend:
+    """Returns what computes the scores of a net that is tested: bf16 on the CPU as ``accelerate`` has it."""
+    if compute.device == "cpu" and compute.precision == "bf16" and not rounds_up:
+        return choose_backend("bf16").make(net)
+    return make_backend(net, compute, rounds_up=rounds_up)
 
 
 def choose_backend(precision: str, calibrate: Sequence[Tensor] | None = None) -> BackendKind:

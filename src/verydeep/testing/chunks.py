@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from verydeep.data.sources import read_ahead
-from verydeep.images.decode import DAMAGED_REMEDY, DamagedImageError
+from verydeep.images.decode import DamagedImageError
 from verydeep.images.geometry import size_of, too_long
 from verydeep.progress import Progress
 
@@ -85,7 +85,7 @@ def read_chunks(
         except DamagedImageError as error:
             if skip_damaged:
                 return None
-            raise DamagedImageError(f"{error}; {DAMAGED_REMEDY}") from error
+            raise error.in_a_set() from error
         return cut(pixels)
 
     def undamaged(indices: range, skipped: list[int]) -> Iterator[Parts]:

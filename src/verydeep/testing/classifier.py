@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -15,7 +15,7 @@ from numpy import ndarray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from verydeep.device import find_device, fp32_choice, has_fast_bf16
+from verydeep.device import fp32_choice
 from verydeep.errors import UsageError
 from verydeep.images.decode import decode_pixels, read_image, to_rgb
 from verydeep.images.geometry import rescaled_size, size_of
@@ -24,7 +24,7 @@ from verydeep.nets.checks import check_images
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.speed.accelerate import Accelerated
-from verydeep.speed.backend import Backend, choose_backend, make_backend
+from verydeep.speed.backend import Backend, find_compute, make_test_backend
 from verydeep.speed.torch_backend import TorchBackend
 from verydeep.testing.measure import compute, posteriors_of
 from verydeep.testing.protocols import ViewPlan, at_scales, find_protocol
@@ -97,42 +97,27 @@ class Classifier:
         device: str | None = None,
         precision: str = "fp32",
     ) -> None:
-        if precision not in (known := ("fp32", "bf16", "auto")):
-            raise UsageError(f"precision {precision}: choose one of {', '.join(known)}")
         row = find_protocol(protocol)
         self.transferred: TransferredModel | None = None
         if not isinstance(model, VeryDeep) and is_transfer_folder(model):
-            self._take_transferred(model, protocol, device, precision)
+            if protocol != "single":
+                raise UsageError(f"protocol {protocol}: {model} is a classifier of descriptors and has its own scales")
+            self.transferred = TransferredModel(model, find_compute(device, precision))
+            self.classes = self.transferred.classes
             return
         if isinstance(model, VeryDeep):
             self.net, device = model, device or next(model.parameters()).device.type
         else:
             self.net = load(model)
         self.net.require_scores()
-        self.device, self.precision, self.test = find_device(device), precision, at_scales(row, self.net)
+        self.compute, self.test = find_compute(device, precision), at_scales(row, self.net)
         count = self.net.geometry.num_classes
         self.classes = self.net.classes or tuple(str(index) for index in range(count))
-
-    def _take_transferred(self, model: str | Path, protocol: str, device: str | None, precision: str) -> None:
-        """Takes a classifier of descriptors, which has a way of its own to test an image."""
-        if protocol != "single":
-            raise UsageError(f"protocol {protocol}: {model} is a classifier of descriptors and has its own scales")
-        choice = fp32_choice(find_device(device))
-        if precision == "bf16" or (precision == "auto" and choice.device != "cpu" and has_fast_bf16(choice.device)):
-            choice = replace(choice, precision="bf16")
-        self.transferred = TransferredModel(model, choice)
-        self.classes = self.transferred.classes
 
     @cached_property
     def backend(self) -> Backend:
         """Computes the net; made for the first image."""
-        choice, rounds_up = fp32_choice(self.device), self.test.protocol.rounds_up
-        if self.precision == "fp32" or rounds_up:
-            return make_backend(self.net, choice, rounds_up=rounds_up)
-        if self.device == "cpu":
-            return choose_backend(self.precision).make(self.net)
-        lower = self.precision == "bf16" or has_fast_bf16(self.device)
-        return make_backend(self.net, replace(choice, precision="bf16" if lower else "fp32"))
+        return make_test_backend(self.net, self.compute, rounds_up=self.test.protocol.rounds_up)
 
     @cached_property
     def _plan(self) -> ViewPlan:

@@ -12,13 +12,13 @@ from numpy import ndarray
 from verydeep.data.folder import class_folders, image_files
 from verydeep.data.image_set import ImageSet
 from verydeep.data.open import AnyData, open_data
-from verydeep.device import Compute, find_device, fp32_choice
+from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
-from verydeep.images.decode import DAMAGED_REMEDY, DamagedImageError, is_image_file
+from verydeep.images.decode import DamagedImageError, is_image_file
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.progress import Progress, ignore_progress
-from verydeep.speed.backend import Backend, make_backend
+from verydeep.speed.backend import Backend, find_compute, make_test_backend
 from verydeep.testing.measure import MeanPosterior, Measured, measure
 from verydeep.testing.metrics import wrong
 from verydeep.testing.protocols import Protocol, ProtocolAt, at_scales, find_protocol
@@ -47,6 +47,7 @@ def evaluate(
     test_scales: Sequence[int] | None = None,
     split: str | None = None,
     device: str | None = None,
+    precision: str = "fp32",
     skip_damaged: bool = False,
     progress: Progress = ignore_progress,
     note: Callable[[str], None] | None = None,
@@ -60,6 +61,7 @@ def evaluate(
         test_scales: Q, pixels; by default what the protocol says for the net's training scale.
         split: train, val or test; by default test where there is one, else val.
         device: cpu, cuda or mps; by default the fastest there is.
+        precision: fp32, bf16, or auto for the faster of the two by a rule over the machine.
         skip_damaged: leave damaged images out and name them, instead of failing.
         progress: called with the number of images done.
         note: called with a line that a reader of the errors should know.
@@ -79,6 +81,7 @@ def evaluate(
         test_scales=test_scales,
         split=split,
         device=device,
+        precision=precision,
         skip_damaged=skip_damaged,
         progress=progress,
         note=note,
@@ -94,6 +97,7 @@ def evaluate_each(
     test_scales: Sequence[int] | None = None,
     split: str | None = None,
     device: str | None = None,
+    precision: str = "fp32",
     skip_damaged: bool = False,
     progress: Progress = ignore_progress,
     note: Callable[[str], None] | None = None,
@@ -103,7 +107,7 @@ def evaluate_each(
     Returns for each model its results by the protocols, computed in one pass over the images. A file of saved
     posteriors has its own protocol.
     """
-    rows = [find_protocol(name) for name in protocols]
+    rows, compute = [find_protocol(name) for name in protocols], find_compute(device, precision)
     saved = {
         number: [load_posteriors(one)]
         for number, one in enumerate(models)
@@ -119,9 +123,8 @@ def evaluate_each(
     nets = {  # every error is raised before the first net is tested
         number: _take(one, images, rows, test_scales) for number, one in enumerate(models) if number not in saved
     }
-    choice = fp32_choice(find_device(device))
     return [
-        saved[number] if number in saved else nets[number].results(images, described, choice, progress, note)
+        saved[number] if number in saved else nets[number].results(images, described, compute, progress, note)
         for number in range(len(models))
     ]
 
@@ -196,7 +199,7 @@ class _Tested:
         self,
         images: ImageSet,
         described: LabelledImages,
-        choice: Compute,
+        compute: Compute,
         progress: Progress,
         note: Callable[[str], None] | None,
     ) -> list[Result]:
@@ -205,7 +208,7 @@ class _Tested:
             tests = [test for test in self.tests if test.protocol.rounds_up == rounds_up]
             if not tests:
                 continue
-            backend = make_backend(self.net, choice, rounds_up=rounds_up)
+            backend = make_test_backend(self.net, compute, rounds_up=rounds_up)
             of_tests = _posteriors(backend, images, tests, mirror=self.net.mirror, progress=progress)
             measured |= zip(tests, of_tests, strict=True)
             if note is not None and any(one.is_one_position for one in of_tests):
@@ -217,7 +220,7 @@ class _Tested:
             Result(
                 **vars(described),
                 posteriors=measured[test].result,
-                members=(self.member(test),),
+                members=(self.member(test, compute.precision),),
                 seconds=measured[test].seconds,
             )
             for test in self.tests
@@ -227,13 +230,14 @@ class _Tested:
             note(f"{self.name or self.net.geometry.title}: {warning}")
         return results
 
-    def member(self, test: ProtocolAt) -> Member:
+    def member(self, test: ProtocolAt, precision: str) -> Member:
         return Member(
             model=self.name,
             architecture=self.net.geometry.architecture.name,
             protocol=test.protocol.name,
             test_scales=test.scales,
             selected_on=self.selected_on,
+            precision=precision,
         )
 
 
@@ -247,7 +251,7 @@ def evaluate_with(
     return Result(
         **vars(described),
         posteriors=found.result,
-        members=(tested.member(tested.tests[0]),),
+        members=(tested.member(tested.tests[0], "fp32"),),
         seconds=found.seconds,
     )
 
@@ -259,7 +263,7 @@ def _posteriors(
     try:
         return measure(backend, images, tests, reduction, mirror=mirror, progress=progress)
     except DamagedImageError as error:
-        raise DamagedImageError(f"{error}; {DAMAGED_REMEDY}") from error
+        raise error.in_a_set() from error
 
 
 def check_classes(net: VeryDeep, images: ImageSet) -> None:

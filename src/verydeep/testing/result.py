@@ -37,12 +37,14 @@ class Member:
     protocol: str
     test_scales: tuple[int, ...]  # Q, pixels
     selected_on: str | None = None  # split that the weights were selected on, where that is known
+    precision: str = "fp32"  # of the computation
 
     @property
     def title(self) -> str:
         """Such as ``runs/hands (D), multi-scale at 224,256,288``."""
         net = f"{self.model} ({self.architecture})" if self.model else self.architecture
-        return f"{net}, {self.protocol} at {','.join(map(str, self.test_scales))}"
+        lower = "" if self.precision == "fp32" else f" in {self.precision}"
+        return f"{net}, {self.protocol} at {','.join(map(str, self.test_scales))}{lower}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,11 @@ class Result(LabelledImages):
     def protocol(self) -> str:
         """Name of the protocol; of members that differ in it their names, joined."""
         return " + ".join(dict.fromkeys(member.protocol for member in self.members))
+
+    @property
+    def precision(self) -> str:
+        """Precision of the computation; of members that differ in it their names, joined."""
+        return " + ".join(dict.fromkeys(member.precision for member in self.members))
 
     @property
     def test_scales(self) -> tuple[int, ...]:
@@ -149,6 +156,7 @@ class Result(LabelledImages):
             "architecture": self.architecture,
             "protocol": self.protocol,
             "test_scales": list(self.test_scales),
+            "precision": self.precision,
             "data": self.data,
             "split": self.split,
             "selected_on": self.selected_on,

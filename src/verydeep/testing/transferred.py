@@ -153,6 +153,7 @@ class TransferredModel:
             protocol="descriptors",
             test_scales=self.test_scales,
             selected_on=self.card.selected_on,
+            precision=choice.precision,
         )
         return [
             Result(

@@ -13,12 +13,11 @@ from numpy import ndarray
 from torch import Tensor
 
 from verydeep.data.image_set import ImageSet
-from verydeep.device import Compute
 from verydeep.nets.net import VeryDeep
 from verydeep.nets.upper import UpperBlocks
 from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.backend import make_backend
-from verydeep.speed.train_net import place, release
+from verydeep.speed.train_net import choose_training, place, release
 from verydeep.testing.evaluate import evaluate_with
 from verydeep.testing.result import Result
 
@@ -31,12 +30,13 @@ class LowerBlocks:
     Args:
         net: whose blocks they are.
         first_block: the first block above them.
-        compute: device and precision.
+        device: where they are computed, in float32, as all tests are.
         most_bytes: of the maps that are kept; those of further images are computed each time.
     """
 
-    def __init__(self, net: VeryDeep, first_block: int, compute: Compute, *, most_bytes: int) -> None:
-        self.first_block, self.compute = first_block, compute
+    def __init__(self, net: VeryDeep, first_block: int, device: str, *, most_bytes: int) -> None:
+        self.first_block = first_block
+        self.compute = compute = choose_training(net.geometry, device=device, precision="fp32")
         self._layer = f"pool{first_block - 1}"
         self._backend = make_backend(net, compute, layer=self._layer)
         self._kept: dict[tuple[tuple[int, ...], bytes], Tensor] = {}

@@ -234,9 +234,10 @@ Paper: section 3.1; the last step with the fully connected layers only: section 
 _OTHER_NAMES = {
     "lr": "learning_rate", "rate": "learning_rate", "wd": "weight_decay", "decay": "weight_decay", "bs": "batch_size",
     "batch": "batch_size", "num_epochs": "epochs", "init": "initialisation", "scheduler": "schedule",
-    "freeze": "trainable", "flip": "mirror", "class_weights": "balance", "oversampling": "balance",
+    "freeze": "trainable", "flip": "mirror", "class_weight": "balance=loss", "class_weights": "balance=loss",
+    "oversample": "balance=sampling", "oversampling": "balance=sampling", "sampler": "balance=sampling",
 }  # fmt: skip
-"""Names that other programs have for fields of a recipe."""
+"""Names that other programs have for fields of a recipe, or for a value of one."""
 
 RECIPE_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe) if field.name != "name")
 
@@ -245,7 +246,7 @@ _READER = TypeAdapter(Recipe)
 
 def nearest_field(name: str, known: Sequence[str]) -> str | None:
     """The field that a wrong name may mean: what other programs call so, else the likest; None where none is alike."""
-    return _OTHER_NAMES.get(name.casefold()) or next(iter(get_close_matches(name, known)), None)
+    return _OTHER_NAMES.get(name.casefold().replace("-", "_")) or next(iter(get_close_matches(name, known)), None)
 
 
 def find_recipe(name: str, **changes: Any) -> Recipe:  # noqa: ANN401 - the fields of Recipe

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch.distributed as dist
 
-from verydeep.device import Compute, find_device, fp32_choice
+from verydeep.device import Compute
 from verydeep.distributed import broadcast_from_rank0, processes
 from verydeep.download import digest_of
-from verydeep.errors import UsageError, UserError
+from verydeep.errors import UserError
 from verydeep.progress import Progress, ignore_progress
-from verydeep.speed.backend import fastest_precision
+from verydeep.speed.backend import find_compute
 from verydeep.testing import chunks as reading
 from verydeep.testing.chunks import Counter, chunk_range, num_chunks
 from verydeep.testing.descriptors import Chunk, Describer, DescriptorOptions, count_dimensions, find_settings
@@ -174,16 +174,6 @@ def extract_features(
         seconds=time.perf_counter() - begun,
         computed=sum(len(chunk_range(number, count)) for number in left),
     )
-
-
-def find_compute(device: str | None, precision: str, *, is_here: bool = True) -> Compute:
-    """Checks a precision, and where this machine computes the device and what ``auto`` means on it."""
-    if precision not in (known := ("fp32", "bf16", "auto")):
-        raise UsageError(f"--precision {precision}: choose one of {', '.join(known)}")
-    compute = fp32_choice(find_device(device) if is_here else device or "cpu")
-    if precision == "auto":
-        precision = fastest_precision() if compute.device == "cpu" else "bf16" if compute.device == "cuda" else "fp32"
-    return replace(compute, precision=precision)
 
 
 def _job(work: Work, data: str, split: str, progress: Progress) -> dict[str, Any]:

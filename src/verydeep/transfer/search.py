@@ -13,16 +13,17 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from verydeep.data.folder import UNLABELLED, image_files, label_files
-from verydeep.data.image_set import ImageSet
+from verydeep.data.image_set import ImageSet, describe_skipped
 from verydeep.data.shards.dataset import is_shards
 from verydeep.device import Compute
 from verydeep.download import digest_of
 from verydeep.errors import UsageError, UserError
+from verydeep.images.decode import DamagedImageError
 from verydeep.progress import Progress, ignore_progress
+from verydeep.speed.backend import find_compute
 from verydeep.testing.chunks import Counter, num_chunks
 from verydeep.testing.classifier import pixels_of
 from verydeep.testing.descriptors import Describer, DescriptorOptions
-from verydeep.transfer.features import find_compute
 from verydeep.transfer.features_file import FeaturesFile, is_features_file
 from verydeep.transfer.image_list import ImageList, open_images
 from verydeep.weights.resolve import find_model_file, load
@@ -58,6 +59,7 @@ def search(
     options: DescriptorOptions = DescriptorOptions(),
     device: str | None = None,
     precision: str = "fp32",
+    skip_damaged: bool = False,
     progress: Progress = ignore_progress,
     note: Callable[[str], None] | None = None,
 ) -> list[SearchResult]:
@@ -72,6 +74,7 @@ def search(
         options: how images are described, where they are described now.
         device: cpu, cuda or mps; by default the fastest there is.
         precision: fp32, bf16 or auto.
+        skip_damaged: leave damaged images out and name them, instead of failing.
         progress: called with the number of images described.
         note: called with a line that a reader should know.
 
@@ -92,9 +95,10 @@ def search(
     else:
         describer = Describer([load(model)], options, compute=compute)
         listed = _open(folder)
-        fresh, kept = _described(describer, listed, progress, note)
+        fresh, kept = _described(describer, listed, progress, note, skip_damaged=skip_damaged)
         blocks, found = [fresh], _Collection([listed.where(index) for index in kept], None, listed, kept)
-    queries = describer.of([pixels_of(image) for image in images])
+    images, pixels = _read(images, note, skip_damaged=skip_damaged)
+    queries = describer.of(pixels)
     nearest, similarities = most_similar(queries, blocks, top)
     return [
         SearchResult(
@@ -163,18 +167,41 @@ def _open(folder: str | Path) -> ImageSet | ImageList:
     return label_files(path, UNLABELLED, (UNLABELLED,), [names])
 
 
+def _read(
+    images: Sequence[str | Path], note: Callable[[str], None] | None, *, skip_damaged: bool
+) -> tuple[list[str | Path], list[ndarray]]:
+    """Reads the images to find similar ones of; the damaged ones may be left out."""
+    whole: list[tuple[str | Path, ndarray]] = []
+    damaged: list[DamagedImageError] = []
+    for image in images:
+        try:
+            whole.append((image, pixels_of(image)))
+        except DamagedImageError as error:
+            damaged.append(error)
+    if damaged and not (skip_damaged and whole):
+        raise damaged[0].in_a_set()
+    if damaged and note is not None:
+        note(describe_skipped([str(image) for image in images if image not in dict(whole)]))
+    return [image for image, _ in whole], [pixels for _, pixels in whole]
+
+
 def _described(
-    describer: Describer, images: ImageSet | ImageList, progress: Progress, note: Callable[[str], None] | None
+    describer: Describer,
+    images: ImageSet | ImageList,
+    progress: Progress,
+    note: Callable[[str], None] | None,
+    *,
+    skip_damaged: bool,
 ) -> tuple[Float32[ndarray, "n d"], list[int]]:
-    """Describes images in memory, and leaves damaged ones out."""
+    """Describes images in memory; the damaged ones may be left out."""
     counter = Counter(progress, "describing", len(images))
     numbers = range(num_chunks(len(images)))
-    chunks = list(describer.chunks(images, numbers, skip_damaged=True, done=counter.advance))
+    chunks = list(describer.chunks(images, numbers, skip_damaged=skip_damaged, done=counter.advance))
     skipped = {index for chunk in chunks for index in chunk.skipped}
     if len(skipped) == len(images):
         raise UserError(f"every one of the {len(images)} images is damaged")
     if skipped and note is not None:
-        note(f"left out {len(skipped)} damaged images, such as {images.where(min(skipped))}")
+        note(describe_skipped([images.where(index) for index in sorted(skipped)]))
     kept = [index for index in range(len(images)) if index not in skipped]
     return np.concatenate([chunk.rows for chunk in chunks]), kept
 

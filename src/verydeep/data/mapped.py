@@ -52,10 +52,8 @@ class MappedSource(PixelSource):
             raise
         except UsageError as error:
             raise UsageError(f"the image of {self.title}[{index}] is {error}") from error
-        except Exception as error:  # whatever a data set runs into
-            reason = str(error) or type(error).__name__
-            problem = f"{self.title}[{index}] cannot be read as an image: {reason}"
-            raise DamagedImageError(problem, "mend it, or leave it out of the data") from error
+        except Exception as error:
+            raise self._unreadable(index, error) from error
 
     def label(self, index: int) -> Label:
         """Makes an item for its class."""
@@ -63,6 +61,15 @@ class MappedSource(PixelSource):
             return _to_label(self.item(index)[1])
         except UsageError as error:
             raise UsageError(f"the label of {self.title}[{index}] is {error}") from error
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise self._unreadable(index, error).in_a_set() from error
+
+    def _unreadable(self, index: int, error: Exception) -> DamagedImageError:
+        """The error of an item, whatever the data set ran into when it made it."""
+        problem = f"{self.title}[{index}] cannot be read as an image: {str(error) or type(error).__name__}"
+        return DamagedImageError(problem, "mend it, or leave it out of the data")
 
     def item(self, index: int) -> tuple[Any, Any]:
         with _ONE_AT_A_TIME:

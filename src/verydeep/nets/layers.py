@@ -45,6 +45,15 @@ def make_module(layer: Layer, dropout: float) -> nn.Module:
     raise AssertionError(layer.kind)
 
 
+def compute_layer(module: nn.Module, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k v u"]:
+    """Computes a layer; a linear layer, which somebody has put in place of fc8, at every position."""
+    if isinstance(module, nn.Linear):
+        scores: Tensor = module(map_.movedim(1, -1)).movedim(-1, 1)
+        return scores
+    output: Tensor = module(map_)
+    return output
+
+
 class Convolution(nn.Conv2d):
     """A convolution of stride 1 that keeps the resolution."""
 

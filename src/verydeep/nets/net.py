@@ -4,7 +4,8 @@ Paper: sections 2.1 and 3.2, Table 1.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 import torch
 from jaxtyping import Float, Num
@@ -17,7 +18,7 @@ from verydeep.nets.activations import check_activations, outputs_of
 from verydeep.nets.architecture import Geometry, find_architecture, find_head, layers, scaled_length
 from verydeep.nets.checks import check_size, check_tensor, is_jit_traced
 from verydeep.nets.initialise import find_initialisation
-from verydeep.nets.layers import BatchRows, Convolution, Dropout, FullyConnected, make_module, recomputed
+from verydeep.nets.layers import BatchRows, Convolution, Dropout, FullyConnected, compute_layer, make_module, recomputed
 from verydeep.nets.reuse import ReusableNet
 from verydeep.paper import constants
 
@@ -126,6 +127,14 @@ class VeryDeep(ReusableNet):
                 elif isinstance(module, nn.BatchNorm2d):
                     module.reset_parameters()
 
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - of any attribute
+        """Sets an attribute; another fc8 sets the number of classes, and their names are then unknown."""
+        super().__setattr__(name, value)
+        if name == "fc8" and isinstance(value, nn.Conv2d | nn.Linear):
+            count = value.out_channels if isinstance(value, nn.Conv2d) else value.out_features
+            if count != self.geometry.num_classes:
+                self.geometry, self.classes = replace(self.geometry, num_classes=count), None
+
     def _apply(self, fn, recurse: bool = True) -> "VeryDeep":  # type: ignore[no-untyped-def]  # noqa: ANN001
         # bf16 would round the mean by up to half a grey level, so both buffers stay float32
         kept = {"mean": self.mean, "divisor": self.divisor}
@@ -220,7 +229,7 @@ class VeryDeep(ReusableNet):
         self.check_map(map_)
         names = list(self._modules)
         for name in names[names.index("pool5") + 1 :]:
-            map_ = self.get_submodule(name)(map_)
+            map_ = compute_layer(self.get_submodule(name), map_)
         return map_
 
     def score_map(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k i j"]:

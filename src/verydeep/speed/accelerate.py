@@ -12,6 +12,7 @@ from verydeep.nets.architecture import Geometry
 from verydeep.nets.checks import check_images, check_size
 from verydeep.nets.graph import check_float32
 from verydeep.nets.net import VeryDeep
+from verydeep.nets.plain_weights import unwrapped
 from verydeep.paper import constants
 from verydeep.speed.backend import BackendKind, choose_backend
 from verydeep.speed.kernel_backend import KernelBackend
@@ -205,10 +206,7 @@ def accelerate(net: nn.Module, *, precision: str = "fp32", calibrate: Images | N
             images cannot be.
         UsageError: not a net of this package, an unknown precision, or int8 without images.
     """
-    if not isinstance(net, VeryDeep):
-        raise UsageError(
-            f"{type(net).__name__} is no net of this package: give a VeryDeep, such as verydeep.load gives"
-        )
+    net = unwrapped(net)
     if net.input_range != "pixels":
         raise UsageError(
             f"this net's input range is {net.input_range}: accelerate takes RGB in 0..255, say "

@@ -15,6 +15,7 @@ from torch import Tensor
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import ARCHITECTURES, BLOCK_CHANNELS, FC_CHANNELS, Architecture, Geometry, Head
 from verydeep.nets.net import IMAGENET_MEAN, VeryDeep, empty_net
+from verydeep.nets.plain_weights import unshared
 from verydeep.paper import constants
 
 Triple = tuple[float, float, float]
@@ -127,7 +128,7 @@ def assemble(found: ImportedWeights, *, crop: int | None = None, classes: Sequen
     for name, like in net.state_dict().items():
         tensor = tensors.get(name, torch.tensor(0))  # a counter that is not there
         tensors[name] = tensor.detach().to("cpu", like.dtype).contiguous()
-    net.load_state_dict(tensors, assign=True)
+    net.load_state_dict(unshared(tensors), assign=True)
     net.set_input(found.mean, found.divisor)
     names = found.classes if classes is None else tuple(classes)
     if names is not None and not features_only:

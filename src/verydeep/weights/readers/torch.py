@@ -37,6 +37,7 @@ _CLASSIFIER = re.compile(r"classifier\.(\d+)\.(weight|bias)")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.")
 _STATE_KEYS: Final = ("state_dict", "model_state_dict", "model", "model_state", "net", "weights")
 _MOST_NESTING: Final = 4
+_MOST_REPEATED: Final = 2**16  # places that one number may stand in, such as zero in a bias
 _MOST_SHOWN = 4
 _FORBIDDEN = re.compile(r"GLOBAL (\S+)")
 
@@ -139,7 +140,8 @@ def _checked_tensors(file: Path, loaded: object) -> dict[str, Tensor]:
             raise UserError(f"{file} holds {name!r}, a {type(value).__name__}, where a state dict has tensors")
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise UserError(f"{file}: {name} is sparse, quantised or without numbers: give the plain weights")
-        if value.untyped_storage().nbytes() < value.numel() * value.element_size():
+        is_short = value.untyped_storage().nbytes() < value.numel() * value.element_size()
+        if is_short and value.numel() > _MOST_REPEATED:
             raise UserError(f"{file}: {name} claims the shape {tuple(value.shape)} and has fewer numbers")
         state[name] = value
     return state

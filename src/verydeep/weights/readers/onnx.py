@@ -31,6 +31,7 @@ class GraphInput:
     side: int  # of an image, -1 where any goes
     first_kernel: Tensor  # over the channels as the graph has them
     largest: float | None  # of a pixel: 255, or 1, for a graph that normalises by itself; None for one that does not
+    is_normalised: bool  # by torchvision's mean and deviation, as our twins of its class take images
     ending: str  # scores, or their softmax or log-softmax
     last_map: str  # the value that is the last map of the convolutions, n,c,y,x
 
@@ -68,6 +69,7 @@ def read_onnx(file: Path) -> ImportedWeights:
         divisor=divisor,
         convention=convention,
         is_guessed=walk.image.is_bare,
+        was_bgr=walk.image.bgr,
         crop=whole_crop(walk.image.side),
     )
     return with_head(convolutions, walk.order.head)
@@ -83,6 +85,7 @@ def find_input(file: Path) -> GraphInput:
         side=image.side,
         first_kernel=walk.order.tensors["conv1_1.weight"],
         largest=None if image.is_bare else image.largest,
+        is_normalised=image.is_normalised,
         ending=walk.ending,
         last_map=walk.last_map,
     )
@@ -262,7 +265,7 @@ class _Walk:
             return
         if numbers.numel() not in (1, 3):
             raise self._error(node, f"has {numbers.numel()} numbers for three channels")
-        self.image.change(node.type, np.broadcast_to(numbers.numpy(), 3))
+        self.image.change(node.type, np.broadcast_to(numbers.numpy(), 3), node.input(0 if swapped else 1))
 
     def _transpose(self, node: Node) -> None:
         perm = node.get("perm", [0])

@@ -35,6 +35,7 @@ STORED: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16,
 """Precisions in which weights can be stored."""
 
 _DTYPES = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}
+_OTHER_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".h5", ".keras", ".onnx", ".caffemodel", ".mat")
 _METADATA_KEY = "verydeep"
 _STATE_PREFIX = "training."
 _INPUT_NAMES = ("mean", "divisor")
@@ -134,9 +135,10 @@ class ModelFile:
             self.tensors = safe_open(path, framework="pt")
             self.metadata: dict[str, str] = self.tensors.metadata() or {}
         except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"{path} is no model file, or is damaged or cut short ({error}): give a file that verydeep wrote"
-            ) from error
+            remedy = "give a file that verydeep wrote"
+            if path.suffix in _OTHER_SUFFIXES:
+                remedy += f"; verydeep weights import {path} --out {path.with_suffix('.safetensors')} makes one of it"
+            raise UserError(f"{path} is no model file, or is damaged or cut short ({error}): {remedy}") from error
         if _METADATA_KEY not in self.metadata:
             raise UserError(
                 f"{path} is a safetensors file of another program: it has no {_METADATA_KEY} metadata; "

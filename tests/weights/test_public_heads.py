@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.models.vgg import make_layers
 
 from conftest import scene
-from peer_nets import CHANNELS, HIDDEN, as_pixels, configuration, randomise
+from peer_nets import CHANNELS, HIDDEN, as_pixels, configuration, export_onnx, randomise, torchvision_net
 from verydeep.errors import UserError
 from verydeep.nets.reuse import TORCHVISION_MEAN, TORCHVISION_STD
 from verydeep.weights.imported import assemble
@@ -107,10 +107,18 @@ def test_another_head_is_left_out_in_its_own_names(kind):
         assert largest_difference(assemble(found).features(PICTURES), expected) < 1e-5
 
 
-@pytest.mark.parametrize(("end", "last"), [(31, "4_3"), (21, "3_3"), (38, "5_1")])
+@pytest.mark.parametrize(("end", "last"), [(31, "4_3"), (21, "3_3"), (37, "5_1")])
 def test_a_net_that_is_cut_says_where_and_what_to_take(end, last):
     state = {
         f"features.{name}": part for name, part in make_layers(configuration("D"), True)[:end].state_dict().items()
     }
     with pytest.raises(UserError, match=rf"its convolutions end with conv{last}, .*\['relu{last}'\]"):
         assemble(from_state_dict(state))
+
+
+@pytest.mark.parametrize("side", [192, 448])
+def test_a_graph_exported_at_another_size_says_which_keeps_its_scores(side, tmp_path):
+    export_onnx(torchvision_net("A"), tmp_path / "a.onnx", side, dynamo=True)
+    found = read_weights(tmp_path / "a.onnx")
+    assert found.features_only
+    assert f"exported at {side}, a VGG of torchvision pools its last map first: export it at 224" in found.reason

@@ -270,7 +270,7 @@ def pixels_of(image: object) -> UInt8[ndarray, "h w 3"]:
     if isinstance(image, Tensor):
         check_shape(image[None])
         if image.is_floating_point() and (kind := wrong_range(image)):
-            raise UserError(f"{kind}: multiply by 255, for an image is RGB in 0..255")
+            raise UserError(f"{kind}: give RGB in 0..255, for the net subtracts the mean itself")
         return image.detach().round().clamp(0, 255).to("cpu", torch.uint8).permute(1, 2, 0).numpy()
     if isinstance(image, ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)):

@@ -36,7 +36,7 @@ def with_known_file(found: ImportedWeights, sha256: str) -> ImportedWeights:
     row = next((row for row in rows if row.digest and sha256.startswith(row.digest.digits)), None)
     if not found.is_guessed or row is None:
         return found
-    convention = f"{found.convention.replace(f', {A_GUESS}', '')}: the file is known by its hash as {row.name}"
+    convention = f"{found.convention.replace(f': {A_GUESS}', '')}: the file is known by its hash as {row.name}"
     return replace(found, convention=convention, is_guessed=False)
 
 

@@ -1,7 +1,7 @@
 """Reads the .onnx files that exporters make of VGG nets, following the graph from the image to the scores."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -72,7 +72,11 @@ def read_onnx(file: Path) -> ImportedWeights:
         was_bgr=walk.image.bgr,
         crop=whole_crop(walk.image.side),
     )
-    return with_head(convolutions, walk.order.head)
+    found, head, side = with_head(convolutions, walk.order.head), walk.order.head, walk.image.side
+    if found.reason and head[0].kind == "another layer" and side not in (-1, constants.CROP):
+        hint = f"exported at {side}, a VGG of torchvision pools its last map first: export it at {constants.CROP}"
+        return replace(found, reason=f"{found.reason}; {hint}")
+    return found
 
 
 def find_input(file: Path) -> GraphInput:

@@ -34,6 +34,7 @@ _HEADS: Final[dict[Style, dict[str, str]]] = {
 }
 _POOLED_ALWAYS = range(constants.TOTAL_STRIDE, 100 * constants.TOTAL_STRIDE, constants.TOTAL_STRIDE)
 _POOLED_BELOW = range(constants.TOTAL_STRIDE, constants.CROP, constants.TOTAL_STRIDE)
+_USUAL: Final = f"as torchvision has it: {A_GUESS}"
 _LAST: Final = re.compile(r"last|output|logits|(^|\.)(head|predictions?)\b")
 _MOST_SHOWN = 4
 _NUMBERS: Final = re.compile(r"(features|net)\.\d+\.\w+")
@@ -122,7 +123,7 @@ def from_state_dict(state: Mapping[str, Tensor]) -> ImportedWeights:
         tensors=tensors,
         mean=pixels(TORCHVISION_MEAN),
         divisor=pixels(TORCHVISION_STD),
-        convention=f"RGB in 0..1, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225), {A_GUESS}",
+        convention=f"RGB in 0..1, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225), {_USUAL}",
         is_guessed=True,
     )
     found = _with_own_input(found, adapted, {name: named.rest[theirs] for name, theirs in plain.items()})

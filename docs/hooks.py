@@ -7,6 +7,7 @@ page names is checked, and so is what is written ahead for readers of the reposi
 
 import io
 import re
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,6 +136,13 @@ def _readers() -> str:
     return markdown_table(["kind", "files"], ([row.name, row.remark] for row in READERS.values()))
 
 
+def _public_files() -> str:
+    rows = runpy.run_path(str(Path(__file__).parents[1] / "tests/public_files.py"))
+    read = [[part, kind, how] for part, table in rows["TABLE"].items() for kind, how in table.items()]
+    refused = [["files", kind, f"refused as {what}: {remedy}"] for kind, (what, remedy) in rows["REFUSED"].items()]
+    return markdown_table(["", "what", "what becomes of it"], [*read, *refused])
+
+
 def _targets() -> str:
     rows = (
         [
@@ -222,6 +230,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "data-sets": _data_sets,
     "weights": _weights,
     "readers": _readers,
+    "public-files": _public_files,
     "targets": _targets,
     "names": _names,
     "growing": _growing,

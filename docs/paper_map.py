@@ -41,7 +41,7 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
     "ground": ("what everything stands on: errors, files, downloads, devices", ()),
     "nets": (
         "the model file and its card; checks of images; what users of timm and torchvision reach for",
-        ("nets/checks.py", "nets/model_card.py", "nets/model_file.py", "nets/reuse.py", "nets/small_maps.py"),
+        ("nets/checks.py", "nets/model_card.py", "nets/model_file.py", "nets/plain_weights.py", "nets/reuse.py"),
     ),
     "images": ("decoding", ("images/decode.py",)),
     "data": ("what users bring: folders, public sets, shards, and the doctor", ()),

@@ -12,6 +12,7 @@ from conftest import centre_crop, pillow_rescale
 from verydeep.device import Compute, fp32_choice
 from verydeep.errors import UsageError, UserError
 from verydeep.images.decode import read_image
+from verydeep.nets import checks
 from verydeep.nets.layers import FullyConnected
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.torch_backend import TorchBackend
@@ -242,20 +243,34 @@ def test_uint8_and_float_images_give_the_same_scores(small):
 @pytest.mark.parametrize(
     ("images", "complaint"),
     [
-        (torch.rand(1, 3, 64, 64), "0..1"),
-        (torch.rand(1, 3, 64, 64) * 2 - 1, "0..1"),
-        (torch.randn(1, 3, 64, 64), "normalised already"),
-        (255 * torch.rand(1, 3, 64, 64) - 120, "normalised already"),
+        (torch.rand(1, 3, 64, 64), "look like 0..1"),
+        (torch.rand(1, 3, 64, 64) * 2 - 1, "look like 0..1"),
+        (torch.randn(1, 3, 64, 64), "look normalised already"),
+        (255 * torch.rand(1, 3, 64, 64) - 120, "look normalised already"),
     ],
 )
-def test_float_images_in_another_range_are_refused(small, images, complaint):
-    with pytest.raises(UserError, match=complaint):
+def test_float_images_in_another_range_are_warned_of_once(small, images, complaint, monkeypatch):
+    monkeypatch.setattr(checks, "_warned", set())
+    with torch.inference_mode():
+        with pytest.warns(UserWarning, match=rf"{complaint}: give RGB in 0\.\.255.*set_input_range"):
+            assert small(images).isfinite().all()
         small(images)
 
 
-def test_black_float_images_are_in_range(small):
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.zeros(1, 3, 64, 64),
+        torch.eye(64).expand(1, 3, 64, 64),  # a dark photograph has whole numbers
+        252 * torch.rand(1, 3, 64, 64) - 4,  # an optimised picture overshoots
+        torch.ones(1, 3, 64, 64, dtype=torch.uint8),
+    ],
+    ids=["black", "dark", "optimised", "uint8"],
+)
+def test_images_in_range_are_not_warned_of(small, images, monkeypatch):
+    monkeypatch.setattr(checks, "_warned", set())
     with torch.inference_mode():
-        assert small(torch.zeros(1, 3, 64, 64)).isfinite().all()
+        assert small(images).isfinite().all()
 
 
 def test_images_below_the_crop_are_refused_with_the_remedy(small):

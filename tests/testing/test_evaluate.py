@@ -20,7 +20,7 @@ from verydeep.speed.kernel_backend import KernelBackend
 from verydeep.speed.library import NoKernelError, find_kernel
 from verydeep.speed.torch_backend import TorchBackend
 from verydeep.testing import evaluate as evaluate_module
-from verydeep.testing.classifier import posterior
+from verydeep.testing.classifier import Classifier, posterior
 from verydeep.testing.evaluate import evaluate, evaluate_each
 from verydeep.testing.protocols import PROTOCOLS
 
@@ -317,3 +317,33 @@ def test_a_single_position_is_remarked_on(net, data):
     for protocol, scales in (("single", [64]), ("centre", [32])):
         evaluate(net, data.val, protocol=protocol, test_scales=scales, note=told.append)
     assert told == [remark]
+
+
+def test_classes_in_another_order_are_matched_by_name(net, data):
+    notes = []
+    expected = evaluate(net, data)
+    net.classes = ("b", "a")
+    for part in (net.fc8.weight, net.fc8.bias):
+        part.data = part.data.flip(0)
+    found = evaluate(net, data, note=notes.append)
+    assert np.array_equal(found.posteriors, expected.posteriors)
+    assert any("another order: they are matched by name" in line for line in notes)
+
+
+def test_a_net_without_names_says_which_order_it_takes(net, data):
+    notes = []
+    evaluate(net, data, note=notes.append)
+    assert not any("names of classes" in line for line in notes)
+    net.classes = None
+    evaluate(net, data, note=notes.append)
+    assert any("taken in the order of the data's, a, b;" in line for line in notes)
+
+
+def test_one_score_is_no_posterior(data):
+    net = VeryDeep("A", num_classes=1, crop=32, width=0.125)
+    image = picture(0, 40, 40)
+    for test in (lambda: posterior(net, image), lambda: Classifier(net), lambda: evaluate(net, data)):
+        with pytest.raises(UserError, match=r"has one score, .* torch\.sigmoid"):
+            test()
+    with pytest.raises(UserError, match=r"has one score"):
+        posterior(accelerate(net), image)

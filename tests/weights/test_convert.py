@@ -343,3 +343,27 @@ def test_names_of_classes(tmp_path):
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="no text in UTF-8"):
         read_classes(str(tmp_path / "b.txt"))
+
+
+CLASSES = {
+    "list": ["cat", "dog", "gnu"],
+    "names with indices": {"dog": 1, "cat": 0, "gnu": 2},
+    "indices with names": {"0": "cat", "2": "gnu", "1": "dog"},
+    "indices with identifiers": {"0": ["n1", "cat"], "1": ["n2", "dog"], "2": ["n3", "gnu"]},
+}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_names_of_classes_in_json(kind, indent, tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(CLASSES[kind], indent=indent) + "\n")
+    assert read_classes(str(tmp_path / "a.json")) == ("cat", "dog", "gnu")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [('["cat",', "is none"), ('{"cat": 3}', "no list of names"), ("[[1]]", "no list of names")]
+)
+def test_json_without_names_is_one_line(text, says, tmp_path):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=says):
+        read_classes(str(tmp_path / "a.json"))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import Geometry, layers
 from verydeep.nets.checks import is_traced
+from verydeep.nets.layers import compute_layer
 
 POOLINGS: Final = ("max", "average")
 """What may stand between the blocks: the paper's max-pooling, or the average that style transfer prefers."""
@@ -118,7 +119,7 @@ def outputs_of(
         if pooling == "average" and isinstance(module, nn.MaxPool2d):
             map_ = F.avg_pool2d(map_, 2, ceil_mode=module.ceil_mode)
         else:
-            map_ = module(map_)
+            map_ = compute_layer(module, map_)
         if name in names:
             outputs[name] = map_
     return {name: outputs[name] for name in names}
@@ -140,5 +141,5 @@ def check_activations(
     """
     check_layers(names, known, geometry)
     check_pooling(pooling)
-    if not is_traced():
+    if not is_traced(images):
         check_reaches(images.shape[-2:], geometry, names)

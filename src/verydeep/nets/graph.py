@@ -201,9 +201,10 @@ def _fold(net: VeryDeep, name: str, norm_name: str | None, normalise: bool, pool
 
 def _weights(net: VeryDeep, name: str) -> tuple[Float32[ndarray, "k c s s"], Float32[ndarray, "k"]]:
     module = net.get_submodule(name)
-    assert isinstance(module, nn.Conv2d)
-    assert module.bias is not None
-    return _array(module.weight), _array(module.bias)
+    assert isinstance(module, nn.Conv2d | nn.Linear)
+    weight = module.weight if module.weight.ndim == 4 else module.weight[:, :, None, None]
+    bias = torch.zeros(len(weight)) if module.bias is None else module.bias
+    return _array(weight), _array(bias)
 
 
 def _array(tensor: Tensor) -> ndarray:

@@ -45,6 +45,15 @@ def make_module(layer: Layer, dropout: float) -> nn.Module:
     raise AssertionError(layer.kind)
 
 
+def compute_layer(module: nn.Module, map_: Float[Tensor, "n c y x"]) -> Float[Tensor, "n k v u"]:
+    """Computes a layer; a linear layer, which somebody has put in place of fc8, at every position."""
+    if isinstance(module, nn.Linear):
+        scores: Tensor = module(map_.movedim(1, -1)).movedim(-1, 1)
+        return scores
+    output: Tensor = module(map_)
+    return output
+
+
 class Convolution(nn.Conv2d):
     """A convolution of stride 1 that keeps the resolution."""
 
@@ -78,13 +87,13 @@ class FullyConnected(nn.Conv2d):
     def forward(self, map_: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k i j"]:
         """Computes the scores at every position where the kernel fits."""
         kernel = self.kernel_size[0]
-        if is_jit_traced():  # a trace has no numbers to choose by, and may be used for other sizes
+        if is_jit_traced(map_):  # a trace has no numbers to choose by, and may be used for other sizes
             return super().forward(map_)
         n, c, h, w = map_.shape
         i, j = h - kernel + 1, w - kernel + 1
         if n * i * j * c * kernel**2 > _WINDOW_FLOATS:
             return super().forward(map_)
-        if kernel > 1 and self.weight.is_contiguous(memory_format=torch.channels_last):
+        if kernel > 1 and self.weight.stride(1) == 1:
             positions = windows(map_.permute(0, 2, 3, 1), kernel)
             weight = self.weight.permute(0, 2, 3, 1)
         else:

@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from verydeep.download import digest_of
 from verydeep.errors import UsageError, UserError
@@ -19,6 +19,7 @@ from verydeep.files import atomic_write
 from verydeep.nets.architecture import layers
 from verydeep.nets.model_card import ModelCard, make_card
 from verydeep.nets.net import VeryDeep, empty_net
+from verydeep.nets.plain_weights import plain_weights, unshared, unwrapped
 from verydeep.progress import Progress, ignore_progress
 
 MODEL_FILE = "model.safetensors"
@@ -34,6 +35,7 @@ STORED: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16,
 """Precisions in which weights can be stored."""
 
 _DTYPES = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}
+_OTHER_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".h5", ".keras", ".onnx", ".caffemodel", ".mat")
 _METADATA_KEY = "verydeep"
 _STATE_PREFIX = "training."
 _INPUT_NAMES = ("mean", "divisor")
@@ -41,7 +43,7 @@ _TIMM_HEAD = {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"
 
 
 def save(
-    net: VeryDeep,
+    net: nn.Module,
     file: str | Path,
     *,
     card: ModelCard | None = None,
@@ -52,7 +54,8 @@ def save(
     """Writes a model file, completely or not at all.
 
     Args:
-        net: the net.
+        net: the net; also one in torch.compile, DataParallel, DistributedDataParallel or AveragedModel. Pruned and
+            parametrised weights are saved as they are computed with.
         file: such as ``hands.safetensors``.
         card: what the file says of itself; by default what the net knows.
         precision: of the weights: fp32, or bf16 or fp16 in half the bytes. Biases, statistics of batch norm, mean and
@@ -61,13 +64,14 @@ def save(
         progress: numbers of the training, for a checkpoint.
 
     Raises:
-        UserError: the file cannot be written, for instance because the disk is full; or a weight is too large for
-            fp16.
-        UsageError: an unknown precision.
+        UserError: the file cannot be written, for instance because the disk is full; a weight is too large for fp16;
+            or the net has a layer that no model file holds.
+        UsageError: an unknown precision, or no net of this package.
     """
-    dtype = _find_precision(precision)
-    tensors = {name: _converted(name, tensor.detach(), dtype) for name, tensor in net.state_dict().items()}
+    dtype, net = _find_precision(precision), unwrapped(net)
+    tensors = {name: _converted(name, tensor, dtype) for name, tensor in plain_weights(net).items()}
     tensors |= {_STATE_PREFIX + name: tensor.contiguous() for name, tensor in (state or {}).items()}
+    tensors = unshared(tensors)
     described = (card or make_card(net)).model_copy(update={"precision": precision, "names": "verydeep"})
     metadata = {"format": "pt", _METADATA_KEY: described.model_dump_json()}
     if progress is not None:
@@ -131,9 +135,10 @@ class ModelFile:
             self.tensors = safe_open(path, framework="pt")
             self.metadata: dict[str, str] = self.tensors.metadata() or {}
         except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"{path} is no model file, or is damaged or cut short ({error}): give a file that verydeep wrote"
-            ) from error
+            remedy = "give a file that verydeep wrote"
+            if path.suffix in _OTHER_SUFFIXES:
+                remedy += f"; verydeep weights import {path} --out {path.with_suffix('.safetensors')} makes one of it"
+            raise UserError(f"{path} is no model file, or is damaged or cut short ({error}): {remedy}") from error
         if _METADATA_KEY not in self.metadata:
             raise UserError(
                 f"{path} is a safetensors file of another program: it has no {_METADATA_KEY} metadata; "

@@ -4,11 +4,13 @@ Paper: sections 2.1 and 3.2, Table 1.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final, NoReturn
 
 import torch
 from jaxtyping import Float, Num
 from torch import Generator, Tensor, nn
+from torch.fx import Proxy
 
 import verydeep
 from verydeep.device import Compute
@@ -17,7 +19,7 @@ from verydeep.nets.activations import check_activations, outputs_of
 from verydeep.nets.architecture import Geometry, find_architecture, find_head, layers, scaled_length
 from verydeep.nets.checks import check_size, check_tensor, is_jit_traced
 from verydeep.nets.initialise import find_initialisation
-from verydeep.nets.layers import BatchRows, Convolution, Dropout, FullyConnected, make_module, recomputed
+from verydeep.nets.layers import BatchRows, Convolution, Dropout, FullyConnected, compute_layer, make_module, recomputed
 from verydeep.nets.reuse import ReusableNet
 from verydeep.paper import constants
 
@@ -126,6 +128,14 @@ class VeryDeep(ReusableNet):
                 elif isinstance(module, nn.BatchNorm2d):
                     module.reset_parameters()
 
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - of any attribute
+        """Sets an attribute; another fc8 sets the number of classes, and their names are then unknown."""
+        super().__setattr__(name, value)
+        if name == "fc8" and isinstance(value, nn.Conv2d | nn.Linear):
+            count = value.out_channels if isinstance(value, nn.Conv2d) else value.out_features
+            if count != self.geometry.num_classes:
+                self.geometry, self.classes = replace(self.geometry, num_classes=count), None
+
     def _apply(self, fn, recurse: bool = True) -> "VeryDeep":  # type: ignore[no-untyped-def]  # noqa: ANN001
         # bf16 would round the mean by up to half a grey level, so both buffers stay float32
         kept = {"mean": self.mean, "divisor": self.divisor}
@@ -182,6 +192,11 @@ class VeryDeep(ReusableNet):
             images: RGB in 0..255, uint8 or floating point.
         """
         x = self.normalise(images)
+        if isinstance(x, Proxy):  # torch.fx knows the layers by their names, and no blocks
+            names = list(self._modules)
+            for name in names[: names.index("pool5") + 1]:
+                x = self.get_submodule(name)(x)
+            return x
         for block in self.blocks():
             x = recomputed(block, x) if self.gradient_checkpointing and torch.is_grad_enabled() else block(x)
         return x
@@ -220,7 +235,7 @@ class VeryDeep(ReusableNet):
         self.check_map(map_)
         names = list(self._modules)
         for name in names[names.index("pool5") + 1 :]:
-            map_ = self.get_submodule(name)(map_)
+            map_ = compute_layer(self.get_submodule(name), map_)
         return map_
 
     def score_map(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k i j"]:
@@ -287,17 +302,33 @@ class VeryDeep(ReusableNet):
                 "its features or activations, or fetch a whole net, such as imagenet-D"
             )
 
+    def require_classes(self) -> None:
+        """Raises UserError where there are no scores of at least two classes, for a posterior is a soft-max of them."""
+        self.require_scores()
+        if self.geometry.num_classes < 2:
+            raise UserError(
+                f"this net of {self.geometry.title} has one score, and the posterior of a single class is always 1: "
+                "take torch.sigmoid(net(images)) as its probability, or train a net of two classes"
+            )
+
     def check_map(self, map_: Float[Tensor, "..."]) -> None:
         """Raises UserError where the head cannot take a map: other channels, or sides smaller than fc6."""
         check_tensor(map_, "a map", "n,c,y,x")
         channels, side = self.geometry.last_channels, self.geometry.head_kernel
-        if is_jit_traced():
+        if is_jit_traced(map_):
             return
         if map_.ndim != 4 or map_.shape[1] != channels or min(map_.shape[2:]) < side:
             raise UserError(
                 f"a map of shape {tuple(map_.shape)}: the head of this net takes n,{channels},y,x, each side at least "
                 f"{side}, as features gives it"
             )
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuses ``torch.jit.script``, which torch has deprecated."""
+        raise UserError(
+            "TorchScript, which torch deprecates, has no types of this net: say torch.export.export(net, (images,)), "
+            "or torch.compile(net)"
+        )
 
     def as_torchvision(self) -> nn.Module:
         """Returns ``verydeep.to_torchvision`` of this net, an alias from version 0.1."""

@@ -106,11 +106,12 @@ class ReusableNet(nn.Module):
 
     def to_pixels(self, images: Num[Tensor, "n 3 h w"]) -> Num[Tensor, "n 3 h w"]:
         """Checks images, and turns floats of another range into RGB in 0..255."""
-        if self.input_range == "pixels" or not isinstance(images, Tensor) or not images.is_floating_point():
+        has_type = isinstance(images, Tensor)  # what torch.fx puts in place of a tensor has none
+        if self.input_range == "pixels" or (has_type and not images.is_floating_point()):
             check_images(images)
             return images
         check_shape(images)
-        if not is_traced() and (high := range_of(images)[1]) > _LARGEST:
+        if not is_traced(images) and (high := range_of(images)[1]) > _LARGEST:
             raise UserError(
                 f"float images up to {high:.3g} look like RGB in 0..255, and this net's input range is "
                 f"{self.input_range}: give that, or say net.set_input_range('pixels')"

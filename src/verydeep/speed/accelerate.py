@@ -1,6 +1,6 @@
 """The same net, faster: a backend with the calls of a net."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Num
@@ -12,6 +12,7 @@ from verydeep.nets.architecture import Geometry
 from verydeep.nets.checks import check_images, check_size
 from verydeep.nets.graph import check_float32
 from verydeep.nets.net import VeryDeep
+from verydeep.nets.plain_weights import unwrapped
 from verydeep.paper import constants
 from verydeep.speed.backend import BackendKind, choose_backend
 from verydeep.speed.kernel_backend import KernelBackend
@@ -47,9 +48,16 @@ class Accelerated:
 
     def __init__(self, net: VeryDeep, kind: BackendKind) -> None:
         check_float32(net)
+        _refuse_hooks(net)
         self.net, self.engine, self.precision = net, kind.name, kind.precision
         with ordinary_tensors():
             self.backend = kind.make(net)
+
+    def __reduce__(self) -> tuple[Callable[..., "Accelerated"], tuple[VeryDeep, str]]:
+        """Pickles and copies the net, and makes a backend of it anew where it arrives."""
+        if self.precision == "int8":
+            raise UserError("an int8 net has scales of images that are not kept: pickle its net, and accelerate that")
+        return _again, (self.net, self.precision)
 
     @property
     def geometry(self) -> Geometry:
@@ -166,11 +174,26 @@ class Accelerated:
             return torch.from_numpy(self.backend.head(map_.detach().float().numpy()))
 
     def _maps(self, images: Tensor, layer: str) -> Tensor:
+        _refuse_hooks(self.net)
         check_images(images)
         _check_on_cpu("these images are", images)
         with ordinary_tensors():
             taken = images.detach() if images.dtype == torch.uint8 else images.detach().float()
             return torch.from_numpy(self.backend.maps(taken.permute(0, 2, 3, 1).numpy(), layer))
+
+
+def _again(net: VeryDeep, precision: str) -> Accelerated:
+    return accelerate(net, precision=precision)
+
+
+def _refuse_hooks(net: VeryDeep) -> None:
+    """Raises UserError where a layer has a hook that a backend would never call."""
+    for name, module in net.named_modules():
+        if module._forward_hooks or module._backward_hooks:
+            raise UserError(
+                f"{name or 'this net'} has a hook, which an accelerated net never calls: say activations(images, "
+                "names), or give the net itself"
+            )
 
 
 def accelerate(net: nn.Module, *, precision: str = "fp32", calibrate: Images | None = None) -> Accelerated:
@@ -205,10 +228,7 @@ def accelerate(net: nn.Module, *, precision: str = "fp32", calibrate: Images | N
             images cannot be.
         UsageError: not a net of this package, an unknown precision, or int8 without images.
     """
-    if not isinstance(net, VeryDeep):
-        raise UsageError(
-            f"{type(net).__name__} is no net of this package: give a VeryDeep, such as verydeep.load gives"
-        )
+    net = unwrapped(net)
     if net.input_range != "pixels":
         raise UsageError(
             f"this net's input range is {net.input_range}: accelerate takes RGB in 0..255, say "

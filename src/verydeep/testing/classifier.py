@@ -16,11 +16,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from verydeep.device import fp32_choice
-from verydeep.errors import UsageError
+from verydeep.errors import UsageError, UserError
 from verydeep.images.decode import decode_pixels, read_image, to_rgb
 from verydeep.images.geometry import rescaled_size, size_of
 from verydeep.images.views import whole
-from verydeep.nets.checks import check_images
+from verydeep.nets.checks import check_shape, wrong_range
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.speed.accelerate import Accelerated
@@ -109,7 +109,7 @@ class Classifier:
             self.net, device = model, device or next(model.parameters()).device.type
         else:
             self.net = load(model)
-        self.net.require_scores()
+        self.net.require_classes()
         self.compute, self.test = find_compute(device, precision), at_scales(row, self.net)
         count = self.net.geometry.num_classes
         self.classes = self.net.classes or tuple(str(index) for index in range(count))
@@ -192,6 +192,7 @@ def posterior(
     """
     row = find_protocol(protocol)
     plain = net if isinstance(net, VeryDeep) else net.net
+    plain.require_classes()
     test = at_scales(row, plain, test_scales)
     if isinstance(net, VeryDeep) or row.rounds_up:
         choice = fp32_choice(next(plain.parameters()).device.type)
@@ -252,7 +253,9 @@ def pixels_of(image: object) -> UInt8[ndarray, "h w 3"]:
             raise UsageError(f"{begin[:60]} is an address: download it, and give the file or its bytes")
         return decode_pixels(image, "the image") if isinstance(image, bytes) else np.asarray(read_image(image))
     if isinstance(image, Tensor):
-        check_images(image[None])
+        check_shape(image[None])
+        if image.is_floating_point() and (kind := wrong_range(image)):
+            raise UserError(f"{kind}: give RGB in 0..255, for the net subtracts the mean itself")
         return image.detach().round().clamp(0, 255).to("cpu", torch.uint8).permute(1, 2, 0).numpy()
     if isinstance(image, ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)):

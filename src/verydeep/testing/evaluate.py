@@ -35,6 +35,8 @@ from verydeep.testing.statistics import Comparison, compare, holm
 from verydeep.testing.transferred import TransferredModel
 from verydeep.weights.resolve import is_transfer_folder, load, read_card
 
+_MOST_SHOWN = 5
+
 Model = VeryDeep | str | Path
 """A net, a model file, a run folder, a folder that ``transfer`` wrote, or a file of saved posteriors."""
 
@@ -183,6 +185,7 @@ class _Tested:
     name: str
     selected_on: str | None
     tests: tuple[ProtocolAt, ...]
+    order: list[int] | None  # of the net's scores, where the data have another
 
     @staticmethod
     def of(
@@ -192,8 +195,8 @@ class _Tested:
             net, name, selected = model, "", None
         else:
             net, name, selected = load(model), str(model), read_card(model).selected_on
-        check_classes(net, images)
-        return _Tested(net, name, selected, tuple(at_scales(row, net, test_scales) for row in protocols))
+        order = class_order(net, images)
+        return _Tested(net, name, selected, tuple(at_scales(row, net, test_scales) for row in protocols), order)
 
     def results(
         self,
@@ -219,15 +222,16 @@ class _Tested:
         results = [
             Result(
                 **vars(described),
-                posteriors=measured[test].result,
+                posteriors=measured[test].result if self.order is None else measured[test].result[:, self.order],
                 members=(self.member(test, compute.precision),),
                 seconds=measured[test].seconds,
             )
             for test in self.tests
         ]
         warning = next(filter(None, (result.warning for result in results)), None)
-        if note is not None and warning is not None:
-            note(f"{self.name or self.net.geometry.title}: {warning}")
+        for line in (warning, _order_note(self.net, self.order, images)):
+            if note is not None and line is not None:
+                note(f"{self.name or self.net.geometry.title}: {line}")
         return results
 
     def member(self, test: ProtocolAt, precision: str) -> Member:
@@ -268,7 +272,7 @@ def _posteriors(
 
 def check_classes(net: VeryDeep, images: ImageSet) -> None:
     """Checks that the classes of a net are those of the images."""
-    net.require_scores()
+    net.require_classes()
     if net.geometry.num_classes != len(images.classes):
         raise UserError(
             f"the net has {net.geometry.num_classes} classes and the data {len(images.classes)}: "
@@ -277,6 +281,33 @@ def check_classes(net: VeryDeep, images: ImageSet) -> None:
     if net.classes is not None and net.classes != images.classes:
         ours, theirs = next(pair for pair in zip(net.classes, images.classes, strict=True) if pair[0] != pair[1])
         raise UserError(f"the net's classes are not the data's: it has {ours!r} where the data have {theirs!r}")
+
+
+def class_order(net: VeryDeep, images: ImageSet) -> list[int] | None:
+    """Finds the net's score of each class of the data by its name; None where they have one order, or no names.
+
+    Raises:
+        UserError: the classes are not the net's.
+    """
+    if net.classes is not None and len(set(net.classes)) == len(net.classes) and net.classes != images.classes:
+        net.require_classes()
+        if set(net.classes) == set(images.classes):
+            return [net.classes.index(name) for name in images.classes]
+    check_classes(net, images)
+    return None
+
+
+def _order_note(net: VeryDeep, order: list[int] | None, images: ImageSet) -> str | None:
+    """What a reader of error rates should know of the order of the classes."""
+    if order is not None:
+        return "its classes are those of the data in another order: they are matched by name"
+    if net.classes is None and images.classes != tuple(str(index) for index in range(len(images.classes))):
+        shown = ", ".join(images.classes[:_MOST_SHOWN]) + (", ..." if len(images.classes) > _MOST_SHOWN else "")
+        return (
+            f"it has no names of classes: its scores are taken in the order of the data's, {shown}; weights import "
+            "--classes gives it names"
+        )
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)

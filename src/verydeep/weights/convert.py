@@ -1,5 +1,6 @@
 """Weights of other programs made into model files, and model files into weights of other programs."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,20 +10,20 @@ from PIL import Image
 
 from verydeep.class_names import read_class_names
 from verydeep.download import digest_of
-from verydeep.errors import UsageError, UserError, printable
+from verydeep.errors import UsageError, UserError
 from verydeep.nets.model_card import make_card
 from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.progress import Progress, ignore_progress
-from verydeep.weights.imported import ImportedWeights, assemble
+from verydeep.weights.imported import ImportedWeights, assemble, names_in_words
+from verydeep.weights.known import with_known_file
 from verydeep.weights.options import ImportOptions, read_colour
+from verydeep.weights.preprocessing import class_names
 from verydeep.weights.readers import read_weights
 from verydeep.weights.resolve import find_model_file, load
 from verydeep.weights.verify import Agreement, compare, drawn_pictures
 from verydeep.weights.writers import export, find_target
 from verydeep.weights.writers.target import Preprocessing
-
-_MOST_SHOWN: Final = 8
 
 MOST_DIFFERENCE: Final = 1e-3
 """Largest relative difference of scores that is rounding: float32 gives 1e-5 or less, TF32 and half precision more."""
@@ -42,7 +43,7 @@ class Imported:
     @property
     def notes(self) -> list[str]:
         """Notes for the user: the layers that were left out, and the preprocessing that is assumed."""
-        found, notes = self.weights, []
+        found, notes = self.weights, list(self.weights.notes)
         if found.left_out:
             reason = f" ({found.reason})" if found.reason else ""
             notes.append(f"left out, after the convolutions: {names_in_words(found.left_out)}{reason}")
@@ -89,7 +90,9 @@ def import_weights(
     """Reads a third-party file, checks it, compares it on pictures where asked to, and writes a model file."""
     options.check()
     _check_other_file(file, options.out)
-    weights = read_weights(file)
+    weights = read_weights(file, averaged=not options.last_weights)
+    digest = digest_of(file, "sha256", f"hashing {file.name}", progress)
+    weights = with_known_file(weights, digest)
     if options.features_only:
         weights = weights.without_head()
     mean, divisor = read_colour(options.mean, "--mean"), read_colour(options.divisor, "--divisor")
@@ -106,17 +109,10 @@ def import_weights(
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     agreement = _verify(file, weights, net, pictures or drawn_pictures()) if options.verify else None
-    digest = digest_of(file, "sha256", f"hashing {file.name}", progress)
     left_out = f"; left out: {names_in_words(weights.left_out)}" if weights.left_out else ""
     source = f"{options.source or file.name} ({weights.kind}, sha256 {digest}{left_out})"
     save(net, options.out, card=make_card(net, licence=options.licence, source=source), precision=options.precision)
     return Imported(file=file, out=options.out, weights=weights, net=net, sha256=digest, agreement=agreement)
-
-
-def names_in_words(names: Sequence[str]) -> str:
-    """Lists the first names of layers, and how many more there are."""
-    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
-    return ", ".join(printable(name[:80]) for name in names[:_MOST_SHOWN]) + more
 
 
 def _check_other_file(source: Path, out: Path) -> None:
@@ -135,19 +131,40 @@ def _verify(file: Path, weights: ImportedWeights, net: VeryDeep, pictures: Seque
 
 
 def read_classes(names: str) -> tuple[str, ...]:
-    """Reads the names of the classes, in the order of the scores, of a text file with one a line; or ``imagenet``'s."""
+    """Reads the names of the classes, in the order of the scores; or ``imagenet``'s.
+
+    Args:
+        names: a text file with one a line, or JSON: a list, ``{name: index}`` or ``{index: name}``.
+    """
     if names == "imagenet":
         return read_class_names("imagenet")
     try:
-        lines = Path(names).read_text(encoding="utf-8-sig").rstrip().split("\n")
+        text = Path(names).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{names} is no text in UTF-8: give one name a line") from error
     except OSError as error:
         raise UserError(f"{names} cannot be read: {error.strerror or error}") from error
+    if text.lstrip()[:1] in ("[", "{"):
+        return _classes_of_json(names, text)
+    lines = text.rstrip().split("\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             raise UserError(f"{names}: line {number} is empty: give one name a line")
     return tuple(line.strip() for line in lines)
+
+
+def _classes_of_json(names: str, text: str) -> tuple[str, ...]:
+    try:
+        found = class_names(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        reason = str(error)[:80]
+        raise UserError(f"{names} begins as JSON does and is none ({reason}): give one name a line") from error
+    if found is None:
+        raise UserError(
+            f"{names} is JSON, but no list of names, no {{name: index}} and no {{index: name}} with the indices 0, 1, "
+            "2, ..."
+        )
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

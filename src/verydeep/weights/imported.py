@@ -12,9 +12,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from verydeep.errors import UsageError, UserError
+from verydeep.errors import UsageError, UserError, printable
 from verydeep.nets.architecture import ARCHITECTURES, BLOCK_CHANNELS, FC_CHANNELS, Architecture, Geometry, Head
 from verydeep.nets.net import IMAGENET_MEAN, VeryDeep, empty_net
+from verydeep.nets.plain_weights import unshared
 from verydeep.paper import constants
 
 Triple = tuple[float, float, float]
@@ -27,6 +28,7 @@ KERAS_WORDS = "BGR in 0..255, minus (103.939, 116.779, 123.68)"
 A_GUESS = "a guess, the file does not say (--mean, --divisor and --bgr say otherwise)"
 
 _CONVOLUTION = re.compile(r"conv([1-9])_([1-9])\.weight")
+_MOST_SHOWN = 8
 _COUNTER = "num_batches_tracked"  # the tensor of a batch norm that older files lack
 
 
@@ -49,6 +51,9 @@ class ImportedWeights:
         crop: of the images that the file asks for, where it says so: that of a linear head, which fits any.
         head_names: in the file's own words, of what follows its convolutions.
         reason: why that was left out, where it was not asked for.
+        was_bgr: whether the first convolution was over blue, green, red in the file.
+        notes: what was taken and passed over, for the user.
+        averaged: whether averaged weights were taken where the file has both.
     """
 
     kind: str
@@ -62,6 +67,9 @@ class ImportedWeights:
     crop: int | None = None
     head_names: tuple[str, ...] = ()
     reason: str | None = None
+    was_bgr: bool = False
+    notes: tuple[str, ...] = ()
+    averaged: bool = True
 
     @property
     def features_only(self) -> bool:
@@ -92,6 +100,12 @@ class ImportedWeights:
             convention="as given by --mean, --divisor and --bgr" if mean or divisor or bgr else self.convention,
             is_guessed=self.is_guessed and not (mean or divisor or bgr),
         )
+
+
+def names_in_words(names: Sequence[str]) -> str:
+    """Lists the first names of layers, and how many more there are."""
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return ", ".join(printable(name[:80]) for name in names[:_MOST_SHOWN]) + more
 
 
 def assemble(found: ImportedWeights, *, crop: int | None = None, classes: Sequence[str] | None = None) -> VeryDeep:
@@ -127,7 +141,7 @@ def assemble(found: ImportedWeights, *, crop: int | None = None, classes: Sequen
     for name, like in net.state_dict().items():
         tensor = tensors.get(name, torch.tensor(0))  # a counter that is not there
         tensors[name] = tensor.detach().to("cpu", like.dtype).contiguous()
-    net.load_state_dict(tensors, assign=True)
+    net.load_state_dict(unshared(tensors), assign=True)
     net.set_input(found.mean, found.divisor)
     names = found.classes if classes is None else tuple(classes)
     if names is not None and not features_only:
@@ -231,9 +245,20 @@ def _find_row(tensors: Mapping[str, Tensor]) -> Architecture:
     for row in ARCHITECTURES.values():
         if row.blocks == kernels and not row.local_response_norm:
             return row
+    count, last = len(kernels), len(kernels[-1])
+    if any((*row.blocks[: count - 1], row.blocks[count - 1][:last]) == kernels for row in _cut_rows(count)):
+        raise UserError(
+            f"its convolutions end with conv{count}_{last}, and a model file holds all five blocks of a net: "
+            f"import the whole net, and take its activations(images, ['relu{count}_{last}'])"
+        )
     shown = " | ".join(" ".join(f"{kernel}x{kernel}" for kernel in block) for block in kernels)
     known = ", ".join(row.name for row in ARCHITECTURES.values())
     raise UserError(f"its convolutions, block by block {shown}, are no column of Table 1 ({known})")
+
+
+def _cut_rows(count: int) -> list[Architecture]:
+    """The rows that a net of this many blocks, not one and not too many, may be the beginning of."""
+    return [row for row in ARCHITECTURES.values() if 1 < count <= len(row.blocks)]
 
 
 def last_channels(tensors: Mapping[str, Tensor]) -> int:

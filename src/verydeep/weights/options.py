@@ -14,7 +14,7 @@ class ImportOptions:
     out: Path
     "The model file to write (.safetensors)."
     classes: str | None = None
-    "A text file with the names of the classes, one a line; or imagenet."
+    "A file with the names of the classes: one a line, or JSON, a list or names with indices; or imagenet."
     licence: str | None = None
     "Licence of the weights, for the model card."
     source: str | None = None
@@ -29,6 +29,8 @@ class ImportOptions:
     "The net was trained on blue, green, red where its program has RGB."
     features_only: bool = False
     "Read the convolutions only, whatever follows them."
+    last_weights: bool = False
+    "Take the last weights of a checkpoint that has averaged ones (EMA) too. [the averaged ones]"
     precision: str = "fp32"
     "In which weights are stored: fp32, bf16 or fp16."
     verify: bool = False

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor, log_softmax, nn, softmax
 from torch.nn.functional import max_pool2d
@@ -21,13 +22,18 @@ from torch.nn.functional import max_pool2d
 from verydeep.errors import UserError
 from verydeep.nets.architecture import Geometry
 from verydeep.nets.net import IMAGENET_MEAN, VeryDeep
+from verydeep.nets.reuse import TORCHVISION_MEAN, TORCHVISION_STD
 from verydeep.weights.imported import ImportedWeights
-from verydeep.weights.readers.onnx import find_input
-from verydeep.weights.readers.torch import is_safetensors, load_pickle, load_safetensors, without_prefixes
+from verydeep.weights.readers.checkpoint import load_pickle, load_safetensors
+from verydeep.weights.readers.onnx import GraphInput, find_input
+from verydeep.weights.readers.torch import is_safetensors
+from verydeep.weights.readers.torch_names import find_convolutions, plain_name
 
 _MOST_REASON: Final = 300
 _NUM_PICTURES: Final = 4
-_OWN, _NOT_IN_FILE = "its own preprocessing", "the input above, which the file does not say,"
+_OWN = "its own preprocessing"
+_NOT_IN_FILE = "the input above, which the file does not say and nothing checks,"
+_RANGE_NOT_IN_FILE = "its own preprocessing, whose range is a guess that nothing checks,"
 
 Images = Sequence[Image.Image]
 Scores = Callable[[Path, ImportedWeights, Geometry, Images], Tensor]
@@ -80,8 +86,15 @@ def compare(file: Path, found: ImportedWeights, net: VeryDeep, images: Images) -
         num_images=len(images),
         largest_difference=largest_difference(ours, theirs),
         compared="last map of the convolutions" if net.features_only else "scores",
-        preprocessing=_NOT_IN_FILE if wanted and wanted.largest is None else _OWN,
+        preprocessing=_checked_input(found, wanted),
     )
+
+
+def _checked_input(found: ImportedWeights, wanted: GraphInput | None) -> str:
+    """Says what was done to the pixels, and whether that is more than a guess."""
+    if found.is_guessed:
+        return _NOT_IN_FILE
+    return _RANGE_NOT_IN_FILE if wanted and wanted.largest and not wanted.is_normalised else _OWN
 
 
 def largest_difference(ours: Tensor, theirs: Tensor) -> float:
@@ -123,8 +136,9 @@ def _torchvision(file: Path, found: ImportedWeights, geometry: Geometry, images:
         f"features.{name[4:]}" if name.startswith("net.") else name: value.float()
         if value.is_floating_point()
         else value
-        for name, value in _state(file).items()
+        for name, value in _state(file, found).items()
     }
+    state = {name: tensor for name, tensor in state.items() if "torchvision_" not in name}
     state["features.0.weight"] = found.tensors["conv1_1.weight"].float()  # over RGB, whatever the file had
     if found.features_only:
         state = {name: tensor for name, tensor in state.items() if name.startswith("features.")}
@@ -145,7 +159,7 @@ def _timm(file: Path, found: ImportedWeights, geometry: Geometry, images: Images
     timm = _import("timm")
     name = f"vgg{geometry.architecture.weight_layers}" + ("_bn" if geometry.batch_norm else "")
     model = timm.create_model(name, pretrained=False, num_classes=geometry.num_classes)
-    model.load_state_dict(_state(file), strict=True)
+    model.load_state_dict(_state(file, found), strict=True)
     mean, std = _of_fractions(found)
     size = {"input_size": (3, geometry.crop, geometry.crop), "crop_pct": 1.0}
     settings = timm.data.resolve_data_config(size | {"mean": mean, "std": std}, model=model)
@@ -163,8 +177,12 @@ def _run(model: nn.Module, transform: Callable[[Image.Image], Tensor], images: I
     return scores
 
 
-def _state(file: Path) -> dict[str, Tensor]:
-    return without_prefixes(load_safetensors(file) if is_safetensors(file) else load_pickle(file))
+def _state(file: Path, found: ImportedWeights) -> dict[str, Tensor]:
+    state = (load_safetensors(file) if is_safetensors(file) else load_pickle(file, averaged=found.averaged)).tensors
+    named = find_convolutions(state)
+    assert named is not None  # it was imported
+    plain = {plain_name(name): name for name in state if name not in named.outside}
+    return {name.removeprefix(named.prefix): state[theirs] for name, theirs in plain.items()}
 
 
 def _keras(file: Path, found: ImportedWeights, geometry: Geometry, images: Images) -> Tensor:
@@ -239,8 +257,15 @@ def _onnx_runtime(file: Path, found: ImportedWeights, geometry: Geometry, images
     mean, divisor = (np.array(numbers, np.float32) for numbers in (found.mean, found.divisor))
     scores = []
     for image in images:
-        pixels = np.asarray(image, np.float32)
-        x = (pixels - mean) / divisor if wanted.largest is None else pixels * np.float32(wanted.largest / 255)
+        pixels: NDArray[np.float32] = np.asarray(image, np.float32)
+        x: NDArray[np.floating]
+        if wanted.is_normalised:
+            usual = (np.array(numbers, np.float32) for numbers in (TORCHVISION_MEAN, TORCHVISION_STD))
+            x = (pixels / 255 - next(usual)) / next(usual)
+        elif wanted.largest is None:
+            x = (pixels - mean) / divisor
+        else:
+            x = pixels * np.float32(wanted.largest / 255)
         x = x[..., ::-1] if is_bgr else x
         x = x if wanted.axes == "nhwc" else x.transpose(2, 0, 1)
         batch = np.repeat(x[None], max(1, wanted.batch), axis=0)  # a graph may have been exported for several

@@ -1,6 +1,5 @@
 """Files of torch.save: every form is read, and nothing in one is ever run."""
 
-import argparse
 import pickle
 import zipfile
 
@@ -77,9 +76,13 @@ def test_the_payload_is_one_that_runs(tmp_path):
     assert (tmp_path / "it ran").exists()
 
 
-def test_settings_beside_the_weights_are_refused_with_the_remedy(state, tmp_path):
-    torch.save({"model": state, "args": argparse.Namespace(lr=0.1)}, tmp_path / "a.pth")
-    with pytest.raises(UserError, match=r"asks to run argparse\.Namespace.*torch\.save\(model\.state_dict\(\), FILE"):
+class Settings:
+    pass
+
+
+def test_what_is_no_plain_value_beside_the_weights_is_refused_with_the_remedy(state, tmp_path):
+    torch.save({"model": state, "args": Settings()}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"asks to run \S*Settings.*torch\.save\(model\.state_dict\(\), FILE"):
         read_weights(tmp_path / "a.pth")
 
 

@@ -96,11 +96,12 @@ def test_folding_the_mean_into_the_weights_would_be_wrong_at_the_borders(net, im
     assert difference[..., 0, :].max() > 0.05
 
 
-def test_names_and_tensors_are_torchvision_s_and_shared(net, monkeypatch):
+def test_names_and_tensors_are_torchvision_s_but_for_the_input_and_shared(net, monkeypatch):
     net.set_input((1, 2, 3))
     twin = narrow_twin(net, monkeypatch)
     assert "features.0.weight" in twin.state_dict()
-    assert not [name for name in twin.state_dict() if "scale" in name or "shift" in name]
+    added = [name for name in twin.state_dict() if "scale" in name or "shift" in name]
+    assert added == ["features.0.torchvision_scale", "features.0.torchvision_shift"]
     assert twin.features[0].weight.data_ptr() == net.get_parameter("conv1_1.weight").data_ptr()
     assert twin.classifier[0].weight.data_ptr() == net.get_parameter("fc6.weight").data_ptr()
 

@@ -13,6 +13,7 @@ from verydeep.weights.readers.keras import is_keras, read_keras
 from verydeep.weights.readers.matconvnet import is_matconvnet, read_matconvnet
 from verydeep.weights.readers.onnx import is_onnx, read_onnx
 from verydeep.weights.readers.torch import is_pickle, is_safetensors, read_pickle, read_safetensors
+from verydeep.weights.readers.unreadable import describe
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def find_reader(file: Path) -> Reader:
         for row in READERS.values():
             if row.recognises(file):
                 return row
+        if what := describe(file):
+            raise UserError(f"{file} is {what}")
     except UserError:
         raise
     except OSError as error:  # a loop of links among them
@@ -61,8 +64,12 @@ def find_reader(file: Path) -> Reader:
     raise UserError(f"{file} is no file of weights that can be read. These are: {known}")
 
 
-def read_weights(file: str | Path) -> ImportedWeights:
+def read_weights(file: str | Path, *, averaged: bool = True) -> ImportedWeights:
     """Reads the weights of another program, of any kind in READERS whatever the file's name; nothing in it is run.
+
+    Args:
+        file: of weights.
+        averaged: take the averaged weights (EMA) where a checkpoint has both.
 
     Raises:
         UserError: no such file, of no kind we know, damaged, or with something in it that is no weight.
@@ -70,7 +77,7 @@ def read_weights(file: str | Path) -> ImportedWeights:
     path = Path(file)
     reader = find_reader(path)
     try:
-        found = reader.read(path)
+        found = read_pickle(path, averaged=averaged) if reader.read is read_pickle else reader.read(path)
     except UserError as error:
         message = str(error)
         raise UserError(message if message.startswith(str(path)) else f"{path}: {message}") from error

@@ -10,7 +10,6 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -22,6 +21,7 @@ from verydeep.nets.net import IMAGENET_MEAN
 from verydeep.weights.heads import with_head
 from verydeep.weights.imported import A_GUESS, KERAS_WORDS, ImportedWeights
 from verydeep.weights.layer_order import HeadKind, HeadLayer, names_in_order
+from verydeep.weights.preprocessing import KEY, read_record, with_record
 from verydeep.weights.readers.keras_config import Configured, read_config
 from verydeep.weights.readers.keras_layers import KerasLayer, as_text, head_kinds, list_layers, read_arrays
 from verydeep.weights.readers.torch import member_names
@@ -52,7 +52,9 @@ def read_keras(file: Path) -> ImportedWeights:
         with _opened(file, file) as hdf5:
             config = hdf5.attrs.get("model_config")
             configured = None if config is None else _parse(as_text(config), "model_config")
-            return _imported(*_contents(hdf5), configured)
+            found = _imported(*_contents(hdf5), configured)
+            record = hdf5.attrs.get(KEY)
+            return with_record(found, read_record(None if record is None else as_text(record)))
     try:
         with zipfile.ZipFile(file) as archive, tempfile.TemporaryFile() as config, tempfile.TemporaryFile() as weights:
             if archive.getinfo(_CONFIG_MEMBER).file_size > _LARGEST_CONFIG:
@@ -156,7 +158,8 @@ def _imported(arrays: _Arrays, groups: _Groups, configured: Configured | None) -
         tensors[f"{name}.weight"] = torch.from_numpy(kernel).permute(3, 2, 0, 1)
         tensors[f"{name}.bias"] = torch.from_numpy(bias)
     scaling = configured.scaling if configured else None
-    if scaling is None:
+    is_bgr = scaling is None or (configured is not None and configured.is_bgr)
+    if is_bgr:
         tensors["conv1_1.weight"] = tensors["conv1_1.weight"].flip(1)  # blue, green, red
     mean, divisor = scaling or (IMAGENET_MEAN, (1.0, 1.0, 1.0))
     found = ImportedWeights(
@@ -164,14 +167,12 @@ def _imported(arrays: _Arrays, groups: _Groups, configured: Configured | None) -
         tensors=tensors,
         mean=mean,
         divisor=divisor,
-        convention=_OWN_INPUT if scaling else KERAS_WORDS,
+        convention=_OWN_INPUT if scaling else f"{KERAS_WORDS}, as keras.applications has it: {A_GUESS}",
         is_guessed=scaling is None,
+        was_bgr=is_bgr,
         crop=configured.crop if configured else None,
     )
-    found = with_head(found, head)
-    if scaling is None and head and "fc6.weight" not in found.tensors:  # somebody's, who may have done something else
-        found = replace(found, convention=f"{KERAS_WORDS}, as keras.applications has it: {A_GUESS}")
-    return found
+    return with_head(found, head)
 
 
 def _configured_head(configured: Configured, layers: Sequence[KerasLayer]) -> list[HeadLayer]:

@@ -15,7 +15,25 @@ from verydeep.paper import constants
 from verydeep.weights.imported import MeanAndDivisor, mean_and_divisor, whole_crop
 from verydeep.weights.layer_order import HeadKind
 
+_TRAINING_ONLY: Final = (
+    *("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness"),
+    *("RandomShear", "RandomHue", "RandomSaturation", "RandomGrayscale", "RandomSharpness", "RandomErasing"),
+    *("RandomHeight", "RandomWidth", "RandomPosterization", "RandomColorJitter", "RandomColorDegeneration"),
+    *("RandomGaussianBlur", "RandomInvert", "RandomPerspective", "AugMix", "RandAugment", "MixUp", "CutMix"),
+    *("GaussianNoise", "GaussianDropout", "AlphaDropout", "SpatialDropout2D", "ActivityRegularization"),
+)
+"""Layers that do nothing outside of a training."""
+
+_ARITHMETIC: Final = ("Add", "Subtract", "Multiply", "TrueDivide", "Divide")
+"""Operations of a functional model with a number, or three: what preprocess_input becomes."""
+
 _KINDS: Final = {
+    **dict.fromkeys(_TRAINING_ONLY, ""),
+    **dict.fromkeys(_ARITHMETIC, "scaling"),
+    "GetItem": "channel",
+    "Stack": "stacking",
+    "Resizing": "",
+    "Identity": "",
     "InputLayer": "",
     "Rescaling": "scaling",
     "Conv2D": "convolution",
@@ -55,6 +73,7 @@ _SETTINGS: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
 }
 """What the settings of a layer may be, the usual one first."""
 
+_OF_PIXELS: Final = ("scaling", "channel", "stacking")
 _CONVOLUTIONS: Final = [
     [kind for block in row.blocks for kind in [*["convolution", "relu"] * len(block), "pooling"]]
     for row in ARCHITECTURES.values()
@@ -74,12 +93,14 @@ class Configured:
 
     Attributes:
         scaling: of the pixels, by the model itself.
+        is_bgr: whether the model turns red, green, blue into blue, green, red.
         crop: side of the images, pixels, where it says so.
         convolutions: names of the layers.
         head: names and kinds of the layers after them.
     """
 
     scaling: MeanAndDivisor | None = None
+    is_bgr: bool = False
     crop: int | None = None
     convolutions: tuple[str, ...] = ()
     head: list[tuple[str, HeadKind]] = field(default_factory=list)
@@ -98,20 +119,23 @@ def read_config(config: Any) -> Configured:  # noqa: ANN401 - whatever the JSON 
             problem = error
             break
         ends.append(len(steps))
-    num_scaled = len(list(takewhile(lambda step: step[1] == "scaling", steps)))
+    num_scaled = len(list(takewhile(lambda step: step[1] in _OF_PIXELS, steps)))
     kinds = [kind for _, kind in steps[num_scaled:]]
     count = _count_convolutional(kinds)
     if not count:
         raise problem or _mismatch(steps[num_scaled:], kinds)
     last = next(index for index, end in enumerate(ends) if end >= num_scaled + count)
     _check_sides(layers[: last + 1])
-    scaled = [layer for layer in layers[: last + 1] if layer["class"] == "Rescaling"]
+    scaled = [layer for layer in layers[: last + 1] if _KINDS[layer["class"]] == "scaling"]
+    is_bgr = _turns_channels([layer for layer in layers[: last + 1] if _KINDS[layer["class"]] in _OF_PIXELS])
     head = [step for layer in layers[last + 1 :] for step in _head_steps(layer)]
-    if kinds[count - 1] != "pooling" or not _is_chain(layers):
+    of_net = [layer for layer in layers if _KINDS.get(layer["class"]) not in _OF_PIXELS]
+    if kinds[count - 1] != "pooling" or not _is_chain(of_net):
         head = [(name, "another layer") for name, _ in head]
     side = _sides(layers)
     return Configured(
-        scaling=_input_of(scaled) if scaled else None,
+        scaling=_input_of(scaled, is_bgr) if scaled else None,
+        is_bgr=is_bgr,
         crop=whole_crop(side[0]) if len(side) == 2 and side[0] == side[1] and isinstance(side[0], int) else None,
         convolutions=tuple(name for name, kind in steps[num_scaled:][:count] if kind == "convolution"),
         head=head,
@@ -125,8 +149,8 @@ def _count_convolutional(kinds: Sequence[str]) -> int:
 
 
 def _mismatch(steps: Sequence[tuple[str, str]], kinds: Sequence[str]) -> UserError:
-    if "scaling" in kinds:
-        return UserError(f"layer {steps[kinds.index('scaling')][0]} scales what comes out of other layers: no VGG does")
+    if late := [name for (name, _), kind in zip(steps, kinds, strict=False) if kind in _OF_PIXELS]:
+        return UserError(f"layer {late[0]} scales what comes out of other layers: no VGG does")
     alike = (takewhile(lambda pair: pair[0] == pair[1], zip(kinds, net, strict=False)) for net in _CONVOLUTIONS)
     odd = steps[max(len(list(pairs)) for pairs in alike) :]
     return UserError(f"layer {odd[0][0]} is a {odd[0][1]} where no VGG has one" if odd else "it ends where no VGG does")
@@ -175,13 +199,21 @@ def _configured_layers(config: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a
 def _steps(layer: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and kind of what a layer does, once its class and settings are those that a VGG has."""
     label, kind = str(layer.get("name")), layer["class"]
+    if kind == "BatchNormalization":
+        raise UserError(
+            f"layer {label} is a BatchNormalization, and batch norms of Keras between convolutions are not read: "
+            "model.export(FILE, format='onnx') gives a file that is"
+        )
     if kind not in _KINDS:
         raise UserError(
             f"layer {label} is a {kind}, which no VGG has: save the model without it (what it does to the pixels can "
             "be given by --mean and --divisor)"
         )
     if layer.get("data_format") == "channels_first" or layer.get("dim_ordering") == "th":
-        raise UserError(f"layer {label} is channels_first, and only channels_last files are read")
+        raise UserError(
+            f"layer {label} is channels_first (Theano's order), and only channels_last files are read: save a model "
+            "that is channels_last"
+        )
     for key, allowed in _SETTINGS.get(kind, {}).items():
         if layer.get(key, allowed[0]) not in allowed:
             raise UserError(f"layer {label} has {key} {str(layer[key])[:80]}, and a VGG has {allowed[0]}")
@@ -210,14 +242,62 @@ def _sides(layers: Sequence[dict[str, Any]]) -> list[Any]:
     return shapes[0][1:3] if shapes and isinstance(shapes[0], list) else []
 
 
-def _input_of(scaled: Sequence[dict[str, Any]]) -> MeanAndDivisor:
-    """Takes together layers that make scale * x + offset, one after the other."""
+def _turns_channels(layers: Sequence[dict[str, Any]]) -> bool:
+    """Whether the channels are taken apart first, and stacked in the other order; else they stay as they are."""
+    order = [_last_number(layer["inbound"]) for layer in layers if layer["class"] == "GetItem"]
+    kinds = [layer["class"] for layer in layers]
+    if not order and "Stack" not in kinds:
+        return False
+    if order != [2, 1, 0] or kinds[:4] != ["GetItem"] * 3 + ["Stack"] or layers[3].get("axis") not in (-1, 3):
+        raise UserError("what it does to the channels of the pixels is not turning RGB to BGR, before all else")
+    return True
+
+
+def _last_number(inbound: Any) -> Any:  # noqa: ANN401 - whatever the JSON holds
+    """The index by which an operation takes a channel."""
+    try:
+        return inbound[0]["args"][1][1]
+    except (TypeError, LookupError):
+        return None
+
+
+def _operand(inbound: Any) -> Any:  # noqa: ANN401 - whatever the JSON holds
+    """The number, or the three, that an operation takes besides the pixels, which come first."""
+    try:
+        value = inbound[0]["args"][1]
+        value = value["config"]["value"] if isinstance(value, dict) else value
+        while isinstance(value, list) and len(value) == 1:
+            value = value[0]
+    except (TypeError, LookupError):
+        return None
+    return value
+
+
+def _scale_and_offset(layer: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if layer["class"] == "Rescaling":
+        return _three(layer.get("scale")), _three(layer.get("offset"))
+    number = _three(_operand(layer["inbound"]))
+    one, zero = np.ones(3), np.zeros(3)
+    with np.errstate(all="ignore"):
+        match layer["class"]:
+            case "Add":
+                return one, number
+            case "Subtract":
+                return one, -number
+            case "Multiply":
+                return number, zero
+            case _:
+                return one / number, zero
+
+
+def _input_of(scaled: Sequence[dict[str, Any]], is_bgr: bool) -> MeanAndDivisor:
+    """Takes together layers that make scale * x + offset, one after the other; gives RGB."""
     factor, added = np.ones(3), np.zeros(3)
     for layer in scaled:
-        scale, offset = (_three(layer.get(key)) for key in ("scale", "offset"))
+        scale, offset = _scale_and_offset(layer)
         with np.errstate(all="ignore"):  # whatever comes of it is checked below
             factor, added = factor * scale, added * scale + offset
-    found = mean_and_divisor(factor, added)
+    found = mean_and_divisor(factor[::-1], added[::-1]) if is_bgr else mean_and_divisor(factor, added)
     if found is None:
         layer = scaled[-1]
         raise UserError(

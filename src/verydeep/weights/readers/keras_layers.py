@@ -20,6 +20,7 @@ _KERAS3_ARRAY = re.compile(
     r"(?P<layer>(?P<model>(.*/)?)layers/(?P<kind>[^/]*?)(_(?P<number>\d+))?)/(?P<inner>.*/)?vars/(?P<array>\d+)"
 )
 _KERAS3_LAYER = re.compile(r"(.*/)?layers/(?P<kind>[^/]*?)(_\d+)?")
+_LARGEST_KERNEL: Final = 7  # side, of which no net has as few channels
 _WITHOUT_HEAD: Final = {"input_layer", "conv2d", "max_pooling2d", "functional", "sequential"}
 _WITHOUT_EFFECT: Final = {"activation", "re_lu", "flatten", "dropout"}
 """Layers that say all that they do by being there; of an activation, the usual one is taken."""
@@ -51,8 +52,19 @@ class KerasLayer:
         """A kernel and a bias, or raises UserError."""
         if len(self.arrays) != 2 or self.arrays[0].ndim not in (2, 4) or self.arrays[1].ndim != 1:
             shapes = ", ".join(str(array.shape) for array in self.arrays)
-            hint = ": a VGG of Keras has no batch norm" if len(self.arrays) == 4 else ""
+            hint = (
+                ": batch norms of Keras between convolutions are not read; model.export(FILE, format='onnx') gives "
+                "a file that is"
+                if len(self.arrays) == 4
+                else ""
+            )
             raise UserError(f"layer {self.name} has arrays of shapes {shapes}, and not a kernel and a bias{hint}")
+        shape = self.arrays[0].shape
+        if len(shape) == 4 and shape[2] == shape[3] <= _LARGEST_KERNEL < shape[0]:
+            raise UserError(
+                f"the kernel of layer {self.name} has the shape {shape}, out, in, y, x (Theano's order): only files "
+                "for TensorFlow, y, x, in, out, are read (tf_dim_ordering_tf_kernels)"
+            )
         return read_arrays(self)
 
 
@@ -99,6 +111,8 @@ def _by_layer_names(arrays: Arrays, groups: Groups) -> list[KerasLayer]:
     """Keras 1 and 2: the layers in order, each with the names of its arrays; a nested model is a layer with several."""
     root = "model_weights" if "model_weights" in groups else ""
     names = _names(groups[root], "layer_names")
+    if "nb_layers" in groups[""].attrs:
+        raise UserError("it was written by Keras before 1.0 on Theano, whose kernels are o,i,y,x: it is not read")
     if names is None:
         raise UserError("it is an HDF5 file, but no weights of Keras are in it")
     if as_text(groups[root].attrs.get("backend", "")) == "theano":
@@ -133,12 +147,16 @@ def head_kinds(groups: Groups, num_convolutions: int) -> list[str]:
     """
     layers = {path: found["kind"] for path in groups if (found := _KERAS3_LAYER.fullmatch(path))}
     for path, kind in layers.items():
+        if kind.startswith("random_"):
+            continue  # nothing outside of a training
         if kind not in _WITHOUT_HEAD | _WITHOUT_EFFECT | _HEAD_ONLY:
             raise UserError(f"{path} does what a file of weights alone does not say: save the whole model as .keras")
     norms = [path for path, kind in layers.items() if kind.endswith("_normalization")]
     if norms and len(norms) >= num_convolutions:
-        shape = groups[f"{norms[0]}/vars"]["0"].shape
-        raise UserError(f"{norms[0]}/vars/0, of shape {shape}, is of no layer that a VGG of Keras has")
+        raise UserError(
+            f"{norms[0]}: batch norms of Keras between convolutions are not read; model.export(FILE, format='onnx') "
+            "gives a file that is"
+        )
     with_arrays = {path for path in layers if f"{path}/vars" in groups and len(groups[f"{path}/vars"])}
     return [kind for path, kind in layers.items() if kind in _HEAD_ONLY and path not in with_arrays]
 

@@ -1,7 +1,7 @@
 """Reads the .onnx files that exporters make of VGG nets, following the graph from the image to the scores."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,7 @@ class GraphInput:
     side: int  # of an image, -1 where any goes
     first_kernel: Tensor  # over the channels as the graph has them
     largest: float | None  # of a pixel: 255, or 1, for a graph that normalises by itself; None for one that does not
+    is_normalised: bool  # by torchvision's mean and deviation, as our twins of its class take images
     ending: str  # scores, or their softmax or log-softmax
     last_map: str  # the value that is the last map of the convolutions, n,c,y,x
 
@@ -68,9 +69,14 @@ def read_onnx(file: Path) -> ImportedWeights:
         divisor=divisor,
         convention=convention,
         is_guessed=walk.image.is_bare,
+        was_bgr=walk.image.bgr,
         crop=whole_crop(walk.image.side),
     )
-    return with_head(convolutions, walk.order.head)
+    found, head, side = with_head(convolutions, walk.order.head), walk.order.head, walk.image.side
+    if found.reason and head[0].kind == "another layer" and side not in (-1, constants.CROP):
+        hint = f"exported at {side}, a VGG of torchvision pools its last map first: export it at {constants.CROP}"
+        return replace(found, reason=f"{found.reason}; {hint}")
+    return found
 
 
 def find_input(file: Path) -> GraphInput:
@@ -83,6 +89,7 @@ def find_input(file: Path) -> GraphInput:
         side=image.side,
         first_kernel=walk.order.tensors["conv1_1.weight"],
         largest=None if image.is_bare else image.largest,
+        is_normalised=image.is_normalised,
         ending=walk.ending,
         last_map=walk.last_map,
     )
@@ -262,7 +269,7 @@ class _Walk:
             return
         if numbers.numel() not in (1, 3):
             raise self._error(node, f"has {numbers.numel()} numbers for three channels")
-        self.image.change(node.type, np.broadcast_to(numbers.numpy(), 3))
+        self.image.change(node.type, np.broadcast_to(numbers.numpy(), 3), node.input(0 if swapped else 1))
 
     def _transpose(self, node: Node) -> None:
         perm = node.get("perm", [0])

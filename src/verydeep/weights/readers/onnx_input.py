@@ -12,6 +12,8 @@ from verydeep.nets.reuse import TORCHVISION_MEAN, TORCHVISION_STD
 from verydeep.weights.imported import A_GUESS, KERAS_WORDS, Triple, mean_and_divisor
 from verydeep.weights.readers.torch import pixels
 
+_MEAN, _STD = np.array(TORCHVISION_MEAN), np.array(TORCHVISION_STD)
+
 
 @dataclass(kw_only=True)
 class ImageInput:
@@ -22,12 +24,14 @@ class ImageInput:
         factor: of what happens to the pixels before the first convolution, factor * pixel + offset.
         offset: likewise.
         first_names: of the first convolution and its weight.
+        is_normalised: whether the graph takes what torchvision's transforms give, as a twin of a net of ours does.
     """
 
     sizes: list[int]
     factor: NDArray[np.float64] = field(default_factory=lambda: np.ones(3))
     offset: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
     first_names: tuple[str, str] = ("", "")
+    is_normalised: bool = False
 
     @property
     def axes(self) -> str:
@@ -64,10 +68,15 @@ class ImageInput:
         """Of a pixel: 1 where the mean and divisor are that small, else 255."""
         with np.errstate(all="ignore"):
             numbers = [*(-self.offset / self.factor), *(1 / self.factor)]
+        if self.is_normalised:
+            return 255.0
         return 1.0 if all(number <= 1 for number in numbers) else 255.0
 
-    def change(self, operation: str, numbers: NDArray[np.float64]) -> None:
-        """Takes one of ONNX's Add, Sub, Mul and Div of a number, or of three."""
+    def change(self, operation: str, numbers: NDArray[np.float64], name: str) -> None:
+        """Takes one of ONNX's Add, Sub, Mul and Div of a number, or of three, by the name that these have."""
+        if "torchvision_scale" in name and not self.is_normalised:
+            self.is_normalised = True
+            self.factor, self.offset = 1 / (255 * _STD), -_MEAN / _STD
         with np.errstate(all="ignore"):
             if operation in ("Add", "Sub"):
                 self.offset = self.offset + (numbers if operation == "Add" else -numbers)
@@ -85,5 +94,7 @@ class ImageInput:
         found = mean_and_divisor(self.factor * (self.largest / 255), self.offset)
         if found is None:
             raise UserError("what its graph does to the pixels has no usable mean and divisor")
+        if self.is_normalised:
+            return *found, "RGB as torchvision normalises it, turned by the graph into what the net was trained on"
         words = f"RGB in 0..{self.largest:g}, mean and divisor of the graph's own first nodes; the range is {A_GUESS}"
         return *found, words

@@ -1,25 +1,27 @@
 """Reads .pth and .safetensors: the names of torchvision, timm and the seed class. Nothing in a pickle is run."""
 
+import itertools
 import re
-import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Final, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from verydeep.errors import UserError
 from verydeep.nets.architecture import Geometry, layers
+from verydeep.nets.net import IMAGENET_MEAN
 from verydeep.nets.reuse import TORCHVISION_MEAN, TORCHVISION_STD
 from verydeep.paper import constants
 from verydeep.weights.heads import with_head
-from verydeep.weights.imported import A_GUESS, ImportedWeights, Triple
+from verydeep.weights.imported import A_GUESS, KERAS_WORDS, ImportedWeights, Triple, as_triple, names_in_words
 from verydeep.weights.layer_order import HeadLayer
+from verydeep.weights.preprocessing import Recorded, record_beside, with_record
+from verydeep.weights.readers.checkpoint import StateDict, load_pickle, load_safetensors
+from verydeep.weights.readers.torch_names import find_convolutions, plain_name
 
 SSD_MEAN: Final = (0.48235, 0.45882, 0.40784)
 """The mean that torchvision gives with IMAGENET1K_FEATURES, in 0..1."""
@@ -32,13 +34,15 @@ _HEADS: Final[dict[Style, dict[str, str]]] = {
 }
 _POOLED_ALWAYS = range(constants.TOTAL_STRIDE, 100 * constants.TOTAL_STRIDE, constants.TOTAL_STRIDE)
 _POOLED_BELOW = range(constants.TOTAL_STRIDE, constants.CROP, constants.TOTAL_STRIDE)
-_FEATURE = re.compile(r"(?:features|net)\.(\d+)\.(\w+)")
-_CLASSIFIER = re.compile(r"classifier\.(\d+)\.(weight|bias)")
-_PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.")
-_STATE_KEYS: Final = ("state_dict", "model_state_dict", "model", "model_state", "net", "weights")
-_MOST_NESTING: Final = 4
+_USUAL: Final = f"as torchvision has it: {A_GUESS}"
+_LAST: Final = re.compile(r"last|output|logits|(^|\.)(head|predictions?)\b")
 _MOST_SHOWN = 4
-_FORBIDDEN = re.compile(r"GLOBAL (\S+)")
+_NUMBERS: Final = re.compile(r"(features|net)\.\d+\.\w+")
+_KINDS: Final = {"features.": "torchvision", "net.": "seed class"}
+_OTHER_NAMES: Final = "PyTorch, with names of its own"
+_INPUTS: Final = ("mean", "divisor")  # of a net of this package, whose state dict was saved
+_ADAPTED: Final = ("torchvision_scale", "torchvision_shift")
+"""Of the first convolution of our twins of torchvision's class: from its input to what the net was trained on."""
 
 
 def is_safetensors(file: Path) -> bool:
@@ -68,81 +72,27 @@ def member_names(file: Path) -> list[str]:
 
 
 def read_safetensors(file: Path) -> ImportedWeights:
-    """Reads names and maps the tensors; the library checks length of the header, offsets and overlaps."""
-    return from_state_dict(load_safetensors(file))
+    """Reads names and maps the tensors."""
+    return from_checkpoint(load_safetensors(file), record_beside(file))
 
 
-def load_safetensors(file: Path) -> dict[str, Tensor]:
-    """Maps the tensors by the names they have in the file."""
-    try:
-        with safe_open(file, framework="pt") as opened:
-            if "verydeep" in (opened.metadata() or {}):
-                raise UserError(f"{file} is a model file of verydeep already: use it as it is")
-            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, ValueError, RuntimeError, OverflowError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{file} is a damaged safetensors file ({error}): download it again") from error
-
-
-def read_pickle(file: Path) -> ImportedWeights:
+def read_pickle(file: Path, *, averaged: bool = True) -> ImportedWeights:
     """Reads a state dict; anything in the file that is no tensor and no plain value is refused."""
-    return from_state_dict(load_pickle(file))
+    return replace(from_checkpoint(load_pickle(file, averaged=averaged), record_beside(file)), averaged=averaged)
 
 
-def load_pickle(file: Path) -> dict[str, Tensor]:
-    """Reads the tensors of a state dict by the names they have in the file, without running what the file asks for."""
-    zipped = zipfile.is_zipfile(file)
-    if zipped:
-        _check_archive(file)
-    # torch goes by the ending, and we by the content; only files with a name can be mapped
-    mapped = zipped and file.suffix != ".safetensors"
-    try:
-        with warnings.catch_warnings(), file.open("rb") as opened:
-            warnings.simplefilter("ignore")
-            loaded = torch.load(file if mapped else opened, map_location="cpu", weights_only=True, mmap=mapped)
-    except UnpicklingError as error:
-        forbidden = _FORBIDDEN.search(str(error))
-        what = f"asks to run {forbidden[1]}" if forbidden else "holds more than tensors"
-        raise UserError(
-            f"{file} is a pickle that {what}, and nothing in it was run: save the state dict alone, with "
-            "torch.save(model.state_dict(), FILE)"
-        ) from error
-    except Exception as error:  # whatever a made-up file sets off
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{file} is a damaged file of PyTorch ({reason}): download it again") from error
-    return _checked_tensors(file, loaded)
+def from_checkpoint(state: StateDict, beside: Recorded | None = None) -> ImportedWeights:
+    """Reads the weights of a state dict, with what the file or one beside it says of pixels and classes."""
+    found = from_state_dict(state.tensors)
+    for recorded in (beside, state.recorded):
+        found = with_record(found, recorded)
+    if found.classes is not None and len(found.classes) != _num_scores(found):
+        found = replace(found, classes=None)  # of another head
+    return replace(found, notes=(*state.notes, *found.notes))
 
 
-def _check_archive(file: Path) -> None:
-    """Refuses what torch.save never writes: compressed members, scripts, members that overlap."""
-    with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-    if any(member.filename.endswith(("/constants.pkl", ".py")) for member in members):
-        raise UserError(f"{file} is a TorchScript program: save its state dict, with torch.save(model.state_dict())")
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise UserError(f"{file} has compressed members, which torch.save does not write: it is refused")
-    total = sum(member.file_size for member in members)
-    if total > (size := file.stat().st_size):
-        raise UserError(f"{file} claims {total:,} bytes in a file of {size:,}: it is refused")
-
-
-def _checked_tensors(file: Path, loaded: object) -> dict[str, Tensor]:
-    for _ in range(_MOST_NESTING):  # a made-up file may lie in itself
-        if isinstance(loaded, Mapping) and (key := next((key for key in _STATE_KEYS if key in loaded), None)):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not loaded:
-        raise UserError(f"{file} holds a {type(loaded).__name__} and no state dict")
-    state: dict[str, Tensor] = {}
-    for name, value in loaded.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise UserError(f"{file} holds {name!r}, a {type(value).__name__}, where a state dict has tensors")
-        if value.layout != torch.strided or value.is_quantized or value.is_meta:
-            raise UserError(f"{file}: {name} is sparse, quantised or without numbers: give the plain weights")
-        if value.untyped_storage().nbytes() < value.numel() * value.element_size():
-            raise UserError(f"{file}: {name} claims the shape {tuple(value.shape)} and has fewer numbers")
-        state[name] = value
-    return state
+def _num_scores(found: ImportedWeights) -> int:
+    return len(found.tensors["fc8.weight"]) if "fc8.weight" in found.tensors else 0
 
 
 def pixels(fractions: Sequence[float]) -> Triple:
@@ -152,31 +102,47 @@ def pixels(fractions: Sequence[float]) -> Triple:
 
 
 def from_state_dict(state: Mapping[str, Tensor]) -> ImportedWeights:
-    """Reads the weights of a state dict with the convolutions of torchvision, timm or the seed class."""
-    state = without_prefixes(state)
-    if any(name.startswith("conv1_1.") for name in state):
-        raise UserError("the names are those of verydeep, but it is no model file: its card is missing")
-    features = {name: tensor for name, tensor in state.items() if _FEATURE.fullmatch(name)}
-    rest = {name: tensor for name, tensor in state.items() if name not in features}
-    if not features and not all(_CLASSIFIER.fullmatch(name) for name in rest):
-        shown = "; ".join(f"{name[:80]}, of shape {tuple(rest[name].shape)}" for name in sorted(rest)[:_MOST_SHOWN])
-        more = f"; and {len(rest) - _MOST_SHOWN} more" if len(rest) > _MOST_SHOWN else ""
-        raise UserError(f"{shown}{more}: no name is that of a convolution of torchvision's and timm's VGGs, features.N")
-    convolutions = ImportedWeights(
-        kind="torchvision",
-        tensors=_named_features(features),
+    """Reads the weights of a state dict with the convolutions of a VGG, under any of the names that are known."""
+    named = find_convolutions(state)
+    if named is None:
+        shown = "; ".join(f"{name[:80]}, of shape {tuple(state[name].shape)}" for name in sorted(state)[:_MOST_SHOWN])
+        more = f"; and {len(state) - _MOST_SHOWN} more" if len(state) > _MOST_SHOWN else ""
+        raise UserError(
+            f"{shown}{more}: no name is that of a convolution of a VGG, such as features.0, conv1_1 or block1_conv1"
+        )
+    plain = {plain_name(name).removeprefix(named.prefix): name for name in named.rest}
+    if named.container is not None and (twice := next(filter(_NUMBERS.fullmatch, plain), None)):
+        raise UserError(f"{plain[twice]} is there twice, under features.* and net.*")
+    container = (named.container or "").removeprefix(named.prefix)
+    tensors, adapted = dict(named.tensors), {}
+    for part in _ADAPTED:
+        if f"conv1_1.{part}" in tensors:
+            adapted[part] = tensors.pop(f"conv1_1.{part}")
+    found = ImportedWeights(
+        kind=_KINDS.get(container, _OTHER_NAMES),
+        tensors=tensors,
         mean=pixels(TORCHVISION_MEAN),
         divisor=pixels(TORCHVISION_STD),
-        convention="RGB in 0..1, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225)",
+        convention=f"RGB in 0..1, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225), {_USUAL}",
         is_guessed=True,
     )
-    found = with_head(convolutions, _head_layers(rest))
-    if any(name.startswith("net.") for name in features):
-        found = replace(found, kind="seed class")
-    elif not found.features_only and any(name.startswith("pre_logits.") for name in rest):
+    found = _with_own_input(found, adapted, {name: named.rest[theirs] for name, theirs in plain.items()})
+    if named.container is None and found.is_guessed:  # the names of Caffe, whose ports keep what it does to the pixels
+        first = tensors["conv1_1.weight"].flip(1)
+        found = replace(
+            found,
+            tensors=tensors | {"conv1_1.weight": first},
+            mean=IMAGENET_MEAN,
+            divisor=(1.0, 1.0, 1.0),
+            convention=f"{KERAS_WORDS}, as Caffe has it, whose names these are: {A_GUESS}",
+            was_bgr=True,
+        )
+    rest = {name: tensor for name, tensor in named.rest.items() if plain_name(name).rpartition(".")[2] not in _INPUTS}
+    found = with_head(found, _head_layers(rest))
+    if found.kind == "torchvision" and not found.features_only and any("pre_logits." in name for name in rest):
         found = replace(found, kind="timm")
-    if rest and "fc6.weight" not in found.tensors:
-        found = replace(found, convention=f"{found.convention}, as torchvision has it: {A_GUESS}")
+    if named.outside:
+        found = replace(found, notes=(f"passed over, no part of the net: {names_in_words(named.outside)}",))
     found = replace(found, pooled_crops=_POOLED_BELOW if found.kind == "timm" else _POOLED_ALWAYS)
     head = sorted(
         (name for name in found.tensors if name.startswith("fc")), key=lambda name: found.tensors[name].numel()
@@ -192,47 +158,32 @@ def from_state_dict(state: Mapping[str, Tensor]) -> ImportedWeights:
     )
 
 
-def without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Takes off what DataParallel, torch.compile and training programs put before all names."""
-    state = dict(state)
-    while state and (common := [prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in state)]):
-        state = {name.removeprefix(common[0]): tensor for name, tensor in state.items()}
-    return state
-
-
-def _named_features(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names convolutions and batch norms by block; a pooling shows as a number that is left out."""
-    numbered: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in state.items():
-        if found := _FEATURE.fullmatch(name):
-            part = numbered.setdefault(int(found[1]), {})
-            if found[2] in part:
-                raise UserError(f"{name} is there twice, under features.* and net.*")
-            part[found[2]] = tensor
-    named: dict[str, Tensor] = {}
-    block, index, following, label = 1, 0, 0, ""
-    for number in sorted(numbered):
-        part = numbered[number]
-        if "running_mean" in part or ("weight" in part and part["weight"].ndim == 1):
-            prefix = f"bn{label}"
-            following += 1
-        else:
-            if number == following + 1 and index:
-                block, index = block + 1, 0
-            elif number != following:
-                raise UserError(f"features.{number} is not where a VGG has a convolution: {following} was expected")
-            index += 1
-            label = f"{block}_{index}"
-            prefix = f"conv{label}"
-            following = number + 2
-        named |= {f"{prefix}.{name}": tensor for name, tensor in part.items()}
-    return named
+def _with_own_input(
+    found: ImportedWeights, adapted: Mapping[str, Tensor], rest: Mapping[str, Tensor]
+) -> ImportedWeights:
+    """Takes the input that the tensors say: of our twin of torchvision's class, or of a net of this package."""
+    mean, std = (255 * torch.tensor(numbers, dtype=torch.float64) for numbers in (TORCHVISION_MEAN, TORCHVISION_STD))
+    if len(adapted) == len(_ADAPTED):
+        scale, shift = (adapted[part].double().flatten() for part in _ADAPTED)
+        divisor = std / scale
+        own_mean = mean - shift * divisor
+        where = "as the twin's own first convolution has it"
+    elif rest.keys() >= set(_INPUTS) and all(rest[name].numel() == 3 for name in _INPUTS):
+        own_mean, divisor = (rest[name].double().flatten() for name in _INPUTS)
+        where = "as mean and divisor in the file say"
+    else:
+        return found
+    own = Recorded(where=where, mean=as_triple(own_mean.numpy()), divisor=as_triple(divisor.numpy()), is_bgr=False)
+    return with_record(found, own)
 
 
 def _head_layers(state: Mapping[str, Tensor]) -> list[HeadLayer]:
     """Lists what follows the convolutions by the numbers in its names; ReLUs are taken to stand where there is room."""
     modules: dict[str, dict[str, Tensor]] = {}
-    for name in sorted(state, key=_in_order):
+    in_order = sorted(state, key=_in_order)
+    # by their numbers; else as the file has them, or those that are called last at the end
+    orders = (in_order, list(state), sorted(in_order, key=lambda name: bool(_LAST.search(name))))
+    for name in next((order for order in orders if _is_chain(order, state)), in_order):
         module, _, part = name.rpartition(".")
         modules.setdefault(module or name, {})[part] = state[name]
     found: list[HeadLayer] = []
@@ -249,10 +200,16 @@ def _head_layers(state: Mapping[str, Tensor]) -> list[HeadLayer]:
     return found
 
 
+def _is_chain(names: Sequence[str], state: Mapping[str, Tensor]) -> bool:
+    """Whether each matrix takes as many numbers as the one before it gives."""
+    shapes = [state[name].shape for name in names if name.endswith("weight") and state[name].ndim == 2]
+    return all(first[0] == second[1] for first, second in itertools.pairwise(shapes))
+
+
 def _in_order(name: str) -> tuple[bool, list[tuple[int, str]]]:
     """Sorts by numbers, which in safetensors are in no order; timm's pre_logits come before its head."""
     parts = re.findall(r"\d+|\D+", name)
-    return not name.startswith("pre_logits."), [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+    return ".pre_logits." not in f".{name}", [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def _are_neighbours(first: str, second: str) -> bool:

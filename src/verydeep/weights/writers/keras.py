@@ -13,6 +13,7 @@ from verydeep.files import atomic_write
 from verydeep.nets.architecture import layers
 from verydeep.nets.net import IMAGENET_MEAN, VeryDeep
 from verydeep.nets.reuse import TORCHVISION_MEAN, TORCHVISION_STD
+from verydeep.weights.preprocessing import KEY, record_of
 from verydeep.weights.writers.target import Preprocessing, Target, subtracts
 from verydeep.weights.writers.torch import has_torchvision_input
 
@@ -45,6 +46,7 @@ def write_keras(net: VeryDeep, file: Path) -> None:
         ) from error
     with atomic_write(file) as temporary, h5py.File(temporary, "w") as hdf5:
         (_write_keras3 if file.name.endswith(".weights.h5") else _write_legacy)(hdf5, net)
+        hdf5.attrs[KEY] = record_of(net, bgr=has_caffe_input(net))
 
 
 def _write_keras3(hdf5: "h5py.File", net: VeryDeep) -> None:

@@ -1,5 +1,6 @@
 """Writes weights for torchvision and timm, and makes a VGG of torchvision that shares a net's weights."""
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from verydeep.errors import UserError
 from verydeep.files import atomic_write
 from verydeep.nets.net import VeryDeep
 from verydeep.nets.reuse import TORCHVISION_MEAN, TORCHVISION_STD
+from verydeep.weights.preprocessing import KEY, record_of
 from verydeep.weights.readers.torch import Style, layer_names, pixels
 from verydeep.weights.writers.target import Preprocessing, Target, subtracts
 
@@ -35,13 +37,16 @@ def has_torchvision_input(net: VeryDeep) -> bool:
 
 def _write_torchvision(net: VeryDeep, file: Path) -> None:
     with atomic_write(file) as temporary:
-        torch.save(to_state_dict(net, "torchvision"), temporary)
+        state = OrderedDict(to_state_dict(net, "torchvision"))
+        # where torch keeps the versions of modules, by their names: what it does not know it passes over
+        state._metadata = OrderedDict({"": {"version": 1}, KEY: record_of(net)})  # type: ignore[attr-defined]
+        torch.save(state, temporary)
 
 
 def _write_timm(net: VeryDeep, file: Path) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in to_state_dict(net, "timm").items()}
     with atomic_write(file) as temporary:
-        save_file(tensors, temporary, {"format": "pt"})
+        save_file(tensors, temporary, {"format": "pt", KEY: record_of(net)})
 
 
 def _preprocessing(net: VeryDeep, call: str) -> Preprocessing:
@@ -87,20 +92,19 @@ class AdaptedConvolution(nn.Conv2d):
     the padding is zero after it and would be another grey before it. So both stand here, before the padding.
     """
 
-    scale: Tensor
-    shift: Tensor
+    torchvision_scale: Tensor
+    torchvision_shift: Tensor
 
     def __init__(self, like: nn.Conv2d, scale: Float[Tensor, "3"], shift: Float[Tensor, "3"]) -> None:
         super().__init__(3, like.out_channels, 3, padding=1, device="meta")
         self.weight, self.bias = like.weight, like.bias
-        # not in the state dict, which is torchvision's to the name
-        for name, numbers in (("scale", scale), ("shift", shift)):
-            placed = numbers.float()[:, None, None].to(like.weight.device)
-            self.register_buffer(name, placed, persistent=False)
+        # in the state dict too: without them its weights would give other scores, in silence
+        for name, numbers in (("torchvision_scale", scale), ("torchvision_shift", shift)):
+            self.register_buffer(name, numbers.float()[:, None, None].to(like.weight.device))
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h w"]:
         """Convolves images that torchvision normalised."""
-        adapted = images * self.scale + self.shift
+        adapted = images * self.torchvision_scale + self.torchvision_shift
         return super().forward(adapted.to(self.weight.dtype))
 
 
@@ -109,8 +113,9 @@ def to_torchvision(net: VeryDeep) -> nn.Module:
 
     Its input is RGB in 0..1 less (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225), whatever the net subtracts.
     Where that is the same, the twin is torchvision's own class and nothing else; elsewhere its first convolution turns
-    the one convention into the other. Like every VGG of torchvision it pools the last map of larger images to 7x7, so
-    it is not dense.
+    the one convention into the other, by two buffers: a state dict of it is refused by torchvision's plain class, which
+    would give other scores, and ``weights import`` reads it. Like every VGG of torchvision it pools the last map of
+    larger images to 7x7, so it is not dense.
 
     Args:
         net: of A, B, D or E with the paper's width and crop 224.

@@ -623,6 +623,16 @@ def test_version(verydeep):
     assert verydeep("--version")[:2] == (0, f"verydeep {version('verydeep')}\n")
 
 
+def test_two_trainings_at_once_lose_nothing(photos):
+    """Real processes: without --out each has a run of its own."""
+    begin = [sys.executable, "-m", "verydeep", "train", str(photos), *QUICK, "--epochs", "1", "--precision", "fp32"]
+    both = [subprocess.Popen(begin, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    runs = sorted(Path("runs").glob("*/result.json"))
+    assert [file.parent.name for file in runs] == ["photos-A-bn", "photos-A-bn-2"]
+
+
 def test_interrupting_a_training_saves_it(verydeep, photos, tmp_path):
     """A real process, a real Ctrl-C, and a real second process that goes on."""
     arguments = [sys.executable, "-m", "verydeep", "train", photos, *QUICK, "--epochs", "30", "--precision", "fp32"]

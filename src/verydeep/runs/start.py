@@ -33,7 +33,7 @@ from verydeep.runs.resume import resume, run_to_end
 from verydeep.testing.evaluate import check_classes
 from verydeep.testing.metrics import interval95
 from verydeep.training.recipe import Recipe, find_recipe
-from verydeep.training.run_folder import SETTINGS_FILE, Run, check_free, check_same_options
+from verydeep.training.run_folder import SETTINGS_FILE, Run, check_same_options, claimed
 from verydeep.training.state import Callback
 from verydeep.weights.resolve import read_card
 
@@ -198,7 +198,7 @@ def start(
             }
         else:
             _suggest_fine_tuning(net, opened, reporter)
-        return _begin(net, opened, row, options, facts, reporter, callbacks, began=began)
+        return _begin(net, opened, row, options, facts, reporter, callbacks, None, began)
 
 
 def _start_auto(
@@ -251,7 +251,13 @@ def _check_selection(recipe: Recipe, options: TrainOptions) -> None:
         )
 
 
-def _begin(
+def _begin(net: VeryDeep, data: DataSet, recipe: Recipe, options: TrainOptions, *more: Any) -> TrainedRun:  # noqa: ANN401 - of _begin_in
+    with claimed(options.out, lambda: default_folder(net, data)) as folder:
+        return _begin_in(folder, net, data, recipe, options, *more)
+
+
+def _begin_in(
+    folder: Path,
     net: VeryDeep,
     data: DataSet,
     recipe: Recipe,
@@ -262,7 +268,7 @@ def _begin(
     compute: Compute | None = None,
     began: float | None = None,
 ) -> TrainedRun:
-    """Makes the run folder of a net and trains it; ``facts`` go into its run.json.
+    """Trains a net in a run folder that is claimed; ``facts`` go into its run.json.
 
     ``compute`` is chosen where it is None; ``began`` is when the time of a plan began, by the monotonic clock.
     """
@@ -272,13 +278,6 @@ def _begin(
     net.mirror = recipe.mirror and data.mirror
     net.classes = net.classes or data.classes
     check_classes(net, data.train)
-
-    def free_folder() -> dict[str, Any]:
-        found = options.out or default_folder(net, data)
-        check_free(found)
-        return {"out": str(found)}
-
-    folder = Path(broadcast_from_rank0(free_folder)["out"])
     reporter.note(describe(data))
     if processes().is_first:
         for finding in examine_quickly(data):

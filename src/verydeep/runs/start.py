@@ -335,7 +335,7 @@ def check_images(
             checked[split], damaged = images.checked(
                 skip_damaged=skip_damaged,
                 memory=memory,
-                scale=None if split == "test" else scale,
+                scale=scale,
                 progress=reporter.progress,
             )
             skipped += damaged

@@ -73,11 +73,19 @@ def resume(
     if data is None and source.startswith("<"):
         raise UserError(f"{out} began with data that were given in Python, {source}: give them to resume as data")
     with process_group(settings["choice"]["device"]) as members, locked(run.folder):
-        opened = open_data(given, reporter.progress)
+        try:
+            opened = open_data(given, reporter.progress)
+        except UserError as error:
+            if data is not None:
+                raise
+            raise UserError(f"{error}; if the data were moved: verydeep train NEW --resume --out {out}") from error
         if not settings.get("hold_out", True):
             opened = train_on_all(opened)
         if opened.fingerprint != settings["fingerprint"]:
-            raise UserError(f"the data in {source} are not those the run began with: restore them, or train anew")
+            raise UserError(
+                f"the data in {source} are not those the run began with: restore them, or train anew; if they were "
+                f"moved: verydeep train NEW --resume --out {out}"
+            )
         net, momentum, position, problem = run.restore()
         for name in settings.get("frozen", ()):
             net.get_parameter(name).requires_grad_(False)

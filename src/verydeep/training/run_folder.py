@@ -17,7 +17,7 @@ from torch import Tensor
 
 from verydeep.distributed import broadcast_from_rank0, processes
 from verydeep.errors import UsageError, UserError
-from verydeep.files import append_line, atomic_write, is_leftover, read_lines, remove_leftovers
+from verydeep.files import append_line, as_text, atomic_write, is_leftover, read_lines, remove_leftovers
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.model_file import (
     CHECKPOINT_FILE,
@@ -141,11 +141,18 @@ class Run:
 
     def discard_if_new(self) -> None:
         """Removes the files of a training that failed before it had anything to keep."""
-        if not processes().is_first or self.model_file.exists():
-            return
-        position = Position.from_record(read_progress(self.checkpoint_file))
-        if position.epoch == position.iteration == 0:
+        if processes().is_first and not self._is_kept:
             self._clear()
+
+    @property
+    def _is_kept(self) -> bool:
+        """Whether the training has something to keep."""
+        if self.model_file.exists():
+            return True
+        if not self.checkpoint_file.exists():
+            return False
+        position = Position.from_record(read_progress(self.checkpoint_file))
+        return (position.epoch, position.iteration) != (0, 0)
 
     def log(self, record: dict[str, Any]) -> None:
         if processes().is_first:
@@ -168,7 +175,8 @@ class Run:
         try:
             save(net, written, card=card, state=momentum, progress=position.as_record())
         except UserError as error:
-            raise UserError(f"{error}; free some space, then resume with --resume --out {self.folder}") from error
+            again = f"resume with --resume --out {self.folder}" if self._is_kept else "train again"
+            raise UserError(f"{error}; free some space, then {again}") from error
         with _named(self.checkpoint_file):
             if self.checkpoint_file.exists():
                 self.checkpoint_file.replace(self.previous_checkpoint_file)
@@ -275,6 +283,8 @@ def check_free(folder: Path) -> None:
 
     What a training left that was killed before it began does not count.
     """
+    if as_text(str(folder)) != str(folder):
+        raise UsageError(f"--out {folder}: the name is no UTF-8, which model files need: give another")
     if (folder / SETTINGS_FILE).exists():
         raise UsageError(f"--out {folder} holds a run already: add --resume to resume it, or give another folder")
     if folder.is_dir():

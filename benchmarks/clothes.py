@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from verydeep.data.folder import CLOTHES, image_files
+from verydeep.data.folder import CLOTHES
+from verydeep.data.listing import image_files
 from verydeep.images.decode import read_image
 from verydeep.images.geometry import rescaled_size
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from verydeep.data.folder import image_files
+from verydeep.data.listing import image_files
 
 
 @dataclass(frozen=True)

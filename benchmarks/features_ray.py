@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from verydeep.data.folder import image_files
+from verydeep.data.listing import image_files
 
 
 def seconds_of(arguments: Sequence[str]) -> float:

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from verydeep.data.folder import image_files
+from verydeep.data.listing import image_files
 
 
 def run(arguments: list[str], killed_at: int | None = None) -> tuple[float, int]:

@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from verydeep.data.folder import image_files
+from verydeep.data.listing import image_files
 from verydeep.images.decode import read_image
 from verydeep.images.views import whole
 from verydeep.nets.model_card import make_card

@@ -29,7 +29,7 @@ import numpy as np
 from numpy import ndarray
 from PIL import Image
 
-from verydeep.data.folder import image_files
+from verydeep.data.listing import image_files
 from verydeep.errors import UserError
 from verydeep.files import append_line
 from verydeep.testing.descriptors import DescriptorOptions, describe

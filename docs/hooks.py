@@ -24,6 +24,7 @@ from result_pages import RESULTS, growing_rows, markdown_table, result_tables, r
 from rich.console import Console
 
 import verydeep
+from tests.strange_files import ROWS  # result_pages has put the checkout on the path
 from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
 from verydeep.cli.app import app
 from verydeep.data.doctor.findings import KINDS
@@ -209,6 +210,10 @@ def _findings() -> str:
     return markdown_table(["kind", "severity", "what it means"], [[f"`{kind}`", *row] for kind, row in KINDS.items()])
 
 
+def _files() -> str:
+    return markdown_table(["kind", "how it is read, or why not"], [[row.what, row.says] for row in ROWS])
+
+
 def _names() -> str:
     return ", ".join(f"`verydeep.{name}`" for name in sorted(verydeep.__all__, key=str.casefold)) + "."
 
@@ -235,6 +240,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "names": _names,
     "growing": _growing,
     "findings": _findings,
+    "files": _files,
 }
 """The tables that a page can ask for, by name."""
 

@@ -53,6 +53,7 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
             "training/callbacks.py",
             "training/health.py",
             "training/run_folder.py",
+            "training/run_lock.py",
             "training/state.py",
             "training/tensorboard.py",
         ),

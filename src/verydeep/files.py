@@ -128,6 +128,11 @@ def format_number(number: float) -> str:
     return f"{number:,.0f}" if abs(number) >= 99.95 else f"{number:.3g}"
 
 
+def as_text(name: str) -> str:
+    """A name of a file as text that can be written, also where its bytes are no UTF-8: ``caf\ufffd``."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
 def free_name(base: str, taken: Callable[[str], bool]) -> str:
     """Returns a name that is not taken: the base, or the base with -2, -3 ..."""
     name, number = base, 1

@@ -208,6 +208,14 @@ def test_predict_in_a_lower_precision(verydeep, model, tmp_path, monkeypatch):
     assert (status, err) == (2, "verydeep: precision int8: choose one of fp32, bf16, auto\n")
 
 
+def test_predict_names_a_strip_and_goes_on(verydeep, model, tmp_path):
+    picture(0, 1, 20_000).save(tmp_path / "long.png")
+    picture(0, 40, 40).save(tmp_path / "square.png")
+    status, out, err = verydeep("predict", model, "long.png", "square.png", "--damaged", "skip", "--json")
+    assert (status, [one["file"] for one in json.loads(out)["images"]]) == (0, ["square.png"])
+    assert err.startswith("verydeep: long.png: an image of 1x20000 pixels is a strip: one side is more than 200 times")
+
+
 def test_predict_shows_a_table_and_goes_on_after_a_damaged_file(verydeep, model, tmp_path):
     (tmp_path / "in").mkdir()
     picture(0, 90, 40).save(tmp_path / "in/a [wide] one.png")
@@ -405,7 +413,11 @@ def wrong(kind, root, make_folder, model):
             return 1, ["evaluate", model, root / "two.safetensors", good], "has 2 classes and the data 3"
         case "image of 1x10000 pixels":
             picture(0, 1, 10_000).save(good / "dark/long.png")
-            return 1, ["evaluate", model, good, "--test-scales", 100, "--split", "train"], "1x10000 becomes 100x1000000"
+            return (
+                1,
+                ["evaluate", model, good, "--test-scales", 100, "--split", "train"],
+                "long.png: .* is a strip",
+            )
         case "save into no folder":
             return 2, ["evaluate", model, good, "--save", "none/a.safetensors"], "no folder none"
         case "save over a model":
@@ -618,6 +630,16 @@ def test_fetch_lists_the_public_sets(verydeep, tmp_path):
 
 def test_version(verydeep):
     assert verydeep("--version")[:2] == (0, f"verydeep {version('verydeep')}\n")
+
+
+def test_two_trainings_at_once_lose_nothing(photos):
+    """Real processes: without --out each has a run of its own."""
+    begin = [sys.executable, "-m", "verydeep", "train", str(photos), *QUICK, "--epochs", "1", "--precision", "fp32"]
+    both = [subprocess.Popen(begin, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    runs = sorted(Path("runs").glob("*/result.json"))
+    assert [file.parent.name for file in runs] == ["photos-A-bn", "photos-A-bn-2"]
 
 
 def test_interrupting_a_training_saves_it(verydeep, photos, tmp_path):

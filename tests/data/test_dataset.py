@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from conftest import picture
 from verydeep.data.dataset import describe, hold_out
-from verydeep.data.folder import natural_key
 from verydeep.data.image_set import ImageSet, count_per_class
+from verydeep.data.listing import natural_key
 from verydeep.data.open import open_data
 from verydeep.data.sources import FolderSource, read_ahead
 from verydeep.errors import UserError

@@ -91,13 +91,19 @@ def test_colour_shift_is_one_for_all_pixels_and_clipped():
     assert all(view(white, generator(seed)).min() > 200 for seed in range(50))
 
 
-@pytest.mark.parametrize(("width", "scale"), [(16_000_000, 256), (30_000_000, 512), (9_000_000, 256)])
-def test_an_image_too_long_to_rescale_is_refused(width, scale):
-    """As in testing; the first two have had more pixels in a row than 32 bits can count."""
+@pytest.mark.parametrize(
+    ("size", "scale", "why"),
+    [
+        ((16_000_000, 1), 256, "is a strip: one side is more than 200 times as long"),  # more bytes than 32 bits count
+        ((201, 1), 32, "is a strip: one side is more than 200 times as long"),
+        ((200, 1), 600, "becomes 120000x600 at scale 600, more than 64,000,000 pixels"),
+    ],
+)
+def test_an_image_too_long_to_rescale_is_refused(size, scale, why):
+    """As in testing."""
     view = TrainingView(crop=32, train_scale=(scale, scale), mirror=True)
-    size = f"{width}x1 becomes {width * scale}x{scale} at scale {scale}, more than 64,000,000 pixels: crop it"
-    with pytest.raises(UserError, match=size):
-        view(np.zeros((1, width, 3), dtype=np.uint8), generator())
+    with pytest.raises(UserError, match=f"{size[0]}x{size[1]}.* {why}.*: crop it"):
+        view(np.zeros((size[1], size[0], 3), dtype=np.uint8), generator())
 
 
 @pytest.mark.parametrize("size", [(100, 80), (40, 300), (64, 64), (9, 7)])

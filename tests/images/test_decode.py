@@ -9,6 +9,7 @@ from PIL import EpsImagePlugin, Image
 
 import verydeep
 from conftest import picture
+from strange_files import ROWS
 from verydeep.data.doctor.scan import scan_file
 from verydeep.errors import UserError
 from verydeep.images.decode import FORMATS, DamagedImageError, decode_pixels, is_image_file, read_image, to_rgb
@@ -77,6 +78,16 @@ def test_transparent_pixels_lie_over_white(mode, tmp_path):
 def test_pixels_of_no_stated_range_are_refused(mode):
     with pytest.raises(DamagedImageError, match="8 or 16 bits"):
         to_rgb(Image.new(mode, (4, 4)))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
+def test_a_strange_file_is_read_as_it_is_meant_or_refused_with_the_remedy(row, tmp_path):
+    if row.first is not None:
+        assert tuple(decode_pixels(row.made(), "x")[0, 0]) == row.first
+        return
+    with pytest.raises(DamagedImageError) as refused:
+        decode_pixels(row.made(), "x")
+    assert str(refused.value) == f"x cannot be read as an image: {row.says}"
 
 
 def truncated(file):

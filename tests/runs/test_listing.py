@@ -15,7 +15,7 @@ from verydeep.runs.fit import fit
 from verydeep.runs.listing import compare_runs, list_runs, summarise
 from verydeep.runs.resume import resume
 from verydeep.training.recipe import find_recipe
-from verydeep.training.run_folder import Run
+from verydeep.training.run_lock import is_locked
 
 RECIPE = find_recipe("quick", epochs=2, batch_size=16)
 
@@ -72,22 +72,22 @@ def test_each_run_says_its_state_and_its_error(photos, verydeep, monkeypatch):
 def test_a_run_that_is_trained_now_is_running_and_nobody_else_resumes_it(photos):
     folder = train(photos, "runs/one").run
     holds = (
-        "import sys, time; from pathlib import Path; from verydeep.training.run_folder import Run\n"
-        f"with Run.open(Path({str(folder)!r})).locked():\n print('held', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from verydeep.training.run_lock import locked\n"
+        f"with locked(Path({str(folder)!r})):\n print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", holds], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         assert summarise(folder).state == "running"
-        with pytest.raises(UserError, match="another process trains"):
-            resume(folder)
+        with pytest.raises(UserError, match=rf"another process \({process.pid} on .*\) trains runs/one: wait"):
+            resume(folder, data="nowhere")  # nothing is read before the lock is taken
     finally:
         process.kill()
         process.communicate()
     assert summarise(folder).state == "finished"  # the lock of a killed process is free
     assert resume(folder).finished
-    assert not Run.open(folder).is_running
+    assert not is_locked(folder)
 
 
 def test_what_differs_between_two_runs(photos, verydeep):

@@ -157,10 +157,22 @@ def test_an_image_too_long_to_hold_is_refused_or_its_centre_is_tested(protocol, 
             posterior(net, long, protocol=protocol, test_scales=[100])
 
 
+def test_a_strip_is_named_and_may_be_left_out(net, data):
+    strip = Path(data.split("test").where(2))
+    picture(0, 1, 2000).save(strip)
+    with pytest.raises(UserError, match=rf"{strip.name}: an image of 1x2000 pixels is a strip.*--damaged skip"):
+        evaluate(net, data)
+    result = evaluate(net, data, skip_damaged=True)
+    assert (len(result.labels), [Path(name).name for name in result.skipped]) == (7, [strip.name])
+    assert len(evaluate(net, data, protocol="centre", skip_damaged=True).labels) == 8
+
+
 def test_the_centre_of_a_long_image_is_that_of_its_whole(net, monkeypatch):
     for size in ((3000, 8), (3001, 7), (9, 2001)):
         long = picture(5, *size)
-        expected = posterior(net, long, protocol="centre", test_scales=[64])
+        with monkeypatch.context() as patch:
+            patch.setattr("verydeep.images.geometry.LONGEST", 10_000)
+            expected = posterior(net, long, protocol="centre", test_scales=[64])
         with monkeypatch.context() as patch:
             patch.setattr("verydeep.images.geometry.MOST_PIXELS", 100_000)
             found = posterior(net, long, protocol="centre", test_scales=[64])

@@ -95,14 +95,16 @@ def test_it_learns_and_writes_a_whole_run(photos, tmp_path):
         assert torch.allclose(load(trained.model)(images), trained.net(images), atol=1e-4)
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_an_image_too_long_is_known_before_the_training(split, make_folder, tmp_path):
-    for name in ("train", "val"):
+@pytest.mark.parametrize(
+    ("split", "size"), [("train", (9_000_000, 1)), ("val", (1, 2000)), ("test", (1, 2000)), ("test", (20_000, 1))]
+)
+def test_an_image_too_long_is_known_before_the_training(split, size, make_folder, tmp_path):
+    for name in ("train", "val", "test"):
         make_folder(f"photos/{name}", {"dark": 8, "bright": 8})
     long = tmp_path / "photos" / split / "dark" / "long.png"
-    Image.new("RGB", (9_000_000, 1)).save(long)
+    Image.new("RGB", size).save(long)
     net, recipe = VeryDeep("A", num_classes=2, crop=32, width=0.125), find_recipe("quick", epochs=1, batch_size=16)
-    with pytest.raises(UserError, match=f"{long}: an image of 9000000x1 becomes .* --damaged skip"):
+    with pytest.raises(UserError, match=f"{long}: an image of {size[0]}x{size[1]} .* is a strip: .* --damaged"):
         fit(net, tmp_path / "photos", recipe=recipe, out=tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
     reporter = Notes()

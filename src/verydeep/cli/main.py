@@ -10,6 +10,8 @@ import os
 import shutil
 import sys
 import textwrap
+import warnings
+from pathlib import Path
 from typing import Final, TextIO
 
 from verydeep.errors import UserError, printable
@@ -39,6 +41,10 @@ _ABOUT = "Very deep convolutional networks (VGG): train, evaluate and use the ne
 def main() -> None:
     """Runs the command line; a user's error becomes one line on standard error."""
     _spare_the_collector()
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed, or there is no console
+            setattr(sys, stream, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # they name no file; the doctor does
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:

@@ -41,7 +41,9 @@ Ray = Annotated[
     Parameter(help="Compute on a Ray cluster: its address, auto for the one of this machine, or local to start one."),
 ]
 RayWorkers = Annotated[int | None, Parameter(help="Workers on the Ray cluster. [one a machine, or one a GPU]")]
-Split = Annotated[str | None, Parameter(help="train, val or test. [test where there is one, else val]")]
+Split = Annotated[
+    str | None, Parameter(help="train, val, test or all. [test where there is one, else val; all of new data]")
+]
 
 
 def models_then_data(models: str, more: str) -> Parameter:

@@ -94,11 +94,11 @@ def predict(
     from verydeep.data.folder import find_images
     from verydeep.data.image_set import describe_skipped
     from verydeep.data.sorting import SortedFolder
-    from verydeep.images.decode import DamagedImageError, read_image
+    from verydeep.images.decode import MANY_BITS, DamagedImageError, has_many_bits, naming, read_image
     from verydeep.testing.classifier import Classifier
     from verydeep.weights.resolve import unfinished
 
-    files = find_images(images)
+    files = find_images(images, lambda text: print(text, file=sys.stderr))
     for option, out in (("--heatmap", options.heatmap), ("--sort-into", options.sort_into)):
         for folder in images:
             if out is not None:
@@ -120,12 +120,14 @@ def predict(
     predictions: list[Prediction] = []
     records: list[dict[str, Any]] = []
     skipped: list[str] = []
-    failed = False
+    failed, deep = False, 0
     with reporting() as reporter:
         for done, file in enumerate(files, start=1):
             try:
                 image = read_image(file)
-                prediction = replace(classifier.predict(image, top=options.top), file=str(file))
+                deep += has_many_bits(file)
+                with naming(str(file)):
+                    prediction = replace(classifier.predict(image, top=options.top), file=str(file))
                 record = prediction.as_record()
                 if options.heatmap is not None:
                     scores = _score_map(classifier, prediction, image, options.heatmap_scale)
@@ -149,6 +151,8 @@ def predict(
             reporter.note(note)
         if sorted_folder is not None and records:
             reporter.note(_describe_sorted(sorted_folder.folder, [Path(one["sorted_into"]) for one in records]))
+        if deep:
+            reporter.note(f"{deep:,} of the images have more than 8 bits a channel, {MANY_BITS}")
         if skipped and options.damaged == "skip":
             reporter.note(describe_skipped(skipped))
     if options.csv is not None and predictions:

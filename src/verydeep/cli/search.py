@@ -1,5 +1,6 @@
 """``search``: the images of a folder that are most like others, with a sheet of pictures."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ def search(
 
     from verydeep.data.folder import find_images
 
-    files = find_images(images)
+    files = find_images(images, lambda text: print(text, file=sys.stderr))
     prepare_process()
 
     from verydeep.testing.descriptors import DescriptorOptions

@@ -20,6 +20,7 @@ from verydeep.data.sources import read_ahead
 from verydeep.distributed import Processes
 from verydeep.errors import UserError
 from verydeep.images.augment import TrainingView
+from verydeep.images.decode import naming
 
 Batch = tuple[UInt8[Tensor, "n 3 h w"], Int64[Tensor, "n"], Int64[Tensor, "n"]]
 """Images, RGB in 0..255 and channels last in memory; the indices of their classes; their sample ids."""
@@ -56,7 +57,9 @@ class _TrainingCrops(Dataset[Batch | UserError]):
 
     def crop(self, sample_id: int) -> UInt8[ndarray, "c c 3"]:
         generator = np.random.Generator(np.random.PCG64([self.seed, self.epoch, sample_id]))
-        return self.view(self.images.pixels(sample_id % len(self.images)), generator)
+        index = sample_id % len(self.images)
+        with naming(self.images.where(index)):
+            return self.view(self.images.pixels(index), generator)
 
     def crops(self, sample_ids: Iterable[int]) -> Iterator[UInt8[ndarray, "c c 3"]]:
         """Makes crops one after the other, or ahead in threads where reads wait for a network."""

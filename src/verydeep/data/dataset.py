@@ -8,12 +8,15 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
+from numpy import ndarray
 
 from verydeep.data.image_set import ImageSet, count_per_class
 from verydeep.data.sources import PixelSource
 from verydeep.errors import UserError
+from verydeep.files import as_text
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 """Shares of the images set aside where there is no such split."""
@@ -35,6 +38,8 @@ class DataSet:
         mirror: whether a mirrored image still shows its class.
         validation: where the validation images come from, in words.
         fingerprint: hash of names, sizes and splits.
+        held_out: names of the splits that were set aside here, as the source has no such splits.
+        passed_over: what of its folder is no part of it, in words, each with the remedy.
     """
 
     name: str
@@ -44,6 +49,8 @@ class DataSet:
     mirror: bool
     validation: str
     fingerprint: str
+    held_out: tuple[str, ...] = ()
+    passed_over: tuple[tuple[str, str], ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -57,13 +64,15 @@ class DataSet:
         return {split: images for split, images in named.items() if images is not None and images.split == split}
 
     def split(self, name: str | None = None) -> ImageSet:
-        """Returns a split by name; by default test where there is one, else val.
+        """Returns a split by name, or the images of ``all``; by default test where there is one, else val.
 
         Raises:
             UserError: the data set has no such split.
         """
         if name is None:
             return self.test or self.val
+        if name == "all":
+            return join(list(self.splits.values()), "all")
         images = {"train": self.train, "val": self.val, "test": self.test}.get(name)
         if images is None:
             available = "train, val" + (", test" if self.test else "")
@@ -79,26 +88,31 @@ def make_data_set(
     *,
     mirror: bool = True,
     known_fingerprint: str | None = None,
+    held_out: tuple[str, ...] = (),
+    passed_over: tuple[tuple[str, str], ...] = (),
 ) -> DataSet:
     """Makes a data set of its splits; a tenth of train becomes val where there is none.
 
-    ``where`` is what a person calls its folder or address.
+    ``where`` is what a person calls its folder or address; ``held_out`` names the splits that were set aside already.
     """
     train, val, test = splits["train"], splits.get("val"), splits.get("test")
     if val is None:
         train, val = hold_out(train, VALIDATION_SHARE, "val")
         validation = HELD_OUT
+        held_out += ("val",)
     for images in (train, val):
         if not len(images):
             raise UserError(f"{where}: too few images to set some aside for {images.split}: add images to its classes")
     return DataSet(
-        name=name,
+        name=as_text(name),
         train=train,
         val=val,
         test=test,
         mirror=mirror,
         validation=validation,
         fingerprint=known_fingerprint or fingerprint(train, val, test),
+        held_out=held_out,
+        passed_over=passed_over,
     )
 
 
@@ -183,18 +197,30 @@ def train_on_all(data: DataSet) -> DataSet:
             f"{data.name} has validation images of its own, apart from its training images: --no-validation is for "
             "those that were held out of the training images"
         )
-    joined = replace(
-        train,
-        names=[*train.names, *val.names],
-        labels=np.concatenate([train.labels, val.labels]),
-        decoded=dict(train.decoded) | {len(train) + index: image for index, image in val.decoded.items()},
-    )
+    joined = join([train, val], train.split)
     return replace(
         data,
         train=joined,
         val=replace(val, split=train.split),
         validation=NO_VALIDATION,
         fingerprint=fingerprint(joined, data.test),
+    )
+
+
+def join(sets: Sequence[ImageSet], split: str) -> ImageSet:
+    """Joins the images of several sets, one after the other; raises UserError where they come from several sources."""
+    first = sets[0]
+    if any(images.source != first.source for images in sets):
+        raise UserError("the splits come from several sources: give one of them by its name")
+    decoded: dict[int, ndarray] = {}
+    for start, images in zip(accumulate(map(len, sets), initial=0), sets, strict=False):
+        decoded |= {start + index: image for index, image in images.decoded.items()}
+    return replace(
+        first,
+        split=split,
+        names=[name for images in sets for name in images.names],
+        labels=np.concatenate([images.labels for images in sets]),
+        decoded=decoded,
     )
 
 

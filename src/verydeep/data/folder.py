@@ -5,15 +5,16 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, takewhile
 from pathlib import Path
 
 import numpy as np
 
-from verydeep.data.dataset import VALIDATION_SHARE, DataSet, hold_out, hold_out_test, make_data_set
+from verydeep.data.dataset import VALIDATION_SHARE, DataSet, hold_out, hold_out_test, join, make_data_set
 from verydeep.data.image_set import ImageSet
+from verydeep.data.listing import Listing, class_folders, composed, list_file, list_files, list_images, natural_key
 from verydeep.data.sources import FolderSource
 from verydeep.errors import UserError
-from verydeep.images.decode import is_image_file
 
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 """Names of the folders of each split."""
@@ -24,10 +25,19 @@ CLOTHES = Path(__file__).parents[1] / "shipped" / "clothes"
 UNLABELLED = "unlabelled"
 """Name of the one split of images that have no classes, or only one."""
 
-_IGNORED_FOLDERS = frozenset({"__MACOSX", "__pycache__"})
-_NOT_READ = frozenset({
-    ".heic", ".heif", ".avif", ".jfif", ".jp2", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".nef", ".arw",
+NAME_THE_SPLITS = "name the folders of the splits train/, val/ and test/, or give the folder of one split alone"
+MAKE_CLASSES = "make a folder for each class, with its images in it, and move or remove these"
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_PARTS_OF_DATA_SETS = frozenset({
+    "jpegimages", "annotations", "imagesets", "segmentationclass", "segmentationobject", "images", "image", "imgs",
+    "img", "masks", "labels", "thumbnails", "bboxes", "bounding_boxes",
 })  # fmt: skip
+_TRAIN_WORDS = frozenset({"train", "training", "trainset"})
+_SPLIT_WORDS = _TRAIN_WORDS | {
+    "val", "valid", "validation", "dev", "test", "testing", "testset", "eval", "evaluation", "holdout",
+}  # fmt: skip
+_WORDS_BESIDE = frozenset({"set", "data", "dataset", "image", "images", "img", "imgs", "photos", "pictures", "split"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +55,12 @@ class FolderListing:
     "Image files of formats that are not read."
     beside: Sequence[str]
     "Folders beside those of the splits."
+    unlabelled: Sequence[str]
+    "The images of a test/ without class folders beside a train/ that has them."
+    merged: Sequence[str]
+    "Classes of two folders whose names differ in their Unicode form only."
+    others: str
+    "Files that are no images, in words."
 
     @property
     def has_split_folders(self) -> bool:
@@ -55,6 +71,26 @@ class FolderListing:
         """Names of the folders that hold images, of all splits, in natural order."""
         found = {name for classes in self.images.values() for name, files in classes.items() if files}
         return tuple(sorted(found, key=natural_key))
+
+    @property
+    def passed_over(self) -> list[tuple[str, str]]:
+        """What of the folder a data set leaves out, in words, and the remedy."""
+        found = []
+        for names, what, remedy in (
+            (self.unread, "of formats that are not read", _remedy(self.unread[0]) if self.unread else ""),
+            (self.loose, "outside the class folders", "move them into the folders of their classes"),
+            (self.unlabelled, "of test/ without class folders", "verydeep predict names their classes"),
+        ):
+            if names:
+                found.append((f"passed over {len(names):,} images {what}, such as {names[0]}", remedy))
+        if self.others:
+            found.append((f"passed over {self.others}", "nothing, unless they are images"))
+        found += [(f"{name}/ beside train/ is passed over", NAME_THE_SPLITS) for name in split_names(self.beside)]
+        found += [
+            (f"two folders {name}, whose names differ only in their Unicode form, are one class", "rename one of them")
+            for name in self.merged
+        ]
+        return found
 
     @property
     def folder_names(self) -> dict[str, str]:
@@ -75,10 +111,11 @@ class FolderListing:
             sets["train"], sets["val"] = hold_out(sets["train"], VALIDATION_SHARE, "val")
         return {split: sets[split] for split in SPLIT_NAMES if split in sets}
 
-    def labelled(self, split: str, known: tuple[str, ...] | None = None) -> ImageSet:
+    def labelled(self, split: str, known: tuple[str, ...] | None = None, title: str | None = None) -> ImageSet:
         """Returns the images of a split; raises UserError where its class folders do not make one.
 
-        The classes are its folders, or those ``known`` from the training split.
+        The classes are its folders, or those ``known`` from the training split or a net; ``title`` is what the set
+        calls its split.
         """
         (folder,), files = self.folders[split], self.images[split]
         if not files:
@@ -95,11 +132,23 @@ class FolderListing:
             raise UserError(f"{folder} has one class, {classes[0]!r}: a classifier needs at least two class folders")
         for name in classes:
             if not files.get(name, known):
+                inside = f"{(folder / name).relative_to(self.root).as_posix()}/"
+                if unread := [file for file in self.unread if file.startswith(inside)]:
+                    raise UserError(
+                        f"class {name!r} has no images in {folder / name} but {len(unread):,} of a format that is not "
+                        f"read, such as {Path(unread[0]).name}: {_remedy(unread[0])}"
+                    )
                 raise UserError(f"class {name!r} has no images in {folder / name}: add some or remove the folder")
-        return self._image_set(split, classes, files)
+        return self._image_set(title or split, classes, files)
 
     def _image_set(self, split: str, classes: tuple[str, ...], files: Mapping[str, Sequence[str]]) -> ImageSet:
         return label_files(self.root, split, classes, [files.get(name, ()) for name in classes])
+
+
+def _remedy(unread: str) -> str:
+    if Path(unread).suffix.lower() in (".heic", ".heif"):
+        return "pip install pillow-heif, or convert them to JPEG"
+    return "convert them to JPEG or PNG"
 
 
 def list_folder(root: Path) -> FolderListing:
@@ -108,25 +157,76 @@ def list_folder(root: Path) -> FolderListing:
     folders = {split: inside for split, inside in found.items() if inside}
     roots = [folder for inside in folders.values() for folder in inside]
     folders = folders or {"train": [root]}
-    unread: list[str] = []
+    listing = Listing()
+    merged: set[str] = set()
+    images: dict[str, dict[str, list[str]]] = {}
 
-    def readable(files: Sequence[Path]) -> list[str]:
-        names: list[str] = []
-        for file in files:
-            (names if is_image_file(file) else unread).append(file.relative_to(root).as_posix())
-        return names
+    def names_of(files: Iterable[Path]) -> list[str]:
+        return [file.relative_to(root).as_posix() for file in files]
 
+    for split, inside in folders.items():
+        classes = images.setdefault(split, {})
+        for folder in inside:
+            for name in class_folders(folder):
+                if composed(name) in classes and len(inside) == 1:
+                    merged.add(composed(name))
+                before = len(listing.images)
+                list_images(folder / name, listing)
+                classes.setdefault(composed(name), []).extend(names_of(listing.images[before:]))
+    outside = {folder: list_files(folder, Listing(others=listing.others)) for folder in [root, *roots]}
+    loose = {folder: names_of(beside.images) for folder, beside in outside.items()}
+    unlabelled: list[str] = []
+    if "train" in folders and len(folders.get("test", ())) == 1 and not _is_labelled(images["test"], images["train"]):
+        (test,) = folders["test"]
+        unlabelled = [*chain.from_iterable(images["test"].values()), *loose[test]]
+        if unlabelled:
+            del images["test"], folders["test"], loose[test]
+    unread = [*listing.unread, *chain.from_iterable(beside.unread for beside in outside.values())]
     return FolderListing(
         root=root,
         folders=folders,
-        images={
-            split: {name: readable(files) for name, files in _class_files(inside).items()}
-            for split, inside in folders.items()
-        },
-        loose=[name for folder in [root, *roots] for name in readable(_loose_files(folder))],
-        unread=unread,
+        images=images,
+        loose=list(chain.from_iterable(loose.values())),
+        unread=names_of(unread),
         beside=[name for name in class_folders(root) if root / name not in roots] if roots else [],
+        unlabelled=unlabelled,
+        merged=sorted(merged),
+        others=Listing(others=listing.others).passed_over,
     )
+
+
+def _is_labelled(test: Mapping[str, Sequence[str]], train: Mapping[str, Sequence[str]]) -> bool:
+    """Whether the folders in test/ are classes: one alone that train/ has not is only around the images."""
+    inside = [name for name, files in test.items() if files]
+    return len(inside) > 1 or any(name in train for name in inside)
+
+
+def split_names(names: Sequence[str]) -> list[str]:
+    """Picks the names of folders that are those of splits, such as training_set, Testing or "Train Images".
+
+    Where every name has such a word in it, of training and of another split, all are: seg_train and seg_test.
+    """
+    words = {name: re.findall(r"[^\W\d_]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", name).casefold()) for name in names}
+    found = [[word for word in words[name] if word in _SPLIT_WORDS] for name in names]
+    if names and all(found) and 0 < sum(bool(_TRAIN_WORDS & {*one}) for one in found) < len(names):
+        return list(names)
+    return [
+        name for name, one in zip(names, found, strict=True) if one and {*words[name]} <= _SPLIT_WORDS | _WORDS_BESIDE
+    ]
+
+
+def odd_names(classes: Sequence[str]) -> list[str]:
+    """Picks the names that no class would have, but a split or a part of a data set."""
+    splits = split_names(classes)
+    return [name for name in classes if name in splits or name.casefold() in _PARTS_OF_DATA_SETS]
+
+
+def why_no_classes(listing: FolderListing) -> tuple[list[str], str] | None:
+    """The folders that keep the others from being classes, and the remedy; None where there are none."""
+    odd, splits = odd_names(listing.classes), split_names(listing.classes)
+    if not odd or not (splits or len(listing.classes) - len(odd) < 2):
+        return None
+    return odd, NAME_THE_SPLITS if splits else MAKE_CLASSES
 
 
 def open_folder(root: Path) -> DataSet:
@@ -138,15 +238,45 @@ def open_folder(root: Path) -> DataSet:
             both = " and ".join(f"{folder.name}/" for folder in folders)
             raise UserError(f"{root} has both {both}: keep one of them, they mean the same split")
     if "train" not in listing.folders:
-        (found,) = next(iter(listing.folders.values()))
-        raise UserError(f"{root} has {found.name}/ but no train/: the classes come from the training split")
-    splits = {"train": listing.labelled("train")}
+        (only,) = next(iter(listing.folders.values()))
+        raise UserError(f"{root} has {only.name}/ but no train/: the classes come from the training split")
+    if found := why_no_classes(listing):
+        odd, remedy = found
+        names = " and ".join(f"{name}/" for name in odd[:3]) + (" ..." if len(odd) > 3 else "")
+        raise UserError(f"{root}: {names} {'look' if len(odd) > 1 else 'looks'} like no class: {remedy}")
+    splits, passed_over = {"train": listing.labelled("train")}, tuple(listing.passed_over)
     if not listing.has_split_folders:
-        return make_data_set(name, str(root), hold_out_test(splits["train"]))
+        held_out = hold_out_test(splits["train"])
+        return make_data_set(name, str(root), held_out, held_out=("test",), passed_over=passed_over)
     for split in listing.folders:
         splits[split] = listing.labelled(split, splits["train"].classes if split != "train" else None)
     validation = f"the folder {listing.folder_names['val']}/" if "val" in splits else ""
-    return make_data_set(name, str(root), splits, validation)
+    return make_data_set(name, str(root), splits, validation, passed_over=passed_over)
+
+
+def open_labelled(root: Path, classes: tuple[str, ...], split: str | None = None) -> ImageSet | None:
+    """Opens images to test on that make no data set for training: no train/ beside test/, or only some of the classes.
+
+    None where that is another kind of folder, or has all of the classes, or others.
+
+    Args:
+        root: class folders, or val/ or test/ without train/.
+        classes: all that there may be.
+        split: val, test or all; by default test where there is one.
+    """
+    listing = list_folder(root)
+    there = [name for name in SPLIT_NAMES if name in listing.folders]
+    if listing.has_split_folders == ("train" in there) or any(len(found) > 1 for found in listing.folders.values()):
+        return None
+    if not set(listing.classes) <= set(classes) or not listing.classes:
+        return None
+    if not listing.has_split_folders:
+        is_part = set(listing.classes) < set(classes) and split in (None, "all")
+        return listing.labelled("train", classes, "all") if is_part else None
+    chosen = there if split == "all" else [split or there[-1]]
+    if not set(chosen) <= set(there):
+        raise UserError(f"{root} has no {chosen[0]}/: it has {', '.join(f'{name}/' for name in there)}")
+    return join([listing.labelled(name, classes) for name in chosen], split or chosen[0])
 
 
 def label_files(root: Path, split: str, classes: tuple[str, ...], files: Sequence[Sequence[str]]) -> ImageSet:
@@ -160,61 +290,41 @@ def label_files(root: Path, split: str, classes: tuple[str, ...], files: Sequenc
     )
 
 
-def class_folders(folder: Path) -> list[str]:
-    """Names of the folders that may be classes, in natural order: not hidden, nor left behind by a system."""
-    names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
-    return sorted((name for name in names if name[0] != "." and name not in _IGNORED_FOLDERS), key=natural_key)
+def _fixed_part(pattern: Path) -> Path:
+    """The folder above the first part of a pattern that is none; the current one where that is not there."""
+    parts = takewhile(lambda part: not glob.has_magic(part), pattern.parts)
+    folder = Path(*parts)
+    return folder if folder.is_dir() else Path()
 
 
-def image_files(folder: Path, accept: Callable[[Path], bool] = is_image_file) -> list[Path]:
-    """Lists the image files of a folder and of the folders in it that are not ignored, in natural order."""
-    files: list[Path] = []
-    for where, inner, names in os.walk(folder):
-        inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in _IGNORED_FOLDERS)
-        files += [path for name in names if accept(path := Path(where) / name)]
-    return sorted(files, key=lambda file: natural_key(file.as_posix()))
+def find_images(arguments: Iterable[str], note: Callable[[str], None] | None = None) -> list[Path]:
+    """Finds the image files that files, folders and patterns name; ``clothes`` names its test images.
 
-
-def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sorts names as people do: 2 before 10."""
-    parts = re.split(r"(\d+)", name)
-    return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part.casefold()) for part in parts if part)
-
-
-def _is_picture(file: Path) -> bool:
-    return is_image_file(file) or (file.suffix.lower() in _NOT_READ and not file.name.startswith("."))
-
-
-def _class_files(folders: Sequence[Path]) -> dict[str, list[Path]]:
-    classes: dict[str, list[Path]] = {}
-    for folder in folders:
-        for name in class_folders(folder):
-            classes.setdefault(name, []).extend(image_files(folder / name, _is_picture))
-    return classes
-
-
-def _loose_files(folder: Path) -> list[Path]:
-    files = [Path(entry.path) for entry in os.scandir(folder) if not entry.is_dir()]
-    return sorted(filter(_is_picture, files), key=lambda file: natural_key(file.name))
-
-
-def find_images(arguments: Iterable[str]) -> list[Path]:
-    """Finds the image files that files, folders and patterns name; ``clothes`` names its test images."""
+    ``note`` is called with what folders and patterns hold besides.
+    """
     found: list[Path] = []
     for argument in arguments:
-        path = Path(argument)
+        if _ADDRESS.match(argument):
+            raise UserError(f"{argument} is an address: download the image, then give its file")
+        path, inside = Path(argument), Listing()
         if argument == "clothes" and not path.exists():
             path = CLOTHES / "test"
         if path.is_dir():
-            inside = image_files(path)
-            if not inside:
-                raise UserError(f"no images in {path}")
-            found += inside
+            list_images(path, inside)
         elif path.exists() or not glob.has_magic(argument):
             found.append(path)
+            continue
         else:
             matches = sorted(glob.glob(argument, recursive=True), key=natural_key)  # noqa: PTH207 - also absolute patterns
             if not matches:
+                os.scandir(_fixed_part(path)).close()  # raises where it may not be read
                 raise UserError(f"no files match {argument!r}")
-            found += [Path(match) for match in matches]
+            for match in map(Path, matches):
+                (list_images if match.is_dir() else list_file)(match, inside)
+        besides = f": passed over {inside.passed_over}" if inside.passed_over else ""
+        if not inside.images:
+            raise UserError(f"no images in {path}{besides}")
+        if besides and note is not None:
+            note(f"{argument}{besides}")
+        found += dict.fromkeys(inside.images)
     return found

@@ -16,8 +16,9 @@ from numpy import ndarray
 
 from verydeep.class_names import read_class_names
 from verydeep.data.archives import tar_members
-from verydeep.data.folder import class_folders, label_files
+from verydeep.data.folder import label_files
 from verydeep.data.image_set import ImageSet, array_images
+from verydeep.data.listing import class_folders
 from verydeep.data.sources import FolderSource
 from verydeep.images.decode import is_image_file
 from verydeep.progress import Progress

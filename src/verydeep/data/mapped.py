@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from verydeep.data.dataset import DataSet, hold_out_test, make_data_set
-from verydeep.data.folder import SPLIT_NAMES, natural_key
+from verydeep.data.folder import SPLIT_NAMES
 from verydeep.data.image_set import ImageSet
+from verydeep.data.listing import natural_key
 from verydeep.data.sources import MapStyle, PixelSource
 from verydeep.errors import UsageError
 from verydeep.files import format_number
@@ -131,9 +132,11 @@ def open_mapped(data: object, progress: Progress = ignore_progress) -> DataSet:
             labels=np.array([_index(label, indices, source.title) for label in labels[split]], dtype=np.int64),
             source=source,
         )
+    held_out: tuple[str, ...] = ()
     if not isinstance(data, Mapping):
-        splits = hold_out_test(splits["train"])
-    return make_data_set(title, title, splits, "the data set given as val" if "val" in named else "")
+        splits, held_out = hold_out_test(splits["train"]), ("test",)
+    validation = "the data set given as val" if "val" in named else ""
+    return make_data_set(title, title, splits, validation, held_out=held_out)
 
 
 def _is_map_style(data: object) -> bool:
@@ -210,7 +213,7 @@ def _to_pixels(image: object) -> UInt8[ndarray, "h w 3"]:
         image = Image.fromarray(image)
     if not isinstance(image, Image.Image):
         raise UsageError(f"a {type(image).__name__}: {_IMAGE}")
-    return np.asarray(to_rgb(ImageOps.exif_transpose(image)))
+    return np.asarray(to_rgb(ImageOps.exif_transpose(image), image))
 
 
 def _to_array(image: Tensor) -> ndarray:

@@ -71,7 +71,10 @@ class FolderSource:
         return read_file(self.root / name)
 
     def size(self, name: str) -> int:
-        return (self.root / name).stat().st_size
+        try:
+            return (self.root / name).stat().st_size
+        except OSError:  # such as a link to nothing, which counts as damaged when it is read
+            return 0
 
     def where(self, name: str) -> str:
         return str(self.root / name)

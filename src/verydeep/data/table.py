@@ -2,6 +2,7 @@
 
 import csv
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from verydeep.data.dataset import (
     hold_out_test,
     make_data_set,
 )
-from verydeep.data.folder import SPLIT_NAMES, natural_key
+from verydeep.data.folder import SPLIT_NAMES
 from verydeep.data.image_set import ImageSet
+from verydeep.data.listing import composed, natural_key
 from verydeep.data.sources import FolderSource
 from verydeep.errors import UserError, printable
 
@@ -66,6 +68,7 @@ def open_table(table: Path) -> DataSet:
     classes = _classes(table, of_split["train"])
     splits = {split: _image_set(table, split, found, classes) for split, found in of_split.items() if found}
     validation = "the rows of the split val" if "val" in splits else ""
+    held_out: tuple[str, ...] = () if has_splits else ("test",)
     if has_groups:
         group_of = {row.file: f"group {row.group}" if row.group else row.file for row in rows}
         if not has_splits:
@@ -73,9 +76,10 @@ def open_table(table: Path) -> DataSet:
         if "val" not in splits:
             splits |= _hold_out(table, splits["train"], group_of, VALIDATION_SHARE, "val")
             validation = _HELD_OUT
+            held_out += ("val",)
     elif not has_splits:
         splits = hold_out_test(splits["train"])
-    return make_data_set(table.stem, str(table), splits, validation)
+    return make_data_set(table.stem, str(table), splits, validation, held_out=held_out)
 
 
 def read_table(table: Path) -> list[TableRow]:
@@ -142,6 +146,7 @@ def _row(where: str, line: int, fields: Sequence[str], columns: Sequence[str]) -
             problem = f"has the unknown split {written!r}" if written else "has no split"
             raise UserError(f"{where} {problem}: give one of {known}, or leave the column out")
         found["split"] = meant[0]
+    found["label"] = composed(found["label"])
     if "\\" in found["file"] and os.sep == "/":  # a table that was written on Windows
         found["file"] = found["file"].replace("\\", "/")
     return TableRow(line=line, **found)
@@ -160,8 +165,8 @@ def _check_rows(table: Path, rows: Sequence[TableRow]) -> None:
             labels = "" if before.label == row.label else f", as {before.label!r} and as {row.label!r}"
             raise UserError(f"{where}: {row.file} stands in line {before.line} too{labels}: keep one of the two")
         file = table.parent / row.file
-        if not file.is_file():
-            problem = "is a folder" if file.is_dir() else "is not there"
+        problem = _problem(file)
+        if problem:
             raise UserError(f"{where}: {file} {problem}: paths are relative to the folder of the table")
         before = splits.setdefault(row.group, row) if row.group else row
         if before.split != row.split:
@@ -169,6 +174,16 @@ def _check_rows(table: Path, rows: Sequence[TableRow]) -> None:
                 f"{where}: the group {row.group!r} is in {row.split} here and in {before.split} in line {before.line}: "
                 "keep it in one split"
             )
+
+
+def _problem(file: Path) -> str:
+    """Why a path is not that of an image; one that may not be looked at counts as damaged when it is read."""
+    try:
+        return "is a folder" if stat.S_ISDIR(file.lstat().st_mode) or file.is_dir() else ""
+    except (FileNotFoundError, NotADirectoryError):
+        return "is not there"
+    except OSError:
+        return ""
 
 
 def _classes(table: Path, rows: Sequence[TableRow]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from numpy.random import Generator
 
-from verydeep.errors import UserError
+from verydeep.images.decode import LongImageError
 from verydeep.images.geometry import rescaled_size, size_of, too_long
 from verydeep.images.resample import resample
 from verydeep.paper import constants
@@ -51,7 +51,7 @@ class TrainingView:
         low, high = self.train_scale
         scale = low if low == high else int(generator.integers(low, high + 1))
         if reason := too_long(size_of(pixels), scale):
-            raise UserError(f"an image of {reason}: crop it")
+            raise LongImageError(f"an image of {reason}: crop it")
         width, height = rescaled_size(size_of(pixels), scale)
         left = int(generator.integers(width - self.crop + 1))
         top = int(generator.integers(height - self.crop + 1))

@@ -9,6 +9,12 @@ MOST_PIXELS = 64_000_000
 """Pixels of a rescaled image at most: a test holds it in memory, in Pillow with four bytes for each."""
 
 
+LONGEST = 200
+"""How many times longer than wide an image may be at most, and the other way round: a strip is no photograph.
+
+Rescaled to a usual height it would cost as many crops as that."""
+
+
 def rescaled_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
     """Width and height after isotropic rescaling: the shorter side is the scale, the longer one rounded."""
     width, height = size
@@ -18,7 +24,9 @@ def rescaled_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
 
 
 def too_long(size: tuple[int, int], scale: int) -> str | None:
-    """Why an image cannot be rescaled: it would have more than ``MOST_PIXELS``; None where it can."""
+    """Why an image cannot be rescaled: it is a strip, or would have more than ``MOST_PIXELS``; None where it can."""
+    if max(size) > LONGEST * min(size):
+        return f"{size[0]}x{size[1]} pixels is a strip: one side is more than {LONGEST} times as long as the other"
     width, height = rescaled_size(size, scale)
     if width * height <= MOST_PIXELS:
         return None

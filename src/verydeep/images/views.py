@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from verydeep.errors import UserError
+from verydeep.images.decode import LongImageError
 from verydeep.images.geometry import centred, rescale, rescaled_centre, size_of, too_long
 from verydeep.paper.constants import TOTAL_STRIDE
 
@@ -71,5 +71,5 @@ def _cut(array: UInt8[ndarray, "h w 3"], top: int, left: int, crop: int) -> UInt
 
 def _rescaled(image: UInt8[ndarray, "h w 3"], scale: int, multiple: int = 1) -> UInt8[ndarray, "y x 3"]:
     if reason := too_long(size_of(image), scale):
-        raise UserError(f"an image of {reason}: crop it, or use --protocol centre")
+        raise LongImageError(f"an image of {reason}: crop it, or use --protocol centre")
     return rescale(image, scale, multiple)

@@ -57,7 +57,7 @@ class Page:
 
 def write_page(file: Path, page: Page) -> Path:
     with atomic_write(file) as temporary:
-        temporary.write_text(page_text(page), encoding="utf-8")
+        temporary.write_text(page_text(page), encoding="utf-8", errors="backslashreplace")  # any file name
     return file
 
 

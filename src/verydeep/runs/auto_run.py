@@ -142,7 +142,8 @@ def train_by_plan(
         epochs = state.position.epoch if state else 0
         return finish(run, net, data, None, reporter, epochs=epochs, selected=None)
     except UserError:
-        run.discard_if_new()
+        if position is None:
+            run.discard_if_new()
         raise
     finally:
         release(net if state is None else state.net)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from verydeep.errors import UsageError, UserError
 from verydeep.training.run_folder import LOG_FILE, SETTINGS_FILE, Run
+from verydeep.training.run_lock import is_locked
 
 _DEEPEST = 3
 """Folders below the one asked for: the trainings of a chain and of tables lie in folders of their own."""
@@ -103,7 +104,7 @@ def summarise(folder: Path) -> RunSummary:
         return RunSummary(folder=folder, state="damaged", problem=problem)
     try:
         finished = run.finished
-        state: State = "running" if run.is_running else "finished" if finished else "interrupted"
+        state: State = "running" if is_locked(folder) else "finished" if finished else "interrupted"
         return RunSummary(folder=folder, state=state, **known, **_measured(run))
     except UserError as error:
         return RunSummary(folder=folder, state="damaged", problem=str(error), **known)

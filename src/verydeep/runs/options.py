@@ -1,5 +1,6 @@
 """The options of a training, declared once; importing this needs no torch."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -159,6 +160,9 @@ class TrainOptions:
         check_precision(self.precision)
         if self.workers is not None and self.workers < 0:
             raise UsageError(f"{self.workers} workers: give 0 or more")
+        cores = os.cpu_count() or 1
+        if self.workers is not None and self.workers > (most := max(16, 4 * cores)):
+            raise UsageError(f"--workers {self.workers}: this machine has {cores} CPU cores: give at most {most}")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise UsageError(f"a micro-batch of {self.micro_batch} images: give 1 or more")
         if self.log is not None:

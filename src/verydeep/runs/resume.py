@@ -15,7 +15,7 @@ from verydeep.data.dataset import DataSet, train_on_all
 from verydeep.data.image_set import memory_for_images
 from verydeep.data.open import AnyData, open_data, source_of
 from verydeep.device import Compute, check_precision, find_device
-from verydeep.distributed import broadcast_from_rank0, num_local_processes, process_group
+from verydeep.distributed import num_local_processes, process_group
 from verydeep.errors import UserError
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.auto_run import train_by_plan
@@ -36,6 +36,7 @@ from verydeep.testing.evaluate import evaluate
 from verydeep.training.callbacks import StopOnSignals
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import Run
+from verydeep.training.run_lock import locked
 from verydeep.training.state import Callback, Position
 from verydeep.weights.resolve import load
 
@@ -71,13 +72,20 @@ def resume(
     source = data_source or source_of(given)
     if data is None and source.startswith("<"):
         raise UserError(f"{out} began with data that were given in Python, {source}: give them to resume as data")
-    with process_group(settings["choice"]["device"]) as members:
-        broadcast_from_rank0(run.check_idle)
-        opened = open_data(given, reporter.progress)
+    with process_group(settings["choice"]["device"]) as members, locked(run.folder):
+        try:
+            opened = open_data(given, reporter.progress)
+        except UserError as error:
+            if data is not None:
+                raise
+            raise UserError(f"{error}; if the data were moved: verydeep train NEW --resume --out {out}") from error
         if not settings.get("hold_out", True):
             opened = train_on_all(opened)
         if opened.fingerprint != settings["fingerprint"]:
-            raise UserError(f"the data in {source} are not those the run began with: restore them, or train anew")
+            raise UserError(
+                f"the data in {source} are not those the run began with: restore them, or train anew; if they were "
+                f"moved: verydeep train NEW --resume --out {out}"
+            )
         net, momentum, position, problem = run.restore()
         for name in settings.get("frozen", ()):
             net.get_parameter(name).requires_grad_(False)
@@ -120,7 +128,7 @@ def run_to_end(
     recipe, compute = Recipe(**run.settings["recipe"]), Compute(**run.settings["choice"])
     if compute.kernel and not has_kernel():
         reporter.note(f"this run began with verydeep's kernel, which is not there: PyTorch computes, {REMEDY}")
-    with run.locked(), StopOnSignals() as stop, compute.thread_count():
+    with locked(run.folder), StopOnSignals() as stop, compute.thread_count():
         deadline = Deadline((began or time.monotonic()) + run.plan.get("seconds", math.inf))
         if run.plan.get("start") is not None:
             return train_by_plan(run, net, data, reporter, callbacks, stop, deadline, momentum, position)
@@ -128,7 +136,8 @@ def run_to_end(
             state = state_at(run, net, data, momentum, position)
             run_loop(run, state, data, loop_on_images(run, state, data), reporter, [stop, deadline], callbacks)
         except UserError:
-            run.discard_if_new()
+            if position is None:
+                run.discard_if_new()
             raise
         finally:
             release(net)

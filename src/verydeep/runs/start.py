@@ -33,7 +33,7 @@ from verydeep.runs.resume import resume, run_to_end
 from verydeep.testing.evaluate import check_classes
 from verydeep.testing.metrics import interval95
 from verydeep.training.recipe import Recipe
-from verydeep.training.run_folder import SETTINGS_FILE, Run, check_free, check_same_options
+from verydeep.training.run_folder import SETTINGS_FILE, Run, check_same_options, claimed
 from verydeep.training.state import Callback
 from verydeep.weights.resolve import read_card
 
@@ -152,23 +152,33 @@ def begin(
     compute: Compute | None = None,
     began: float | None = None,
 ) -> TrainedRun:
-    """Makes the run folder of a net and trains it; ``facts`` go into its run.json.
+    """Claims a run folder and trains a net in it; ``facts`` go into its run.json.
 
     ``compute`` is chosen where it is None; ``began`` is when the time of a plan began, by the monotonic clock.
     """
+    with claimed(options.out, lambda: default_folder(net, data)) as folder:
+        return _begin_in(folder, net, data, recipe, options, facts, reporter, callbacks, compute, began)
+
+
+def _begin_in(
+    folder: Path,
+    net: VeryDeep,
+    data: DataSet,
+    recipe: Recipe,
+    options: TrainOptions,
+    facts: dict[str, Any],
+    reporter: Callback,
+    callbacks: Sequence[Callback],
+    compute: Compute | None,
+    began: float | None,
+) -> TrainedRun:
+    """Trains a net in a run folder that is claimed."""
     if options.no_validation:
         data = train_on_all(data)
     net.train_scale = recipe.scales(net.geometry.crop)
     net.mirror = recipe.mirror and data.mirror
     net.classes = net.classes or data.classes
     check_classes(net, data.train)
-
-    def free_folder() -> dict[str, Any]:
-        found = options.out or default_folder(net, data)
-        check_free(found)
-        return {"out": str(found)}
-
-    folder = Path(broadcast_from_rank0(free_folder)["out"])
     reporter.note(describe(data))
     if processes().is_first:
         for finding in examine_quickly(data):
@@ -226,7 +236,7 @@ def check_images(
             checked[split], damaged = images.checked(
                 skip_damaged=skip_damaged,
                 memory=memory,
-                scale=None if split == "test" else scale,
+                scale=scale,
                 progress=reporter.progress,
             )
             skipped += damaged

@@ -206,7 +206,7 @@ class Tables:
                     [run.model],
                     self.opened,
                     missing,
-                    split=options.split,
+                    split=options.split or ("test" if self.opened.test else "val"),
                     device=options.device,
                     skip_damaged=options.damaged == "skip",
                     progress=self._overall.advance,

@@ -263,4 +263,4 @@ def pixels_of(image: object) -> UInt8[ndarray, "h w 3"]:
         image = Image.fromarray(image)
     if not isinstance(image, Image.Image):
         raise UsageError(f"{type(image).__name__} is not an image: {_REMEDY}")
-    return np.asarray(to_rgb(ImageOps.exif_transpose(image)))
+    return np.asarray(to_rgb(ImageOps.exif_transpose(image), image))

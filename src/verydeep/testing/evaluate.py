@@ -9,9 +9,13 @@ from typing import Any
 
 from numpy import ndarray
 
-from verydeep.data.folder import class_folders, image_files
+from verydeep.data.dataset import DataSet, train_on_all
+from verydeep.data.dataset import fingerprint as fingerprint_of
+from verydeep.data.folder import open_labelled
 from verydeep.data.image_set import ImageSet
+from verydeep.data.listing import class_folders, composed, image_files
 from verydeep.data.open import AnyData, open_data
+from verydeep.data.shards.dataset import is_shards
 from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
 from verydeep.images.decode import DamagedImageError, is_image_file
@@ -61,7 +65,8 @@ def evaluate(
         data: what ``open_data`` opens, or the images of a split. Files of saved posteriors need none.
         protocol: a name in ``PROTOCOLS``, such as ``multi-scale``.
         test_scales: Q, pixels; by default what the protocol says for the net's training scale.
-        split: train, val or test; by default test where there is one, else val.
+        split: train, val, test or all; by default test where there is one, else val; and all images of data without
+            such a split that no model was trained on.
         device: cpu, cuda or mps; by default the fastest there is.
         precision: fp32, bf16, or auto for the faster of the two by a rule over the machine.
         skip_damaged: leave damaged images out and name them, instead of failing.
@@ -119,16 +124,33 @@ def evaluate_each(
         raise UserError("which data? Only files of saved posteriors need none")
     if data is None:
         return list(saved.values())
-    images, described = _open(data, split, skip_damaged, progress)
-    for (result,) in saved.values():
-        check_alike(result, described)
+    images, name, fingerprint = _open(data, models, split, progress, note)
     nets = {  # every error is raised before the first net is tested
         number: _take(one, images, rows, test_scales) for number, one in enumerate(models) if number not in saved
     }
+    skipped: list[str] = []
+    if skip_damaged:
+        scale = max((net.largest_scale for net in nets.values()), default=0)
+        images, skipped = images.checked(skip_damaged=True, scale=scale or None)
+    described = _described(images, name, fingerprint, skipped)
+    for (result,) in saved.values():
+        check_alike(result, described)
     return [
         saved[number] if number in saved else nets[number].results(images, described, compute, progress, note)
         for number in range(len(models))
     ]
+
+
+def _described(images: ImageSet, name: str = "", fingerprint: str = "", skipped: Sequence[str] = ()) -> LabelledImages:
+    return LabelledImages(
+        labels=images.labels,
+        names=images.names,
+        classes=images.classes,
+        split=images.split,
+        data=name,
+        fingerprint=fingerprint,
+        skipped=skipped,
+    )
 
 
 def _take(
@@ -146,27 +168,76 @@ def _take(
 
 
 def _open(
-    data: AnyData | ImageSet, split: str | None, skip_damaged: bool, progress: Progress
-) -> tuple[ImageSet, LabelledImages]:
-    name = fingerprint = ""
+    data: AnyData | ImageSet,
+    models: Sequence[Model],
+    split: str | None,
+    progress: Progress,
+    note: Callable[[str], None] | None,
+) -> tuple[ImageSet, str, str]:
+    """Opens the images to test on; with them the name of their data set and its fingerprint."""
     if isinstance(data, ImageSet):
-        images = data
-    else:
-        if isinstance(data, str | Path):
-            _check_labelled(Path(data))
-        data = open_data(data, progress)
-        images, name, fingerprint = data.split(split), data.name, data.fingerprint
-    images, skipped = images.checked(skip_damaged=True) if skip_damaged else (images, [])
-    described = LabelledImages(
-        labels=images.labels,
-        names=images.names,
-        classes=images.classes,
-        split=images.split,
-        data=name,
-        fingerprint=fingerprint,
-        skipped=skipped,
-    )
-    return images, described
+        return data, "", ""
+    if (found := _open_unseen(data, models, split)) is not None:
+        return found, Path(str(data)).resolve().name, fingerprint_of(found)
+    opened = open_data(data, progress)
+    for message, remedy in opened.passed_over:
+        if note is not None:
+            note(f"data: {message}; {remedy}")
+    return opened.split(split or _default_split(opened, models, note)), opened.name, opened.fingerprint
+
+
+def _open_unseen(data: AnyData, models: Sequence[Model], split: str | None) -> ImageSet | None:
+    """Opens a folder that has no train/, or fewer classes than the models: these say what the classes are."""
+    if not isinstance(data, str | Path):
+        return None
+    path = Path(data)
+    _check_labelled(path)
+    if not path.is_dir() or is_shards(str(data)):
+        return None
+    classes = {_classes_of(model) for model in models}
+    if len(classes) != 1 or (known := classes.pop()) is None:
+        return None
+    return open_labelled(path, known, split)
+
+
+def _classes_of(model: Model) -> tuple[str, ...] | None:
+    """Names of the classes of a model; None where it has none."""
+    if isinstance(model, VeryDeep):
+        return model.classes
+    if is_saved_posteriors(model):
+        return load_posteriors(model).classes
+    if is_transfer_folder(model):
+        return tuple(TransferredModel(model).classes)
+    classes = read_card(model).classes
+    return None if classes is None else tuple(classes)
+
+
+def _trained_on(model: Model, data: DataSet) -> bool | None:
+    """Whether a model was trained on images of a data set; None where that is not known."""
+    if isinstance(model, VeryDeep) or is_saved_posteriors(model) or is_transfer_folder(model):
+        return None
+    card = read_card(model).data
+    if card is None:
+        return None
+    return card.name == data.name or card.fingerprint in (data.fingerprint, train_on_all(data).fingerprint)
+
+
+def _default_split(data: DataSet, models: Sequence[Model], note: Callable[[str], None] | None) -> str | None:
+    """All images of data that no model was trained on and that have no such split themselves; what is left is said."""
+    images = data.split()
+    if images.split not in data.held_out:
+        return None
+    trained = [_trained_on(model, data) for model in models]
+    if all(one is False for one in trained):
+        return "all"
+    if note is not None:
+        left = sum(map(len, data.splits.values())) - len(images)
+        why = "the model was trained on" if all(trained) else "the model may have been trained on"
+        note(
+            f"measured on the {len(images):,} images that are held out as {images.split}, without the {left:,} others, "
+            f"which {why}: --split all takes all"
+        )
+    return None
 
 
 def _check_labelled(path: Path) -> None:
@@ -197,6 +268,11 @@ class _Tested:
             net, name, selected = load(model), str(model), read_card(model).selected_on
         order = class_order(net, images)
         return _Tested(net, name, selected, tuple(at_scales(row, net, test_scales) for row in protocols), order)
+
+    @property
+    def largest_scale(self) -> int:
+        """At which a whole image must be held, pixels; 0 where there is none: the centre may be cut out before."""
+        return max((max(test.scales) for test in self.tests if test.protocol.name != "centre"), default=0)
 
     def results(
         self,
@@ -249,11 +325,10 @@ def evaluate_with(
     backend: Backend, net: VeryDeep, images: ImageSet, *, mirror: bool, progress: Progress = ignore_progress
 ) -> Result:
     """Measures a net by ``single`` with a backend of one's own, with mirror images or without."""
-    _, described = _open(images, None, False, progress)
     tested = _Tested.of(net, images, [find_protocol("single")], None)
     (found,) = _posteriors(backend, images, tested.tests, mirror=mirror, progress=progress)
     return Result(
-        **vars(described),
+        **vars(_described(images)),
         posteriors=found.result,
         members=(tested.member(tested.tests[0], "fp32"),),
         seconds=found.seconds,
@@ -278,8 +353,9 @@ def check_classes(net: VeryDeep, images: ImageSet) -> None:
             f"the net has {net.geometry.num_classes} classes and the data {len(images.classes)}: "
             "test on the data it was trained for"
         )
-    if net.classes is not None and net.classes != images.classes:
-        ours, theirs = next(pair for pair in zip(net.classes, images.classes, strict=True) if pair[0] != pair[1])
+    names = None if net.classes is None else tuple(map(composed, net.classes))
+    if names is not None and names != images.classes:
+        ours, theirs = next(pair for pair in zip(names, images.classes, strict=True) if pair[0] != pair[1])
         raise UserError(f"the net's classes are not the data's: it has {ours!r} where the data have {theirs!r}")
 
 

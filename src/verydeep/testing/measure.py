@@ -20,6 +20,7 @@ from numpy import ndarray
 from verydeep.data.image_set import ImageSet
 from verydeep.data.sources import read_ahead
 from verydeep.distributed import all_reduce_any, all_reduce_sum, processes
+from verydeep.images.decode import naming
 from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.backend import Backend
 from verydeep.testing.protocols import PlannedView, ProtocolAt, ViewPlan
@@ -155,8 +156,12 @@ def measure(
     seconds, most_positions = [0.0] * len(tests), [0] * len(tests)
     computing = 0.0
     done, parts = 0, sum(view.method.parts for view in plan.views)
-    cut = read_ahead(lambda index: plan.cut(share.pixels(index)), range(len(share)), share.parallel_reads)
-    for found in compute(backend, plan, cut):
+
+    def cut(index: int) -> list[tuple[int, UInt8[ndarray, "_ _ 3"]]]:
+        with naming(share.where(index)):
+            return plan.cut(share.pixels(index))
+
+    for found in compute(backend, plan, read_ahead(cut, range(len(share)), share.parallel_reads)):
         indices = [mine[index] for index in found.images]
         computing += found.seconds
         for number, maps, weight in found.uses():

@@ -164,6 +164,10 @@ class TransferredModel:
             )
         ]
 
+    @property
+    def largest_scale(self) -> int:
+        return max(self.test_scales)
+
     def check_images(self, images: ImageSet) -> None:
         """Checks that error rates of it can be measured on images."""
         if self.card.multi_label:

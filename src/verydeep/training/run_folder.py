@@ -7,17 +7,17 @@ written before it.
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from verydeep.distributed import processes
+from verydeep.distributed import broadcast_from_rank0, processes
 from verydeep.errors import UsageError, UserError
-from verydeep.files import append_line, atomic_write, is_leftover, read_lines, remove_leftovers
+from verydeep.files import append_line, as_text, atomic_write, is_leftover, read_lines, remove_leftovers
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.model_file import (
     CHECKPOINT_FILE,
@@ -29,20 +29,18 @@ from verydeep.nets.model_file import (
     save,
 )
 from verydeep.nets.net import VeryDeep
+from verydeep.training.run_lock import HOLDER_FILE, LOCK_FILE, locked
 from verydeep.training.state import Position
 from verydeep.weights.resolve import read_card
 
 SETTINGS_FILE, LOG_FILE = "run.json", "log.jsonl"
 RESULT_FILE, TENSORBOARD_FOLDER = "result.json", "tensorboard"
 PAGE_FILE, IMAGES_FILE = "report.html", "images.json"
-_NEXT_CHECKPOINT_FILE, _LOCK_FILE = "checkpoint-next.safetensors", ".running.lock"
+_NEXT_CHECKPOINT_FILE = "checkpoint-next.safetensors"
 _FILES = (
-    CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE, _NEXT_CHECKPOINT_FILE, LOG_FILE, SETTINGS_FILE, RESULT_FILE, _LOCK_FILE,
-    PAGE_FILE, IMAGES_FILE,
+    CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE, _NEXT_CHECKPOINT_FILE, LOG_FILE, SETTINGS_FILE, RESULT_FILE, PAGE_FILE,
+    IMAGES_FILE,
 )  # fmt: skip
-
-_SECONDS_TO_WAIT = 5.0
-"""For the lock of a run: whoever only asks whether it is running holds it for a moment."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Run:
     @staticmethod
     def create(folder: Path, settings: dict[str, Any], net: VeryDeep, card: ModelCard) -> "Run":
         """Makes a run folder with its first checkpoint: from then on the training can be resumed whatever happens."""
-        run = Run(folder, settings)
+        run, made = Run(folder, settings), not folder.exists()
         if processes().is_first:
             check_free(folder)
             try:
@@ -67,7 +65,7 @@ class Run:
                     temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
             except BaseException:
                 run._clear()
-                if folder.is_dir():
+                if made and folder.is_dir():
                     folder.rmdir()
                 raise
         return run
@@ -120,50 +118,6 @@ class Run:
         """Whether its report may show pictures: not with ``--no-pictures``."""
         return not self.settings.get("options", {}).get("no_pictures", False)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """A context in which no other process can train this run; the lock of a process that was killed is free."""
-        if not processes().is_first:
-            yield
-            return
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / _LOCK_FILE)
-        try:
-            lock.acquire(timeout=_SECONDS_TO_WAIT)
-        except Timeout as error:
-            raise UserError(f"another process trains {self.folder}: wait for its end, or stop it") from error
-        except (NotImplementedError, OSError):  # a file system without locks
-            yield
-            return
-        try:
-            yield
-        finally:
-            (self.folder / _LOCK_FILE).unlink(missing_ok=True)
-            lock.release()
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a process trains it now, as far as this machine can see."""
-        from filelock import FileLock, Timeout
-
-        file = self.folder / _LOCK_FILE
-        if not file.exists():
-            return False
-        try:
-            with FileLock(file, timeout=0):
-                return False
-        except Timeout:
-            return True
-        except (NotImplementedError, OSError):  # somebody else's folder, or a file system without locks
-            return False
-
-    def check_idle(self) -> dict[str, Any]:
-        """Raises UserError where another process trains it; the record that is returned is empty."""
-        if self.is_running:
-            raise UserError(f"another process trains {self.folder}: wait for its end, or stop it")
-        return {}
-
     def save_result(self, record: dict[str, Any]) -> None:
         """Writes the errors that were measured at the end."""
         if processes().is_first:
@@ -186,13 +140,19 @@ class Run:
             remove_leftovers(self.folder)
 
     def discard_if_new(self) -> None:
-        """Removes the folder of a training that failed before it had anything to keep."""
-        if not processes().is_first or self.model_file.exists():
-            return
-        position = Position.from_record(read_progress(self.checkpoint_file))
-        if position.epoch == position.iteration == 0:
+        """Removes the files of a training that failed before it had anything to keep."""
+        if processes().is_first and not self._is_kept:
             self._clear()
-            self.folder.rmdir()
+
+    @property
+    def _is_kept(self) -> bool:
+        """Whether the training has something to keep."""
+        if self.model_file.exists():
+            return True
+        if not self.checkpoint_file.exists():
+            return False
+        position = Position.from_record(read_progress(self.checkpoint_file))
+        return (position.epoch, position.iteration) != (0, 0)
 
     def log(self, record: dict[str, Any]) -> None:
         if processes().is_first:
@@ -215,7 +175,8 @@ class Run:
         try:
             save(net, written, card=card, state=momentum, progress=position.as_record())
         except UserError as error:
-            raise UserError(f"{error}; free some space, then resume with --resume --out {self.folder}") from error
+            again = f"resume with --resume --out {self.folder}" if self._is_kept else "train again"
+            raise UserError(f"{error}; free some space, then {again}") from error
         with _named(self.checkpoint_file):
             if self.checkpoint_file.exists():
                 self.checkpoint_file.replace(self.previous_checkpoint_file)
@@ -273,15 +234,62 @@ def check_same_options(where: str, began: Mapping[str, Any], options: Mapping[st
             )
 
 
+@contextmanager
+def claimed(out: Path | None, free_name: Callable[[], Path]) -> Iterator[Path]:
+    """A context with a run folder that no other training can take; removed where the block leaves no run in it.
+
+    ``out`` is taken if it is free; without it ``free_name`` gives names until one is new. A folder that was there
+    before stays, empty.
+
+    Raises:
+        UsageError: ``out`` holds a run or something else already.
+        UserError: it cannot be made, or another process has claimed it.
+    """
+
+    def make() -> dict[str, Any]:
+        while True:
+            folder = out or free_name()
+            check_free(folder)
+            made = not folder.exists()
+            try:
+                folder.mkdir(parents=True, exist_ok=out is not None)
+                return {"folder": str(folder), "made": made}
+            except FileExistsError:  # another training has made it just now
+                continue
+            except OSError as error:
+                raise UserError(f"{folder} cannot be written: {format_error(error)}") from error
+
+    def check() -> dict[str, Any]:
+        check_free(folder)
+        return {}
+
+    record = broadcast_from_rank0(make)
+    folder = Path(record["folder"])
+    with locked(folder):
+        broadcast_from_rank0(check)
+        try:
+            yield folder
+        finally:
+            if processes().is_first and not (folder / SETTINGS_FILE).exists():
+                for name in (LOCK_FILE, HOLDER_FILE):
+                    (folder / name).unlink(missing_ok=True)
+                with suppress(OSError):  # somebody has put something there
+                    if record["made"]:
+                        folder.rmdir()
+
+
 def check_free(folder: Path) -> None:
     """Checks that a folder can become a run folder, without making it.
 
     What a training left that was killed before it began does not count.
     """
+    if as_text(str(folder)) != str(folder):
+        raise UsageError(f"--out {folder}: the name is no UTF-8, which model files need: give another")
     if (folder / SETTINGS_FILE).exists():
         raise UsageError(f"--out {folder} holds a run already: add --resume to resume it, or give another folder")
     if folder.is_dir():
-        if any(entry.name not in _FILES and not is_leftover(entry) for entry in folder.iterdir()):
+        known = (*_FILES, LOCK_FILE, HOLDER_FILE)
+        if any(entry.name not in known and not is_leftover(entry) for entry in folder.iterdir()):
             raise UsageError(f"--out {folder} is not empty: give a new folder")
     elif folder.exists():
         raise UsageError(f"--out {folder} is a file: give a new folder")

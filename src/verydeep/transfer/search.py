@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from verydeep.data.folder import UNLABELLED, image_files, label_files
+from verydeep.data.folder import UNLABELLED, label_files
 from verydeep.data.image_set import ImageSet, describe_skipped
+from verydeep.data.listing import image_files
 from verydeep.data.shards.dataset import is_shards
 from verydeep.device import Compute
 from verydeep.download import digest_of

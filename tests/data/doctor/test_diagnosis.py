@@ -1,5 +1,6 @@
 """Data sets spoiled on purpose, one way at a time and all at once: each fault is found, by path, and nothing else."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -91,7 +92,7 @@ FAULTS = {
     ),
     "class missing in a split": (
         lambda root: shutil.rmtree(root / "val/owl"),
-        ("class-sets", "fatal", ["val/owl"]),
+        ("class-sets", "warning", ["val/owl"]),
     ),
     "class of a split alone": (
         lambda root: save_scene(root / "val/emu/0.jpg", 505),
@@ -127,6 +128,19 @@ FAULTS = {
         lambda root: shutil.copytree(root / "val", root / "valid", ignore=lambda *_: ["cat", "dog", "owl"]),
         ("split-folders", "fatal", ["val", "valid"]),
     ),
+    "a test split without classes": (
+        lambda root: save_scene(root / "test/0.jpg", 508),
+        ("unlabelled-split", "note", ["test/0.jpg"]),
+    ),
+    "a strip": (
+        lambda root: Image.new("RGB", (12_000, 40)).save(root / "train/owl/3.jpg"),
+        ("strip", "fatal", ["train/owl/3.jpg"]),
+    ),
+    "a link to nothing": (
+        lambda root: (root / "train/owl/gone.jpg").symlink_to("nowhere.jpg"),
+        ("damaged", "fatal", ["train/owl/gone.jpg"]),
+    ),
+    "a pipe": (lambda root: os.mkfifo(root / "train/owl/pipe.jpg"), ("damaged", "fatal", ["train/owl/pipe.jpg"])),
     "a split by another name": (
         lambda root: save_scene(root / "Testing/cat/0.jpg", 507),
         ("split-folders", "warning", ["Testing"]),

@@ -91,7 +91,7 @@ def test_damage_is_what_reading_calls_damage(name, tmp_path):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    assert scan_file(tmp_path / "none.jpg").damage == "No such file or directory"
+    assert scan_file(tmp_path / "none.jpg").damage == f"no such file: {tmp_path / 'none.jpg'}"
 
 
 def test_more_pixels_than_are_decoded_for_safety(tmp_path):
@@ -117,6 +117,7 @@ def test_a_blank_picture_has_no_hash(tmp_path):
         ([(28, 28)] * 9, {}),
         ([(32, 32)] * 9 + [(20, 20)], {}),
         ([(640, 480)] * 9 + [(100, 59)], {"tiny": 1}),
+        ([(64, 64)] * 9 + [(7000, 34)], {"strip": 1}),
         ([(640, 480)] * 9 + [(100, 61)], {}),
         ([(500, 400)] * 4 + [(8000, 7000)], {"huge": 1}),
     ],

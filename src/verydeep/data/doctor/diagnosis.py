@@ -16,11 +16,10 @@ from verydeep.data.doctor.rules import (
     class_set_findings,
     file_findings,
     imbalance_findings,
-    odd_names,
     structure_findings,
 )
 from verydeep.data.doctor.scan import FileFacts, read_header, scan
-from verydeep.data.folder import UNLABELLED, list_folder
+from verydeep.data.folder import UNLABELLED, list_folder, odd_names
 from verydeep.data.image_set import ImageSet
 from verydeep.data.named import BUILT_IN
 from verydeep.data.open import open_data
@@ -154,7 +153,8 @@ def examine_quickly(data: DataSet) -> list[Finding]:
         headers of up to 10,000 files of train say.
     """
     sets = data.splits
-    findings = class_set_findings(sets, list(sets), dict.fromkeys(sets, ""))
+    findings = class_set_findings(sets, data.held_out, {split: split for split in sets})
+    findings += [Finding("passed-over", "warning", message, remedy) for message, remedy in data.passed_over]
     if odd := odd_names(data.classes):
         message = f"{named([f'{name}/' for name in odd])} among the classes, but named like no class"
         findings.append(Finding("no-class-folder", "warning", message, "move or remove it unless it is one", odd))

@@ -9,15 +9,20 @@ SEVERITIES: tuple[Severity, ...] = ("fatal", "warning", "note")
 """The worst first: a training cannot begin or would mean nothing; it would suffer; it is worth knowing."""
 
 KINDS: dict[str, tuple[str, str]] = {
-    "damaged": ("fatal", "files that cannot be decoded, empty ones too; `reasons` says why"),
+    "damaged": (
+        "fatal",
+        "files that cannot be decoded, empty ones too, links to nothing, pipes, folders without permission; `reasons` "
+        "says why",
+    ),
+    "strip": ("fatal", "files with one side more than 200 times as long as the other, which cannot be rescaled"),
     "split-folders": (
         "fatal, warning",
         "no `train/`, or two folders for one split; a warning for a folder such as `Testing/` that is passed over",
     ),
     "class-sets": (
         "fatal, warning",
-        "classes that one split has and another has not (`missing`, `extra`); a warning for a class that is too small "
-        "to be in a split that is held out",
+        "classes that one split has and another has not (`missing`, `extra`); fatal where train has not; a warning too "
+        "for a class that is too small to be in a split that is held out",
     ),
     "no-class-folder": (
         "fatal, warning",
@@ -44,8 +49,13 @@ KINDS: dict[str, tuple[str, str]] = {
         "warning",
         "different files of two splits that show the same photograph (`splits`, `pairs`): see below",
     ),
+    "passed-over": ("warning", "before a training: what of its folder it leaves out"),
+    "unlabelled-split": ("note", "images of a `test/` without class folders beside `train/`, for `predict`"),
     "outside-classes": ("warning", "images that lie beside the class folders, and are passed over"),
-    "unread-format": ("warning", "images in formats that are not read (HEIC, AVIF and others), and are passed over"),
+    "unread-format": (
+        "warning",
+        "images in formats that are not read (HEIC without pillow-heif, SVG, raw files), and are passed over",
+    ),
     "imbalance": (
         "note, warning",
         "the largest class of train has 3 times as many images as the smallest, or more (`ratio`, `class_counts`, "

@@ -5,24 +5,17 @@ from statistics import median
 
 from verydeep.data.doctor.findings import Finding, Severity, counted, named
 from verydeep.data.doctor.scan import FileFacts
-from verydeep.data.folder import FolderListing
+from verydeep.data.folder import MAKE_CLASSES, FolderListing, odd_names, split_names, why_no_classes
 from verydeep.data.image_set import ImageSet, count_per_class
 from verydeep.files import format_number
+from verydeep.images.decode import MANY_BITS
+from verydeep.images.geometry import LONGEST
 
 SMALLEST_CROP = 32
 """Side of the smallest crop of a net, pixels."""
 
 WORTH_A_NOTE, WORTH_A_WARNING = 3, 10
 """How many times larger the largest class is than the smallest, from which on it is said."""
-
-_PARTS_OF_DATA_SETS = frozenset({
-    "jpegimages", "annotations", "imagesets", "segmentationclass", "segmentationobject", "images", "image", "imgs",
-    "img", "masks", "labels", "thumbnails", "bboxes", "bounding_boxes",
-})  # fmt: skip
-_NAMES_OF_SPLITS = frozenset({
-    "train", "training", "train_set", "trainset", "val", "valid", "validation", "validation_set", "dev", "test",
-    "testing", "test_set", "testset", "eval", "evaluation", "holdout",
-})  # fmt: skip
 
 _TINY_SHARE = 8  # a side this many times shorter than the usual one is odd in a set of larger pictures
 _HUGE_SHARE, _HUGE_PIXELS = 32, 1_000_000  # as many times the usual pixels, and slow to decode
@@ -53,6 +46,14 @@ def structure_findings(listing: FolderListing) -> list[Finding]:
             "warning",
             "outside the class folders: passed over",
             "move them into the folders of their classes, or elsewhere",
+            "image",
+        ),
+        *_files_finding(
+            listing.unlabelled,
+            "unlabelled-split",
+            "note",
+            "of test/ without class folders: passed over",
+            "verydeep predict names their classes; to measure errors on them, make a folder for each class",
             "image",
         ),
         *unread,
@@ -86,7 +87,7 @@ def _split_folders(listing: FolderListing) -> list[Finding]:
         names = [folder.name for folders in listing.folders.values() for folder in folders]
         message = f"there is {', '.join(f'{name}/' for name in names)} but no train/"
         findings.append(Finding("split-folders", "fatal", message, "add train/: the classes come from it", names))
-    ignored = [name for name in listing.beside if name.casefold() in _NAMES_OF_SPLITS]
+    ignored = split_names(listing.beside)
     if ignored:
         message = f"{named([f'{name}/' for name in ignored])} beside train/ is passed over"
         remedy = "rename it to train/, val/ or test/, or move it elsewhere"
@@ -97,7 +98,6 @@ def _split_folders(listing: FolderListing) -> list[Finding]:
 def _no_class_folders(listing: FolderListing) -> list[Finding]:
     """Reports folders in the place of classes that have no images, or a name that no class would have."""
     empty = {name for classes in listing.images.values() for name in classes} - set(listing.classes)
-    splits = {name for name in listing.classes if name.casefold() in _NAMES_OF_SPLITS}
     odd = sorted(empty | set(odd_names(listing.classes)))
     if not odd:
         return []
@@ -106,9 +106,8 @@ def _no_class_folders(listing: FolderListing) -> list[Finding]:
         message += ": these are the folders of a set of boxes (Pascal VOC)"
     elif empty:
         message += f"; without images: {named(sorted(empty))}"
-    remedy = "make a folder for each class, with its images in it, and move or remove these"
-    if splits - empty:
-        remedy = "name the folders of the splits train/, val/ and test/, or give the folder of one split alone"
+    refused = why_no_classes(listing)
+    remedy = refused[1] if refused else MAKE_CLASSES
     files = [
         (folder / name).relative_to(listing.root).as_posix()
         for split, folders in listing.folders.items()
@@ -116,21 +115,11 @@ def _no_class_folders(listing: FolderListing) -> list[Finding]:
         for name in odd
         if name in listing.images[split] and (folder / name).is_dir()
     ]
-    is_fatal = empty or splits or len(_real_classes(listing)) < 2
-    return [Finding("no-class-folder", "fatal" if is_fatal else "warning", message, remedy, files)]
-
-
-def odd_names(classes: Sequence[str]) -> list[str]:
-    """Picks the names that no class would have, but a split or a part of a data set."""
-    return [name for name in classes if name.casefold() in _PARTS_OF_DATA_SETS | _NAMES_OF_SPLITS]
-
-
-def _real_classes(listing: FolderListing) -> list[str]:
-    return [name for name in listing.classes if name not in odd_names(listing.classes)]
+    return [Finding("no-class-folder", "fatal" if empty or refused else "warning", message, remedy, files)]
 
 
 def _too_few_classes(listing: FolderListing) -> list[Finding]:
-    if len(listing.classes) > 1 or not _real_classes(listing):
+    if len(listing.classes) > 1 or set(listing.classes) == set(odd_names(listing.classes)):
         return []
     (name,) = listing.classes
     message = f"there is one class folder, {name}/: a classifier needs at least two"
@@ -161,8 +150,11 @@ def class_set_findings(
             message = f"too few images to set one aside for {split}: {named(missing)}"
             files = [f"{folders['train']}/{name}".removeprefix("/") for name in missing]
             findings.append(Finding("class-sets", "warning", message, "add images to these classes", files))
-        elif missing or extra:
+        elif {name.casefold() for name in missing} & {name.casefold() for name in extra}:  # written differently
             findings.append(_class_set_finding(folders["train"], folders[split], missing, extra))
+        else:
+            parts = [(names, others) for names, others in ((missing, []), ([], extra)) if names or others]
+            findings += [_class_set_finding(folders["train"], folders[split], *part) for part in parts]
     return findings
 
 
@@ -177,7 +169,8 @@ def _class_set_finding(train: str, other: str, missing: list[str], extra: list[s
         remedy = "write a class in the same way in both"
     message = f"the classes differ between the splits: {'; '.join(differences)}"
     files = [f"{other}/{name}" for name in (*missing, *extra)]
-    return Finding("class-sets", "fatal", message, remedy, files, {"missing": missing, "extra": extra})
+    severity: Severity = "fatal" if extra else "warning"  # as a training has it: errors are of the classes there are
+    return Finding("class-sets", severity, message, remedy, files, {"missing": missing, "extra": extra})
 
 
 def imbalance_findings(images: ImageSet | None) -> list[Finding]:
@@ -237,6 +230,13 @@ def _file_rules(sound: Sequence[FileFacts]) -> list[FileRule]:
 
     return [
         (
+            "strip",
+            "fatal",
+            lambda fact: max(fact.width, fact.height) > LONGEST * fact.shorter_side,
+            f"with one side more than {LONGEST} times as long as the other: too long to rescale",
+            "crop or remove them, or train with --damaged skip",
+        ),
+        (
             "tiny",
             "warning",
             is_tiny,
@@ -262,7 +262,7 @@ def _file_rules(sound: Sequence[FileFacts]) -> list[FileRule]:
             "16-bit",
             "warning",
             lambda fact: fact.sixteen_bits,
-            "with 16 bits a channel, scaled down by 257: with fewer bits in use they come out dark",
+            f"with 16 bits a channel, {MANY_BITS.partition(':')[0]}: with fewer bits in use they come out dark",
             "convert them to 8 bits with the range you mean",
         ),
         (

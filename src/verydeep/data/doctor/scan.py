@@ -12,10 +12,9 @@ from PIL import Image, ImageOps
 
 from verydeep.data.sources import read_ahead
 from verydeep.errors import UserError
-from verydeep.images.decode import ORIENTATION, open_image, read_image, to_rgb
+from verydeep.images.decode import ORIENTATION, many_bits, open_image, read_file, read_image, to_rgb
 from verydeep.progress import Progress, ignore_progress
 
-_SIXTEEN_BITS = ("I;16", "L;16", "LA;16", "RGB;16", "RGBA;16", "RGBX;16")
 _FLAT = 2  # grey levels between the darkest and the brightest pixel of a picture that shows nothing
 
 
@@ -61,9 +60,9 @@ def scan(root: Path, names: Sequence[str], progress: Progress = ignore_progress)
 def scan_file(file: Path) -> FileFacts:
     """Decodes an image file and returns the facts about it; never raises for a damaged one."""
     try:
-        content = file.read_bytes()
-    except OSError as error:
-        return FileFacts(size=0, damage=error.strerror or str(error))
+        content = read_file(file)
+    except UserError as error:
+        return FileFacts(size=0, damage=str(error).removeprefix(f"{file} cannot be read: "))
     facts: dict[str, Any] = {"size": len(content), "digest": hashlib.sha256(content).hexdigest()}
     try:
         with open_image(io.BytesIO(content)) as image:
@@ -79,15 +78,13 @@ def scan_file(file: Path) -> FileFacts:
 
 def read_header(image: Image.Image) -> dict[str, Any]:
     """Reads the header of an open file, before its pixels are decoded, into fields of ``FileFacts``."""
-    # an open file's image has the list of its tiles; Pillow's types know it of the subclass only
-    raw = image.tile[0].args if image.tile else ""  # type: ignore[attr-defined]
-    raw_mode = raw if isinstance(raw, str) else str(raw[0]) if raw else ""
+    sixteen_bits = many_bits(image)  # first: reading EXIF may decode the pixels
     orientation = image.getexif().get(ORIENTATION, 1)
     return {
         "width": image.width,
         "height": image.height,
         "mode": image.mode,
-        "sixteen_bits": image.mode.startswith("I;16") or raw_mode.startswith(_SIXTEEN_BITS),
+        "sixteen_bits": sixteen_bits,
         "orientation": orientation if orientation in range(1, 9) else 1,
     }
 
@@ -110,7 +107,7 @@ def _perceptual_hash(image: Image.Image) -> str:
 
     image.draft(None, (96, 96))
     image.load()
-    grey = to_rgb(ImageOps.exif_transpose(image)).convert("L")
+    grey = to_rgb(ImageOps.exif_transpose(image), image).convert("L")
     darkest, brightest = grey.getextrema()
     if brightest - darkest < _FLAT:  # type: ignore[operator]  # a grey image has one pair of numbers
         return ""

@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 
 from verydeep.data.dataset import DataSet, hold_out_test, make_data_set
-from verydeep.data.folder import SPLIT_NAMES, natural_key
+from verydeep.data.folder import SPLIT_NAMES
+from verydeep.data.listing import natural_key
 from verydeep.data.shards.index import INDEX_FILE, UNFINISHED_FILE, IndexedShard, ShardIndex, is_index, read_index
 from verydeep.data.shards.source import ListedShard, make_image_set
 from verydeep.data.shards.storage import (
@@ -188,7 +189,9 @@ def _join_listings(storage: Storage, listings: Mapping[str, TarListing], folder:
     for split, files in shards.items():
         labelled = {file: _labelled(file, listings[file], indices, len(classes)) for file in files}
         splits[split or "train"] = make_image_set(storage, split or "train", classes, labelled)
-    return make_data_set(name, where, splits if has_splits else hold_out_test(splits["train"]), "the shards of val")
+    held_out = () if has_splits else ("test",)
+    splits = splits if has_splits else hold_out_test(splits["train"])
+    return make_data_set(name, where, splits, "the shards of val", held_out=held_out)
 
 
 def _split_of(file: str) -> str | None:

@@ -1,0 +1,140 @@
+"""Names, places and terminals that people have: the command line works there, or says in one line what to do."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from conftest import picture
+from small_nets import make_net
+from strange_files import DEEP
+from verydeep.data.doctor import examine_quickly
+from verydeep.data.folder import find_images
+from verydeep.data.open import open_data
+from verydeep.errors import UserError
+from verydeep.nets.model_card import make_card
+from verydeep.nets.model_file import save
+from verydeep.training import run_folder
+from verydeep.training.run_folder import Run
+from verydeep.training.state import Position
+
+QUICK = ["--recipe", "quick", "--crop", "32", "--width", "0.125", "--epochs", "1", "--workers", "0"]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch, process_as_it_is):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def model(tmp_path):
+    net = make_net("A", num_classes=2)
+    net.classes = ("dark", "bright")
+    save(net, tmp_path / "model.safetensors", card=make_card(net))
+    return "model.safetensors"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
+def test_names_that_are_no_utf8_and_data_that_were_moved(verydeep, make_folder, tmp_path):
+    data, new, out = os.fsdecode(b"caf\xe9"), os.fsdecode(b"n\xe9w"), "runs/one"
+    make_folder("photos", {"dark": 8, "bright": 8}).rename(tmp_path / data)
+    status, _, err = verydeep("train", data, *QUICK, "--out", os.fsdecode(b"runs/o\xe9"))
+    assert (status, err.splitlines()[-1]) == (
+        2,
+        "verydeep: --out runs/o\ufffd: the name is no UTF-8, which model files need: give another",
+    )
+    status, said, err = verydeep("train", data, *QUICK, "--out", out, "--json")
+    assert (status, json.loads(said)["epochs"]) == (0, 1), err
+    assert (Path(out) / "report.html").exists()
+    assert verydeep("evaluate", out, data)[0] == 0
+    assert verydeep("runs", "--json")[0] == 0
+    Path(data).rename(new)
+    status, _, err = verydeep("train", "--resume", "--out", out)
+    assert status == 1
+    assert "if the data were moved: verydeep train NEW --resume --out runs/one" in err
+    assert verydeep("train", new, "--resume", "--out", out)[0] == 0
+
+
+@pytest.mark.parametrize("closed", [("stdout",), ("stdout", "stderr")])
+@pytest.mark.parametrize(("arguments", "status"), [(["inspect", "A"], 0), (["--help"], 0), (["nothing"], 2)])
+def test_without_a_console_nothing_is_printed(closed, arguments, status, monkeypatch):
+    from verydeep.cli import main as cli
+
+    for stream in closed:
+        monkeypatch.setattr(sys, stream, None)
+    monkeypatch.setattr(sys, "argv", ["verydeep", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    for stream in closed:
+        getattr(sys, stream).close()
+    assert ended.value.code == status
+
+
+def test_a_closed_output_is_no_error():
+    done = subprocess.run(["sh", "-c", f"{sys.executable} -m verydeep --version >&-"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_class_that_val_lacks_is_told_as_such(make_folder):
+    make_folder("photos/train", {"a": 9, "b": 9})
+    root = make_folder("photos/val", {"a": 3}).parent
+    assert [finding.message for finding in examine_quickly(open_data(root))] == [
+        "the classes differ between the splits: val/ lacks b"
+    ]
+    few = open_data(make_folder("few", {"a": 9, "b": 1}))
+    assert "too few images to set one aside for val: b" in [finding.message for finding in examine_quickly(few)]
+
+
+@pytest.mark.parametrize(
+    ("position", "then"), [(None, "train again"), (Position(), "train again"), (Position(epoch=1), "resume")]
+)
+def test_a_full_disk_says_what_can_be_done_then(position, then, tmp_path, monkeypatch):
+    net, run = make_net("A", num_classes=2), Run(tmp_path, {})
+    if position is not None:
+        run.save_checkpoint(net, make_card(net), {}, position)
+
+    def full(*_, **__):
+        raise UserError("checkpoint-next.safetensors cannot be written: No space left on device")
+
+    monkeypatch.setattr(run_folder, "save", full)
+    with pytest.raises(UserError, match=f"free some space, then {then}"):
+        run.save_checkpoint(net, make_card(net), {}, Position(epoch=2))
+
+
+def test_an_address_keeps_its_slashes():
+    with pytest.raises(UserError, match=r"^https://example\.org/a\.jpg is an address: download"):
+        find_images(["https://example.org/a.jpg"])
+
+
+def test_a_pattern_in_a_folder_without_permission_says_so(tmp_path, monkeypatch):
+    (tmp_path / "secret").mkdir()
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(PermissionError, match="secret"):
+        find_images([f"{tmp_path}/secret/*.jpg"])
+
+
+def test_too_many_workers_are_refused(verydeep, make_folder):
+    most = max(16, 4 * (os.cpu_count() or 1))
+    status, _, err = verydeep("train", make_folder("photos", {"a": 9, "b": 9}), *QUICK[:-1], most + 184)
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"--workers {most + 184}: this machine has" in err
+
+
+def test_predict_warns_of_many_bits_and_never_of_a_file_without_its_name(verydeep, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns from there on, and names no file
+    picture(0, 40, 40).save(tmp_path / "large.png")
+    Image.fromarray(DEEP).resize((32, 32)).save(tmp_path / "deep.png")
+    status, _, err = verydeep("predict", model, "large.png", "deep.png", "--json")
+    assert (status, err) == (
+        0,
+        "1 of the images have more than 8 bits a channel, scaled down by 257: with fewer bits in use they come out "
+        "dark; convert them to 8 bits\n",
+    )

@@ -136,7 +136,7 @@ def test_counters_of_batch_norm_may_be_missing(net):
 
 
 def test_no_convolution_is_no_net():
-    with pytest.raises(UserError, match="there is no convolution"):
+    with pytest.raises(UserError, match="no name is that of a convolution of a VGG"):
         assemble(
             from_state_dict(
                 {

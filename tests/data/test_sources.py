@@ -26,6 +26,7 @@ def test_a_disk_that_does_not_give_a_file_is_told_as_a_damaged_image(tmp_path, m
     def fail(self):
         raise OSError(5, "Input/output error")
 
+    (tmp_path / "1.png").touch()
     monkeypatch.setattr("pathlib.Path.read_bytes", fail)
     with pytest.raises(DamagedImageError, match=r"1\.png cannot be read: Input/output error"):
         FolderSource(tmp_path).read("1.png")

@@ -58,6 +58,9 @@ def test_nothing_is_removed_that_the_training_has_not_made(tmp_path):
     with claimed(tmp_path / "before", Path):  # nothing is trained in it
         pass
     assert list(tmp_path.rglob("*")) == [tmp_path / "before"]
+    with claimed(tmp_path / "runs/a", Path):
+        pass
+    assert list(tmp_path.rglob("*")) == [tmp_path / "before"]
     with claimed(tmp_path / "new", Path) as folder:
         (folder / "notes.txt").touch()
     assert (tmp_path / "new/notes.txt").exists()

@@ -250,7 +250,7 @@ def claimed(out: Path | None, free_name: Callable[[], Path]) -> Iterator[Path]:
         while True:
             folder = out or free_name()
             check_free(folder)
-            made = not folder.exists()
+            made = [str(one) for one in (folder, *folder.parents) if not one.exists()]
             try:
                 folder.mkdir(parents=True, exist_ok=out is not None)
                 return {"folder": str(folder), "made": made}
@@ -274,8 +274,8 @@ def claimed(out: Path | None, free_name: Callable[[], Path]) -> Iterator[Path]:
                 for name in (LOCK_FILE, HOLDER_FILE):
                     (folder / name).unlink(missing_ok=True)
                 with suppress(OSError):  # somebody has put something there
-                    if record["made"]:
-                        folder.rmdir()
+                    for made in record["made"]:
+                        Path(made).rmdir()
 
 
 def check_free(folder: Path) -> None:

@@ -74,7 +74,6 @@ _COMMANDS: dict[str, tuple[object, ...]] = {
     "evaluate, half a model": ("evaluate", "half-a-model.safetensors", "photos"),
     "evaluate, a model of another program": ("evaluate", "other.safetensors", "photos"),
     "evaluate, weights not fetched": ("evaluate", "imagenet-D", "photos"),
-    "evaluate, other number of classes": ("evaluate", "a.safetensors", "two-classes"),
     "evaluate, other classes": ("evaluate", "a.safetensors", "other-classes"),
     "evaluate, models of other classes": ("evaluate", "a.safetensors", "ten.safetensors", "photos"),
     "evaluate, no test split": ("evaluate", "a.safetensors", "no-test", "--split", "test"),

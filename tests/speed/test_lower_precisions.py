@@ -61,8 +61,6 @@ def test_bf16_takes_what_fp32_takes(library):
     assert torch.equal(fast(images), inside)
     with pytest.raises(UserError, match="too small for this net: rescale their shorter side to at least 64"):
         fast(torch.zeros(1, 3, 40, 70))
-    with pytest.raises(UserError, match=r"look like 0\.\.1"):
-        fast(torch.rand(1, 3, 64, 64))
 
 
 def test_scores_of_crops_are_a_tensor_of_their_own(library):

@@ -108,5 +108,5 @@ def test_what_cannot_be_described_is_refused_in_one_line(images):
     with pytest.raises(UsageError, match="given twice"):
         Describer([net], DescriptorOptions(test_scales=(64, 64)))
     long = array_images("test", ("one",), np.zeros(1, int), "made", {"strip": np.zeros((1, 30_000, 3), np.uint8)})
-    with pytest.raises(UserError, match="made/strip: an image of 30000x1 becomes"):
+    with pytest.raises(UserError, match="made/strip: an image of 30000x1 pixels is a strip"):
         describe([net], long)

@@ -300,12 +300,6 @@ def test_an_interrupted_training_is_stopped_where_the_other_is(update, still, im
     assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "cut"))
 
 
-def test_the_plateau_rule_waits_for_a_net_that_has_not_begun(make_folder, tmp_path):
-    recipe = find_recipe("paper", epochs=4, patience=1, drops=0, batch_size=24, learning_rate=1e-9)
-    photos = make_folder("photos", {"dark": 24, "grey": 24, "bright": 24})
-    assert fit(make_net("D", "gaussian"), photos, recipe=recipe, out=tmp_path / "run", device="cpu").epochs == 4
-
-
 def test_a_rate_far_too_high(make_folder, tmp_path):
     notes, kinds = trained(make_net(batch_norm=True), make_folder, tmp_path, learning_rate=0.7, batch_size=16)
     assert "rate-high" in kinds

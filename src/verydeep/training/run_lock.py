@@ -47,8 +47,9 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         del _held[key]
         for lock in filter(None, found):
-            with suppress(OSError):
-                (folder / HOLDER_FILE).unlink(missing_ok=True)
+            for name in HOLDER_FILE, LOCK_FILE:  # who waits for a lock of a file without a name takes another
+                with suppress(OSError):
+                    (folder / name).unlink(missing_ok=True)
             lock.release()
 
 

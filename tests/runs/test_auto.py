@@ -46,7 +46,7 @@ def test_what_is_planned_fits_into_the_time(minutes, speed):
 
 def test_more_time_never_plans_less():
     plans = [plan(minutes=minutes) for minutes in (1, 3, 10, 20, 60)]
-    errors = [expected_error(one, CLOTHING.num_train) for one in plans]
+    errors = [expected_error(one, CLOTHING) for one in plans]
     assert errors == sorted(errors, reverse=True)
     assert plans[-1].then == "fine-tune"
 
@@ -75,6 +75,13 @@ def test_of_more_images_than_there_is_time_for_a_share_is_used():
 def test_small_images_are_enlarged_twofold_at_most():
     assert plan(replace(CLOTHING, side=32), minutes=60).side == 64
     assert plan(replace(CLOTHING, side=100), minutes=60).side == 192
+
+
+def test_a_view_larger_than_its_image_promises_less_than_a_larger_image():
+    plans = [replace(plan(side=128), then=None), replace(plan(side=192), then=None)]
+    large, small = ([expected_error(one, replace(CLOTHING, side=side)) for one in plans] for side in (256, 100))
+    assert large[1] < small[1] < small[0]
+    assert large[0] < small[0]
 
 
 def test_few_images_are_judged_by_cross_validation_and_trained_in_small_batches():
@@ -111,10 +118,10 @@ def test_the_reason_for_a_size_is_true():
             plan(minutes=minutes, side=side) for side in (96, 128, 160, 192, 224) if side > made.side
         ]  # the best of each
         fits = [one for one in larger if one.expected_seconds - CLOTHING.seconds_used <= 0.82 * 60 * minutes - 8]
-        best = min(fits, key=lambda one: expected_error(one, 3068), default=None)
+        best = min(fits, key=lambda one: expected_error(one, CLOTHING), default=None)
         if best is None:
             wanted = "the largest for which there is time and memory" if larger else "that of the net's own training"
-        elif expected_error(best, 3068) > expected_error(made, 3068):
+        elif expected_error(best, CLOTHING) > expected_error(made, CLOTHING):
             wanted = "which promises less"
         else:
             wanted = "promises no fewer errors and takes longer"

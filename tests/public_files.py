@@ -1,6 +1,6 @@
 """Weights as public files have them: what is read and how, and what is refused with which remedy.
 
-The rows are those of the tests, each of which has a case for every row of its own, and of the table of docs/weights.md.
+The rows are those of the table of docs/weights.md; those of ``REFUSED`` drive their test, too.
 """
 
 NAMES = {
@@ -14,6 +14,7 @@ NAMES = {
 CHECKPOINTS = {
     "settings beside the weights": "plain values, `argparse.Namespace`, numpy's numbers, paths; nothing is run",
     "averaged weights (EMA)": "taken, and said; `--last-weights` takes the others",
+    "a module pickled whole": "its tensors are taken, as `torch.save(model)` and Ultralytics keep them; nothing is run",
     "params, network, a list": "the state dict in it is found",
     "criterion.weight, metrics": "passed over by name, and said",
     "class_to_idx, classes, label names": "become the names of the classes, where there are as many scores",

@@ -1,6 +1,7 @@
 """Files of torch.save: every form is read, and nothing in one is ever run."""
 
 import pickle
+import sys
 import zipfile
 
 import pytest
@@ -86,10 +87,39 @@ def test_what_is_no_plain_value_beside_the_weights_is_refused_with_the_remedy(st
         read_weights(tmp_path / "a.pth")
 
 
-def test_a_whole_module_is_refused(tmp_path):
-    torch.save(torchvision_net("A"), tmp_path / "a.pth")
-    with pytest.raises(UserError, match="save the state dict alone"):
-        read_weights(tmp_path / "a.pth")
+class Backbone(torch.nn.Module):
+    """A class that only the program knows that made the file."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = torchvision_net("A", num_classes=3)
+        self.register_buffer("counted", torch.ones(3), persistent=False)
+        self.names = {0: "a"}
+
+
+@pytest.mark.parametrize("key", [None, "model", "ema"])
+def test_the_weights_of_a_module_pickled_whole_are_taken_without_its_class(key, tmp_path, monkeypatch):
+    net = Backbone()
+    expected = read_weights_of(net.state_dict(), tmp_path)
+    whole = net if key is None else {key: net, "epoch": 3, "train_args": {"lr": 0.1}, "optimizer": None}
+    torch.save(whole, tmp_path / "whole.pth")
+    monkeypatch.delattr(sys.modules[__name__], "Backbone")
+    found = read_weights(tmp_path / "whole.pth")
+    assert found.tensors.keys() == expected.tensors.keys()
+    for name, tensor in expected.tensors.items():
+        assert torch.equal(found.tensors[name], tensor)
+
+
+def read_weights_of(state, folder):
+    torch.save(state, folder / "state.pth")
+    return read_weights(folder / "state.pth")
+
+
+def test_beside_a_module_nothing_is_run_either(tmp_path):
+    sign = tmp_path / "it ran"
+    torch.save({"model": torchvision_net("A", num_classes=3), "also": Payload(sign)}, tmp_path / "a.pth")
+    assert read_weights(tmp_path / "a.pth").tensors
+    assert not sign.exists()
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")

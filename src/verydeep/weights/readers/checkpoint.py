@@ -1,7 +1,8 @@
 """Finds the weights in files as people write them: nested, averaged, with settings beside them. Nothing in one is run.
 
 A pickle is read by torch's ``weights_only``, which builds tensors and plain values alone. Settings that training
-programs keep (``argparse.Namespace``, numpy's scalars, paths) are plain values too.
+programs keep (``argparse.Namespace``, numpy's scalars, paths) are plain values too; of a module that was pickled whole
+its tensors are.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from verydeep.errors import UserError, printable
 from verydeep.weights.preprocessing import KEY, Recorded, buffers_as_record, class_names, read_record
+from verydeep.weights.readers.pickled_module import load_inert, with_states
 
 _STATE_KEYS: Final = (
     *("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params"),
@@ -124,6 +126,8 @@ def _load(file: Path) -> object:
             warnings.simplefilter("ignore")
             return torch.load(file if mapped else opened, map_location="cpu", weights_only=True, mmap=mapped)
     except UnpicklingError as error:
+        if zipped and (states := _load_modules(file)) is not None:
+            return states
         forbidden = _FORBIDDEN.search(str(error))
         what = f"asks to run {forbidden[1]}" if forbidden else "holds more than tensors"
         raise UserError(
@@ -133,6 +137,17 @@ def _load(file: Path) -> object:
     except Exception as error:  # whatever a made-up file sets off
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{file} is a damaged file of PyTorch ({reason}): download it again") from error
+
+
+def _load_modules(file: Path) -> object | None:
+    """What a file holds with state dicts for its modules; None where it holds no module, or cannot be read so."""
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_PLAIN_TYPES):
+            warnings.simplefilter("ignore")
+            states, has_modules = with_states(load_inert(file))
+    except Exception:  # whatever a made-up file sets off: the first error is told
+        return None
+    return states if has_modules else None
 
 
 def _check_archive(file: Path) -> None:

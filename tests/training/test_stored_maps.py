@@ -82,18 +82,3 @@ def test_channels_are_dropped_as_often_as_the_recipe_says_and_the_others_scaled_
     assert maps.unique().tolist() == [0, pytest.approx(1 / 0.6)]
     assert float((maps == 0).float().mean()) == pytest.approx(0.4, abs=0.05)
     assert len({tuple(row.tolist()) for row in maps[:, :, 0, 0]}) == len(images)
-
-
-@pytest.mark.parametrize(("first_block", "cells"), [(5, 6), (4, 12)])
-def test_an_update_sees_windows_of_the_maps_of_large_views(net, images, first_block, cells):
-    found = stored(net, images, range(1), first_block=first_block, side=128)
-    seen = set()
-    for maps, _, ids in found.batches(RECIPE, seed=0, images=images)(epoch=0, first=0):
-        assert maps.shape[2:] == (cells, cells)
-        for map_, sample in zip(maps, ids.tolist(), strict=True):
-            windows = found.maps[0][sample].float().unfold(1, cells, 1).unfold(2, cells, 1)
-            equal = (windows == map_[:, None, None]).all(4).all(3).all(0).nonzero().tolist()
-            assert equal
-            seen.add(tuple(equal[0]))
-    assert len(seen) > 2
-    assert stored(net, images, range(1)).window == 64 >> 4

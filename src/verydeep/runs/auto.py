@@ -17,7 +17,6 @@ from verydeep.errors import UsageError
 from verydeep.nets.architecture import Geometry, layers
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.runs.plan import MEASURED_SIDES, Look, Plan
-from verydeep.training.stored_maps import seen_side
 
 DEFAULT_MINUTES: Final = 10.0
 
@@ -53,7 +52,7 @@ GAIN_BY_IMAGES: Final = {100: 0.1, 300: 0.35, 1000: 0.8, 3000: 1.0}
 """Share of what fine-tuning gains on clothing that is expected of so many training images. Of 80 photographs it gained
 nothing in cross-validation."""
 
-FEWEST_EPOCHS: Final = {5: 2, 4: 3, 3: 6}
+FEWEST_EPOCHS: Final = {5: 3, 4: 4, 3: 8}
 """Epochs for which the time must suffice before training begins at a block: the lower, the more it takes to pay."""
 
 PROCESS_BYTES: Final = 2_000_000_000
@@ -143,11 +142,10 @@ class Costs:
     def epoch(self, first_block: int, batch_size: int) -> float:
         """An epoch on stored maps; the cost of an image is that of the last block, by multiplications.
 
-        An update sees a window of each map; a validation image costs a third of an update, of its whole map.
+        A validation image costs a third of an update.
         """
         more = block_macs(self.geometry, self.side, first_block) / block_macs(self.geometry, self.side, 5)
-        seen = self.look.num_train * (seen_side(self.side) / self.side) ** 2 + self.look.num_val / 3
-        images = seen * self.between(self.look.update) * more
+        images = (self.look.num_train + self.look.num_val / 3) * self.between(self.look.update) * more
         return images + math.ceil(self.look.num_train / batch_size) * self.look.update_fixed * (6 - first_block)
 
     def linear(self) -> float:

@@ -23,16 +23,12 @@ from verydeep.device import Compute
 from verydeep.images.augment import AreaView
 from verydeep.images.views import centre
 from verydeep.nets.net import VeryDeep
-from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.progress import Progress
 from verydeep.speed.backend import make_backend
 from verydeep.training.recipe import Recipe
 
 _BATCH_PIXELS: Final = 32 * 160 * 160
 """Pixels of the views computed at a time, about."""
-
-_SMALLEST_CUT: Final = 128
-"""Side of a view, pixels, from which on an update sees a window of its map."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +56,11 @@ class StoredMaps:
         """Adds views of the same images."""
         return replace(self, maps=[*self.maps, *others.maps])
 
-    @property
-    def window(self) -> int:
-        """Cells of a side of what an update sees of a map."""
-        stride = 1 << (self.first_block - 1)
-        return seen_side(self.maps[0].shape[-1] * stride) // stride
-
     def batches(self, recipe: Recipe, *, seed: int, images: ImageSet) -> Callable[..., Iterator[Batch]]:
         """Returns what yields the batches of an epoch.
 
-        (Seed, epoch, sample) draw a view, a window of its map, and the channels of the map that are dropped, with the
-        recipe's probability; the others are scaled up.
+        (Seed, epoch, sample) draw a view, and the channels of its map that are dropped, with the recipe's probability;
+        the others are scaled up.
         """
         return partial(self._epoch, recipe, seed, images)
 
@@ -87,14 +77,8 @@ class StoredMaps:
     def _augmented(self, index: int, dropout: float, seed: list[int]) -> Float[Tensor, "c y x"]:
         generator = Generator(PCG64(seed))
         map_ = self.maps[int(generator.integers(len(self.maps)))][index]
-        top, left = generator.integers(map_.shape[-1] - self.window + 1, size=2).tolist()
         kept = torch.from_numpy((generator.random((len(map_), 1, 1)) >= dropout).astype(np.float32))
-        return map_[:, top : top + self.window, left : left + self.window] * (kept / (1 - dropout))
-
-
-def seen_side(side: int) -> int:
-    """Side of the part of a view that an update sees, pixels: 32 less than the view's, where that is 128 or more."""
-    return side - TOTAL_STRIDE if side >= _SMALLEST_CUT else side
+        return map_ * (kept / (1 - dropout))
 
 
 def store_maps(

@@ -84,7 +84,7 @@ class FolderListing:
             if names:
                 found.append((f"passed over {len(names):,} images {what}, such as {names[0]}", remedy))
         if self.others:
-            found.append((f"passed over {self.others}", "nothing, unless they are images"))
+            found.append((f"passed over {self.others}", "give images among them the ending of their format"))
         found += [(f"{name}/ beside train/ is passed over", NAME_THE_SPLITS) for name in split_names(self.beside)]
         found += [
             (f"two folders {name}, whose names differ only in their Unicode form, are one class", "rename one of them")

@@ -42,7 +42,7 @@ from verydeep.testing.calibration import fold_temperature, scores_of
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.metrics import interval95, wrong
 from verydeep.testing.result import Result
-from verydeep.testing.upper import LowerBlocks
+from verydeep.testing.shared_blocks import LowerBlocks
 from verydeep.training.callbacks import StopOnSignals
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import Run

@@ -9,7 +9,7 @@ import torch
 from verydeep.data.open import open_data
 from verydeep.nets.net import VeryDeep
 from verydeep.testing.evaluate import evaluate
-from verydeep.testing.upper import LowerBlocks
+from verydeep.testing.shared_blocks import LowerBlocks
 
 
 @pytest.fixture

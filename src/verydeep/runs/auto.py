@@ -1,8 +1,8 @@
 """The rules of the recipe ``auto``: what is trained for some images, a machine and a number of minutes.
 
 The rules look at a few measured numbers (``Look``) and at nothing else, and the plan that they make is stored in
-run.json before the first update: equal plans, equal runs. results/auto.jsonl has the errors by side; the runs behind
-the other numbers are described in docs/decisions.md, and no command gives them again yet.
+run.json before the first update: equal plans, equal runs. results/auto.jsonl has the errors by side; the single runs
+behind the other numbers are in docs/decisions.md. ``python -m benchmarks.auto_rules`` measures both anew.
 
 Paper: section 3.1 for the training; the plan is our addition.
 """

@@ -145,7 +145,7 @@ def _load_modules(file: Path) -> object | None:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_PLAIN_TYPES):
             warnings.simplefilter("ignore")
             states, has_modules = with_states(load_inert(file))
-    except Exception:  # whatever a made-up file sets off: the first error is told
+    except Exception:  # a hostile file may raise anything: the first error is reported
         return None
     return states if has_modules else None
 

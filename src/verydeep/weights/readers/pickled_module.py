@@ -1,7 +1,7 @@
 """Modules that were pickled whole, as ``torch.save(model)`` writes them: their tensors by name, and nothing is run.
 
-A name that such a pickle gives, of a class or a function, stands for a thing without behaviour: it can be made and
-given attributes, which is all that a pickle does with the classes of a module.
+An empty object takes the place of every class and function that such a pickle names: it can be made and given
+attributes, which is all that a pickle does with the classes of a module.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Inert:
 
 
 def load_inert(file: Path) -> object:
-    """Reads a zipped pickle, with things without behaviour for all that torch's ``weights_only`` does not know."""
+    """Reads a zipped pickle, with empty objects for all that torch's ``weights_only`` does not know."""
     names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
     with torch.serialization.safe_globals([(Inert, name) for name in names]):
         return torch.load(file, map_location="cpu", weights_only=True, mmap=True)

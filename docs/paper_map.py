@@ -60,8 +60,8 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "losses": ("distances of pictures by the features of a net", ()),
     "testing": (
-        "images read in chunks; whether two results differ; calibration",
-        ("testing/calibration.py", "testing/chunks.py", "testing/statistics.py"),
+        "which images are tested on; images read in chunks; whether two results differ; calibration",
+        ("testing/calibration.py", "testing/chunks.py", "testing/images.py", "testing/statistics.py"),
     ),
     "report": ("pages and pictures", ()),
     "transfer": (

@@ -35,8 +35,8 @@ PASSED_OVER = {
     "photo.svg": b"<svg/>",
     "raw.dng": b"II*\0" + bytes(40),
     "notes.txt": b"none",
-    "README": b"BMW and other cars are in this folder",
-    "LICENCE": b"P5 is no picture here",
+    "cars": b"BMW and other cars are in this folder",
+    "about": b"P5 is no picture here",
     "backup.bak": b"\xff\xd8\xff\xe0",
 }
 
@@ -60,6 +60,8 @@ def test_what_is_passed_over_is_counted_and_said(make_folder, tmp_path):
     root = make_folder("photos", {"a": 5, "b": 5})
     for name, content in PASSED_OVER.items():
         (root / "a" / name).write_bytes(content)
+    for name in "README.md", "LICENSE", "a/readme":
+        (root / name).write_bytes(b"of the photographs")
     said = []
     assert len(find_images([str(root)], said.append)) == 10
     (line,) = said

@@ -7,7 +7,7 @@ import pytest
 from verydeep.errors import UsageError
 from verydeep.nets.architecture import feature_macs
 from verydeep.nets.net import VeryDeep
-from verydeep.runs.auto import Costs, block_macs, choose_batch_size, expected_error, make_plan, map_bytes
+from verydeep.runs.auto import SHARE_OF_TIME, Costs, block_macs, choose_batch_size, expected_error, make_plan, map_bytes
 from verydeep.runs.plan import Look, Plan
 
 GEOMETRY = VeryDeep("D", initialisation=None, features_only=True).geometry
@@ -114,10 +114,11 @@ def test_the_reason_for_a_size_is_true():
     errors_and_sides = {minutes: plan(minutes=minutes) for minutes in (1, 2, 3, 5, 10, 20, 60)}
     said = set()
     for minutes, made in errors_and_sides.items():
+        left = SHARE_OF_TIME * 60 * minutes - 8
         larger = [
             plan(minutes=minutes, side=side) for side in (96, 128, 160, 192, 224) if side > made.side
         ]  # the best of each
-        fits = [one for one in larger if one.expected_seconds - CLOTHING.seconds_used <= 0.82 * 60 * minutes - 8]
+        fits = [one for one in larger if one.expected_seconds - CLOTHING.seconds_used <= left]
         best = min(fits, key=lambda one: expected_error(one, CLOTHING), default=None)
         if best is None:
             wanted = "the largest for which there is time and memory" if larger else "that of the net's own training"

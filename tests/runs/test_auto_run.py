@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import verydeep as package
 from conftest import StopAfter
@@ -141,3 +143,27 @@ def test_the_plan_of_a_run_like_another_is_that_of_the_other(photos, verydeep):
     status, out, err = verydeep("train", photos, "--like", "a", "--plan", "--json")
     assert status == 0, err
     assert Plan.from_record(json.loads(out)) == Plan.from_record(settings("a")["plan"])
+
+
+def test_images_that_their_mirror_images_contradict_are_tested_without(tmp_path, monkeypatch):
+    monkeypatch.setattr("verydeep.runs.auto_run.SMALL_VALIDATION", 0)
+    random = np.random.default_rng(0)
+    for name, first in {"left": 200, "right": 60}.items():
+        folder = tmp_path / "arrows" / name
+        folder.mkdir(parents=True)
+        for number in range(24):
+            pixels = np.full((64, 64, 3), first, np.uint8)
+            pixels[:, 32:] = 260 - first
+            pixels += random.integers(0, 40, pixels.shape, dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    notes = []
+
+    class Notes(package.Callback):
+        def note(self, text):
+            notes.append(text)
+
+    run = train(tmp_path / "arrows", out="run", reporter=Notes())
+    assert [text for text in notes if text.startswith("mirror images: not used by tests and predictions")]
+    assert not run.net.mirror
+    assert not load("run").mirror
+    assert read_card("run").errors["top1_error"] == 0

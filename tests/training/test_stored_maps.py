@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from verydeep.data.open import open_data
 from verydeep.device import fp32_choice
-from verydeep.images.views import centre
+from verydeep.images.views import whole
 from verydeep.nets.net import VeryDeep
 from verydeep.progress import ignore_progress
 from verydeep.training.recipe import find_recipe
@@ -18,6 +19,17 @@ from verydeep.training.stored_maps import store_maps
 @pytest.fixture
 def images(make_folder):
     return open_data(make_folder("photos", {"dark": 12, "bright": 12}, side=80)).train
+
+
+@pytest.fixture
+def photos_of_many_shapes(tmp_path):
+    random = np.random.default_rng(0)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number, (width, height) in enumerate([(64, 64), (96, 64), (192, 64), (64, 128), (80, 80), (96, 64)]):
+            pixels = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    return open_data(tmp_path).train
 
 
 @pytest.fixture
@@ -33,12 +45,21 @@ def stored(net, images, views=range(3), first_block=5, seed=0, mirror=True, side
     )  # fmt: skip
 
 
-def test_the_first_view_is_the_centre_and_describes_the_image(net, images):
+def test_the_first_view_is_the_whole_image_with_its_central_square_as_the_map(net, photos_of_many_shapes, monkeypatch):
+    monkeypatch.setattr("verydeep.training.stored_maps._BATCH_PIXELS", 3 * 64 * 96)
+    images = photos_of_many_shapes
     found = stored(net, images)
-    view = torch.from_numpy(np.array(centre(images.pixels(3), 64, 64)[0])).permute(2, 0, 1)[None]
-    expected = net.activations(view, ["pool4", "pool5"])
-    torch.testing.assert_close(found.maps[0][3].float(), expected["pool4"][0], rtol=2e-3, atol=2e-3)
-    np.testing.assert_allclose(found.descriptors[3], expected["pool5"].mean((2, 3))[0].detach(), rtol=1e-4, atol=1e-5)
+    across = set()
+    for number in range(len(images)):
+        view = torch.from_numpy(np.array(whole(images.pixels(number), 64, 64)[0])).permute(2, 0, 1)[None]
+        expected = net.activations(view, ["pool4", "pool5"])
+        pool4, pool5 = expected["pool4"].detach(), expected["pool5"].detach()
+        down, right = ((side - 4) // 2 for side in pool4.shape[2:])
+        across.add((down, right))
+        square = pool4[0, :, down : down + 4, right : right + 4]
+        torch.testing.assert_close(found.maps[0][number].float(), square, rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(found.descriptors[number], pool5.mean((2, 3))[0], rtol=1e-4, atol=1e-5)
+    assert across == {(0, 0), (0, 1), (0, 4), (2, 0)}
 
 
 def test_views_do_not_depend_on_which_are_asked_for_together(net, images):

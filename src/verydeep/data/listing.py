@@ -18,6 +18,7 @@ _IGNORED_FOLDERS = frozenset({"__MACOSX", "__pycache__"})
 _NOT_READ = frozenset({
     ".heic", ".heif", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf",
 })  # fmt: skip
+_DOCUMENTS = frozenset({"README", "LICENSE", "LICENCE", "COPYING", "NOTICE", "CITATION"})
 _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]*~?$")
 
 
@@ -29,7 +30,7 @@ class Listing:
     unread: list[Path] = field(default_factory=list)
     "Image files of formats that are not read."
     others: Counter[str] = field(default_factory=Counter)
-    "Number of other files by their ending."
+    "Number of other files by their ending; those that tell of the images, such as README.md, do not count."
 
     @property
     def passed_over(self) -> str:
@@ -116,7 +117,7 @@ def list_file(file: Path, found: Listing) -> None:
         found.images.append(file)
     elif _is_unread(file):
         found.unread.append(file)
-    else:
+    elif file.stem.upper() not in _DOCUMENTS:
         found.others[file.suffix.lower() if _ENDING.search(file.name) else ""] += 1
 
 

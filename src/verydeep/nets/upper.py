@@ -15,7 +15,7 @@ class UpperBlocks(nn.Module):
 
     Args:
         net: whose layers these are.
-        first: the first block that is computed, 2 to 5.
+        first: the first block that is computed, 2 to 5; 6 computes the head alone.
     """
 
     def __init__(self, net: VeryDeep, first: int) -> None:

@@ -20,7 +20,8 @@ from verydeep.nets.model_card import ModelCard, make_card
 from verydeep.nets.net import VeryDeep
 from verydeep.nets.upper import UpperBlocks
 from verydeep.progress import Progress
-from verydeep.runs.comparison import Comparison, cross_validate, scores_on_maps
+from verydeep.runs.auto import SMALL_VALIDATION
+from verydeep.runs.comparison import FEWEST_BETTER, Comparison, cross_validate, scores_on_maps
 from verydeep.runs.finish import (
     Deadline,
     Loop,
@@ -150,11 +151,24 @@ def train_by_plan(
 
 
 def _tester(plan: Plan, start: VeryDeep, data: DataSet, compute: Compute, progress: Progress) -> Test:
-    """What tests a net by ``single`` on the validation images; the blocks that all its nets share compute once."""
-    if plan.then != "fine-tune":
+    """What tests a net by ``single`` on the validation images, and settles whether it sees their mirror images too.
+
+    The blocks that all nets share compute once.
+    """
+    if plan.then == "noise":  # another net
         return lambda net: evaluate(net, data.val, device=compute.device, progress=progress)
-    lower = LowerBlocks(start, plan.first_block, compute.device, most_bytes=plan.kept_bytes)
-    return lambda net: lower.evaluate(net, data.val, mirror=data.mirror, progress=progress)
+    lower = LowerBlocks(start, plan.first_computed, compute.device, most_bytes=plan.kept_bytes)
+
+    def test(net: VeryDeep) -> Result:
+        net.mirror = data.mirror
+        result = lower.evaluate(net, data.val, mirror=net.mirror, progress=progress)
+        if data.mirror and len(data.val) >= SMALL_VALIDATION:
+            plain = lower.evaluate(net, data.val, mirror=False, progress=progress)
+            if _num_wrong(result) - _num_wrong(plain) >= FEWEST_BETTER:
+                net.mirror, result = False, plain
+        return result
+
+    return test
 
 
 def _maps(
@@ -173,7 +187,7 @@ def _maps(
         compute,
         side=plan.side,
         views=views,
-        first_block=plan.first_block if plan.then == "fine-tune" else None,
+        first_block=plan.first_computed if plan.then == "fine-tune" else None,
         seed=run.settings["seed"],
         mirror=mirror,
         progress=progress,
@@ -269,6 +283,11 @@ def _choose(
         else:
             net = linear[0]
         run.save_model(net, _card(run, net, data, result, kept, epochs, selected), precision)
+    if data.mirror and not net.mirror:
+        reporter.note(
+            f"mirror images: not used by tests and predictions: without them at least {FEWEST_BETTER} more of the "
+            f"{len(data.val):,} validation images are right"
+        )
     return finish(run, net, data, result, reporter, epochs=epochs, selected=selected, extra=record | {"kept": kept})
 
 

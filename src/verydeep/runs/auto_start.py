@@ -21,7 +21,7 @@ from verydeep.runs.auto import (
     ENOUGH_FOR_NOISE,
     FEWEST_EPOCHS,
     PROCESS_BYTES,
-    SHARE_OF_TIME,
+    SHARE_OF_NOISE,
     SMALL_IMAGES,
     SMALLEST_PHOTOGRAPHS,
     linear_plan,
@@ -163,7 +163,7 @@ def _new_plan(data: DataSet, options: TrainOptions, began: float) -> Plan:
         why = f"images of {side} pixels show no photographs"
     if why is not None:
         plan = Plan(seconds=seconds, start=None, side=0, reasons=(f"start: random weights: {why}",))
-        return _with_noise(plan, data, options, SHARE_OF_TIME * seconds - (time.monotonic() - began))
+        return _with_noise(plan, data, options, SHARE_OF_NOISE * seconds - (time.monotonic() - began))
     name = str(options.start_model or START)
     start = load(name)
     compute = choose_training(start.geometry, device=options.device, precision=options.precision)
@@ -175,7 +175,7 @@ def _new_plan(data: DataSet, options: TrainOptions, began: float) -> Plan:
     if look.side <= SMALL_IMAGES and look.num_train >= ENOUGH_FOR_NOISE and not pinned:
         linear = linear_plan(start.geometry, name, look, seconds=seconds)
         linear = replace(linear, reasons=(plan.reasons[0], *linear.reasons))
-        return _with_noise(linear, data, options, SHARE_OF_TIME * seconds - linear.expected_seconds)
+        return _with_noise(linear, data, options, SHARE_OF_NOISE * seconds - linear.expected_seconds)
     longer = make_plan(start.geometry, name, look, seconds=2 * seconds, pinned=pinned)
     says = "the same: more images would help more" if longer.title == plan.title else longer.title
     return replace(plan, longer=f"more time, --minutes {seconds / 30:g}: {says}")

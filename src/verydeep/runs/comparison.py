@@ -45,7 +45,8 @@ def cross_validate(
 ) -> Comparison:
     """Counts the training images that the linear classifier and what is trained after it get wrong, held out.
 
-    In each of ``plan.folds`` parts both are fitted on the other parts and tested on the first view of this one.
+    In each of ``plan.folds`` parts both are fitted on the other parts and tested on this one: the linear classifier on
+    whole images, the other on their central squares.
     """
     seed = trained.seed
     targets = one_against_rest(data.train.labels, len(data.classes))
@@ -61,7 +62,9 @@ def cross_validate(
         state = make_state(net, trained.recipe, trained.compute, seed=seed, num_images=len(images), momentum={})
         state.model = UpperBlocks(net, plan.first_block)
         maps = stored.maps[0][held_out]
-        before += int((scores_on_maps(state, maps).argmax(1) != stored.labels[held_out]).sum())
+        before += int(
+            (classifier.scores(stored.descriptors[held_out]).argmax(1) != stored.labels[held_out].numpy()).sum()
+        )
         batches = kept.batches(trained.recipe, seed=seed, images=images)
         train(state, batches, classification_for(trained.recipe, images), [_Watch(progress, part, plan.folds)])
         after += int((scores_on_maps(state, maps).argmax(1) != stored.labels[held_out]).sum())

@@ -86,6 +86,11 @@ class Plan:
         return "the last block" if self.first_block == 5 else f"blocks {self.first_block} to 5"
 
     @property
+    def first_computed(self) -> int:
+        """The first block that nets of this plan do not share: 6, the head, without fine-tuning."""
+        return self.first_block if self.then == "fine-tune" else 6
+
+    @property
     def title(self) -> str:
         """A summary of the steps."""
         if self.then == "fine-tune":

@@ -30,7 +30,7 @@ from verydeep.runs.net import default_folder, make_net, settle
 from verydeep.runs.options import AUTO, COMPUTE_FIELDS, TrainOptions
 from verydeep.runs.plan import Plan
 from verydeep.runs.resume import resume, run_to_end
-from verydeep.testing.evaluate import check_classes
+from verydeep.testing.images import check_classes
 from verydeep.testing.metrics import interval95
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import SETTINGS_FILE, Run, check_same_options, claimed
@@ -157,22 +157,30 @@ def begin(
     ``compute`` is chosen where it is None; ``began`` is when the time of a plan began, by the monotonic clock.
     """
     with claimed(options.out, lambda: default_folder(net, data)) as folder:
-        return _begin_in(folder, net, data, recipe, options, facts, reporter, callbacks, compute, began)
+        data, images = _prepare(net, data, recipe, options, reporter)
+        compute = _settle_compute(compute, net, recipe, options, reporter)
+        settings = facts | {
+            "command": facts["command"] or f"verydeep.fit(net, {facts['data']!r}, out={str(folder)!r}, ...)  # Python",
+            "options": options.as_record(),
+            "net": net.geometry.title,
+            "recipe": recipe.as_record(),
+            "choice": compute.as_record(),
+            "frozen": [name for name, parameter in net.named_parameters() if not parameter.requires_grad],
+            "processes": processes().size,
+            "seed": options.seed,
+            "workers": default_workers(options.workers, compute),
+            "checkpoint_seconds": options.checkpoint_seconds,
+            "environment": environment(),
+            "began": now(),
+        }
+        run = Run.create(folder, settings | images, net, make_run_card(net, data, recipe, patience=options.patience))
+        return run_to_end(run, net, data, reporter, callbacks, began=began)
 
 
-def _begin_in(
-    folder: Path,
-    net: VeryDeep,
-    data: DataSet,
-    recipe: Recipe,
-    options: TrainOptions,
-    facts: dict[str, Any],
-    reporter: Callback,
-    callbacks: Sequence[Callback],
-    compute: Compute | None,
-    began: float | None,
-) -> TrainedRun:
-    """Trains a net in a run folder that is claimed."""
+def _prepare(
+    net: VeryDeep, data: DataSet, recipe: Recipe, options: TrainOptions, reporter: Callback
+) -> tuple[DataSet, dict[str, Any]]:
+    """Checks all images and gives a net its scale, classes and input; returns what run.json says of the images too."""
     if options.no_validation:
         data = train_on_all(data)
     net.train_scale = recipe.scales(net.geometry.crop)
@@ -188,6 +196,19 @@ def _begin_in(
     colours = broadcast_from_rank0(lambda: measure_pixels(data.train).as_record())
     if not net.input_is_set:
         net.set_input(colours["mean"], colours["deviation"] if recipe.input_divisor == "deviation" else np.ones(3))
+    return data, {
+        "fingerprint": data.fingerprint,
+        "hold_out": not options.no_validation,
+        "skip_damaged": options.skip_damaged,
+        "skipped": skipped,
+        "colours": colours,
+    }
+
+
+def _settle_compute(
+    compute: Compute | None, net: VeryDeep, recipe: Recipe, options: TrainOptions, reporter: Callback
+) -> Compute:
+    """Chooses how all processes compute, where that is open, and says it."""
 
     def chosen() -> dict[str, Any]:
         if compute is not None:
@@ -198,27 +219,7 @@ def _begin_in(
     settled = Compute(**broadcast_from_rank0(chosen))
     if processes().size > 1:
         reporter.note(describe_processes(net, recipe, settled))
-    settings = facts | {
-        "command": facts["command"] or f"verydeep.fit(net, {facts['data']!r}, out={str(folder)!r}, ...)  # Python",
-        "options": options.as_record(),
-        "net": net.geometry.title,
-        "fingerprint": data.fingerprint,
-        "recipe": recipe.as_record(),
-        "choice": settled.as_record(),
-        "frozen": [name for name, parameter in net.named_parameters() if not parameter.requires_grad],
-        "processes": processes().size,
-        "seed": options.seed,
-        "workers": default_workers(options.workers, settled),
-        "checkpoint_seconds": options.checkpoint_seconds,
-        "hold_out": not options.no_validation,
-        "skip_damaged": options.skip_damaged,
-        "skipped": skipped,
-        "colours": colours,
-        "environment": environment(),
-        "began": now(),
-    }
-    run = Run.create(folder, settings, net, make_run_card(net, data, recipe, patience=options.patience))
-    return run_to_end(run, net, data, reporter, callbacks, began=began)
+    return settled
 
 
 def check_images(

@@ -22,7 +22,8 @@ from verydeep.tables.grid import FUSED, TableRun, TablesOptions, fusions
 from verydeep.tables.page import write_tables_page
 from verydeep.tables.plan import is_trained, runs_of
 from verydeep.tables.rows import RESULTS_FILE, TableResults, begin_results, read_results, row_of, write_results
-from verydeep.testing.evaluate import check_classes, evaluate_each
+from verydeep.testing.evaluate import evaluate_each
+from verydeep.testing.images import check_classes
 from verydeep.testing.result import Result, fuse, is_saved_posteriors, load_posteriors, save_posteriors
 from verydeep.training.run_folder import Run, check_same_options
 from verydeep.training.state import Callback, TrainState

@@ -1,8 +1,9 @@
 """The matrix of readers: each program's VGGs with random weights, saved by itself, imported, and its scores compared.
 
 Prints a table in Markdown: the largest difference of a score, relative to the largest score of the same photograph, and
-whether the weights come back bit by bit where we can write them for that program. Needs timm, keras, h5py, onnx and
-onnxruntime, 5 GB of memory and 1.5 GB of disk.
+whether the weights come back bit by bit where we can write them for that program. Of a net under a head of somebody's own
+it is the largest difference of the map after the last convolution. Needs timm, keras, h5py, onnx and onnxruntime, 5 GB
+of memory and 1.5 GB of disk; fastai, lightning and ultralytics where they are installed.
 
     python benchmarks/weights_matrix.py photos/ --images 4
 """
@@ -80,11 +81,7 @@ def randomised(net: nn.Module) -> nn.Module:
 
 def torchvision_state(net: str) -> dict[str, Tensor]:
     """The state dict of a VGG of torchvision."""
-    import torchvision
-
-    with torch.device("meta"):
-        made: nn.Module = getattr(torchvision.models, _CALLS[net])(init_weights=False)
-    return randomised(made.to_empty(device="cpu")).state_dict()
+    return torchvision_net(net).state_dict()
 
 
 def write_torchvision(net: str, file: Path) -> None:
@@ -103,13 +100,57 @@ def write_timm(net: str, file: Path) -> None:
 
 
 def write_onnx(net: str, file: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        torch.onnx.export(torchvision_net(net), (torch.rand(1, 3, 224, 224),), file, verbose=False)
+
+
+def torchvision_net(net: str) -> nn.Module:
     import torchvision
 
     with torch.device("meta"):
         made: nn.Module = getattr(torchvision.models, _CALLS[net])(init_weights=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own
-        torch.onnx.export(randomised(made.to_empty(device="cpu")), (torch.rand(1, 3, 224, 224),), file, verbose=False)
+    return randomised(made.to_empty(device="cpu"))
+
+
+def write_fastai(net: str, file: Path) -> None:
+    """What ``Learner.save`` writes: the body of the net under fastai's head, with the state of the optimiser."""
+    import torchvision
+    from fastai.learner import save_model
+    from fastai.optimizer import Adam
+    from fastai.vision.learner import create_vision_model
+
+    made = randomised(create_vision_model(getattr(torchvision.models, _CALLS[net]), 10, pretrained=False))
+    save_model(file, made, Adam(list(made.parameters()), lr=1e-3), with_opt=True)
+
+
+def write_lightning(net: str, file: Path) -> None:
+    """A checkpoint of a Trainer around a LightningModule that holds the net as ``model``."""
+    import lightning
+
+    class Module(lightning.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.save_hyperparameters({"lr": 1e-3, "arch": net})
+            self.model = torchvision_net(net)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+    trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
+    trainer.strategy.connect(Module())
+    trainer.save_checkpoint(file)
+
+
+def write_ultralytics(net: str, file: Path) -> None:
+    """A checkpoint as its trainers write one: a classification model around torchvision's layers, pickled whole."""
+    from ultralytics.nn.modules import TorchVision
+    from ultralytics.nn.tasks import ClassificationModel
+
+    layers = [[-1, 1, "TorchVision", [512, _CALLS[net], None, True, 2, False]], [-1, 1, "Classify", ["nc"]]]
+    made = ClassificationModel({"nc": 10, "backbone": layers[:1], "head": layers[1:]}, verbose=False)
+    assert isinstance(made.model[0], TorchVision)
+    torch.save({"epoch": 3, "model": randomised(made).half(), "ema": None, "train_args": {"imgsz": 224}}, file)
 
 
 def write_keras(net: str, file: Path) -> None:
@@ -160,6 +201,9 @@ WAYS = (
     Way("Keras `.keras`", ("D", "E"), write_keras, ".keras", ("keras", ".weights.h5"), same_keras),
     Way("Keras `.weights.h5`", ("D", "E"), write_keras, ".weights.h5", ("keras", ".weights.h5"), same_keras),
     Way("Keras `.h5`", ("D", "E"), write_keras, ".h5", ("keras", ".h5"), same_keras),
+    Way("fastai `Learner.save`, convolutions", NETS, write_fastai, ".pth", None, same_torch),
+    Way("Lightning `.ckpt`", NETS, write_lightning, ".ckpt", None, same_torch),
+    Way("Ultralytics `.pt`, convolutions", NETS, write_ultralytics, ".pt", None, same_torch),
     Way("ONNX, of torchvision by torch's exporter", NETS, write_onnx, ".onnx", None, same_torch),
 )
 

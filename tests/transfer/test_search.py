@@ -76,6 +76,14 @@ def test_the_command_line_names_them_and_draws_a_sheet(verydeep):
     assert "photos/2.png" in out
 
 
+def test_files_that_are_no_images_are_said(verydeep):
+    Path("photos/raw.dng").write_bytes(b"II*\0" + bytes(40))
+    Path("photos/deep/notes.txt").write_text("none")
+    status, _, error = verydeep("search", "a.safetensors", "photos", "like-2.png")
+    assert status == 0
+    assert "photos: passed over 1 image of formats that are not read (photos/raw.dng) and 1 other file (.txt 1)" in error
+
+
 def test_a_damaged_picture_to_search_by_fails_or_is_left_out(verydeep):
     Path("bad.png").write_bytes(b"no image")
     asked = ("search", "a.safetensors", "photos", "bad.png")

@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from verydeep.data.folder import UNLABELLED, label_files
+from verydeep.data.folder import UNLABELLED, find_images, label_files
 from verydeep.data.image_set import ImageSet, describe_skipped
-from verydeep.data.listing import image_files
 from verydeep.data.shards.dataset import is_shards
 from verydeep.device import Compute
 from verydeep.download import digest_of
@@ -95,7 +94,7 @@ def search(
         found = _Collection(saved.names, Path(saved.job["data"]["path"]))
     else:
         describer = Describer([load(model)], options, compute=compute)
-        listed = _open(folder)
+        listed = _open(folder, note)
         fresh, kept = _described(describer, listed, progress, note, skip_damaged=skip_damaged)
         blocks, found = [fresh], _Collection([listed.where(index) for index in kept], None, listed, kept)
     images, pixels = _read(images, note, skip_damaged=skip_damaged)
@@ -154,7 +153,7 @@ def _describer_of(saved: FeaturesFile, model: str | Path, compute: Compute) -> D
     return describer
 
 
-def _open(folder: str | Path) -> ImageSet | ImageList:
+def _open(folder: str | Path, note: Callable[[str], None] | None) -> ImageSet | ImageList:
     path = Path(folder)
     if path.is_file() and path.suffix in (".npz", ".parquet"):
         raise UserError(
@@ -162,9 +161,7 @@ def _open(folder: str | Path) -> ImageSet | ImageList:
         )
     if not path.is_dir() or is_shards(str(folder)):
         return open_images(folder)
-    names = [file.relative_to(path).as_posix() for file in image_files(path)]
-    if not names:
-        raise UserError(f"no images in {path}")
+    names = [file.relative_to(path).as_posix() for file in find_images([str(path)], note)]
     return label_files(path, UNLABELLED, (UNLABELLED,), [names])
 
 

@@ -1,8 +1,8 @@
 """The matrix of readers: each program's VGGs with random weights, saved by itself, imported, and its scores compared.
 
 Prints a table in Markdown: the largest difference of a score, relative to the largest score of the same photograph, and
-whether the weights come back bit by bit where we can write them for that program. Of a net under a head of somebody's own
-it is the largest difference of the map after the last convolution. Needs timm, keras, h5py, onnx and onnxruntime, 5 GB
+whether the weights come back bit by bit where we can write them for that program. Of a net under a head of its own
+it is the largest difference of the map after the last pooling. Needs timm, keras, h5py, onnx and onnxruntime, 5 GB
 of memory and 1.5 GB of disk; fastai, lightning and ultralytics where they are installed.
 
     python benchmarks/weights_matrix.py photos/ --images 4
@@ -29,7 +29,7 @@ from verydeep.images.decode import read_image
 from verydeep.nets.net import VeryDeep
 from verydeep.weights.imported import assemble
 from verydeep.weights.readers import read_weights
-from verydeep.weights.verify import compare
+from verydeep.weights.verify import compare, largest_difference
 from verydeep.weights.writers import TARGETS, export
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -44,7 +44,8 @@ class Way:
     Attributes:
         title: the first column.
         nets: the columns that the program has.
-        write: makes the net with random weights and saves it.
+        write: makes the net with random weights and saves it; returns its convolutions where the head is one of its
+            own: a module that gives the map after the last pooling.
         suffix: of the file.
         back: the target that writes it back, and the suffix there; None where there is none.
         same: whether two files of the program hold the same tensors.
@@ -52,7 +53,7 @@ class Way:
 
     title: str
     nets: tuple[str, ...]
-    write: Callable[[str, Path], None]
+    write: Callable[[str, Path], nn.Module | None]
     suffix: str
     back: tuple[str, str] | None
     same: Callable[[Path, Path], bool]
@@ -65,8 +66,8 @@ def randomised(net: nn.Module) -> nn.Module:
         for module in net.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.weight.normal_(0, (2 / module.weight[0].numel()) ** 0.5)
-                assert module.bias is not None
-                module.bias.normal_(0, 0.1)
+                if module.bias is not None:
+                    module.bias.normal_(0, 0.1)
             elif isinstance(module, nn.BatchNorm2d):
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.normal_(0, 0.1)
@@ -113,15 +114,17 @@ def torchvision_net(net: str) -> nn.Module:
     return randomised(made.to_empty(device="cpu"))
 
 
-def write_fastai(net: str, file: Path) -> None:
+def write_fastai(net: str, file: Path) -> nn.Module:
     """What ``Learner.save`` writes: the body of the net under fastai's head, with the state of the optimiser."""
     import torchvision
     from fastai.learner import save_model
     from fastai.optimizer import Adam
     from fastai.vision.learner import create_vision_model
 
-    made = randomised(create_vision_model(getattr(torchvision.models, _CALLS[net]), 10, pretrained=False))
+    made: Any = randomised(create_vision_model(getattr(torchvision.models, _CALLS[net]), 10, pretrained=False))
     save_model(file, made, Adam(list(made.parameters()), lr=1e-3), with_opt=True)
+    body: nn.Module = made[0]
+    return body
 
 
 def write_lightning(net: str, file: Path) -> None:
@@ -142,7 +145,7 @@ def write_lightning(net: str, file: Path) -> None:
     trainer.save_checkpoint(file)
 
 
-def write_ultralytics(net: str, file: Path) -> None:
+def write_ultralytics(net: str, file: Path) -> nn.Module:
     """A checkpoint as its trainers write one: a classification model around torchvision's layers, pickled whole."""
     from ultralytics.nn.modules import TorchVision
     from ultralytics.nn.tasks import ClassificationModel
@@ -151,6 +154,8 @@ def write_ultralytics(net: str, file: Path) -> None:
     made = ClassificationModel({"nc": 10, "backbone": layers[:1], "head": layers[1:]}, verbose=False)
     assert isinstance(made.model[0], TorchVision)
     torch.save({"epoch": 3, "model": randomised(made).half(), "ema": None, "train_args": {"imgsz": 224}}, file)
+    body: nn.Module = made.float().model[0]
+    return body
 
 
 def write_keras(net: str, file: Path) -> None:
@@ -211,10 +216,12 @@ WAYS = (
 def measure(way: Way, net: str, images: list[Image.Image], folder: Path) -> tuple[float, bool | None]:
     """Gives the largest relative difference, and whether the weights come back bit by bit."""
     file = folder / f"{net}-there{way.suffix}"
-    way.write(net, file)
+    body = way.write(net, file)
     foreign = read_weights(file)
     made: VeryDeep = assemble(foreign)
-    difference = compare(file, foreign, made, images).largest_difference
+    difference = (
+        difference_of_maps(body, made, images) if body else compare(file, foreign, made, images).largest_difference
+    )
     if way.back is None:
         return difference, None
     target, suffix = way.back
@@ -223,19 +230,29 @@ def measure(way: Way, net: str, images: list[Image.Image], folder: Path) -> tupl
     return difference, way.same(file, back)
 
 
+def difference_of_maps(body: nn.Module, made: VeryDeep, images: list[Image.Image]) -> float:
+    """The largest difference after the last pooling, relative to the largest number of the same photograph."""
+    pixels = torch.stack([torch.from_numpy(np.array(image.resize((224, 224)))).permute(2, 0, 1) for image in images])
+    with torch.inference_mode():
+        ours = made.features(pixels)
+        theirs = body((pixels - made.mean[:, None, None]) / made.divisor[:, None, None])
+    return largest_difference(ours, theirs)
+
+
 def main() -> None:
     """Measures every cell, the table last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", help="a folder of photographs")
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--only", default="", help="ways whose title holds this")
+    parser.add_argument("--nets", default=",".join(NETS), help="of these [%(default)s]")
     options = parser.parse_args()
     images = [read_image(file) for file in find_images([options.photos])[: options.images]]
     lines = [f"| | {' | '.join(NETS)} | there and back |", "| --- " * (len(NETS) + 2) + "|"]
     for way in (way for way in WAYS if options.only in way.title):
         cells, backs = [], []
         for net in NETS:
-            if net not in way.nets:
+            if net not in way.nets or net not in options.nets.split(","):
                 cells.append("-")
                 continue
             with tempfile.TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@ NAMES = {
 }
 CHECKPOINTS = {
     "settings beside the weights": "plain values, `argparse.Namespace`, numpy's numbers, paths; nothing is run",
+    "objects beside them, as fastai keeps": "passed over and named; what asks to be called is refused",
     "averaged weights (EMA)": "taken, and said; `--last-weights` takes the others",
     "a module pickled whole": "its tensors are taken, as `torch.save(model)` and Ultralytics keep them; nothing is run",
     "params, network, a list": "the state dict in it is found",

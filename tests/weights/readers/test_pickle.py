@@ -1,6 +1,7 @@
 """Files of torch.save: every form is read, and nothing in one is ever run."""
 
 import pickle
+import re
 import sys
 import zipfile
 
@@ -11,6 +12,7 @@ from peer_nets import torchvision_net
 from verydeep.errors import UserError
 from verydeep.weights.imported import assemble
 from verydeep.weights.readers import find_reader, read_weights
+from verydeep.weights.readers.checkpoint import load_pickle
 
 
 class Payload:
@@ -81,10 +83,23 @@ class Settings:
     pass
 
 
-def test_what_is_no_plain_value_beside_the_weights_is_refused_with_the_remedy(state, tmp_path):
-    torch.save({"model": state, "args": Settings()}, tmp_path / "a.pth")
-    with pytest.raises(UserError, match=r"asks to run \S*Settings.*torch\.save\(model\.state_dict\(\), FILE"):
+def test_objects_of_other_programs_beside_the_weights_are_passed_over_and_named(state, tmp_path, monkeypatch):
+    settings = Settings()
+    settings.inner = {"of": Settings()}
+    torch.save({"model": state, "args": settings, "opt": {"state": [], "hypers": Settings()}}, tmp_path / "a.pth")
+    monkeypatch.delattr(sys.modules[__name__], "Settings")
+    found = load_pickle(tmp_path / "a.pth")
+    assert found.tensors.keys() == state.keys()
+    (note,) = found.notes
+    assert re.fullmatch(r"objects of \S*Settings beside the weights were passed over, and nothing .* was run", note)
+
+
+def test_what_asks_to_be_called_beside_the_weights_is_refused_with_the_remedy(state, tmp_path):
+    sign = tmp_path / "it ran"
+    torch.save({"model": state, "args": Payload(sign)}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"asks to run \S+, .*torch\.save\(model\.state_dict\(\), FILE"):
         read_weights(tmp_path / "a.pth")
+    assert not sign.exists()
 
 
 class Backbone(torch.nn.Module):

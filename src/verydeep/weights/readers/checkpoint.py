@@ -25,7 +25,7 @@ from torch import Tensor
 
 from verydeep.errors import UserError, printable
 from verydeep.weights.preprocessing import KEY, Recorded, buffers_as_record, class_names, read_record
-from verydeep.weights.readers.pickled_module import load_inert, with_states
+from verydeep.weights.readers.pickled_module import load_states
 
 _STATE_KEYS: Final = (
     *("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params"),
@@ -111,11 +111,18 @@ def load_pickle(file: Path, *, averaged: bool = True) -> StateDict:
         file: of torch.save.
         averaged: take the averaged weights (EMA) where the file has both, as timm does.
     """
-    loaded = _load(file)
-    return _sorted_out(_found(file, loaded, averaged))
+    loaded, unknown = _load(file)
+    found = _sorted_out(_found(file, loaded, averaged))
+    if not unknown:
+        return found
+    note = (
+        f"objects of {', '.join(sorted(unknown)[:3])} beside the weights were passed over, and nothing of them was run"
+    )
+    return replace(found, notes=(*found.notes, note))
 
 
-def _load(file: Path) -> object:
+def _load(file: Path) -> tuple[object, list[str]]:
+    """What a file holds, and the classes of objects that were left out of it."""
     zipped = zipfile.is_zipfile(file)
     if zipped:
         _check_archive(file)
@@ -124,9 +131,9 @@ def _load(file: Path) -> object:
     try:
         with warnings.catch_warnings(), file.open("rb") as opened, torch.serialization.safe_globals(_PLAIN_TYPES):
             warnings.simplefilter("ignore")
-            return torch.load(file if mapped else opened, map_location="cpu", weights_only=True, mmap=mapped)
+            return torch.load(file if mapped else opened, map_location="cpu", weights_only=True, mmap=mapped), []
     except UnpicklingError as error:
-        if zipped and (states := _load_modules(file)) is not None:
+        if zipped and (states := _load_states(file)) is not None:
             return states
         forbidden = _FORBIDDEN.search(str(error))
         what = f"asks to run {forbidden[1]}" if forbidden else "holds more than tensors"
@@ -139,15 +146,14 @@ def _load(file: Path) -> object:
         raise UserError(f"{file} is a damaged file of PyTorch ({reason}): download it again") from error
 
 
-def _load_modules(file: Path) -> object | None:
-    """What a file holds with state dicts for its modules; None where it holds no module, or cannot be read so."""
+def _load_states(file: Path) -> tuple[object, list[str]] | None:
+    """``load_states``; None where a file cannot be read so either."""
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_PLAIN_TYPES):
             warnings.simplefilter("ignore")
-            states, has_modules = with_states(load_inert(file))
+            return load_states(file)
     except Exception:  # a hostile file may raise anything: the first error is reported
         return None
-    return states if has_modules else None
 
 
 def _check_archive(file: Path) -> None:

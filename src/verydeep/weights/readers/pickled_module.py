@@ -1,7 +1,7 @@
-"""Modules that were pickled whole, as ``torch.save(model)`` writes them: their tensors by name, and nothing is run.
+"""Modules that were pickled whole, as ``torch.save(model)`` writes them, and weights beside objects of other programs.
 
-An empty object takes the place of every class and function that such a pickle names: it can be made and given
-attributes, which is all that a pickle does with the classes of a module.
+Their tensors are taken by name, and nothing is run. An empty object takes the place of every class and function that
+such a pickle names: it can be made and given attributes, which is all that a pickle does with the classes of a module.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+_DEPTH: Final = 4  # of mappings in which weights are looked for
 _MOST_DEPTH: Final = 64  # of modules in modules: a made-up file may lie in itself
 
 
@@ -20,22 +21,40 @@ class Inert:
     def __new__(cls, *_: object) -> "Inert":
         return super().__new__(cls)
 
-    def __init__(self, *_: object) -> None:
-        """Takes and forgets whatever the pickle would have called it with."""
-
     def __setstate__(self, state: object) -> None:
         if isinstance(state, dict):
             self.__dict__.update({name: value for name, value in state.items() if isinstance(name, str)})
 
 
-def load_inert(file: Path) -> object:
-    """Reads a zipped pickle, with empty objects for all that torch's ``weights_only`` does not know."""
+def load_states(file: Path) -> tuple[object, list[str]] | None:
+    """Reads a zipped pickle, with state dicts for its modules and without other objects of classes that are not known.
+
+    Returns what it holds and the names of those classes; None where it holds no weights, or where it has no module and
+    asks to call something.
+    """
+    called: list[bool] = []
+
+    class Uncalled(Inert):
+        def __init__(self, *_: object) -> None:
+            called.append(True)
+
     names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
-    with torch.serialization.safe_globals([(Inert, name) for name in names]):
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    with torch.serialization.safe_globals([(Uncalled, name) for name in names]):
+        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    states, has_modules = with_states(loaded)
+    if has_modules:
+        return states, []
+    return (states, names) if not called and holds_tensors(states) else None
 
 
-def with_states(value: object, depth: int = 4) -> tuple[object, bool]:
+def holds_tensors(value: object, depth: int = _DEPTH) -> bool:
+    """Whether there is a tensor in a mapping, or in a mapping in it."""
+    if not isinstance(value, Mapping) or not depth:
+        return isinstance(value, Tensor)
+    return any(holds_tensors(inner, depth - 1) for inner in value.values())
+
+
+def with_states(value: object, depth: int = _DEPTH) -> tuple[object, bool]:
     """Puts state dicts into the place of modules; returns whether there was one."""
     if isinstance(value, Inert):
         return (_state(value, ""), True) if isinstance(vars(value).get("_modules"), Mapping) else (None, False)

@@ -27,6 +27,7 @@ import verydeep
 from tests.strange_files import ROWS  # result_pages has put the checkout on the path
 from verydeep import ARCHITECTURES, PROTOCOLS, RECIPES
 from verydeep.cli.app import app
+from verydeep.data.boxes.findings import BOX_KINDS
 from verydeep.data.doctor.findings import KINDS
 from verydeep.data.named import NAMED
 from verydeep.files import format_bytes, read_lines
@@ -210,6 +211,12 @@ def _findings() -> str:
     return markdown_table(["kind", "severity", "what it means"], [[f"`{kind}`", *row] for kind, row in KINDS.items()])
 
 
+def _box_findings() -> str:
+    return markdown_table(
+        ["kind", "severity", "what it means"], [[f"`{kind}`", *row] for kind, row in BOX_KINDS.items()]
+    )
+
+
 def _files() -> str:
     return markdown_table(["kind", "how it is read, or why not"], [[row.what, row.says] for row in ROWS])
 
@@ -240,6 +247,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "names": _names,
     "growing": _growing,
     "findings": _findings,
+    "box-findings": _box_findings,
     "files": _files,
 }
 """The tables that a page can ask for, by name."""

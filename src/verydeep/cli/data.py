@@ -61,7 +61,7 @@ def _print_named_sets(rows: Sequence["NamedSet"], folder: Path) -> None:
             f"{row.homepage}\n{escape(row.licence)}",
         )
     print_table(table)
-    print(f"in {folder} (set VERYDEEP_DATA for another folder); digits and clothes come with the package")
+    print(f"in {folder} (set VERYDEEP_DATA for another folder); digits, clothes and shapes come with the package")
 
 
 def _print_fetched(row: "NamedSet", description: str) -> None:
@@ -115,7 +115,12 @@ def _print_shards(written: "Written") -> None:
 
 def doctor(
     data: Annotated[
-        str, Parameter(name="DATA", help="A folder: class folders, or train/ val/ test/, or only images; or a CSV.")
+        str,
+        Parameter(
+            name="DATA",
+            help="A folder: class folders, or train/ val/ test/, or only images; or a CSV. Or data with boxes (Pascal "
+            "VOC, COCO, YOLO, LabelMe, CSV).",
+        ),
     ],
     /,
     *,
@@ -138,8 +143,9 @@ def doctor(
 
 def _print_diagnosis(diagnosis: "Diagnosis") -> None:
     splits = ", ".join(f"{number:,} {split}" for split, number in diagnosis.splits.items())
-    classes = f"{len(diagnosis.classes)} classes, " if diagnosis.classes else ""
-    print(f"{diagnosis.data}: {classes}{splits} images")
+    num_classes = len(diagnosis.classes)
+    classes = f"{num_classes} class{'es' if num_classes > 1 else ''}, " if num_classes else ""
+    print(f"{diagnosis.data}: {classes}{splits} images" if splits else f"{diagnosis.data} cannot be opened")
     if not diagnosis.findings:
         print("Nothing was found.")
         return

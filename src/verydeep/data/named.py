@@ -25,6 +25,7 @@ from verydeep.data.dataset import DataSet, hold_out_test, make_data_set
 from verydeep.data.folder import CLOTHES, open_folder
 from verydeep.data.image_set import array_images
 from verydeep.data.layouts import Splits
+from verydeep.data.shapes import SHAPES, shapes_data_set
 from verydeep.errors import UsageError, UserError
 from verydeep.files import format_bytes
 from verydeep.progress import Progress, ignore_progress
@@ -393,5 +394,9 @@ def _digits() -> DataSet:
     return make_data_set("digits", "digits", hold_out_test(images), mirror=False)
 
 
-BUILT_IN: dict[str, Callable[[], DataSet]] = {"digits": _digits, "clothes": lambda: open_folder(CLOTHES)}
+BUILT_IN: dict[str, Callable[[], DataSet]] = {
+    "digits": _digits,
+    "clothes": lambda: open_folder(CLOTHES),
+    SHAPES: shapes_data_set,
+}
 """The data sets that come with the package, by name."""

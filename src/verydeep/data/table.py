@@ -3,7 +3,7 @@
 import csv
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,37 +88,40 @@ def read_table(table: Path) -> list[TableRow]:
     Raises:
         UserError: it is no such table, or a row lacks its file or label or has an unknown split.
     """
-    rows: list[TableRow] = []
+    return [TableRow(line=line, **fields) for line, fields in read_rows(table)]
+
+
+def read_rows(table: Path, known: Mapping[str, tuple[str, ...]] = COLUMNS) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields the line of each row and its fields by the columns ``known``; raises as ``read_table`` does."""
     line = 1
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
-            delimiter, columns = _columns(table, stream.readline())
+            delimiter, columns = _columns(table, stream.readline(), known)
             reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=True)
             for fields in reader:
                 began, line = line + 1, reader.line_num + 1
                 if any(field.strip() for field in fields):
-                    rows.append(_row(f"{table}, line {began}", began, fields, columns))
+                    yield began, _row(f"{table}, line {began}", fields, columns)
     except UnicodeDecodeError as error:
         raise UserError(f"{table} is not in UTF-8: save it as CSV UTF-8") from error
     except csv.Error as error:
         raise UserError(f"{table}, after line {line}: {error}: save it as a CSV again") from error
     except OSError as error:
         raise UserError(f"{table} cannot be read: {error.strerror or error}") from error
-    return rows
 
 
-def _columns(table: Path, header: str) -> tuple[str, list[str]]:
+def _columns(table: Path, header: str, known: Mapping[str, tuple[str, ...]]) -> tuple[str, list[str]]:
     """Finds what separates the fields, and which column each field is; the name is empty of one that is not read."""
     splits = {delimiter: next(csv.reader([header], delimiter=delimiter), []) for delimiter in _DELIMITERS}
     delimiter = max(_DELIMITERS, key=lambda one: len(splits[one]))  # the comma, where none separates anything
     names = [name.strip() for name in splits[delimiter]]
-    columns = [next((column for column, known in COLUMNS.items() if name.lower() in known), "") for name in names]
-    for column, known in COLUMNS.items():
+    columns = [next((column for column, words in known.items() if name.lower() in words), "") for name in names]
+    for column, words in known.items():
         found = [name for name, meant in zip(names, columns, strict=True) if meant == column]
         if not found and column in ("file", "label"):
             there = printable(", ".join(filter(None, names))) or "nothing"
             raise UserError(
-                f"{table} has no column {column!r} (or {', '.join(known[1:])}): its first line must name the columns, "
+                f"{table} has no column {column!r} (or {', '.join(words[1:])}): its first line must name the columns, "
                 f"such as file,label, and names {there}"
             )
         if len(found) > 1:
@@ -126,7 +129,7 @@ def _columns(table: Path, header: str) -> tuple[str, list[str]]:
     return delimiter, columns
 
 
-def _row(where: str, line: int, fields: Sequence[str], columns: Sequence[str]) -> TableRow:
+def _row(where: str, fields: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
     if len(fields) > len(columns):
         raise UserError(
             f"{where} has {len(fields)} fields and the first line {len(columns)}: put quotes around a field with the "
@@ -149,7 +152,7 @@ def _row(where: str, line: int, fields: Sequence[str], columns: Sequence[str]) -
     found["label"] = composed(found["label"])
     if "\\" in found["file"] and os.sep == "/":  # a table that was written on Windows
         found["file"] = found["file"].replace("\\", "/")
-    return TableRow(line=line, **found)
+    return found
 
 
 def _check_rows(table: Path, rows: Sequence[TableRow]) -> None:

@@ -3,13 +3,16 @@
 import io
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from verydeep.data.boxes.check import check
+from verydeep.data.boxes.open import has_boxes, make_boxed_set, read_boxes
 from verydeep.data.dataset import DataSet
+from verydeep.data.doctor.boxes import box_findings
 from verydeep.data.doctor.duplicates import duplicate_findings
 from verydeep.data.doctor.findings import Finding, named, worst_first
 from verydeep.data.doctor.rules import (
@@ -76,7 +79,7 @@ def examine(data: str | Path, progress: Progress = ignore_progress) -> Diagnosis
     A folder is listed leniently: what ``open_data`` would refuse is reported, and the rest is examined all the same.
 
     Args:
-        data: a folder, a CSV, or a built-in name.
+        data: a folder, a CSV, or a built-in name; of data with boxes, the boxes are examined too.
         progress: receives the number done and their total.
 
     Raises:
@@ -86,6 +89,8 @@ def examine(data: str | Path, progress: Progress = ignore_progress) -> Diagnosis
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         warnings.simplefilter("ignore", UserWarning)
         root = Path(data)
+        if has_boxes(data) and str(data) not in BUILT_IN:
+            return _examine_boxes(root, str(data), progress)
         if root.is_dir():
             return _examine_folder(root, str(data), progress)
         opened = open_data(data)
@@ -115,6 +120,20 @@ def _examine_folder(root: Path, data: str, progress: Progress) -> Diagnosis:
             message, _, remedy = str(error).rpartition(": ")
             findings.append(Finding("refused", "fatal", message or remedy, remedy))
     return _diagnosis(data, sets, findings)
+
+
+def _examine_boxes(path: Path, name: str, progress: Progress) -> Diagnosis:
+    """Examines boxes, and every image file that has some; what ``open_boxed`` would refuse is reported."""
+    findings: list[Finding] = []
+    try:
+        checked = check(read_boxes(path, progress), progress)
+        findings = box_findings(checked.findings)
+        found = _examine_files(make_boxed_set(path, checked).as_data_set(), name, progress)
+    except UserError as error:
+        message, _, remedy = str(error).rpartition(": ")
+        findings.append(Finding("refused", "fatal", message or remedy, remedy))
+        return Diagnosis(data=name, splits={}, classes=(), findings=worst_first(findings))
+    return replace(found, findings=worst_first([*findings, *found.findings]))
 
 
 def _examine_files(data: DataSet, name: str, progress: Progress) -> Diagnosis:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from verydeep.data.boxes.findings import BOX_KINDS
+
 Severity = Literal["fatal", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("fatal", "warning", "note")
 """The worst first: a training cannot begin or would mean nothing; it would suffer; it is worth knowing."""
@@ -64,6 +66,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "grey": ("note", "files stored in grey"),
     "exif-rotated": ("note", "files that EXIF says are to be turned or mirrored"),
     "duplicate-within-split": ("note", "files with the same bytes in one class and split (`groups`)"),
+    **BOX_KINDS,
 }
 """What can be found, by its kind: the severities it may have, and what it means."""
 

@@ -94,6 +94,31 @@ def points(
     return axes.drawn()
 
 
+def histogram(
+    title: str, across: str, counts: Sequence[int], edges: Sequence[float], series: Mapping[str, float]
+) -> str:
+    """Draws counts as bars; ``series`` has the names of parts of the range, each with its upper end, the lowest first.
+
+    ``edges`` are one more than the counts.
+    """
+    axes = _Axes(title, "", across, list(series), round_ticks(max(counts)))
+    width = (_WIDTH - _LEFT - _RIGHT) / (edges[-1] - edges[0])
+
+    def across_at(value: float) -> float:
+        return _LEFT + width * (value - edges[0])
+
+    axes.mark({across_at(value): f"{value:g}" for value in (edges[0], *series.values())}, 13.5)
+    for count, low, high in zip(counts, edges, edges[1:], strict=False):
+        number = next(index for index, end in enumerate(series.values()) if high <= end + 1e-9)
+        left, top = across_at(low) + 1, axes.up(count)
+        axes.parts.append(
+            f'<rect x="{left:.1f}" y="{top:.1f}" width="{across_at(high) - left - 1:.1f}" '
+            f'height="{axes.up(0) - top:.1f}" fill="{COLOURS[number]}" rx="1.5">'
+            f"<title>{low:g} to {high:g}: {count:,}</title></rect>"
+        )
+    return axes.drawn()
+
+
 class _Axes:
     """The frame of a drawing: a legend above, round heights at the left, and what is drawn across below."""
 

@@ -1,6 +1,6 @@
 """The full protocol of localisation beside plain dense classification of the same photograph at the same scales.
 
-Usage: python -m benchmarks.localise_speed [--test-scales 256,384] [--classes 1000] [--rounds 5] [--threads 1] [--json]
+Usage: python -m benchmarks.localise_speed [--test-scales 256,384] [--classes 1000] [--hidden 512] [--threads 1]
 
 A photograph of 500x375 and its mirror image, net D at crop 224, boxes of each class. Timed in turn, after a round that
 does not count: dense classification; the full protocol where the localiser has convolutions of its own; the same where
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,10 +45,12 @@ class Localiser:
     classifier: str | None = None
 
 
-def make_nets(count: int) -> tuple[VeryDeep, Localiser, Localiser]:
+def make_nets(count: int, hidden: int | None) -> tuple[VeryDeep, Localiser, Localiser]:
     """A classifier; a localiser with convolutions of its own; one with those of the classifier."""
     classes = tuple(map(str, range(count)))
-    classifier, own, shared = (VeryDeep("D", num_classes=outputs) for outputs in (count, 4 * count, 4 * count))
+    narrower: dict[str, Any] = {} if hidden is None else {"hidden": hidden}
+    own, shared = (VeryDeep("D", num_classes=4 * count, **narrower) for _ in range(2))
+    classifier = VeryDeep("D", num_classes=count)
     classifier.classes = classes
     for net in (own, shared):
         with torch.no_grad():
@@ -62,11 +65,11 @@ def make_nets(count: int) -> tuple[VeryDeep, Localiser, Localiser]:
     return classifier.eval(), Localiser(own.eval(), classes), Localiser(shared.eval(), classes)
 
 
-def measure(scales: tuple[int, ...], count: int, rounds: int, precision: str) -> dict[str, object]:
+def measure(scales: tuple[int, ...], count: int, hidden: int | None, rounds: int, precision: str) -> dict[str, Any]:
     """Times everything in turn; seconds are medians."""
     photograph = of_four_thirds(find_photographs(None, 1)[0])
     pixels = np.asarray(photograph.resize(SIZE, Image.Resampling.BILINEAR))
-    classifier, own, shared = make_nets(count)
+    classifier, own, shared = make_nets(count, hidden)
     finders = {
         "full, convolutions of its own": BoxFinder([own], classifier, test_scales=scales, precision=precision),
         "full, convolutions shared": BoxFinder([shared], classifier, test_scales=scales, precision=precision),
@@ -117,6 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--test-scales", type=lambda text: tuple(map(int, text.split(","))), default=(256, 384))
     parser.add_argument("--classes", type=int, default=1000)
+    parser.add_argument("--hidden", type=int, help="channels of fc6 and fc7 of the localiser [4096]")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--threads", type=int, help="[the cores]")
@@ -124,11 +128,11 @@ def main() -> None:
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
-    found = measure(given.test_scales, given.classes, given.rounds, given.precision)
+    found = measure(given.test_scales, given.classes, given.hidden, given.rounds, given.precision)
     if given.json:
         print(json.dumps(found, indent=2))
         return
-    for row in found["rows"]:  # type: ignore[attr-defined]
+    for row in found["rows"]:
         print(f"{row['name']:34} {1000 * row['seconds']:9.1f} ms")
     for name in ("own_over_dense", "shared_over_dense", "merging_share", "boxes_of_a_class", "merging_by"):
         print(f"{name.replace('_', ' '):34} {found[name]}")

@@ -160,6 +160,9 @@ def test_convolutions_of_both_are_computed_once():
     classifier.set_input([0, 0, 0])
     assert not have_same_convolutions(localiser.net, classifier)
     assert not have_same_convolutions(localiser.net, make_classifier(name="B"))
+    other = make_classifier(name="A-LRN", seed=3)
+    other.load_state_dict({n: t for n, t in localiser.net.state_dict().items() if not n.startswith("fc")}, strict=False)
+    assert not have_same_convolutions(localiser.net, other)  # the same weights, and another layer between
 
 
 @pytest.mark.parametrize("crop", [32, 96])

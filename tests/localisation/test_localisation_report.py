@@ -54,8 +54,8 @@ def test_a_histogram_has_a_bar_for_each_part():
     drawing = histogram("IoU", "IoU", [3, 0, 5, 1], [0, 0.25, 0.5, 0.75, 1], {"wrong": 0.5, "right": 1.0})
     heights = [float(height) for height in re.findall(r'<rect[^>]* height="([\d.]+)"', drawing)]
     assert [round(height / heights[3], 1) for height in heights] == [3, 0, 5, 1]
-    assert drawing.count("#3b7dc4") == 3  # of the legend, and two bars that are wrong
-    assert drawing.count("#d9702b") == 3
+    assert drawing.count("#d9702b") == 3  # of the legend, and two bars that are wrong
+    assert drawing.count("#3a9a63") == 3
 
 
 @pytest.fixture(scope="module")

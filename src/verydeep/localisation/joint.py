@@ -34,24 +34,24 @@ class JointBackend:
     layers: tuple[str, ...] = ("fc8",)
 
     def __init__(self, localiser: VeryDeep, classifier: VeryDeep | None, compute: Compute) -> None:
-        self._boxes = make_test_backend(localiser, compute)
-        self._scores = None if classifier is None else make_test_backend(classifier, compute)
+        self.localiser = make_test_backend(localiser, compute)
+        self.classifier = None if classifier is None else make_test_backend(classifier, compute)
         self.is_shared = classifier is not None and have_same_convolutions(localiser, classifier)
-        self.crop, self.head_kernel = self._boxes.crop, self._boxes.head_kernel
-        self.num_scores = 0 if self._scores is None else self._scores.num_classes
-        self.num_classes = self.num_scores + self._boxes.num_classes
+        self.crop, self.head_kernel = self.localiser.crop, self.localiser.head_kernel
+        self.num_scores = 0 if self.classifier is None else self.classifier.num_classes
+        self.num_classes = self.num_scores + self.localiser.num_classes
 
     def maps(self, images: UInt8[ndarray, "n h w 3"], layer: str = "fc8") -> Float32[ndarray, "n k i j"]:
         """Computes the class scores, and after them the boxes."""
         assert layer in self.layers
-        if self._scores is None:
-            return score_map(self._boxes, images)
-        if self.is_shared and "pool5" in self._boxes.layers:
-            pool5 = pool5_map(self._boxes, images)
-            boxes, scores = (head_in_parts(backend, pool5) for backend in (self._boxes, self._scores))
+        if self.classifier is None:
+            return score_map(self.localiser, images)
+        if self.is_shared and "pool5" in self.localiser.layers:
+            pool5 = pool5_map(self.localiser, images)
+            boxes, scores = (head_in_parts(backend, pool5) for backend in (self.localiser, self.classifier))
         else:
-            boxes, scores = (score_map(backend, images) for backend in (self._boxes, self._scores))
-        return np.concatenate([_aligned(scores, self._scores, boxes, self._boxes), boxes], 1)
+            boxes, scores = (score_map(backend, images) for backend in (self.localiser, self.classifier))
+        return np.concatenate([_aligned(scores, self.classifier, boxes, self.localiser), boxes], 1)
 
     def head(self, pool5_maps: Float32[ndarray, "n c y x"]) -> Float32[ndarray, "n k i j"]:
         """Nothing computes these two nets in parts but they themselves."""
@@ -60,6 +60,8 @@ class JointBackend:
 
 def have_same_convolutions(first: VeryDeep, second: VeryDeep) -> bool:
     """Whether two nets compute the same map after the last pooling: from the same pixels by the same weights."""
+    if first.geometry.architecture != second.geometry.architecture:
+        return False
     ours, theirs = (_before_head(net) for net in (first, second))
     return ours.keys() == theirs.keys() and all(_equal(ours[name], theirs[name]) for name in ours)
 

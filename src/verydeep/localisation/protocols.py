@@ -21,8 +21,7 @@ from verydeep.localisation.joint import JointBackend
 from verydeep.nets.net import VeryDeep
 from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.backend import find_compute
-from verydeep.testing.evaluate import evaluate
-from verydeep.testing.measure import measure
+from verydeep.testing.measure import MeanPosterior, measure
 from verydeep.testing.protocols import PROTOCOLS, ProtocolAt, check_scales, default_test_scale
 
 LocalisationProtocol = Literal["centre", "full"]
@@ -205,22 +204,21 @@ class BoxFinder:
     def _posteriors(self, images: ImageSet, progress: Progress) -> Float[ndarray, "n k"]:
         """Those of the classifier at all test scales, to choose the same classes for all localisers."""
         assert self.classifier is not None
-        result = evaluate(
-            self.classifier,
-            images,
-            protocol="multi-scale",
-            test_scales=self.test_scales,
-            device=self.compute.device,
-            precision=self.compute.precision,
-            progress=progress,
-        )
-        return result.posteriors
+        backend = self.backend(0).classifier
+        assert backend is not None
+        test = ProtocolAt(PROTOCOLS["multi-scale"], self.test_scales)
+        reduction = functools.partial(MeanPosterior, len(images), backend.num_classes)
+        mirror = self.classifier.mirror
+        (measured,) = measure(backend, images, [test], reduction, mirror=mirror, progress=progress)
+        return measured.result[:, self._score_order(images.classes)]
+
+    def _score_order(self, classes: tuple[str, ...]) -> list[int]:
+        assert self.classifier is not None
+        return order_of(self.classifier.classes or self.classes, classes, "the classifier")
 
     def _channels(self, localiser: BoxNet, classes: tuple[str, ...]) -> Channels:
         order = order_of(localiser.classes, classes, "the localiser")
-        scores: list[int] = []
-        if self.classifier is not None:
-            scores = order_of(self.classifier.classes or localiser.classes, classes, "the classifier")
+        scores = [] if self.classifier is None else self._score_order(classes)
         groups = {"scr": 1, "pcr": len(localiser.classes)}[localiser.regression]
         assert localiser.net.geometry.num_classes == 4 * groups
         return Channels(

@@ -11,8 +11,15 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-LIBRARIES = {"verydeep.speed._kernel": "src/verydeep/speed/kernel", "verydeep.images._resample": "src/verydeep/images"}
+LIBRARIES = {
+    "verydeep.speed._kernel": "src/verydeep/speed/kernel",
+    "verydeep.images._resample": "src/verydeep/images",
+    "verydeep.localisation._merging": "src/verydeep/localisation",
+}
 """The libraries, each with the folder of its sources."""
+
+OF_ONE_KIND = ("verydeep.localisation._merging",)
+"""Those that choose their vectors themselves; they round as NumPy does, so without fused operations."""
 
 VARIANTS = {
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
@@ -42,6 +49,7 @@ def extension(library: str, folder: str, variant: str, flags: list[str]) -> Exte
     sources, headers = (sorted(str(file) for file in Path(folder).glob(kind)) for kind in ("*.cpp", "*.h"))
     written = b"".join(Path(file).read_bytes() for file in [*sources, *headers])
     fingerprint = hashlib.sha256(written).hexdigest()[:16]
+    flags = [*flags, "-ffp-contract=off"] if library in OF_ONE_KIND else flags
     threads = ["-fopenmp"] if library.endswith("_kernel") else []  # the other may be loaded before torch and its OpenMP
     return Extension(
         f"{library}_{variant}",
@@ -56,6 +64,11 @@ def extension(library: str, folder: str, variant: str, flags: list[str]) -> Exte
 
 
 setup(
-    ext_modules=[extension(*library, *variant) for library in LIBRARIES.items() for variant in VARIANTS.items()],
+    ext_modules=[
+        extension(library, folder, variant, flags)
+        for library, folder in LIBRARIES.items()
+        for variant, flags in VARIANTS.items()
+        if variant == "plain" or library not in OF_ONE_KIND
+    ],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
 )

@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # an int is a float, as PEP 484 has it
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-_CHECKED = ("nets", "images", "data", "weights", "speed", "losses", "testing", "report", "transfer")
+_CHECKED = ("nets", "images", "data", "weights", "speed", "losses", "testing", "report", "transfer", "localisation")
 install_import_hook([f"verydeep.{room}" for room in _CHECKED], _CHECKER)
 
 import numpy as np  # noqa: E402

@@ -13,13 +13,15 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from verydeep.errors import UsageError, UserError
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,15 @@ def all_reduce_any(*flags: bool) -> tuple[bool, ...]:
     if processes().size == 1:
         return flags
     return tuple(bool(count) for count in all_reduce_sum(torch.tensor([int(flag) for flag in flags])).tolist())
+
+
+def all_gather(parts: dict[int, _T]) -> dict[int, _T]:
+    """Unites what the processes have, each under keys of its own; every one receives all."""
+    if processes().size == 1:
+        return parts
+    of_ranks: list[dict[int, _T]] = [{} for _ in range(processes().size)]
+    dist.all_gather_object(of_ranks, parts)
+    return {key: value for one in of_ranks for key, value in one.items()}
 
 
 def broadcast_from_rank0(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from conftest import picture, pillow_rescale
 from verydeep.errors import UserError
-from verydeep.images.augment import AreaView, TrainingView, principal_shifts
+from verydeep.images.augment import AreaView, CropPlace, TrainingView, principal_shifts
 from verydeep.images.geometry import rescale
 from verydeep.images.resample import resample
 
@@ -124,3 +125,67 @@ def test_area_views_show_at_least_their_share_of_the_image(size):
     if min(size) >= 40 and max(size) <= 100:  # of a long image no square part has the share
         assert min(shares) > 0.35 - 0.1
     assert max(shares) <= 1
+
+
+def test_a_crop_drawn_and_cut_is_the_crop_of_one_call():
+    """``draw`` takes the numbers that a call takes: scale, left, top, mirroring, colour shift, in that order."""
+    image, shifts = np.asarray(picture(2, 90, 70)), principal_shifts(IMAGENET)
+    for train_scale, mirror, colour in [((40, 40), False, None), ((32, 60), True, shifts), ((32, 60), False, shifts)]:
+        view = TrainingView(crop=32, train_scale=train_scale, mirror=mirror, colour_shift=colour)
+        for seed in range(20):
+            place = view.draw(image, generator(seed))
+            assert np.array_equal(view.cut(image, place), view(image, generator(seed)))
+            drawn = generator(seed)
+            scale = train_scale[0] if train_scale[0] == train_scale[1] else int(drawn.integers(32, 61))
+            width, height = place.size
+            assert (min(place.size), place.original) == (scale, (90, 70))
+            assert (place.left, place.top) == (drawn.integers(width - 31), drawn.integers(height - 31))
+            assert place.mirrored == (mirror and drawn.random() < 0.5)
+            if colour is not None:
+                assert np.array_equal(place.colour_shift, np.rint(colour @ drawn.standard_normal(3)))
+
+
+def boxes_in(width, height, seed=0, count=50):
+    edges = np.sort(np.random.default_rng(seed).random((count, 2, 2)), 1) * (width, height)
+    return edges.reshape(count, 4)
+
+
+def test_boxes_go_to_the_crop_as_torchvision_takes_them():
+    tv_tensors = pytest.importorskip("torchvision.tv_tensors")
+    from torchvision.transforms.v2 import functional
+
+    view = TrainingView(crop=64, train_scale=(64, 128), mirror=True)
+    for size in [(300, 200), (75, 220), (100, 100), (64, 90)]:
+        image = np.zeros((size[1], size[0], 3), np.uint8)
+        boxes = boxes_in(*size)
+        for seed in range(10):
+            place = view.draw(image, generator(seed))
+            theirs = tv_tensors.BoundingBoxes(
+                torch.from_numpy(boxes), format="XYXY", canvas_size=size[::-1], clamping_mode=None
+            )
+            theirs = functional.resize(theirs, place.size[::-1])
+            theirs = functional.crop(theirs, place.top, place.left, 64, 64)
+            theirs = functional.horizontal_flip(theirs) if place.mirrored else theirs
+            np.testing.assert_allclose(place.to_crop(boxes), theirs.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_boxes_come_back_from_the_crop(mirrored):
+    place = CropPlace(size=(171, 128), original=(500, 375), left=31, top=7, crop=96, mirrored=mirrored)
+    boxes = boxes_in(500, 375)
+    np.testing.assert_allclose(place.to_image(place.to_crop(boxes)), boxes, atol=1e-9)
+    inside = place.to_crop(boxes.reshape(5, 10, 4))
+    assert (inside[..., 2] >= inside[..., 0]).all()  # mirrored too, left stays left
+    np.testing.assert_allclose(inside, place.to_crop(boxes).reshape(5, 10, 4))
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_box_holds_the_same_pixels_in_the_crop(mirrored):
+    """The pixels of a white rectangle lie where ``to_crop`` puts its box."""
+    image = np.zeros((120, 160, 3), np.uint8)
+    image[24:72, 40:100] = 255
+    place = CropPlace(size=(80, 60), original=(160, 120), left=11, top=3, crop=48, mirrored=mirrored)
+    crop = TrainingView(crop=48, train_scale=(60, 60), mirror=True).cut(image, place)
+    rows, columns = (np.flatnonzero((crop[..., 0] > 127).any(axis)) for axis in (1, 0))
+    seen = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    np.testing.assert_allclose(place.to_crop(np.array([[40.0, 24, 100, 72]]))[0], seen)

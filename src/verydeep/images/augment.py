@@ -1,9 +1,9 @@
-"""Augmentation of training images: scale jitter, random crop, mirror, colour shift."""
+"""Augmentation of training images: scale jitter, random crop, mirror, colour shift; where a crop lies in its image."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float64, UInt8
 from numpy import ndarray
 from numpy.random import Generator
 
@@ -29,6 +29,58 @@ def principal_shifts(covariance: Float[ndarray, "3 3"]) -> Float[ndarray, "3 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class CropPlace:
+    """Where a crop lies in a rescaled image, and so where each point of it lies in the original.
+
+    Points are edges in pixels: 0 is the left edge of the first column, so that rescaling multiplies them.
+
+    Attributes:
+        size: width and height of the rescaled image, pixels.
+        original: width and height of the image before, pixels.
+        left: of the crop in the rescaled image, pixels.
+        top: likewise.
+        crop: side of the crop, pixels.
+        mirrored: whether the crop is mirrored, left to right.
+        colour_shift: what is added to its R, G and B, grey levels.
+
+    Paper: section 3.1, appendix A.
+    """
+
+    size: tuple[int, int]
+    original: tuple[int, int]
+    left: int
+    top: int
+    crop: int
+    mirrored: bool = False
+    colour_shift: tuple[int, int, int] | None = None
+
+    def to_crop(self, corners: Float[ndarray, "*n 4"]) -> Float64[ndarray, "*n 4"]:
+        """Maps boxes (left, top, right, bottom) from the original image to the crop; they may reach beyond it."""
+        moved: ndarray = corners * self._scale - self._offset
+        return self._flip(moved)
+
+    def to_image(self, corners: Float[ndarray, "*n 4"]) -> Float64[ndarray, "*n 4"]:
+        """Maps boxes (left, top, right, bottom) from the crop to the original image; they may reach beyond it."""
+        moved: ndarray = (self._flip(corners) + self._offset) / self._scale
+        return moved
+
+    @property
+    def _scale(self) -> Float64[ndarray, "4"]:
+        across, down = (new / old for new, old in zip(self.size, self.original, strict=True))
+        return np.array([across, down, across, down])
+
+    @property
+    def _offset(self) -> Float64[ndarray, "4"]:
+        return np.array([self.left, self.top, self.left, self.top], np.float64)
+
+    def _flip(self, corners: Float[ndarray, "*n 4"]) -> Float[ndarray, "*n 4"]:
+        if not self.mirrored:
+            return corners
+        left, top, right, bottom = np.moveaxis(corners, -1, 0)
+        return np.stack([self.crop - right, top, self.crop - left, bottom], -1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingView:
     """Makes the training crop of an image.
 
@@ -48,6 +100,10 @@ class TrainingView:
 
     def __call__(self, pixels: UInt8[ndarray, "h w 3"], generator: Generator) -> UInt8[ndarray, "c c 3"]:
         """Draws a scale, a position, a mirroring and a colour shift, and makes that crop of an image of any size."""
+        return self.cut(pixels, self.draw(pixels, generator))
+
+    def draw(self, pixels: UInt8[ndarray, "h w 3"], generator: Generator) -> CropPlace:
+        """Draws where a crop of an image lies, and its colour shift."""
         low, high = self.train_scale
         scale = low if low == high else int(generator.integers(low, high + 1))
         if reason := too_long(size_of(pixels), scale):
@@ -58,8 +114,23 @@ class TrainingView:
         mirrored = self.mirror and generator.random() < 0.5
         shift = None
         if self.colour_shift is not None:
-            shift = np.rint(self.colour_shift @ generator.standard_normal(3)).astype(np.int32)
-        return resample(pixels, (width, height), (left, top, self.crop, self.crop), mirrored=mirrored, shift=shift)
+            red, green, blue = np.rint(self.colour_shift @ generator.standard_normal(3)).astype(int).tolist()
+            shift = (red, green, blue)
+        return CropPlace(
+            size=(width, height),
+            original=size_of(pixels),
+            left=left,
+            top=top,
+            crop=self.crop,
+            mirrored=mirrored,
+            colour_shift=shift,
+        )
+
+    def cut(self, pixels: UInt8[ndarray, "h w 3"], place: CropPlace) -> UInt8[ndarray, "c c 3"]:
+        """Makes the crop of an image that ``draw`` has drawn."""
+        window = (place.left, place.top, place.crop, place.crop)
+        shift = None if place.colour_shift is None else np.array(place.colour_shift, np.int32)
+        return resample(pixels, place.size, window, mirrored=place.mirrored, shift=shift)
 
 
 @dataclass(frozen=True, kw_only=True)

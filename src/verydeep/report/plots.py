@@ -94,6 +94,32 @@ def points(
     return axes.drawn()
 
 
+def histogram(
+    title: str, across: str, counts: Sequence[int], edges: Sequence[float], series: Mapping[str, float]
+) -> str:
+    """Draws counts as bars; ``series`` names the wrong and the right part of the range, each with its upper end.
+
+    ``edges`` are one more than the counts.
+    """
+    colours = (_WRONG_COLOUR, _CORRECT_COLOUR)
+    axes = _Axes(title, "", across, list(series), round_ticks(max(counts)), colours=colours)
+    width = (_WIDTH - _LEFT - _RIGHT) / (edges[-1] - edges[0])
+
+    def across_at(value: float) -> float:
+        return _LEFT + width * (value - edges[0])
+
+    axes.mark({across_at(value): f"{value:g}" for value in (edges[0], *series.values())}, 13.5)
+    for count, low, high in zip(counts, edges, edges[1:], strict=False):
+        number = next(index for index, end in enumerate(series.values()) if high <= end + 1e-9)
+        left, top = across_at(low) + 1, axes.up(count)
+        axes.parts.append(
+            f'<rect x="{left:.1f}" y="{top:.1f}" width="{across_at(high) - left - 1:.1f}" '
+            f'height="{axes.up(0) - top:.1f}" fill="{colours[number]}" rx="1.5">'
+            f"<title>{low:g} to {high:g}: {count:,}</title></rect>"
+        )
+    return axes.drawn()
+
+
 class _Axes:
     """The frame of a drawing: a legend above, round heights at the left, and what is drawn across below."""
 
@@ -105,6 +131,7 @@ class _Axes:
         names: Sequence[str],
         ticks: Sequence[float],
         dashed: Sequence[str] = (),
+        colours: Sequence[str] = COLOURS,
     ) -> None:
         self.top = _TOP + _LEGEND_LINE * math.ceil(len(names) / _LEGEND_COLUMNS)
         self.ticks, height = ticks, self.top + _HEIGHT + _BOTTOM
@@ -118,7 +145,7 @@ class _Axes:
         self.parts.append(words(across, _WIDTH / 2, height - 6, "middle"))
         for number, name in enumerate(names):
             x = _LEFT + (_WIDTH - _LEFT) / _LEGEND_COLUMNS * (number % _LEGEND_COLUMNS)
-            y, colour = _TOP + _LEGEND_LINE * (number // _LEGEND_COLUMNS), COLOURS[number % len(COLOURS)]
+            y, colour = _TOP + _LEGEND_LINE * (number // _LEGEND_COLUMNS), colours[number % len(colours)]
             style = _DASHED if name in dashed else ""
             self.parts.append(
                 f'<line x1="{x}" y1="{y - 4}" x2="{x + 16}" y2="{y - 4}" stroke="{colour}" stroke-width="3"{style}/>'

@@ -52,7 +52,7 @@ def worst_errors(
         picture = map_ = None
         if read is not None:
             image = read(index)
-            picture = _small(image, _LONGEST_SIDE)
+            picture = small(image, _LONGEST_SIDE)
             map_ = map_of(image, taken_for) if map_of else None
         found.append(
             WorstError(
@@ -61,8 +61,8 @@ def worst_errors(
                 taken_for=classes[taken_for],
                 posterior=float(posteriors[index, taken_for]),
                 true_posterior=float(posteriors[index, label]),
-                picture=None if picture is None else _data_uri(picture),
-                map=None if map_ is None or picture is None else _data_uri(map_.over(picture)),
+                picture=None if picture is None else picture_uri(picture),
+                map=None if map_ is None or picture is None else picture_uri(map_.over(picture)),
             )
         )
     return found
@@ -70,19 +70,21 @@ def worst_errors(
 
 def small_picture(image: Image.Image, longest: int = 160) -> str:
     """Makes a picture for a page as a ``data:`` URI, its longer side about so many pixels."""
-    return _data_uri(_small(image, longest))
+    return picture_uri(small(image, longest))
 
 
-def _small(image: Image.Image, longest: int) -> Image.Image:
+def small(image: Image.Image, longest: int) -> Image.Image:
+    """Shrinks an image until its longer side has so many pixels; a tiny one is enlarged."""
     small = image.copy()
     small.thumbnail((longest, longest), Image.Resampling.BICUBIC)
-    if max(small.size) < longest // 2:  # the map of a tiny image needs pixels of its own
+    if max(small.size) < longest // 2:  # the map and the boxes of a tiny image need pixels of their own
         times = longest // max(small.size)
         small = small.resize((small.width * times, small.height * times), Image.Resampling.NEAREST)
     return small
 
 
-def _data_uri(image: Image.Image) -> str:
+def picture_uri(image: Image.Image) -> str:
+    """Encodes a picture as a ``data:`` URI."""
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=_JPEG_QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

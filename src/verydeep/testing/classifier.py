@@ -208,7 +208,7 @@ def posterior_and_map(
     """Computes the class posteriors of one image by one test, and the score map of its largest dense view."""
     total, largest = np.zeros(backend.num_classes), None
     for found in compute(backend, plan, [plan.cut(pixels)]):
-        for _, maps, weight in found.uses():
+        for _, maps, weight, _ in found.uses():
             total += weight * posteriors_of(maps).sum(0)
         view = found.view
         if view.method.is_dense and not view.method.rounds_up and (not largest or view.scale > largest.test_scale):

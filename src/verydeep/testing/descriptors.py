@@ -117,7 +117,7 @@ class Describer:
         """Describes ``count`` images from their views; ``done`` is called with a number of images after each batch."""
         sums = [DescriptorSum(count, settings.layer.channels) for settings in self.settings for _ in settings.scales]
         for found in compute_maps(self._backends[0], self._plan, parts):
-            for number, maps, weight in found.uses():
+            for number, maps, weight, _ in found.uses():
                 sums[number].add(found.images, maps, weight)
             if done is not None:
                 done(len(found.images) / len(self._plan.views))

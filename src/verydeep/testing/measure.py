@@ -21,6 +21,7 @@ from verydeep.data.image_set import ImageSet
 from verydeep.data.sources import read_ahead
 from verydeep.distributed import all_reduce_any, all_reduce_sum, processes
 from verydeep.images.decode import naming
+from verydeep.images.geometry import size_of
 from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.backend import Backend
 from verydeep.testing.protocols import PlannedView, ProtocolAt, ViewPlan
@@ -42,11 +43,11 @@ class Computed:
     mirrored: Float[ndarray, "n k i j"] | None  # of the mirror images; None where no test needs them
     seconds: float
 
-    def uses(self) -> Iterator[tuple[int, Float[ndarray, "n k i j"], float]]:
-        """Yields the index, the score maps and the weight of a part for every test that uses this view."""
-        yield from ((number, self.maps, weight) for number, weight in self.view.plain)
+    def uses(self) -> Iterator[tuple[int, Float[ndarray, "n k i j"], float, bool]]:
+        """Yields for every test that uses this view its index, the maps, the weight of a part, and if mirrored."""
+        yield from ((number, self.maps, weight, False) for number, weight in self.view.plain)
         if self.mirrored is not None:
-            yield from ((number, self.mirrored, weight) for number, weight in self.view.mirrored)
+            yield from ((number, self.mirrored, weight, True) for number, weight in self.view.mirrored)
 
 
 def compute(
@@ -85,11 +86,20 @@ def batches_by_shape(
         yield kind, images, np.stack(alike)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Where the maps of a batch lie in their images."""
+
+    view: PlannedView
+    mirrored: bool
+    sizes: Sequence[tuple[int, int]]  # width and height of each image, pixels
+
+
 @runtime_checkable
 class Reduction(Interface[_Result]):
     """Accumulates the class score maps of one test into its result, batch by batch."""
 
-    def add(self, images: Sequence[int], maps: Float[ndarray, "n k i j"], weight: float) -> None:
+    def add(self, images: Sequence[int], maps: Float[ndarray, "n k i j"], weight: float, seen: Seen) -> None:
         """Adds the maps of parts of images; the weights of the parts of an image add up to 1."""
 
     def finish(self) -> _Result:
@@ -105,7 +115,9 @@ class MeanPosterior:
     def __init__(self, num_images: int, num_classes: int) -> None:
         self._sums = np.zeros((num_images, num_classes))
 
-    def add(self, images: Sequence[int], maps: Float[ndarray, "n k i j"], weight: float) -> None:
+    def add(
+        self, images: Sequence[int], maps: Float[ndarray, "n k i j"], weight: float, seen: Seen | None = None
+    ) -> None:
         np.add.at(self._sums, list(images), weight * posteriors_of(maps))
 
     def finish(self) -> Float[ndarray, "n k"]:
@@ -121,7 +133,7 @@ def posteriors_of(maps: Float[ndarray, "n k i j"]) -> Float[ndarray, "n k"]:
     return softmax(maps.mean((2, 3)))
 
 
-def softmax(scores: Float[ndarray, "n k"]) -> Float[ndarray, "n k"]:
+def softmax(scores: Float[ndarray, "n k *positions"]) -> Float[ndarray, "n k *positions"]:
     powers = np.exp(scores - scores.max(1, keepdims=True))
     posteriors: ndarray = powers / powers.sum(1, keepdims=True)
     return posteriors
@@ -156,16 +168,20 @@ def measure(
     seconds, most_positions = [0.0] * len(tests), [0] * len(tests)
     computing = 0.0
     done, parts = 0, sum(view.method.parts for view in plan.views)
+    sizes: dict[int, tuple[int, int]] = {}
 
     def cut(index: int) -> list[tuple[int, UInt8[ndarray, "_ _ 3"]]]:
         with naming(share.where(index)):
-            return plan.cut(share.pixels(index))
+            pixels = share.pixels(index)
+            sizes[index] = size_of(pixels)
+            return plan.cut(pixels)
 
     for found in compute(backend, plan, read_ahead(cut, range(len(share)), share.parallel_reads)):
         indices = [mine[index] for index in found.images]
         computing += found.seconds
-        for number, maps, weight in found.uses():
-            reductions[number].add(indices, maps, weight)
+        of_images = [sizes[index] for index in found.images]
+        for number, maps, weight, mirrored in found.uses():
+            reductions[number].add(indices, maps, weight, Seen(found.view, mirrored, of_images))
             most_positions[number] = max(most_positions[number], maps.shape[2] * maps.shape[3])
         for number, _ in found.view.plain:
             seconds[number] += found.seconds

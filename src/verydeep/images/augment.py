@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float64, Int, UInt8
 from numpy import ndarray
 from numpy.random import Generator
 
@@ -29,6 +29,37 @@ def principal_shifts(covariance: Float[ndarray, "3 3"]) -> Float[ndarray, "3 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class CropPlace:
+    """Where a crop lies: in an image that was rescaled to ``size``, mirrored or not; all in pixels."""
+
+    size: tuple[int, int]  # width and height of the rescaled image
+    original: tuple[int, int]  # of the image
+    left: int
+    top: int
+    crop: int  # side
+    mirrored: bool
+    shift: Int[ndarray, "3"] | None = None  # of the colours, grey levels
+
+    def to_crop(self, corners: Float64[ndarray, "m 4"]) -> Float64[ndarray, "m 4"]:
+        """Converts boxes from pixels of the image to pixels of the crop."""
+        factor = np.array([self.size[0] / self.original[0], self.size[1] / self.original[1]] * 2)
+        moved: ndarray = corners * factor - np.array([self.left, self.top] * 2)
+        return self._flipped(moved)
+
+    def to_image(self, corners: Float64[ndarray, "m 4"]) -> Float64[ndarray, "m 4"]:
+        """Converts boxes from pixels of the crop to pixels of the image."""
+        factor = np.array([self.size[0] / self.original[0], self.size[1] / self.original[1]] * 2)
+        moved: ndarray = (self._flipped(corners) + np.array([self.left, self.top] * 2)) / factor
+        return moved
+
+    def _flipped(self, corners: Float64[ndarray, "m 4"]) -> Float64[ndarray, "m 4"]:
+        if not self.mirrored:
+            return corners
+        left, top, right, bottom = corners.T
+        return np.stack([self.crop - right, top, self.crop - left, bottom], axis=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingView:
     """Makes the training crop of an image.
 
@@ -48,6 +79,10 @@ class TrainingView:
 
     def __call__(self, pixels: UInt8[ndarray, "h w 3"], generator: Generator) -> UInt8[ndarray, "c c 3"]:
         """Draws a scale, a position, a mirroring and a colour shift, and makes that crop of an image of any size."""
+        return self.cut(pixels, self.draw(pixels, generator))
+
+    def draw(self, pixels: UInt8[ndarray, "h w 3"], generator: Generator) -> CropPlace:
+        """Draws the place of a crop of an image."""
         low, high = self.train_scale
         scale = low if low == high else int(generator.integers(low, high + 1))
         if reason := too_long(size_of(pixels), scale):
@@ -59,7 +94,20 @@ class TrainingView:
         shift = None
         if self.colour_shift is not None:
             shift = np.rint(self.colour_shift @ generator.standard_normal(3)).astype(np.int32)
-        return resample(pixels, (width, height), (left, top, self.crop, self.crop), mirrored=mirrored, shift=shift)
+        return CropPlace(
+            size=(width, height),
+            original=size_of(pixels),
+            left=left,
+            top=top,
+            crop=self.crop,
+            mirrored=mirrored,
+            shift=shift,
+        )
+
+    def cut(self, pixels: UInt8[ndarray, "h w 3"], place: CropPlace) -> UInt8[ndarray, "c c 3"]:
+        """Makes the crop of a place."""
+        window = (place.left, place.top, place.crop, place.crop)
+        return resample(pixels, place.size, window, mirrored=place.mirrored, shift=place.shift)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Appendix A: boxes around objects, predicted by a net."""

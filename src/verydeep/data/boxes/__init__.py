@@ -1,0 +1,1 @@
+"""Boxes beside the images of a set."""

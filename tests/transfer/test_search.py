@@ -81,9 +81,7 @@ def test_files_that_are_no_images_are_said(verydeep):
     Path("photos/deep/notes.txt").write_text("none")
     status, _, error = verydeep("search", "a.safetensors", "photos", "like-2.png")
     assert status == 0
-    assert (
-        "photos: passed over 1 image of formats that are not read (photos/raw.dng) and 1 other file (.txt 1)" in error
-    )
+    assert "photos: passed over 1 image of formats that are not read (photos/raw.dng) and 1 other file (.txt 1)" in error
 
 
 def test_a_damaged_picture_to_search_by_fails_or_is_left_out(verydeep):

@@ -7,12 +7,23 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from verydeep.errors import UserError
+
 Regression = Literal["scr", "pcr"]
 
 REGRESSIONS: Final[dict[Regression, str]] = {
     "scr": "a box that all classes share (SCR)",
     "pcr": "a box for each class (PCR)",
 }
+
+
+def refuse_boxes(boxes: "BoxesCard | None") -> None:
+    """Raises UserError for a localiser, where a classifier is needed."""
+    if boxes is not None:
+        raise UserError(
+            "this net is a localiser, whose outputs are boxes and no classes: use verydeep localise predict or "
+            "verydeep localise evaluate"
+        )
 
 
 class BoxesCard(BaseModel):

@@ -17,7 +17,7 @@ from verydeep.device import Compute
 from verydeep.errors import UserError
 from verydeep.nets.activations import check_activations, outputs_of
 from verydeep.nets.architecture import Geometry, find_architecture, find_head, layers, scaled_length
-from verydeep.nets.boxes_card import BoxesCard
+from verydeep.nets.boxes_card import BoxesCard, refuse_boxes
 from verydeep.nets.checks import check_size, check_tensor, is_jit_traced
 from verydeep.nets.initialise import find_initialisation
 from verydeep.nets.layers import BatchRows, Convolution, Dropout, FullyConnected, compute_layer, make_module, recomputed
@@ -312,11 +312,7 @@ class VeryDeep(ReusableNet):
     def require_classes(self) -> None:
         """Raises UserError where there are no scores of at least two classes, for a posterior is a soft-max of them."""
         self.require_scores()
-        if self.boxes is not None:
-            raise UserError(
-                "this net is a localiser, whose outputs are boxes and no classes: use verydeep localise predict or "
-                "verydeep localise evaluate"
-            )
+        refuse_boxes(self.boxes)
         if self.geometry.num_classes < 2:
             raise UserError(
                 f"this net of {self.geometry.title} has one score, and the posterior of a single class is always 1: "

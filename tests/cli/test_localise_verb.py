@@ -36,7 +36,7 @@ def data(monkeypatch, tmp_path):
 
 @pytest.fixture
 def trained(data, verydeep):
-    options = ["--init-from", "convolutions.safetensors", "--hidden", 32, "--views", 3, "--device", "cpu"]
+    options = ["--init-from", "convolutions.safetensors", "--views", 3, "--device", "cpu"]
     status, out, err = verydeep("localise", "train", "drawn", *options, "--epochs", 4, "--out", "boxes", "--json")
     assert status == 0, err
     return json.loads(out)

@@ -38,13 +38,8 @@ def classifier(folder: Path, classes: tuple[str, ...] = ("disc", "square")) -> P
 
 
 def on_maps(folder: Path, **options) -> LocaliseOptions:
-    given = {
-        "init_from": options.get("init_from") or convolutions(folder),
-        "hidden": 32,
-        "views": 3,
-        "epochs": 4,
-        "device": "cpu",
-    } | options
+    begin = options.pop("init_from", None) or convolutions(folder)
+    given = {"init_from": begin, "views": 3, "epochs": 4, "device": "cpu"} | options
     return LocaliseOptions(**{"out": folder / "run"} | given)
 
 
@@ -87,7 +82,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(way, tmp_path, mo
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     whole = train(boxed_set(), way(tmp_path / "a"))
-    stopped = train(boxed_set(), way(tmp_path / "b"), callbacks=[StopAfter(4)])
+    stopped = train(boxed_set(), way(tmp_path / "b"), callbacks=[StopAfter(1)])
     assert not stopped.finished
     assert stopped.localisation_error is None
     progress = read_progress(stopped.run / "checkpoint.safetensors")
@@ -136,7 +131,9 @@ def test_one_box_for_all_classes_has_four_outputs(tmp_path):
 
 
 def test_widths_and_views_follow_the_number_of_images():
-    assert [hidden_for(count) for count in (200, 1000, 20_000, 10**6)] == [256, 512, 1024, 4096]
+    assert [hidden_for(count, 1, 7) for count in (200, 1000, 20_000, 10**6)] == [256, 512, 1024, 4096]
+    assert hidden_for(200, 6, 7) == 544  # maps of 11 functions at 49 positions
+    assert hidden_for(200, 1000, 7) == 256
     assert [views_for(count) for count in (50, 200, 1000, 10**6)] == [20, 20, 4, 2]
 
 

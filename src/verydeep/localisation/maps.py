@@ -22,8 +22,9 @@ from verydeep.device import Compute
 from verydeep.images.augment import CropPlace
 from verydeep.images.decode import naming
 from verydeep.images.geometry import size_of
-from verydeep.localisation.targets import BoxTargets, central_place, cut
+from verydeep.localisation.targets import BoxTargets, central_place, covered_shares, cut
 from verydeep.nets.net import VeryDeep
+from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.backend import make_backend
 from verydeep.training.recipe import Recipe
@@ -73,6 +74,7 @@ class BoxMaps:
 
     maps: Sequence[Tensor]  # of each view: n,c,y,x, float16
     targets: Sequence[Tensor]  # of each view: n,5
+    shares: Sequence[Tensor]  # of each view: n,y,x, the share of each position that the objects of the class cover
 
     @property
     def num_samples(self) -> int:
@@ -98,26 +100,31 @@ def store_views(
 ) -> BoxMaps:
     """Computes the maps of several views of every image, drawn from (seed, view, image)."""
     view_of, targets = WindowView(crop=net.geometry.crop, mirror=mirror), BoxTargets(boxed)
-    images = boxed.images
+    images, side = boxed.images, net.geometry.crop // TOTAL_STRIDE
     maps: list[Tensor] = []
     rows: list[Tensor] = []
+    shares: list[Tensor] = []
     total = views * len(images)
     for view in range(views):
-        found: dict[int, Float32[ndarray, "5"]] = {}
+        found: dict[int, tuple[Float32[ndarray, "5"], Float32[ndarray, "s s"]]] = {}
 
-        def make(index: int, view: int = view, found: dict[int, ndarray] = found) -> UInt8[ndarray, "c c 3"]:
+        def make(
+            index: int, view: int = view, found: dict[int, tuple[ndarray, ndarray]] = found
+        ) -> UInt8[ndarray, "c c 3"]:
             generator = Generator(PCG64([seed, view, index]))
             with naming(images.where(index)):
                 pixels = images.pixels(index)
-                place, found[index] = draw_shown(lambda: view_of.draw(pixels, generator), targets, index)
+                place, target = draw_shown(lambda: view_of.draw(pixels, generator), targets, index)
+                found[index] = target, covered_shares(boxed.boxes[index], place, side)
                 return cut(pixels, place)
 
         def tell(number: int, before: int = view * len(images)) -> None:
             progress(f"computing views of {images.split}", before + number, total)
 
         maps.append(maps_of(net, read_ahead(make, range(len(images)), images.parallel_reads), compute, tell))
-        rows.append(torch.from_numpy(np.stack([found[index] for index in range(len(images))])))
-    return BoxMaps(maps=maps, targets=rows)
+        for kept, part in ((rows, 0), (shares, 1)):
+            kept.append(torch.from_numpy(np.stack([found[index][part] for index in range(len(images))])))
+    return BoxMaps(maps=maps, targets=rows, shares=shares)
 
 
 def central_maps(

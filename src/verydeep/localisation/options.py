@@ -31,10 +31,14 @@ _FROM_CLASSIFIER: Final[dict[str, Any]] = {
 }
 
 _ON_MAPS: Final[dict[str, Any]] = {
-    "epochs": 20,
+    "initialisation": "centred",
+    "epochs": 10,
     "batch_size": 32,
+    "learning_rate": 1e-2,
     "schedule": "cosine",
-    "warmup": 0.5,
+    "warmup": 0.1,
+    "weight_decay": 1e-2,
+    "dropout": 0.3,
     "input_divisor": "one",
 }
 
@@ -56,7 +60,7 @@ class LocaliseOptions:
     finetune: Literal["all", "fc"] | None = None
     "Train all layers, or fc6, fc7 and fc8. [all of a classifier with fc6 and fc7; else fc, on stored maps]"
     hidden: int | None = None
-    "Channels of fc6 and fc7, where these are new. [by the number of images]"
+    "Channels of fc6 and fc7, where these are new. [by the number of images and classes]"
     views: int | None = None
     "Random views of each image whose maps are stored, where fc6, fc7 and fc8 are new. [by the number of images]"
     changes: dict[str, Any] = field(default_factory=dict)
@@ -142,7 +146,7 @@ class LocaliseOptions:
         from verydeep.training.recipe import find_recipe  # torch, which --help does without
 
         row = dict(_ON_MAPS if on_maps else _FROM_CLASSIFIER)
-        if not has_head:
+        if not has_head and not on_maps:
             row |= {"initialisation": "centred", "learning_rate": _NEW_RATE / map_scale, "head_rate": map_scale}
         trainable = "fc" if on_maps or self.finetune == "fc" else "all"
         named = {"epochs": self.epochs, "batch_size": self.batch_size, "keep": self.keep}

@@ -16,6 +16,7 @@ from verydeep.data.boxes.open import open_boxed
 from verydeep.device import check_precision, find_device, fp32_choice
 from verydeep.distributed import process_group, processes
 from verydeep.errors import UsageError, UserError
+from verydeep.localisation.cells import num_functions
 from verydeep.localisation.classifier import scores_classes
 from verydeep.localisation.maps import map_scale
 from verydeep.localisation.options import START, LocaliseOptions
@@ -31,7 +32,7 @@ from verydeep.nets.boxes_card import BoxesCard
 from verydeep.nets.grow import grow
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.net import VeryDeep
-from verydeep.paper.constants import GAUSSIAN_STD
+from verydeep.paper.constants import GAUSSIAN_STD, TOTAL_STRIDE
 from verydeep.runs.start import check_selection
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import CLASSIFIER_FILE, SETTINGS_FILE, Run, check_same_options, claimed
@@ -158,8 +159,10 @@ def make_localiser(
     if on_maps and options.train_scale is not None:
         raise UsageError("--train-scale: views of random windows are stored, of many scales: leave it out")
     recipe = options.find_recipe(on_maps=on_maps, has_head=has_head)  # whose rates are settled below for new layers
-    classes = boxed.classes
-    source = load(origin)
+    classes, source = boxed.classes, load(origin)
+    side = (options.crop or card.crop) // TOTAL_STRIDE
+    if on_maps and options.hidden is not None and options.hidden < side**2:
+        raise UsageError(f"--hidden {options.hidden}: give {side**2} or more, one for each position of the map")
     net = VeryDeep(
         card.architecture,
         batch_norm=card.batch_norm,
@@ -167,7 +170,7 @@ def make_localiser(
         initialisation=recipe.initialisation,
         crop=options.crop or card.crop,
         width=card.width,
-        hidden=card.hidden if has_head else options.hidden or hidden_for(len(boxed.train)),
+        hidden=card.hidden if has_head else options.hidden or hidden_for(len(boxed.train), len(classes), side),
         dropout=recipe.dropout,
         generator=torch.Generator().manual_seed(options.seed),
     )
@@ -177,8 +180,12 @@ def make_localiser(
         net.train_scale = _scales(card, net.geometry.crop, has_head=has_head)
     reporter.note(f"from {origin}: {grown}")
     if not has_head:
+        generator = torch.Generator().manual_seed(options.seed + 1)
+        with torch.no_grad():
+            net.get_parameter("fc8.weight").normal_(0, GAUSSIAN_STD, generator=generator)
+    if not has_head and not on_maps:
         scale = map_scale(net, boxed.train, fp32_choice(find_device(options.device)))
-        balance_new_layers(net, scale, options.seed)
+        balance_new_layers(net, scale)
         recipe = options.find_recipe(on_maps=on_maps, has_head=False, map_scale=scale)
     classifier = classifier_of(card, origin, classes)
     net.boxes = BoxesCard(regression=options.regression, classes=classes, classifier=classifier)
@@ -193,18 +200,15 @@ def make_localiser(
     return net, recipe, facts
 
 
-def balance_new_layers(net: VeryDeep, scale: float, seed: int) -> None:
-    """Draws the weights of new layers for maps of some size, so that all layers learn at one pace.
+def balance_new_layers(net: VeryDeep, scale: float) -> None:
+    """Divides the weights of new layers for maps of some size, so that both learn at one pace.
 
     Maps of the authors' convolutions are large: their root mean square is 13. With the weights of fc6 and fc7 divided
-    by the root of it, activations are of size 1 after fc7, and a step of either changes the outputs as much. fc8 begins
-    from small noise.
+    by the root of it, activations are of size 1 after fc7, and a step of either changes the outputs as much.
     """
     with torch.no_grad():
         for name in ("fc6", "fc7"):
             net.get_parameter(f"{name}.weight").div_(math.sqrt(scale))
-        generator = torch.Generator().manual_seed(seed + 1)
-        net.get_parameter("fc8.weight").normal_(0, GAUSSIAN_STD, generator=generator)
 
 
 def classifier_of(card: ModelCard, origin: str, classes: tuple[str, ...]) -> str | None:
@@ -216,9 +220,10 @@ def classifier_of(card: ModelCard, origin: str, classes: tuple[str, ...]) -> str
     return CLASSIFIER_FILE
 
 
-def hidden_for(num_images: int) -> int:
-    """Channels of new fc6 and fc7 that so many images can feed."""
-    return next((channels for most, channels in _HIDDEN if num_images <= most), 4096)
+def hidden_for(num_images: int, num_classes: int, side: int) -> int:
+    """Channels of new fc6 and fc7: what so many images can feed, and a map of each function that fc6 is fitted to."""
+    by_images = next((channels for most, channels in _HIDDEN if num_images <= most), 4096)
+    return max(by_images, math.ceil(num_functions(num_classes) * side**2 / 32) * 32)
 
 
 def views_for(num_images: int) -> int:

@@ -53,6 +53,16 @@ def visible_shares(corners: Float64[ndarray, "m 4"], place: CropPlace) -> Float6
     return found
 
 
+def covered_shares(corners: Float64[ndarray, "m 4"], place: CropPlace, side: int) -> Float32[ndarray, "s s"]:
+    """The share of each position of a map of a crop that the box covers that covers most of it."""
+    edges = np.arange(side + 1) / side
+    left, top, right, bottom = place.to_crop(corners).T[:, :, None] / place.crop
+    across = side * (np.minimum(right, edges[1:]) - np.maximum(left, edges[:-1])).clip(0)
+    down = side * (np.minimum(bottom, edges[1:]) - np.maximum(top, edges[:-1])).clip(0)
+    found: ndarray = (down[:, :, None] * across[:, None, :]).max(0).astype(np.float32)
+    return found
+
+
 def central_place(pixels: UInt8[ndarray, "h w 3"], scale: int, crop: int) -> CropPlace:
     """The place of the central crop at a scale."""
     size = rescaled_size(size_of(pixels), scale)

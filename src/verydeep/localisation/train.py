@@ -21,6 +21,7 @@ from verydeep.device import Compute
 from verydeep.distributed import broadcast_from_rank0, processes
 from verydeep.errors import UserError
 from verydeep.files import free_name
+from verydeep.localisation.cells import begin_from_cells
 from verydeep.localisation.classifier import fit_linear
 from verydeep.localisation.localiser import Localiser
 from verydeep.localisation.maps import central_maps, central_places, store_views
@@ -164,7 +165,7 @@ def _on_maps(
     position: Position | None,
     progress: Callable[[str, int, int], None],
 ) -> tuple[TrainState, Loop]:
-    """Fully connected layers on the stored maps of views: the convolutions compute once."""
+    """New fully connected layers on the stored maps of views: fc6 is fitted, fc7 and fc8 are trained."""
     assert net.boxes is not None
     seed, regression = run.settings["seed"], net.boxes.regression
     stored = store_views(
@@ -173,8 +174,11 @@ def _on_maps(
     maps, places = central_maps(net, boxed.val, default_test_scale(net), compute, progress)
     targets = torch.cat(list(stored.targets))
     num_classes = len(boxed.classes)
-    if position is None:
+    if position is None or position == Position():
+        begin_from_cells(net, stored, num_classes)
         begin_at_mean(net, targets, regression, num_classes)
+    for part in ("weight", "bias"):  # what least squares have fitted stays
+        net.get_parameter(f"fc6.{part}").requires_grad_(False)
     state = state_at(run, net, boxed.as_data_set(), momentum, position, num_samples=stored.num_samples)
     upper = UpperBlocks(net, 6)
     state.model = upper

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from verydeep.data.named import fetch as fetch
     from verydeep.data.open import open_data as open_data
     from verydeep.errors import UserError as UserError
+    from verydeep.localisation.localiser import Localiser as Localiser
     from verydeep.nets.architecture import ARCHITECTURES as ARCHITECTURES
     from verydeep.nets.model_file import save as save
     from verydeep.nets.net import VeryDeep as VeryDeep
@@ -46,6 +47,7 @@ _HOMES = {
     "ComputeOptions": "runs.options",
     "DescriptorOptions": "testing.descriptors",
     "FeaturesFile": "transfer.features_file",
+    "Localiser": "localisation.localiser",
     "PROTOCOLS": "testing.protocols",
     "RECIPES": "training.recipe",
     "UserError": "errors",

@@ -200,7 +200,8 @@ def at_update(check, state, update, loss=1.0986, error=2 / 3):
 def test_it_speaks_within_the_first_epoch(make_folder, tmp_path):
     images, notes = open_data(make_folder("photos", {"dark": 9, "grey": 9, "bright": 9})).train, []
     view = TrainingView(crop=32, train_scale=(37, 37), mirror=True)
-    check = HealthCheck(Run(tmp_path, {"options": {"stuck": "continue"}}), images, view, notes.append)
+    chance = chance_for(find_recipe("quick"), count_per_class(images))
+    check = HealthCheck(Run(tmp_path, {"options": {"stuck": "continue"}}), images, view, chance, notes.append)
     state = state_of(make_net(), epochs=40, warmup=0)
     state.num_images = 80_000
     for update in range(1, 2101):

@@ -56,7 +56,8 @@ for _verb, _arguments in _SHOWN_ARGUMENTS.items():
     app.command(
         f"verydeep.cli.{_module}:{_verb}", name=_verb, usage=f"Usage: verydeep {_verb} [OPTIONS] {_arguments}".rstrip()
     )
-app.command("verydeep.cli.weights:weights", name="weights")
+for _room in ("localise", "weights"):
+    app.command(f"verydeep.cli.{_room}:{_room}", name=_room)
 
 
 def run_verb(arguments: list[str]) -> int:

@@ -125,6 +125,7 @@ def inspection(geometry: "Geometry", card: "ModelCard | None") -> dict[str, Any]
         "classes": geometry.num_classes,
         "width": geometry.width,
         "head": geometry.head,
+        "hidden": None if geometry.head == "linear" else geometry.hidden_channels,
         "parameters": parameters,
         "weight_layers": sum(row.kind in ("convolution", "fully-connected") for row in rows),
         "macs": sum(row.macs for row in rows),

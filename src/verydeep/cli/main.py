@@ -21,6 +21,7 @@ VERBS: Final = {
     "evaluate": "Measure the error rates of a net on a data set, or of several nets whose posteriors are averaged.",
     "tables": "Train what is missing and print the paper's Tables 3 to 6 for a data set, beside the paper's numbers.",
     "predict": "Say what images show, the most likely classes first.",
+    "localise": "Predict the boxes of objects: train a localiser, measure it, draw its boxes on pictures.",
     "features": "Describe images by a trained net, each by one row of numbers, and write these to a file.",
     "stylise": "Paint a picture in the style of another, to demonstrate the perceptual losses.",
     "transfer": "Fit a linear classifier to what a trained net sees in images, measure it, and write it as a model.",

@@ -193,10 +193,10 @@ def _heatmap_files(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--heatmap {folder} cannot be made: {error.strerror or error}") from error
-    return dict(zip(images, _names(folder, images), strict=True))
+    return dict(zip(images, picture_names(folder, images), strict=True))
 
 
-def _names(folder: Path, images: Sequence[Path]) -> list[Path]:
+def picture_names(folder: Path, images: Sequence[Path]) -> list[Path]:
     """Images of the same name get -2, -3 ... after it."""
     taken: set[str] = set()
     files = []

@@ -158,6 +158,7 @@ class Geometry:
         crop: side of the training crop, pixels: a multiple of 32.
         width: factor on the channels of every layer but the last.
         head: ``paper`` is fc6, fc7 and fc8; ``linear`` is fc8 alone, on the map after the last pooling.
+        hidden: channels of fc6 and fc7; None is 4096 times the width.
     """
 
     architecture: Architecture
@@ -166,6 +167,7 @@ class Geometry:
     crop: int = constants.CROP
     width: float = 1.0
     head: Head = "paper"
+    hidden: int | None = None
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
@@ -179,6 +181,10 @@ class Geometry:
             raise UsageError(f"{self.num_classes} classes: a net needs at least one")
         if not 0 < self.width <= 16:
             raise UsageError(f"width {self.width:g} is out of range: give a factor above 0 and up to 16, such as 0.5")
+        if self.hidden is not None and self.head == "linear":
+            raise UsageError(f"{self.hidden} hidden channels: a linear head has no fc6 and fc7: give head paper")
+        if self.hidden is not None and not 1 <= self.hidden <= 16 * FC_CHANNELS:
+            raise UsageError(f"{self.hidden} hidden channels: give 1 to {16 * FC_CHANNELS:,}, such as 256")
 
     @property
     def title(self) -> str:
@@ -188,6 +194,8 @@ class Geometry:
             parts.append(f"crop {self.crop}")
         if self.width != 1:
             parts.append(f"width {self.width:g}")
+        if self.hidden is not None:
+            parts.append(f"{self.hidden} hidden channels")
         if self.head != "paper":
             parts.append(f"{self.head} head")
         return ", ".join(parts)
@@ -201,6 +209,11 @@ class Geometry:
     def smallest_side(self) -> int:
         """Shorter side of the smallest image that has a score, pixels: the crop; 32 for a linear head."""
         return self.head_kernel * constants.TOTAL_STRIDE
+
+    @property
+    def hidden_channels(self) -> int:
+        """Channels of fc6 and fc7, where there are such layers."""
+        return scaled_channels(FC_CHANNELS, self.width, 32) if self.hidden is None else self.hidden
 
     @property
     def last_channels(self) -> int:
@@ -282,7 +295,7 @@ def layers(geometry: Geometry, *, features_only: bool = False) -> tuple[Layer, .
     if geometry.head == "linear":
         add("fc8", "fully-connected", 1, geometry.num_classes)
         return tuple(rows)
-    hidden = scaled_channels(FC_CHANNELS, geometry.width, 32)
+    hidden = geometry.hidden_channels
     field += (geometry.head_kernel - 1) * step
     side = 1
     for number, kernel, out in ((6, geometry.head_kernel, hidden), (7, 1, hidden), (8, 1, geometry.num_classes)):

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from verydeep.errors import printable
 from verydeep.machine import environment
 from verydeep.nets.architecture import Geometry, Head, find_architecture
+from verydeep.nets.boxes_card import BoxesCard
 from verydeep.nets.net import VeryDeep
 
 FORMAT_VERSION: Final[Literal[2]] = 2
@@ -44,6 +45,7 @@ _FEW_CLASSES: Final = 10
 _FIGURES: Final[dict[str, tuple[type, ...]]] = {
     "top1_error": (int, float),
     "top5_error": (int, float),
+    "localisation_error": (int, float),
     "num_images": (int,),
     "split": (str,),
     "protocol": (str,),
@@ -78,6 +80,8 @@ class ModelCard(BaseModel):
         crop: side of the training crop, pixels.
         width: factor on the channels.
         head: ``paper`` or ``linear``, as ``VeryDeep`` has them.
+        hidden: channels of fc6 and fc7; None is 4096 times the width.
+        boxes: of a localiser: what its outputs say, and its classes.
         features_only: whether the fully connected layers are missing.
         names: whose names the tensors have: verydeep's, or timm's in files that 0.1 wrote for the hub.
         precision: in which the weights are stored: fp32, bf16 or fp16; biases, statistics, mean and divisor are fp32.
@@ -107,6 +111,8 @@ class ModelCard(BaseModel):
     crop: Pixels
     width: Finite
     head: Head = "paper"
+    hidden: int | None = None
+    boxes: BoxesCard | None = None
     features_only: bool = False
     names: Literal["verydeep", "timm"] = "verydeep"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -138,6 +144,8 @@ class ModelCard(BaseModel):
     def _check_classes(self) -> "ModelCard":
         if self.classes is not None and len(self.classes) != self.num_classes:
             raise ValueError(f"{len(self.classes)} names for {self.num_classes} classes")
+        if self.boxes is not None and self.num_classes != self.boxes.num_outputs:
+            raise ValueError(f"{self.num_classes} outputs for {self.boxes.num_outputs} numbers of boxes")
         return self
 
     @field_validator("train_scale")
@@ -161,6 +169,7 @@ class ModelCard(BaseModel):
             crop=self.crop,
             width=self.width,
             head=self.head,
+            hidden=self.hidden,
         )
 
 
@@ -182,6 +191,8 @@ def make_card(net: VeryDeep, **known: Any) -> ModelCard:  # noqa: ANN401 - the f
         crop=net.geometry.crop,
         width=net.geometry.width,
         head=net.geometry.head,
+        hidden=net.geometry.hidden,
+        boxes=net.boxes,
         features_only=net.features_only,
         classes=net.classes,
         mirror=net.mirror,
@@ -219,7 +230,7 @@ def error_line(figures: Mapping[str, Any], selected: str | None) -> str:
     """Formats error rates with their protocol and split, and whether the weights were selected on that split."""
     rates = [
         f"{name} error {100 * value:.2f}%"
-        for name, key in (("top-1", "top1_error"), ("top-5", "top5_error"))
+        for name, key in (("top-1", "top1_error"), ("top-5", "top5_error"), ("localisation", "localisation_error"))
         if (value := figures.get(key)) is not None
     ]
     split = figures.get("split", "unknown")
@@ -237,6 +248,8 @@ def _numbers(values: tuple[float, ...]) -> str:
 def _classes(card: ModelCard) -> str:
     if card.features_only:
         return "none: there are no scores"
+    if card.boxes is not None:
+        return str(card.boxes)
     if card.classes is None:
         return f"{card.num_classes:,}, without names"
     names = ", ".join(card.classes[:_FEW_CLASSES])

@@ -209,7 +209,7 @@ def _load(file: ModelFile, features_only: bool = False, dtype: torch.dtype = tor
             )
     net.load_state_dict(weights, assign=True)
     net.classes, net.mirror, net.train_scale = card.classes, card.mirror, card.train_scale
-    net.input_is_set = True
+    net.boxes, net.input_is_set = card.boxes, True
     return net.eval()
 
 

@@ -17,6 +17,7 @@ from verydeep.device import Compute
 from verydeep.errors import UserError
 from verydeep.nets.activations import check_activations, outputs_of
 from verydeep.nets.architecture import Geometry, find_architecture, find_head, layers, scaled_length
+from verydeep.nets.boxes_card import BoxesCard, refuse_boxes
 from verydeep.nets.checks import check_size, check_tensor, is_jit_traced
 from verydeep.nets.initialise import find_initialisation
 from verydeep.nets.layers import BatchRows, Convolution, Dropout, FullyConnected, compute_layer, make_module, recomputed
@@ -43,6 +44,7 @@ class VeryDeep(ReusableNet):
         width: factor on the channels of every layer but the last.
         head: ``paper`` is fc6, fc7 and fc8; ``linear`` is fc8 alone on the map after the last pooling, so that a linear
             classifier of mean descriptors is a net, and its score map a class activation map.
+        hidden: channels of fc6 and fc7; None is 4096 times the width.
         dropout: probability of zeroing an activation of fc6 and fc7 while training.
         features_only: end with the last pooling: no fully connected layers, and no scores.
         generator: source of the random weights.
@@ -53,6 +55,7 @@ class VeryDeep(ReusableNet):
         classes: names of the classes in the order of the scores, where known.
         mirror: whether images may be flipped horizontally; False where a flip changes the class, as for digits.
         train_scale: smallest and largest training scale S, pixels.
+        boxes: what its outputs say where it is a localiser, whose outputs are boxes; else None.
         mean: subtracted from the pixels, one number per channel.
         divisor: divides them afterwards, 1 by the paper's convention.
         gradient_checkpointing: whether the backward pass computes the activations of each block again instead of
@@ -79,6 +82,7 @@ class VeryDeep(ReusableNet):
         crop: int = constants.CROP,
         width: float = 1.0,
         head: str = "paper",
+        hidden: int | None = None,
         dropout: float = constants.DROPOUT,
         features_only: bool = False,
         generator: Generator | None = None,
@@ -92,6 +96,7 @@ class VeryDeep(ReusableNet):
             crop=crop,
             width=width,
             head=find_head(head),
+            hidden=hidden,
         )
         self.features_only = features_only
         self.classes: tuple[str, ...] | None = None
@@ -99,6 +104,7 @@ class VeryDeep(ReusableNet):
         self.input_is_set = False
         scale = scaled_length(constants.TRAIN_SCALE, crop)
         self.train_scale: tuple[int, int] = (scale, scale)
+        self.boxes: BoxesCard | None = None
         self.gradient_checkpointing = False
         self._blocks: tuple[tuple[object, ...], tuple[nn.Sequential, ...]] | None = None
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN))
@@ -135,6 +141,7 @@ class VeryDeep(ReusableNet):
             count = value.out_channels if isinstance(value, nn.Conv2d) else value.out_features
             if count != self.geometry.num_classes:
                 self.geometry, self.classes = replace(self.geometry, num_classes=count), None
+                self.boxes = None
 
     def _apply(self, fn, recurse: bool = True) -> "VeryDeep":  # type: ignore[no-untyped-def]  # noqa: ANN001
         # bf16 would round the mean by up to half a grey level, so both buffers stay float32
@@ -305,6 +312,7 @@ class VeryDeep(ReusableNet):
     def require_classes(self) -> None:
         """Raises UserError where there are no scores of at least two classes, for a posterior is a soft-max of them."""
         self.require_scores()
+        refuse_boxes(self.boxes)
         if self.geometry.num_classes < 2:
             raise UserError(
                 f"this net of {self.geometry.title} has one score, and the posterior of a single class is always 1: "
@@ -356,6 +364,7 @@ def empty_net(geometry: Geometry, *, features_only: bool = False) -> VeryDeep:
             crop=geometry.crop,
             width=geometry.width,
             head=geometry.head,
+            hidden=geometry.hidden,
             initialisation=None,
             features_only=features_only,
         )

@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import Geometry, find_head, layers
+from verydeep.nets.boxes_card import BoxesCard
 from verydeep.nets.checks import check_images, check_shape, is_traced, range_of
 from verydeep.nets.initialise import find_initialisation
 from verydeep.nets.layers import Dropout, FullyConnected, make_module
@@ -37,6 +38,7 @@ class ReusableNet(nn.Module):
     geometry: Geometry
     features_only: bool
     classes: tuple[str, ...] | None
+    boxes: BoxesCard | None
     input_range: str = "pixels"
 
     def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
@@ -68,7 +70,8 @@ class ReusableNet(nn.Module):
             )
         wanted = find_head(head or ("linear" if self.features_only else self.geometry.head))
         same = wanted == self.geometry.head and not self.features_only
-        geometry = replace(self.geometry, num_classes=num_classes, head=wanted)
+        hidden = self.geometry.hidden if wanted == "paper" else None
+        geometry = replace(self.geometry, num_classes=num_classes, head=wanted, hidden=hidden)
         dropout = next((module.p for module in self.children() if isinstance(module, Dropout)), constants.DROPOUT)
         if not same:
             names = list(self._modules)
@@ -84,7 +87,7 @@ class ReusableNet(nn.Module):
                         fill(module.weight, True, generator)
                         module.bias.zero_()
                 setattr(self, layer.name, module)
-        self.geometry, self.features_only, self.classes = geometry, False, None
+        self.geometry, self.features_only, self.classes, self.boxes = geometry, False, None, None
 
     def set_input_range(self, input_range: str) -> None:
         """Chooses what float images are; uint8 images are RGB in 0..255 whatever is chosen.

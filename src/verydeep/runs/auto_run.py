@@ -26,6 +26,7 @@ from verydeep.runs.finish import (
     Deadline,
     Loop,
     TrainedRun,
+    classification_loop,
     data_card,
     end_in_time,
     errors_of_posteriors,
@@ -243,7 +244,8 @@ def _loop_on_maps(state: TrainState, stored: StoredMaps, held_out: Tensor, data:
         scores = scores_on_maps(state, held_out)
         return errors_of_posteriors(scores.softmax(1).numpy(), data.val)
 
-    return Loop(batches=stored.batches(state.recipe, seed=state.seed, images=data.train), validate=validate, view=None)
+    batches = stored.batches(state.recipe, seed=state.seed, images=data.train)
+    return classification_loop(batches, validate, None, state.recipe, data)
 
 
 def _choose(

@@ -1,6 +1,5 @@
 """The training of a run folder by the loop, and what is measured and written at its end."""
 
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from verydeep.data.batches import training_batches
 from verydeep.data.dataset import DataSet
-from verydeep.data.image_set import ImageSet
+from verydeep.data.image_set import ImageSet, count_per_class
 from verydeep.device import Compute
 from verydeep.distributed import processes
 from verydeep.errors import UserError
@@ -30,7 +29,7 @@ from verydeep.testing.result import Result
 from verydeep.training.callbacks import Checkpoints, HealthCheck, Validation
 from verydeep.training.health import explain_not_finite
 from verydeep.training.loop import Batches, make_state, train
-from verydeep.training.objective import classification_for
+from verydeep.training.objective import Chance, Objective, chance_for, classification_for
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import TENSORBOARD_FOLDER, Run
 from verydeep.training.state import Callback, Position, TrainState, UserCallback
@@ -81,40 +80,57 @@ class Loop:
     Attributes:
         batches: yields the batches of an epoch.
         validate: measures a net after an epoch.
+        objective: what is learnt.
+        chance: its loss and error at chance, which the health check compares with.
         view: makes training crops, on some of which the health check looks at units; None leaves that out.
     """
 
     batches: Batches
     validate: Callable[[VeryDeep], dict[str, Any]]
+    objective: Objective
+    chance: Chance
     view: TrainingView | None
 
 
 def state_at(
-    run: Run, net: VeryDeep, data: DataSet, momentum: dict[str, Tensor] | None, position: Position | None
+    run: Run,
+    net: VeryDeep,
+    data: DataSet,
+    momentum: dict[str, Tensor] | None,
+    position: Position | None,
+    num_samples: int | None = None,
 ) -> TrainState:
-    """The training of a run at a position; at its beginning where there is none."""
+    """The training of a run at a position; at its beginning where there is none.
+
+    ``num_samples`` are those of an epoch, where that is not every image once.
+    """
     return make_state(
         net,
         Recipe(**run.settings["recipe"]),
         Compute(**run.settings["choice"]),
         seed=run.settings["seed"],
-        num_images=len(data.train),
+        num_images=num_samples or len(data.train),
         momentum=momentum or {},
         position=position,
         patience=run.patience,
     )
 
 
-def loop_on_images(run: Run, state: TrainState, data: DataSet) -> Loop:
-    """Crops of the training images, and the central crop of the validation images."""
-    net, recipe, settings = state.net, state.recipe, run.settings
-    covariance = np.array(settings["colours"]["covariance"])
-    view = TrainingView(
+def view_of(run: Run, state: TrainState) -> TrainingView:
+    """What makes the training crops of a run."""
+    net, covariance = state.net, np.array(run.settings["colours"]["covariance"])
+    return TrainingView(
         crop=net.geometry.crop,
         train_scale=net.train_scale,
         mirror=net.mirror,
-        colour_shift=principal_shifts(covariance) if recipe.colour_shift else None,
+        colour_shift=principal_shifts(covariance) if state.recipe.colour_shift else None,
     )
+
+
+def loop_on_images(run: Run, state: TrainState, data: DataSet) -> Loop:
+    """Crops of the training images, and the central crop of the validation images."""
+    recipe, settings = state.recipe, run.settings
+    view = view_of(run, state)
     batches = partial(
         training_batches,
         data.train,
@@ -125,7 +141,24 @@ def loop_on_images(run: Run, state: TrainState, data: DataSet) -> Loop:
         balanced=recipe.balance == "sampling",
         members=processes(),
     )
-    return Loop(batches=batches, validate=lambda net: _validate(net, data.val, state.compute), view=view)
+    return classification_loop(batches, lambda net: _validate(net, data.val, state.compute), view, recipe, data)
+
+
+def classification_loop(
+    batches: Batches,
+    validate: Callable[[VeryDeep], dict[str, Any]],
+    view: TrainingView | None,
+    recipe: Recipe,
+    data: DataSet,
+) -> Loop:
+    """A loop whose objective is the class of an image."""
+    return Loop(
+        batches=batches,
+        validate=validate,
+        objective=classification_for(recipe, data.train),
+        chance=chance_for(recipe, count_per_class(data.train)),
+        view=view,
+    )
 
 
 def run_loop(
@@ -144,7 +177,7 @@ def run_loop(
         *stop,
         Validation(loop.validate),
         reporter,
-        HealthCheck(run, data.train, loop.view, reporter.note),
+        HealthCheck(run, data.train, loop.view, loop.chance, reporter.note),
         Checkpoints(
             run,
             lambda epochs, errors: make_run_card(net, data, recipe, epochs, errors, patience=run.patience),
@@ -155,7 +188,7 @@ def run_loop(
         *own,
     ]
     try:
-        train(state, loop.batches, classification_for(recipe, data.train), every)
+        train(state, loop.batches, loop.objective, every)
     except NotFiniteError as error:
         if state.model is not None:  # the recipe auto has something else to keep
             raise
@@ -165,7 +198,7 @@ def run_loop(
             raise UserError(
                 f"{failed.hook} raised {type(cause).__name__}: {cause}; the training is saved after epoch "
                 f"{state.position.epoch}, update {state.position.iteration}: mend the callback, then resume with "
-                f"verydeep.resume, or verydeep train --resume --out {shlex.quote(str(run.folder))}"
+                f"verydeep.resume, or {run.resume_command}"
             ) from cause
     at = state.position
     if at.is_out_of_patience(state.patience) and at.epoch < recipe.epochs:

@@ -121,7 +121,8 @@ def _measured(run: Run) -> dict[str, Any]:
         "images_per_second": len(rates) / sum(1 / rate for rate in rates) if rates else None,
     }
     if end is not None:
-        return common | {name: end.get(name) for name in _FIGURES}
+        figures = {name: end.get(name) for name in _FIGURES}
+        return common | figures | {"top1_error": end.get("localisation_error", figures["top1_error"])}
     if not log:
         return common
     last = log[-1]

@@ -4,7 +4,6 @@ The page is made of plain data, so that what comes before the loop (descriptors,
 of the loop it is a callback. It says when it was written: a training that was killed leaves no page that claims to run.
 """
 
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -38,12 +37,19 @@ class LiveReport(Callback):
         title: which net on which data.
         facts: tables of names and values, by their titles.
         lines: what was chosen, with the reasons.
+        verb: what trains it.
     """
 
     def __init__(
-        self, folder: Path, title: str, facts: Mapping[str, Mapping[str, Any]], lines: Sequence[str] = ()
+        self,
+        folder: Path,
+        title: str,
+        facts: Mapping[str, Mapping[str, Any]],
+        lines: Sequence[str] = (),
+        verb: str = "train",
     ) -> None:
         self.folder, self.title, self.facts, self.lines = folder, title, facts, list(lines)
+        self._resume = Run(folder, {"verb": verb}).resume_command
         self.log: list[Mapping[str, Any]] = []
         self.sections: list[Section] = []
         """More of them, such as those of ``sections_of_findings``."""
@@ -59,7 +65,7 @@ class LiveReport(Callback):
         settings = run.settings
         computed = settings["choice"] | {"seed": settings["seed"]} | settings["environment"]
         facts = {"The recipe": settings["recipe"], "How it is computed": computed | {"began": settings["began"]}}
-        live = LiveReport(run.folder, title, facts, run.plan.get("reasons", ()))
+        live = LiveReport(run.folder, title, facts, run.plan.get("reasons", ()), run.verb)
         live.log = list(run.log_records())
         live.sections = sections_of_findings(
             read_findings(run.folder), data.classes, data.train.names, data.train.read if run.pictures else None
@@ -107,10 +113,6 @@ class LiveReport(Callback):
             self._runs = False
             self._doing = f"stopped in epoch {state.position.epoch + 1}; resume with {self._resume}"
         self._write()
-
-    @property
-    def _resume(self) -> str:
-        return f"verydeep train --resume --out {shlex.quote(str(self.folder))}"
 
     def _images(self, state: TrainState) -> int:
         return state.position.epoch * state.num_images + state.position.seen

@@ -66,6 +66,8 @@ def resume(
     """
     reporter, run = reporter or Callback(), Run.open(Path(out))
     settings = run.settings
+    if run.verb != "train":
+        raise UserError(f"{out} is a run of {run.verb}: {run.resume_command}")
     find_device(settings["choice"]["device"])
     check_precision(settings["choice"]["precision"])
     given = settings["data"] if data is None else data

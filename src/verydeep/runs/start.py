@@ -158,23 +158,32 @@ def begin(
     """
     with claimed(options.out, lambda: default_folder(net, data)) as folder:
         data, images = _prepare(net, data, recipe, options, reporter)
-        compute = _settle_compute(compute, net, recipe, options, reporter)
-        settings = facts | {
-            "command": facts["command"] or f"verydeep.fit(net, {facts['data']!r}, out={str(folder)!r}, ...)  # Python",
-            "options": options.as_record(),
-            "net": net.geometry.title,
-            "recipe": recipe.as_record(),
-            "choice": compute.as_record(),
-            "frozen": [name for name, parameter in net.named_parameters() if not parameter.requires_grad],
-            "processes": processes().size,
-            "seed": options.seed,
-            "workers": default_workers(options.workers, compute),
-            "checkpoint_seconds": options.checkpoint_seconds,
-            "environment": environment(),
-            "began": now(),
-        }
+        compute = settle_compute(compute, net, recipe, options, reporter)
+        facts["command"] = (
+            facts["command"] or f"verydeep.fit(net, {facts['data']!r}, out={str(folder)!r}, ...)  # Python"
+        )
+        settings = run_settings(net, recipe, options, compute, facts)
         run = Run.create(folder, settings | images, net, make_run_card(net, data, recipe, patience=options.patience))
         return run_to_end(run, net, data, reporter, callbacks, began=began)
+
+
+def run_settings(
+    net: VeryDeep, recipe: Recipe, options: TrainOptions, compute: Compute, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """What run.json says of a training, beside what it says of its images."""
+    return facts | {
+        "options": options.as_record(),
+        "net": net.geometry.title,
+        "recipe": recipe.as_record(),
+        "choice": compute.as_record(),
+        "frozen": [name for name, parameter in net.named_parameters() if not parameter.requires_grad],
+        "processes": processes().size,
+        "seed": options.seed,
+        "workers": default_workers(options.workers, compute),
+        "checkpoint_seconds": options.checkpoint_seconds,
+        "environment": environment(),
+        "began": now(),
+    }
 
 
 def _prepare(
@@ -205,7 +214,7 @@ def _prepare(
     }
 
 
-def _settle_compute(
+def settle_compute(
     compute: Compute | None, net: VeryDeep, recipe: Recipe, options: TrainOptions, reporter: Callback
 ) -> Compute:
     """Chooses how all processes compute, where that is open, and says it."""

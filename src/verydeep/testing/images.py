@@ -12,6 +12,7 @@ from verydeep.data.open import AnyData, open_data
 from verydeep.data.shards.dataset import is_shards
 from verydeep.errors import UserError
 from verydeep.images.decode import is_image_file
+from verydeep.nets.boxes_card import BoxesCard, refuse_boxes
 from verydeep.nets.net import VeryDeep
 from verydeep.progress import Progress
 from verydeep.testing.result import is_saved_posteriors, load_posteriors
@@ -32,6 +33,8 @@ def open_images(
     note: Callable[[str], None] | None,
 ) -> tuple[ImageSet, str, str]:
     """Opens the images to test on; with them the name of their data set and its fingerprint."""
+    for model in models:
+        refuse_boxes(_boxes_of(model))
     if isinstance(data, ImageSet):
         return data, "", ""
     if (found := _open_unseen(data, models, split)) is not None:
@@ -67,6 +70,13 @@ def _classes_of(model: Model) -> tuple[str, ...] | None:
         return tuple(TransferredModel(model).classes)
     classes = read_card(model).classes
     return None if classes is None else tuple(classes)
+
+
+def _boxes_of(model: Model) -> BoxesCard | None:
+    """What the outputs of a localiser are; None of a classifier."""
+    if isinstance(model, VeryDeep):
+        return model.boxes
+    return None if is_saved_posteriors(model) or is_transfer_folder(model) else read_card(model).boxes
 
 
 def _trained_on(model: Model, data: DataSet) -> bool | None:

@@ -1,24 +1,23 @@
 """The callbacks of a training: validation with the plateau rule, health, log and checkpoints, stop on Ctrl-C."""
 
 import math
-import shlex
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import FrameType
 from typing import Any
 
 from torch import Tensor, nn
 
-from verydeep.data.image_set import ImageSet, count_per_class
+from verydeep.data.image_set import ImageSet
 from verydeep.distributed import all_reduce_sum, launched, processes
 from verydeep.images.augment import TrainingView
 from verydeep.machine import now
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.net import VeryDeep
 from verydeep.training.health import examine, is_hopeless, is_stuck, stuck_at_chance, watch
-from verydeep.training.objective import chance_for
+from verydeep.training.objective import Chance
 from verydeep.training.run_folder import Run
 from verydeep.training.state import UPDATES_BETWEEN_CHECKS, Callback, TrainState
 from verydeep.training.update import NotFiniteError
@@ -33,7 +32,7 @@ class Validation(Callback):
     def after_epoch(self, state: TrainState) -> None:
         average_statistics(state.net)
         state.errors = self._measure(state.net)
-        error, position, recipe = state.errors["top1_error"], state.position, state.recipe
+        error, position, recipe = error_of(state.errors), state.position, state.recipe
         state.record = {
             "epoch": position.epoch + 1,
             "learning_rate": state.optimiser.param_groups[0]["lr"],
@@ -60,6 +59,12 @@ class Validation(Callback):
         )
 
 
+def error_of(errors: Mapping[str, Any]) -> float:
+    """The error that a training is judged by, a fraction: of classes top-1, of boxes the localisation error."""
+    error: float = errors["localisation_error" if "localisation_error" in errors else "top1_error"]
+    return error
+
+
 def average_statistics(net: VeryDeep) -> None:
     for module in net.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -74,9 +79,11 @@ class HealthCheck(Callback):
     A training that stays at chance is stopped, unless its option ``stuck`` says otherwise or it was resumed after that.
     """
 
-    def __init__(self, run: Run, images: ImageSet, view: TrainingView | None, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, run: Run, images: ImageSet, view: TrainingView | None, chance: Chance, report: Callable[[str], None]
+    ) -> None:
         self._run, self._images, self._view, self._report = run, images, view, report
-        self._counts = count_per_class(images)
+        self._chance = chance
         self._stops = run.settings.get("options", {}).get("stuck", "stop") == "stop"
         self._stop = False
 
@@ -92,7 +99,7 @@ class HealthCheck(Callback):
         if state.in_epoch and other_updates:
             return
         # at the end of an epoch too, before the plateau rule
-        state.position = watch(state.position, chance_for(state.recipe, self._counts))
+        state.position = watch(state.position, self._chance)
         if state.in_epoch:
             is_early = state.position.epoch == 0 and checks > 1 and checks.bit_count() == 1  # 200, 400, 800 updates ...
             if is_early or is_stuck(state):
@@ -105,11 +112,11 @@ class HealthCheck(Callback):
         self._stop_at_chance(state)
 
     def _examine(self, state: TrainState) -> None:
-        chance, before = chance_for(state.recipe, self._counts), state.position
+        before = state.position
         log = self._run.log_records()[: before.log_lines]
         lines = (*(line.get("findings", ()) for line in log), before.findings)
         reported = {finding["kind"] for findings in lines for finding in findings}
-        found = examine(state, self._images, self._view, chance, self._run.settings)
+        found = examine(state, self._images, self._view, self._chance, self._run.settings)
         for finding in found:
             if finding.kind not in reported:
                 self._report(str(finding))
@@ -123,10 +130,10 @@ class HealthCheck(Callback):
             return
         self._stop, state.stopping = True, True
         state.position = replace(at, was_stuck=True)
-        why = stuck_at_chance(state, chance_for(state.recipe, self._counts), self._run.settings)
+        why = stuck_at_chance(state, self._chance, self._run.settings)
         self._report(
             f"stopped, and saved: {why.saw}; train anew: {why.helps}; to go on anyway: "
-            f"verydeep train --resume --out {shlex.quote(str(self._run.folder))} (or --stuck continue from the start)"
+            f"{self._run.resume_command} (or --stuck continue from the start)"
         )
 
 

@@ -6,6 +6,7 @@ written before it.
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -36,10 +37,13 @@ from verydeep.weights.resolve import read_card
 SETTINGS_FILE, LOG_FILE = "run.json", "log.jsonl"
 RESULT_FILE, TENSORBOARD_FOLDER = "result.json", "tensorboard"
 PAGE_FILE, IMAGES_FILE = "report.html", "images.json"
+CLASSIFIER_FILE = "classifier.safetensors"
+"""Of a localiser: the classifier that was trained before it."""
+
 _NEXT_CHECKPOINT_FILE = "checkpoint-next.safetensors"
 _FILES = (
     CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE, _NEXT_CHECKPOINT_FILE, LOG_FILE, SETTINGS_FILE, RESULT_FILE, PAGE_FILE,
-    IMAGES_FILE,
+    IMAGES_FILE, CLASSIFIER_FILE,
 )  # fmt: skip
 
 
@@ -107,6 +111,16 @@ class Run:
         """Of ``--patience``: epochs without a better validation error after which the training ends."""
         patience: int | None = self.settings.get("options", {}).get("patience")
         return patience
+
+    @property
+    def verb(self) -> str:
+        """What trained it: ``train``, or ``localise train``."""
+        verb: str = self.settings.get("verb", "train")
+        return verb
+
+    @property
+    def resume_command(self) -> str:
+        return f"verydeep {self.verb} --resume --out {shlex.quote(str(self.folder))}"
 
     @property
     def plan(self) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def linear_net(net: VeryDeep, classifier: LinearClassifier, classes: tuple[str, 
         scale: test scale Q that the classifier was fitted at, pixels.
     """
     crop = min(net.geometry.crop, scale // TOTAL_STRIDE * TOTAL_STRIDE)
-    geometry = replace(net.geometry, head="linear", num_classes=len(classes), crop=crop)
+    geometry = replace(net.geometry, head="linear", hidden=None, num_classes=len(classes), crop=crop)
     linear = empty_net(geometry)
     ours = net.state_dict()
     weights = {name: ours[name] for name in linear.state_dict() if not name.startswith("fc8.")}

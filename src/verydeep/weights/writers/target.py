@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from verydeep.errors import UsageError
+from verydeep.nets.architecture import FC_CHANNELS
 from verydeep.nets.net import VeryDeep
 from verydeep.paper import constants
 
@@ -58,6 +59,10 @@ class Target:
             reason = "its VGGs have no batch norm"
         elif geometry.width != 1:
             reason = f"its VGGs have the paper's width, and this one {geometry.width:g} of it"
+        elif geometry.hidden_channels != FC_CHANNELS and not net.features_only:
+            reason = f"its fc6 and fc7 have {FC_CHANNELS} channels, and those of this net {geometry.hidden_channels}"
+        elif net.boxes is not None:
+            reason = "its VGGs have scores of classes, and this net is a localiser"
         elif geometry.head != "paper" and not net.features_only:
             reason = "its VGGs have fc6, fc7 and fc8, and this one has a linear head"
         elif geometry.crop != constants.CROP:

@@ -1,0 +1,238 @@
+"""Starts the training of a localiser, or resumes it: the net it begins from, its layers, its way to train.
+
+Paper: appendix A.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from verydeep.data.boxes.boxed import BoxedSet
+from verydeep.data.boxes.open import open_boxed
+from verydeep.device import check_precision, find_device, fp32_choice
+from verydeep.distributed import process_group, processes
+from verydeep.errors import UsageError, UserError
+from verydeep.localisation.cells import num_functions
+from verydeep.localisation.classifier import scores_classes
+from verydeep.localisation.maps import map_scale
+from verydeep.localisation.options import START, LocaliseOptions
+from verydeep.localisation.train import (
+    VERB,
+    TrainedLocaliser,
+    create_run,
+    default_folder,
+    run_to_end,
+    with_pixels,
+)
+from verydeep.nets.boxes_card import BoxesCard
+from verydeep.nets.grow import grow
+from verydeep.nets.model_card import ModelCard
+from verydeep.nets.net import VeryDeep
+from verydeep.paper.constants import GAUSSIAN_STD, TOTAL_STRIDE
+from verydeep.runs.start import check_selection
+from verydeep.training.recipe import Recipe
+from verydeep.training.run_folder import CLASSIFIER_FILE, SETTINGS_FILE, Run, check_same_options, claimed
+from verydeep.training.run_lock import locked
+from verydeep.training.state import Callback
+from verydeep.weights.resolve import load, read_card
+
+_HIDDEN: Final = ((500, 256), (5_000, 512), (50_000, 1024))
+"""Channels of new fc6 and fc7 up to so many training images; 4096 of more."""
+
+_CROPS_STORED: Final = 4_000
+_MOST_VIEWS, _FEWEST_VIEWS = 20, 2
+"""Maps stored of all images together, and of each."""
+
+
+def train(
+    data: str | Path | BoxedSet,
+    options: LocaliseOptions | None = None,
+    *,
+    reporter: Callback | None = None,
+    callbacks: Sequence[Callback] = (),
+    command: str | None = None,
+) -> TrainedLocaliser:
+    """Trains a localiser into a run folder.
+
+    Args:
+        data: what ``open_boxed`` opens: a name, a folder or a file with boxes; or data that are open.
+        options: of the training.
+        reporter: reports the progress.
+        callbacks: called by the training loop too.
+        command: that reproduces the run; stored in it.
+
+    Raises:
+        UserError: the data, the classifier or the run folder cannot be used.
+        UsageError: an option that cannot be right.
+
+    Paper: appendix A.
+    """
+    options, reporter = options or LocaliseOptions(), reporter or Callback()
+    options.check(data)
+    with process_group(find_device(options.device)):
+        boxed = _opened(data, options.damaged == "skip", reporter)
+        if options.resume and options.out and (options.out / SETTINGS_FILE).exists():
+            began = Run.open(options.out).settings.get("options", {})
+            check_same_options(f"the run in {options.out}", began, options.asked)
+            return resume(options.out, data=boxed, reporter=reporter, callbacks=callbacks)
+        net, recipe, facts = make_localiser(boxed, options, reporter)
+        check_selection(recipe, options.of_training)
+        facts |= {"command": command, "data": str(data) if isinstance(data, str | Path) else f"<{boxed.name}>"}
+        with claimed(options.out, lambda: default_folder(boxed, net)) as folder:
+            run, boxed = create_run(folder, net, boxed, recipe, options, facts, reporter)
+            return run_to_end(run, net, boxed, reporter, callbacks)
+
+
+def resume(
+    out: str | Path,
+    *,
+    data: str | Path | BoxedSet | None = None,
+    reporter: Callback | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> TrainedLocaliser:
+    """Resumes the training of a localiser, as if nothing had happened.
+
+    Args:
+        out: the run folder.
+        data: where its data lie now, if they were moved; or these data.
+        reporter: reports the progress.
+        callbacks: called by the training loop too.
+
+    Raises:
+        UserError: the folder holds no run of a localiser, or its data have changed.
+    """
+    reporter, run = reporter or Callback(), Run.open(Path(out))
+    settings = run.settings
+    if run.verb != VERB:
+        raise UserError(f"{out} is a run of verydeep train: {run.resume_command}")
+    find_device(settings["choice"]["device"])
+    check_precision(settings["choice"]["precision"])
+    began = str(settings["data"])
+    if data is None and began.startswith("<"):
+        raise UserError(f"{out} began with data that were given in Python, {began}: give them to resume as data")
+    with process_group(settings["choice"]["device"]), locked(run.folder):
+        boxed = _opened(began if data is None else data, settings["skip_damaged"], reporter)
+        if boxed.fingerprint != settings["fingerprint"]:
+            raise UserError(
+                f"the data of {boxed.name} are not those the run began with: restore them, or train anew; if they were "
+                f"moved: verydeep localise train NEW --resume --out {out}"
+            )
+        net, momentum, position, problem = run.restore()
+        if problem:
+            reporter.note(f"{problem}; resuming from the checkpoint before it")
+        left_out = settings["skipped"]
+        boxed = replace(
+            boxed,
+            train=with_pixels(boxed.train, boxed.train.images.without(left_out)),
+            val=with_pixels(boxed.val, boxed.val.images.without(left_out)),
+        )
+        reporter.note(f"resuming {run.folder} after epoch {position.epoch}, update {position.iteration}")
+        return run_to_end(run, net, boxed, reporter, callbacks, momentum=momentum, position=position)
+
+
+def _opened(data: str | Path | BoxedSet, skip_damaged: bool, reporter: Callback) -> BoxedSet:
+    if isinstance(data, BoxedSet):
+        return data
+    return open_boxed(data, skip_damaged=skip_damaged, progress=reporter.progress)
+
+
+def make_localiser(
+    boxed: BoxedSet, options: LocaliseOptions, reporter: Callback
+) -> tuple[VeryDeep, Recipe, dict[str, Any]]:
+    """Makes the net that a training begins with, its recipe, and what run.json says of both."""
+    origin = str(options.init_from or START)
+    card = read_card(origin)
+    if card.boxes is not None:
+        raise UsageError(f"--init-from {origin} is a localiser: give the classifier that one grew from")
+    has_head = card.head == "paper" and not card.features_only
+    on_maps = not has_head and options.finetune != "all"
+    if has_head:
+        for name, value in (("--hidden", options.hidden), ("--views", options.views)):
+            if value is not None:
+                raise UsageError(f"{name} is of new layers: {origin} has fc6 and fc7, leave it out")
+    if on_maps and (options.devices != 1 or processes().size > 1):
+        raise UsageError("--devices: new layers on stored maps are trained in one process: leave it out")
+    if on_maps and options.train_scale is not None:
+        raise UsageError("--train-scale: views of random windows are stored, of many scales: leave it out")
+    recipe = options.find_recipe(on_maps=on_maps, has_head=has_head)  # whose rates are settled below for new layers
+    classes, source = boxed.classes, load(origin)
+    side = (options.crop or card.crop) // TOTAL_STRIDE
+    if on_maps and options.hidden is not None and options.hidden < side**2:
+        raise UsageError(f"--hidden {options.hidden}: give {side**2} or more, one for each position of the map")
+    net = VeryDeep(
+        card.architecture,
+        batch_norm=card.batch_norm,
+        num_classes=4 if options.regression == "scr" else 4 * len(classes),
+        initialisation=recipe.initialisation,
+        crop=options.crop or card.crop,
+        width=card.width,
+        hidden=card.hidden if has_head else options.hidden or hidden_for(len(boxed.train), len(classes), side),
+        dropout=recipe.dropout,
+        generator=torch.Generator().manual_seed(options.seed),
+    )
+    grown = grow(net, source)
+    net.train_scale = recipe.scales(net.geometry.crop)
+    if options.train_scale is None:
+        net.train_scale = _scales(card, net.geometry.crop, has_head=has_head)
+    reporter.note(f"from {origin}: {grown}")
+    if not has_head:
+        generator = torch.Generator().manual_seed(options.seed + 1)
+        with torch.no_grad():
+            net.get_parameter("fc8.weight").normal_(0, GAUSSIAN_STD, generator=generator)
+    if not has_head and not on_maps:
+        scale = map_scale(net, boxed.train, fp32_choice(find_device(options.device)))
+        balance_new_layers(net, scale)
+        recipe = options.find_recipe(on_maps=on_maps, has_head=False, map_scale=scale)
+    classifier = classifier_of(card, origin, classes)
+    net.boxes = BoxesCard(regression=options.regression, classes=classes, classifier=classifier)
+    origin_record = {"model": origin, "copied": list(grown.copied), "new": list(grown.new)}
+    facts: dict[str, Any] = {"origin": origin_record, "on_maps": on_maps, "views": None}
+    if on_maps:
+        facts["views"] = options.views or views_for(len(boxed.train))
+        reporter.note(
+            f"fc6 and fc7 are new, of {net.geometry.hidden} channels for {len(boxed.train):,} images, and learn on the "
+            f"maps of {facts['views']} random views of each"
+        )
+    return net, recipe, facts
+
+
+def balance_new_layers(net: VeryDeep, scale: float) -> None:
+    """Divides the weights of new layers for maps of some size, so that both learn at one pace.
+
+    Maps of the authors' convolutions are large: their root mean square is 13. With the weights of fc6 and fc7 divided
+    by the root of it, activations are of size 1 after fc7, and a step of either changes the outputs as much.
+    """
+    with torch.no_grad():
+        for name in ("fc6", "fc7"):
+            net.get_parameter(f"{name}.weight").div_(math.sqrt(scale))
+
+
+def classifier_of(card: ModelCard, origin: str, classes: tuple[str, ...]) -> str | None:
+    """Who gives the class scores: nobody for one class, the classifier it grows from, or one that is to be fitted."""
+    if len(classes) == 1:
+        return None
+    if scores_classes(card, classes):
+        return str(Path(origin).resolve()) if Path(origin).exists() else origin
+    return CLASSIFIER_FILE
+
+
+def hidden_for(num_images: int, num_classes: int, side: int) -> int:
+    """Channels of new fc6 and fc7: what so many images can feed, and a map of each function that fc6 is fitted to."""
+    by_images = next((channels for most, channels in _HIDDEN if num_images <= most), 4096)
+    return max(by_images, math.ceil(num_functions(num_classes) * side**2 / 32) * 32)
+
+
+def views_for(num_images: int) -> int:
+    """Views of each image whose maps are stored."""
+    return min(max(_CROPS_STORED // num_images, _FEWEST_VIEWS), _MOST_VIEWS)
+
+
+def _scales(card: ModelCard, crop: int, *, has_head: bool) -> tuple[int, int]:
+    """S of the classifier; new layers see windows of the whole image, and so its central square."""
+    if has_head and card.train_scale[0] >= crop:
+        return card.train_scale
+    return crop, crop

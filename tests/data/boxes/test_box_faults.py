@@ -201,6 +201,39 @@ def test_corners_in_coco(tmp_path):
     assert "look like left, top, right, bottom in pixels, and are read as left, top, width, height" in refusal(made)
 
 
+def test_shares_that_leave_the_image_are_no_pixels(tmp_path):
+    made = box_files.yolo(tmp_path / "yolo", rows())
+    for index in range(4):
+        (made / f"labels/train/im{index}.txt").write_text("0 0.9 0.5 0.6 0.3\n")
+    assert "line 1 ends 24 pixels right of its image" in refusal(made)
+
+
+def test_pixels_in_yolo(tmp_path):
+    made = box_files.yolo(tmp_path / "yolo", rows())
+    for name in rows():
+        (made / f"labels/train/{name}.txt").write_text("0 60 40 50 30\n")
+    assert "look like centre x, centre y, width, height in pixels, and are read as centre x" in refusal(made)
+
+
+def test_names_that_are_no_names(tmp_path):
+    made = box_files.coco(tmp_path / "coco", rows())
+    content = coco_content(rows())
+    content["images"][0]["file_name"] = "a\nb\0\x1b[31m\ud800.jpg"
+    content["categories"][0]["name"] = " big\n\x07cat "
+    (made / "annotations/instances_default.json").write_text(json.dumps(content))
+    line = refusal(made)
+    assert line.isprintable()
+    assert "is not there" in line
+    assert open_boxed(made, skip_damaged=True).classes == ("big \ufffdcat", "dog")
+
+
+def test_xml_that_is_nested_deep(tmp_path):
+    made = voc(tmp_path / "set", rows())
+    depth = 200_000
+    (made / "Annotations/im0.xml").write_text("<annotation>" + "<a>" * depth + "</a>" * depth + "</annotation>")
+    assert len(open_boxed(made).split("all")) == 19
+
+
 def test_per_cent(tmp_path):
     images(tmp_path / "all", range(25), (400, 320))
     lines = [f"all/{index}.jpg,cat,{5 + index},10,{70 + index},60" for index in range(25)]

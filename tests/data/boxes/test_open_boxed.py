@@ -10,6 +10,7 @@ import box_files
 from box_files import SIZE, coco_content, images, rows, voc, xml, yolo_lines
 from verydeep.data.boxes.boxed import describe_boxes
 from verydeep.data.boxes.open import has_boxes, open_boxed
+from verydeep.data.open import open_data
 from verydeep.errors import UserError
 
 
@@ -284,6 +285,13 @@ def test_without_boxes(tmp_path, make_folder):
         open_boxed(folder)
     with pytest.raises(UserError, match="there is no"):
         open_boxed(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["voc", "labelimg", "coco", "yolo", "csv"])
+def test_boxes_in_the_place_of_classes_are_sent_to_localise(name, tmp_path):
+    made = box_files.FORMATS[name](tmp_path / "set", {**rows(), "im1": [("cat", (1, 1, 9, 9)), ("dog", (5, 5, 9, 9))]})
+    with pytest.raises(UserError, match=f"has boxes around objects, .* verydeep localise train .*{made.name} learns"):
+        open_data(made)
 
 
 def test_images_without_boxes_are_left_out_and_named(tmp_path):

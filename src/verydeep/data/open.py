@@ -41,10 +41,18 @@ def open_data(data: AnyData, progress: Progress = ignore_progress) -> DataSet:
     name, path = str(data), Path(data)
     if is_shards(name):
         return open_shards(name, progress)
-    if path.is_dir():
-        return open_folder(path)
-    if is_table(path):
-        return open_table(path)
+    if path.is_dir() or is_table(path):
+        try:
+            return open_folder(path) if path.is_dir() else open_table(path)
+        except UserError:
+            from verydeep.data.boxes.open import has_boxes
+
+            if not has_boxes(path):
+                raise
+            raise UserError(
+                f"{path} has boxes around objects, and this takes images of classes: verydeep localise train {path} "
+                "learns to find the objects"
+            ) from None
     if name in BUILT_IN:
         return BUILT_IN[name]()
     if row := find_named(name):

@@ -9,6 +9,7 @@ import box_files
 from box_files import SIZE, coco_content, images, rows, voc, xml
 from conftest import scene
 from verydeep.data.boxes import files
+from verydeep.data.boxes.findings import describe_findings
 from verydeep.data.boxes.open import open_boxed
 from verydeep.errors import UserError
 
@@ -94,6 +95,17 @@ HOSTILE = {
     "cut": ("<annotation><obj", "is no valid XML"),
     "empty": ("", "is no valid XML"),
 }
+
+
+def test_what_was_done_is_described_in_a_line_for_each_kind(tmp_path):
+    made = voc(tmp_path / "set", rows())
+    spoil(made, [("cat", (-2, 10, 125, 94)), ("cat", (1, 10, 300, 60)), ("cat", (1, 10, 400, 60))])
+    (made / "JPEGImages/im3.jpg").unlink()
+    assert describe_findings(open_boxed(made, skip_damaged=True).findings) == [
+        "1 image left out; the first, Annotations/im3.xml: its image JPEGImages/im3.jpg is not there",
+        "1 box clipped; the first, Annotations/im0.xml: object 1 (cat) ends 5 pixels right of its image of 120x90",
+        "2 boxes left out; the first, Annotations/im0.xml: object 2 (cat) ends 180 pixels right of its image of 120x90",
+    ]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -199,6 +211,48 @@ def test_corners_in_coco(tmp_path):
         one["bbox"] = [left + 40, top + 30, left + 40 + width // 2, top + 30 + height // 2]
     (made / "annotations/instances_default.json").write_text(json.dumps(content))
     assert "look like left, top, right, bottom in pixels, and are read as left, top, width, height" in refusal(made)
+
+
+def test_shares_that_leave_the_image_are_no_pixels(tmp_path):
+    made = box_files.yolo(tmp_path / "yolo", rows())
+    for index in range(4):
+        (made / f"labels/train/im{index}.txt").write_text("0 0.9 0.5 0.6 0.3\n")
+    assert "line 1 ends 24 pixels right of its image" in refusal(made)
+
+
+def test_classes_that_are_numbered_from_one(tmp_path):
+    made = box_files.yolo(tmp_path / "yolo", rows())
+    for index, name in enumerate(rows()):
+        (made / f"labels/train/{name}.txt").write_text(f"{1 + index % 2} 0.5 0.5 0.2 0.2\n")
+    assert "data.yaml: the labels number its classes from 1 to 2: number them from 0" in refusal(made)
+    (made / "labels/train/im0.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    assert "(class 2, and names has 2) has a class without a name" in refusal(made)
+
+
+def test_pixels_in_yolo(tmp_path):
+    made = box_files.yolo(tmp_path / "yolo", rows())
+    for name in rows():
+        (made / f"labels/train/{name}.txt").write_text("0 60 40 50 30\n")
+    assert "look like centre x, centre y, width, height in pixels, and are read as centre x" in refusal(made)
+
+
+def test_names_that_are_no_names(tmp_path):
+    made = box_files.coco(tmp_path / "coco", rows())
+    content = coco_content(rows())
+    content["images"][0]["file_name"] = "a\nb\0\x1b[31m\ud800.jpg"
+    content["categories"][0]["name"] = " big\n\x07cat "
+    (made / "annotations/instances_default.json").write_text(json.dumps(content))
+    line = refusal(made)
+    assert line.isprintable()
+    assert "is not there" in line
+    assert open_boxed(made, skip_damaged=True).classes == ("big \ufffdcat", "dog")
+
+
+def test_xml_that_is_nested_deep(tmp_path):
+    made = voc(tmp_path / "set", rows())
+    depth = 200_000
+    (made / "Annotations/im0.xml").write_text("<annotation>" + "<a>" * depth + "</a>" * depth + "</annotation>")
+    assert len(open_boxed(made).split("all")) == 19
 
 
 def test_per_cent(tmp_path):

@@ -10,6 +10,7 @@ import box_files
 from box_files import SIZE, coco_content, images, rows, voc, xml, yolo_lines
 from verydeep.data.boxes.boxed import describe_boxes
 from verydeep.data.boxes.open import has_boxes, open_boxed
+from verydeep.data.open import open_data
 from verydeep.errors import UserError
 
 
@@ -179,6 +180,20 @@ def test_yolo_without_a_yaml_has_classes_txt(tmp_path):
     assert open_boxed(made).classes == ("cat", "dog")
 
 
+def test_annotations_in_folders_of_their_own(tmp_path):
+    data = rows(20)
+    for number in (0, 1):  # the same names in both
+        some = {f"im{index}": data[f"im{2 * index + number}"] for index in range(10)}
+        images(tmp_path / f"JPEGImages/{number}", some)
+        (tmp_path / f"Annotations/{number}").mkdir(parents=True)
+        for name, boxes in some.items():
+            (tmp_path / f"Annotations/{number}/{name}.xml").write_text(xml(name, boxes))
+    found = open_boxed(tmp_path).split("all")
+    assert len(found) == 20
+    for index, name in enumerate(found.images.names):
+        assert found.images.classes[found.images.labels[index]] == ("cat" if "JPEGImages/0" in name else "dog")
+
+
 def test_polygons_become_the_boxes_around_them(tmp_path):
     made = box_files.yolo(tmp_path / "yolo", rows())
     (made / "labels/train/im0.txt").write_text("0 0.1 0.2 0.5 0.1 0.3 0.6\n")
@@ -270,6 +285,13 @@ def test_without_boxes(tmp_path, make_folder):
         open_boxed(folder)
     with pytest.raises(UserError, match="there is no"):
         open_boxed(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["voc", "labelimg", "coco", "yolo", "csv"])
+def test_boxes_in_the_place_of_classes_are_sent_to_localise(name, tmp_path):
+    made = box_files.FORMATS[name](tmp_path / "set", {**rows(), "im1": [("cat", (1, 1, 9, 9)), ("dog", (5, 5, 9, 9))]})
+    with pytest.raises(UserError, match=f"has boxes around objects, .* verydeep localise train .*{made.name} learns"):
+        open_data(made)
 
 
 def test_images_without_boxes_are_left_out_and_named(tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from numpy import ndarray
 
 from verydeep.data.boxes.findings import LEAVE_OUT, BoxFinding, refused
@@ -67,27 +67,26 @@ def check(reading: Reading, progress: Progress = ignore_progress) -> Checked:
     pairs = _check_labels(reading, pairs, findings)
     images = []
     for (annotation, facts), frame, is_stored in zip(pairs, frames, stored, strict=True):
-        kept: list[tuple[str, ndarray]] = []
-        for box in annotation.boxes:
-            corners = to_corners(np.array([box.numbers]), reading.code, reading.unit, np.array([frame], dtype=float))
-            found = _check_box(annotation, box, corners[0])
-            if found is None:
-                corners[0, :2] -= from_one
-                if is_stored:
-                    corners = turn(corners, facts.stored, facts.orientation)
-                corners, found = _clip(annotation, box, corners, facts.upright)
-            if found is not None:
-                findings.append(found)
-            if found is None or not found.is_refused:
-                kept.append((box.label, corners[0]))
-        if kept:
+        if not annotation.boxes:
+            continue
+        raw = to_corners(
+            np.array([box.numbers for box in annotation.boxes], dtype=np.float64),
+            reading.code,
+            reading.unit,
+            np.array([frame], dtype=np.float64),
+        )
+        corners = raw - np.array([from_one, from_one, 0, 0])
+        if is_stored:
+            corners = turn(corners, facts.stored, facts.orientation)
+        is_kept, clipped = _check_boxes(annotation, raw, corners, facts.upright, findings)
+        if is_kept.any():
             images.append(
                 CheckedImage(
                     name=reading.relative(annotation.image),
                     split=annotation.split,
                     group=annotation.group,
-                    labels=[label for label, _ in kept],
-                    corners=np.stack([corners for _, corners in kept]),
+                    labels=[box.label for box, keep in zip(annotation.boxes, is_kept, strict=True) if keep],
+                    corners=clipped[is_kept],
                 )
             )
     return Checked(images=images, classes=_classes(reading, images), findings=findings, validation=reading.validation)
@@ -232,7 +231,40 @@ def _check_labels(reading: Reading, pairs: _Pairs, findings: list[BoxFinding]) -
     return checked
 
 
-def _check_box(annotation: Annotation, box: RawBox, corners: Float64[ndarray, "4"]) -> BoxFinding | None:
+def _check_boxes(
+    annotation: Annotation,
+    raw: Float64[ndarray, "m 4"],
+    corners: Float64[ndarray, "m 4"],
+    size: tuple[int, int],
+    findings: list[BoxFinding],
+) -> tuple[Bool[ndarray, "m"], Float64[ndarray, "m 4"]]:
+    """Which boxes of an image are kept, and all of them clipped to it.
+
+    ``raw`` are the corners as they stand in the file, ``corners`` the same on the upright image, of width and height.
+    """
+    sides = np.array([*size, *size], dtype=np.float64)
+    clipped = np.clip(corners, 0, sides)
+    over = np.concatenate([-corners[:, :2], corners[:, 2:] - sides[2:]], axis=1)
+    has_area = (raw[:, 2:] > raw[:, :2]).all(1) & (clipped[:, 2:] > clipped[:, :2]).all(1)
+    is_kept = np.isfinite(raw).all(1) & has_area & (over <= _ROUNDING).all(1)
+    for index in np.flatnonzero(~is_kept).tolist():
+        box = annotation.boxes[index]
+        found = _fault_of_numbers(annotation, box, raw[index])
+        if found is None:
+            worst = int(over[index].argmax())
+            beyond = f"{format_number(over[index, worst])} pixels {_BEYOND[worst]}"
+            what = f"{box.place} ends {beyond} of its image of {size[0]}x{size[1]}"
+            is_small = (over[index] <= np.maximum(SMALL_OVERRUN * sides, SMALL_PIXELS)).all()
+            if is_small and has_area[index]:
+                found = BoxFinding("box-clipped", annotation.file, what, "clipped")
+            else:
+                found = refused("box-outside", annotation.file, what, "correct the box")
+        findings.append(found)
+        is_kept[index] = not found.is_refused
+    return is_kept, clipped
+
+
+def _fault_of_numbers(annotation: Annotation, box: RawBox, corners: Float64[ndarray, "4"]) -> BoxFinding | None:
     """Says what is wrong with a box whatever its image; None where nothing is."""
     numbers = ", ".join(f"{value:g}" for value in box.numbers)
     if not np.isfinite(corners).all():
@@ -246,24 +278,6 @@ def _check_box(annotation: Annotation, box: RawBox, corners: Float64[ndarray, "4
         fault = f"{box.place} has no area ({numbers})"
         return refused("box-no-area", annotation.file, fault, "draw the box again")
     return None
-
-
-def _clip(
-    annotation: Annotation, box: RawBox, corners: Float64[ndarray, "1 4"], size: tuple[int, int]
-) -> tuple[Float64[ndarray, "1 4"], BoxFinding | None]:
-    """Clips a box to its image; refuses it where it leaves the image by more than a little."""
-    sides = np.array([*size, *size], dtype=np.float64)
-    over = np.array([*-corners[0, :2], *(corners[0, 2:] - sides[2:])])
-    clipped = np.clip(corners, 0, sides)
-    if over.max() <= _ROUNDING:
-        return clipped, None
-    worst = int(over.argmax())
-    beyond = f"{format_number(over[worst])} pixels {_BEYOND[worst]}"
-    what = f"{box.place} ends {beyond} of its image of {size[0]}x{size[1]}"
-    is_small = bool((over <= np.maximum(SMALL_OVERRUN * sides, SMALL_PIXELS)).all())
-    if is_small and (clipped[0, 2:] - clipped[0, :2]).min() > 0:
-        return clipped, BoxFinding("box-clipped", annotation.file, what, "clipped")
-    return clipped, refused("box-outside", annotation.file, what, "correct the box")
 
 
 def _classes(reading: Reading, images: Sequence[CheckedImage]) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """The faults of annotations: their kinds, and what is done about them."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 BOX_KINDS: dict[str, tuple[str, str]] = {
@@ -63,3 +65,35 @@ class BoxFinding:
 def refused(kind: str, file: str, fault: str, remedy: str) -> BoxFinding:
     """A fault that ends the reading, unless what has it is to be left out."""
     return BoxFinding(kind, file, fault, "left out", remedy)
+
+
+_OF_IMAGES = frozenset({"damaged", "missing-image", "image-name", "no-boxes"})
+_OF_FILES = frozenset({"annotation", "image-size"})
+_MENDED = {
+    "image-size": "without a size, read from the image",
+    "image-name": "found under another name",
+    "box-turned": "of images that EXIF turns",
+    "not-a-box": "that are none left out",
+}
+
+
+def grouped(found: Sequence[BoxFinding]) -> list[list[BoxFinding]]:
+    """The faults of each kind together, those that are refused and those that are not apart."""
+    groups: dict[tuple[str, bool], list[BoxFinding]] = defaultdict(list)
+    for one in found:
+        groups[one.kind, one.is_refused].append(one)
+    return list(groups.values())
+
+
+def describe_group(faults: Sequence[BoxFinding], refused: str = "left out") -> str:
+    """Describes faults of one kind in one line; ``refused`` is what becomes of what is refused."""
+    first = faults[0]
+    noun = "image" if first.kind in _OF_IMAGES else "annotation" if first.kind in _OF_FILES else "box"
+    number = f"{len(faults):,} {noun if len(faults) == 1 else noun + ('es' if noun == 'box' else 's')}"
+    done = refused if first.is_refused else _MENDED.get(first.kind, first.done)
+    return f"{number} {done}; the first, {first.file}: {first.fault}"
+
+
+def describe_findings(found: Sequence[BoxFinding]) -> list[str]:
+    """Describes what was mended or left out of a data set that is open, in a line for each kind of fault."""
+    return [describe_group(faults) for faults in grouped(found)]

@@ -51,8 +51,12 @@ def other_meaning(
     misfits = len(numbers) - int(_fits(numbers, sizes, code, unit).sum())
     if misfits < 2 or misfits <= _MISFIT * len(numbers):
         return None
-    others: list[tuple[Unit, Code]] = sorted(product(get_args(Unit), get_args(Code)), key=lambda one: one[0] != unit)
+    others: list[tuple[Unit, Code]] = sorted(
+        product(get_args(Unit), get_args(Code)), key=lambda one: (one[0] != unit, one[1] != code)
+    )
     for other_unit, other_code in others:
+        if other_unit == "pixels" != unit and np.median(numbers[:, 2:]) <= 1:  # shares would be boxes of no pixel
+            continue
         if _fits(numbers, sizes, other_code, other_unit).mean() >= _FIT:
             return f"look like {_WORDS[other_code]} in {_UNITS[other_unit]}, and are read as {_WORDS[code]}" + (
                 "" if other_unit == unit else f" in {_UNITS[unit]}"

@@ -24,7 +24,7 @@ from verydeep.data.folder import SPLIT_NAMES
 from verydeep.data.image_set import ImageSet
 from verydeep.data.shapes import SHAPES, ShapesSource, shapes_boxes, shapes_data_set
 from verydeep.data.sources import FolderSource
-from verydeep.errors import UserError
+from verydeep.errors import UserError, printable
 from verydeep.progress import Progress, ignore_progress
 
 _Read = Callable[[Path, Path, Progress], Reading]
@@ -62,7 +62,8 @@ def open_boxed(data: str | Path, *, skip_damaged: bool = False, progress: Progre
         first, more = refusals[0], len(refusals) - 1
         others = f" (and {more:,} more)" if more else ""
         remedy = first.remedy if LEAVE_OUT in first.remedy else f"{first.remedy}, or {LEAVE_OUT}"
-        raise UserError(f"{first.file}: {first.fault}{others}: {remedy}")
+        line = printable(f"{first.file}: {first.fault}{others}: {remedy}")  # with names of files that others chose
+        raise UserError(" ".join(line.splitlines()))
     return make_boxed_set(path, checked)
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from verydeep.data.boxes.findings import BoxFinding
 from verydeep.data.folder import SPLIT_NAMES
 from verydeep.data.listing import composed
+from verydeep.errors import printable
 
 Code = Literal["corners", "xywh", "centre"]
 """The four numbers of a box: left, top, right, bottom; left, top, width, height; or centre x, y, width, height."""
@@ -72,8 +73,8 @@ def relative(file: Path, root: Path) -> str:
 
 
 def class_name(text: str) -> str:
-    """The name of a class without the space around it, in Unicode's composed form."""
-    return composed(" ".join(text.split()))
+    """The name of a class on one line without space around it, in Unicode's composed form."""
+    return composed(" ".join(printable(text).split()))
 
 
 def number(value: object) -> float:

@@ -26,12 +26,12 @@ def is_voc(folder: Path) -> bool:
 
 def is_beside(folder: Path) -> bool:
     """Whether XML files with boxes lie beside the images of a folder."""
-    return _any_has_boxes(folder)
+    return any(_has_boxes(file) for file in islice(folder.glob("*.xml"), _LOOKED_AT))
 
 
 def _any_has_boxes(folder: Path) -> bool:
-    """Whether one of the first XML files in a folder has boxes."""
-    return any(_has_boxes(file) for file in islice(folder.glob("*.xml"), _LOOKED_AT))
+    """Whether one of the first XML files in a folder, or in folders in it, has boxes."""
+    return any(_has_boxes(file) for file in islice(folder.rglob("*.xml"), _LOOKED_AT))
 
 
 def _has_boxes(file: Path) -> bool:
@@ -53,7 +53,7 @@ def read_voc(root: Path, folder: Path, progress: Progress = ignore_progress) -> 
     """Reads Annotations/, JPEGImages/ (or the images beside the folder) and the lists of ImageSets/Main."""
     year = _year(folder)
     assert year is not None
-    files = sorted((year / "Annotations").glob("*.xml"), key=lambda file: natural_key(file.name))
+    files = sorted((year / "Annotations").rglob("*.xml"), key=lambda file: natural_key(file.as_posix()))
     places = [place for name in ("JPEGImages", "images", "Images") if (place := year / name).is_dir()]
     reading = _read(root, files, places or [year], progress)
     _apply_lists(reading, year)
@@ -84,10 +84,11 @@ def _read(root: Path, files: Sequence[Path], places: Sequence[Path], progress: P
             reading.findings.append(refused("annotation", name, error.fault, error.remedy))
         progress("reading boxes", index + 1, len(files))
     named = {annotation.image for annotation in reading.annotations}
+    broken = {Path(one.file).stem for one in reading.findings}
     reading.findings += [
         BoxFinding("no-boxes", relative(image, root), "has no annotation", "left out")
         for image in images.files
-        if image not in named and not any(image.stem == Path(one.file).stem for one in reading.findings)
+        if image not in named and image.stem not in broken
     ]
     return reading
 
@@ -97,6 +98,8 @@ def _annotation(
 ) -> Annotation:
     stated = text_of(tree, "filename")
     own = images.named_like(file.stem)
+    if len(own) > 1:  # in folders of their own, named like those of the annotations
+        own = [image for image in own if image.parent.name == file.parent.name]
     image = own[0] if len(own) == 1 else images.find(stated, *places)
     if image is None:
         image = places[0] / (Path(stated.replace("\\", "/")).name or f"{file.stem}.jpg")

@@ -61,10 +61,12 @@ def read_yolo(root: Path, file: Path | None, progress: Progress = ignore_progres
         classes=classes,
         advice="write centre x, centre y, width, height as shares of the image",
     )
-    found = list(_images(file, folder, content))
+    found, used = list(_images(file, folder, content)), set[int]()
     for index, (split, image) in enumerate(found):
-        reading.annotations.append(_annotation(image, split, classes, reading))
+        reading.annotations.append(_annotation(image, split, classes, reading, used))
         progress("reading boxes", index + 1, len(found))
+    if used and min(used) == 1 and max(used) == len(classes):
+        raise UserError(f"{file}: the labels number its classes from 1 to {len(classes)}: number them from 0")
     if content.get("val"):
         reading.validation = f"the split val of {file.name}"
     return reading
@@ -156,7 +158,8 @@ def _labels(image: Path) -> Path:
     return image.with_suffix(".txt")
 
 
-def _annotation(image: Path, split: str, classes: tuple[str, ...], reading: Reading) -> Annotation:
+def _annotation(image: Path, split: str, classes: tuple[str, ...], reading: Reading, used: set[int]) -> Annotation:
+    """Reads the labels of an image; ``used`` receives the numbers of its classes."""
     file = _labels(image)
     boxes: list[RawBox] = []
     name = reading.relative(file)
@@ -171,7 +174,9 @@ def _annotation(image: Path, split: str, classes: tuple[str, ...], reading: Read
         if not line.strip():
             continue
         try:
-            boxes.append(_box(line.split(), index, classes))
+            fields = line.split()
+            boxes.append(_box(fields, index, classes))
+            used.add(int(number(fields[0])))
         except ValueError as error:
             reading.findings.append(refused("annotation", name, f"line {index} {error}", "mend the line"))
     return Annotation(file=name, image=image, boxes=boxes, split=split)

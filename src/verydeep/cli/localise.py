@@ -284,7 +284,7 @@ def predict(
 ) -> int:
     """Say what images show and where: a box for each of the most likely classes.
 
-    Example: verydeep localise predict runs/boxes photo.jpg more-photos/ --out overlays
+    Example: verydeep localise predict runs/boxes photo.jpg photos/ --out overlays
     """
     options.check()
     scales = None if options.test_scales is None else read_scales(options.test_scales, "--test-scales")

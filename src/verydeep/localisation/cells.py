@@ -98,4 +98,5 @@ def fit_cells(
             moments += (rows.T @ aims.permute(0, 2, 3, 1).reshape(len(rows), -1)).double()
     penalty = torch.full((channels + 1,), _PENALTY * float(gram.diagonal()[:-1].mean()), dtype=torch.float64)
     penalty[-1] = 0
-    return torch.linalg.solve(gram + penalty.diag(), moments).T.float()
+    found: Tensor = torch.linalg.solve(gram + penalty.diag(), moments).T.float()
+    return found

@@ -58,7 +58,7 @@ class LocaliseOptions:
     regression: Literal["scr", "pcr"] = "pcr"
     "pcr: a box for each class; scr: one box that all classes share."
     finetune: Literal["all", "fc"] | None = None
-    "Train all layers, or fc6, fc7 and fc8. [all of a classifier with fc6 and fc7; else fc, on stored maps]"
+    "Train all layers, or the fully connected ones. [all of a classifier with fc6 and fc7; else fc, on stored maps]"
     hidden: int | None = None
     "Channels of fc6 and fc7, where these are new. [by the number of images and classes]"
     views: int | None = None

@@ -194,8 +194,8 @@ def make_localiser(
     if on_maps:
         facts["views"] = options.views or views_for(len(boxed.train))
         reporter.note(
-            f"fc6 and fc7 are new, of {net.geometry.hidden} channels for {len(boxed.train):,} images, and learn on the "
-            f"maps of {facts['views']} random views of each"
+            f"fc6 and fc7 are new, of {net.geometry.hidden} channels: fc6 is fitted to the maps of {facts['views']} "
+            f"random views of each of the {len(boxed.train):,} images, fc7 and fc8 learn on them"
         )
     return net, recipe, facts
 

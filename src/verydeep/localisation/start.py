@@ -20,14 +20,8 @@ from verydeep.localisation.cells import num_functions
 from verydeep.localisation.classifier import scores_classes
 from verydeep.localisation.maps import size_of_maps
 from verydeep.localisation.options import START, LocaliseOptions
-from verydeep.localisation.train import (
-    VERB,
-    TrainedLocaliser,
-    create_run,
-    default_folder,
-    run_to_end,
-    with_pixels,
-)
+from verydeep.localisation.prepare import VERB, create_run, with_pixels
+from verydeep.localisation.train import TrainedLocaliser, default_folder, run_to_end
 from verydeep.nets.boxes_card import BoxesCard
 from verydeep.nets.grow import grow
 from verydeep.nets.model_card import ModelCard

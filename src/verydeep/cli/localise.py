@@ -78,7 +78,7 @@ def train(
     options: Annotated[LocaliseOptions, Parameter(name="*", parse="^(?!changes$|train_scale$)")] = LocaliseOptions(),
     set: Set = (),
     train_scale: Annotated[
-        str | None, Parameter(help="S, or Smin,Smax. [that of the classifier; of new layers the crop]")
+        str | None, Parameter(help="S, or Smin,Smax. [that of the classifier; of new layers 224 to 288, by the crop]")
     ] = None,
     json: Json = False,
 ) -> int:

@@ -65,7 +65,7 @@ class LocaliseOptions:
     crop: int | None = None
     "Side of the crop, a multiple of 32. [that of the net it begins from]"
     train_scale: int | tuple[int, ...] | None = None
-    "S, or Smin,Smax. [that of the classifier; of new layers the crop]"
+    "S, or Smin,Smax. [that of the classifier; of new layers 224 to 288, by the crop]"
     epochs: int | None = None
     "Passes over the crops. [the recipe's]"
     batch_size: int | None = None

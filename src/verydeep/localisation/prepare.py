@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from verydeep.data.boxes.boxed import BoxedImages, BoxedSet
+from verydeep.data.boxes.findings import describe_findings
 from verydeep.data.dataset import describe
 from verydeep.data.image_set import ImageSet
 from verydeep.data.pixels import measure_pixels
@@ -30,6 +31,8 @@ def prepare(
     net.mirror = recipe.mirror and boxed.mirror
     data = boxed.as_data_set()
     reporter.note(describe(data))
+    for line in describe_findings(boxed.findings):
+        reporter.note(f"data: {line}")
     checked, skipped = check_images(data, skip_damaged, reporter, net.train_scale[1])
     colours = broadcast_from_rank0(lambda: measure_pixels(checked.train).as_record())
     boxed = replace(

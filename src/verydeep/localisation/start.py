@@ -22,6 +22,7 @@ from verydeep.localisation.maps import size_of_maps
 from verydeep.localisation.options import START, LocaliseOptions
 from verydeep.localisation.prepare import VERB, create_run, with_pixels
 from verydeep.localisation.train import TrainedLocaliser, default_folder, run_to_end
+from verydeep.nets.architecture import scaled_length
 from verydeep.nets.boxes_card import BoxesCard
 from verydeep.nets.grow import grow
 from verydeep.nets.model_card import ModelCard
@@ -41,6 +42,9 @@ _NEW_RATE: Final = 1e-2
 """Of new fully connected layers, for maps whose root mean square is 1."""
 
 _SHARE_OF_STABLE: Final = 0.3
+
+_LARGEST_SCALE: Final = 288
+"""Of new layers at crop 224: a crop shows two fifths of a photograph."""
 
 _CROPS_STORED: Final = 4_000
 _MOST_VIEWS, _FEWEST_VIEWS = 20, 2
@@ -241,7 +245,7 @@ def views_for(num_images: int) -> int:
 
 
 def _scales(card: ModelCard, crop: int, *, has_head: bool) -> tuple[int, int]:
-    """S of the classifier; new layers see windows of the whole image, and so its central square."""
+    """S of the classifier; new layers see windows of two fifths of an image and more, as crops of S up to 288 do."""
     if has_head and card.train_scale[0] >= crop:
         return card.train_scale
-    return crop, crop
+    return crop, scaled_length(_LARGEST_SCALE, crop)

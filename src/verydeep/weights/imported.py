@@ -204,11 +204,9 @@ def find_net(tensors: Mapping[str, Tensor]) -> VeryDeep:
         crop, num_classes = side * constants.TOTAL_STRIDE, _shape_of(tensors, "fc8.weight")[0]
     widths = _possible_widths(tensors, row)
     shapes: list[tuple[float, int | None]] = [(width, None) for width in widths]
-    if (
-        head == "paper" and connected
-    ):  # narrower fully connected layers than the paper's are the last that is thought of
+    if head == "paper" and connected:  # fc6 and fc7 of another width than the paper's are tried last
         shapes += [(width, _shape_of(tensors, "fc6.weight")[0]) for width in widths]
-    misfits = []
+    misfits: list[str] = []
     for width, hidden in shapes:
         try:
             geometry = Geometry(

@@ -1,7 +1,7 @@
 """The model card: what a model file says of itself, as data and in words."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -9,7 +9,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
     model_validator,
@@ -158,10 +157,13 @@ class ModelCard(BaseModel):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_what_most_nets_lack(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_most_nets_lack(self, serialise: Callable[["ModelCard"], dict[str, Any]]) -> dict[str, Any]:
         """Leaves ``hidden`` and ``boxes`` out where there are none: the files of other nets stay as they are."""
-        fields: dict[str, Any] = serialise(self)
-        return {name: value for name, value in fields.items() if value is not None or name not in ("hidden", "boxes")}
+        return {
+            name: value
+            for name, value in serialise(self).items()
+            if value is not None or name not in ("hidden", "boxes")
+        }
 
     @field_validator("train_scale")
     @classmethod

@@ -78,7 +78,7 @@ def train(
     options: Annotated[LocaliseOptions, Parameter(name="*", parse="^(?!changes$|train_scale$)")] = LocaliseOptions(),
     set: Set = (),
     train_scale: Annotated[
-        str | None, Parameter(help="S, or Smin,Smax. [that of the classifier; of new layers the crop]")
+        str | None, Parameter(help="S, or Smin,Smax. [that of the classifier; of new layers 224 to 288, by the crop]")
     ] = None,
     json: Json = False,
 ) -> int:
@@ -284,7 +284,7 @@ def predict(
 ) -> int:
     """Say what images show and where: a box for each of the most likely classes.
 
-    Example: verydeep localise predict runs/boxes photo.jpg more-photos/ --out overlays
+    Example: verydeep localise predict runs/boxes photo.jpg photos/ --out overlays
     """
     options.check()
     scales = None if options.test_scales is None else read_scales(options.test_scales, "--test-scales")

@@ -20,7 +20,7 @@ from verydeep.data.boxes.boxed import BoxedImages
 from verydeep.data.sources import read_ahead
 from verydeep.device import Compute
 from verydeep.images.augment import CropPlace
-from verydeep.images.decode import naming
+from verydeep.images.decode import DamagedImageError, naming
 from verydeep.images.geometry import size_of
 from verydeep.localisation.targets import BoxTargets, central_place, covered_shares, cut
 from verydeep.nets.net import VeryDeep
@@ -142,11 +142,31 @@ def central_places(boxed: BoxedImages, scale: int, crop: int) -> list[CropPlace]
     return [central_place(boxed.images.pixels(index), scale, crop) for index in range(len(boxed.images))]
 
 
-def map_scale(net: VeryDeep, boxed: BoxedImages, compute: Compute) -> float:
-    """Root mean square of the maps of pool5, over the central crops of a few images."""
-    some = boxed.subset(np.unique(np.linspace(0, len(boxed) - 1, _LOOKED_AT).astype(int)).tolist())
+def size_of_maps(net: VeryDeep, boxed: BoxedImages, compute: Compute) -> tuple[float, float]:
+    """Measures how large maps are, over the central crops of a few images.
+
+    Returns the root mean square of pool5, and the mean over images of the sum of the squares of what fc8 is given.
+    """
+    spread = np.unique(np.linspace(0, len(boxed) - 1, _LOOKED_AT).astype(int)).tolist()
+    some = boxed.subset([index for index in spread if _is_whole(boxed, index)] or spread)
     maps, _ = central_maps(net, some, net.geometry.crop, compute, ignore_progress)
-    return float(maps.float().square().mean().sqrt())
+    given = maps.to(next(net.parameters()).device).float()
+    was_training = net.training
+    net.eval()
+    with torch.inference_mode():
+        hidden = given
+        for name in ("fc6", "relu6", "fc7", "relu7"):
+            hidden = net.get_submodule(name)(hidden)
+    net.train(was_training)
+    return float(given.square().mean().sqrt()), float(hidden.square().flatten(1).sum(1).mean())
+
+
+def _is_whole(boxed: BoxedImages, index: int) -> bool:
+    try:
+        boxed.images.pixels(index)
+    except DamagedImageError:  # which is reported when all images are checked
+        return False
+    return True
 
 
 def maps_of(

@@ -20,11 +20,11 @@ START: Final = "vgg16-features"
 
 _ACTIONS = ("out", "resume", "devices")
 
-_FROM_CLASSIFIER: Final[dict[str, Any]] = {
-    "initialisation": "gaussian",
+_ON_IMAGES: Final[dict[str, Any]] = {
+    "initialisation": "centred",
     "epochs": 30,
     "batch_size": 32,
-    "learning_rate": 1e-3,  # the paper's
+    "learning_rate": 1e-3,  # the paper's, a tenth of the classifier's
     "schedule": "cosine",
     "warmup": 0.5,
     "input_divisor": "one",
@@ -32,7 +32,7 @@ _FROM_CLASSIFIER: Final[dict[str, Any]] = {
 
 _ON_MAPS: Final[dict[str, Any]] = {
     "initialisation": "centred",
-    "epochs": 10,
+    "epochs": 20,
     "batch_size": 32,
     "learning_rate": 1e-2,
     "schedule": "cosine",
@@ -41,9 +41,6 @@ _ON_MAPS: Final[dict[str, Any]] = {
     "dropout": 0.3,
     "input_divisor": "one",
 }
-
-_NEW_RATE: Final = 1e-2
-"""Of new layers, for maps whose root mean square is 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +55,7 @@ class LocaliseOptions:
     regression: Literal["scr", "pcr"] = "pcr"
     "pcr: a box for each class; scr: one box that all classes share."
     finetune: Literal["all", "fc"] | None = None
-    "Train all layers, or fc6, fc7 and fc8. [all of a classifier with fc6 and fc7; else fc, on stored maps]"
+    "Train all layers, or the fully connected ones. [all of a classifier with fc6 and fc7; else fc, on stored maps]"
     hidden: int | None = None
     "Channels of fc6 and fc7, where these are new. [by the number of images and classes]"
     views: int | None = None
@@ -68,7 +65,7 @@ class LocaliseOptions:
     crop: int | None = None
     "Side of the crop, a multiple of 32. [that of the net it begins from]"
     train_scale: int | tuple[int, ...] | None = None
-    "S, or Smin,Smax. [that of the classifier; of new layers the crop]"
+    "S, or Smin,Smax. [that of the classifier; of new layers 224 to 288, by the crop]"
     epochs: int | None = None
     "Passes over the crops. [the recipe's]"
     batch_size: int | None = None
@@ -137,17 +134,11 @@ class LocaliseOptions:
             if value is not None and value < 1:
                 raise UsageError(f"{name} {value}: give 1 or more")
 
-    def find_recipe(self, *, on_maps: bool, has_head: bool, map_scale: float = 1.0) -> "Recipe":
-        """The recipe of a way to train, with what is changed.
-
-        ``has_head`` where fc6 and fc7 are trained already; else rates are for maps whose root mean square is
-        ``map_scale``, and for layers that ``balance_new_layers`` made.
-        """
+    def find_recipe(self, *, on_maps: bool, rates: dict[str, float] | None = None) -> "Recipe":
+        """The recipe of a way to train, with the rates that its net needs, and what is changed."""
         from verydeep.training.recipe import find_recipe  # torch, which --help does without
 
-        row = dict(_ON_MAPS if on_maps else _FROM_CLASSIFIER)
-        if not has_head and not on_maps:
-            row |= {"initialisation": "centred", "learning_rate": _NEW_RATE / map_scale, "head_rate": map_scale}
+        row = (_ON_MAPS if on_maps else _ON_IMAGES) | (rates or {})
         trainable = "fc" if on_maps or self.finetune == "fc" else "all"
         named = {"epochs": self.epochs, "batch_size": self.batch_size, "keep": self.keep}
         given = self.changes | {name: value for name, value in named.items() if value is not None}

@@ -11,28 +11,23 @@ from typing import Any, Final
 
 import torch
 
-from verydeep.data.boxes.boxed import BoxedSet
+from verydeep.data.boxes.boxed import BoxedImages, BoxedSet
 from verydeep.data.boxes.open import open_boxed
-from verydeep.device import check_precision, find_device, fp32_choice
+from verydeep.device import Compute, check_precision, find_device, fp32_choice
 from verydeep.distributed import process_group, processes
 from verydeep.errors import UsageError, UserError
 from verydeep.localisation.cells import num_functions
 from verydeep.localisation.classifier import scores_classes
-from verydeep.localisation.maps import map_scale
+from verydeep.localisation.maps import size_of_maps
 from verydeep.localisation.options import START, LocaliseOptions
-from verydeep.localisation.train import (
-    VERB,
-    TrainedLocaliser,
-    create_run,
-    default_folder,
-    run_to_end,
-    with_pixels,
-)
+from verydeep.localisation.prepare import VERB, create_run, with_pixels
+from verydeep.localisation.train import TrainedLocaliser, default_folder, run_to_end
+from verydeep.nets.architecture import scaled_length
 from verydeep.nets.boxes_card import BoxesCard
 from verydeep.nets.grow import grow
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.net import VeryDeep
-from verydeep.paper.constants import GAUSSIAN_STD, TOTAL_STRIDE
+from verydeep.paper.constants import FINE_TUNING_RATE, GAUSSIAN_STD, TOTAL_STRIDE
 from verydeep.runs.start import check_selection
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import CLASSIFIER_FILE, SETTINGS_FILE, Run, check_same_options, claimed
@@ -42,6 +37,14 @@ from verydeep.weights.resolve import load, read_card
 
 _HIDDEN: Final = ((500, 256), (5_000, 512), (50_000, 1024))
 """Channels of new fc6 and fc7 up to so many training images; 4096 of more."""
+
+_NEW_RATE: Final = 1e-2
+"""Of new fully connected layers, for maps whose root mean square is 1."""
+
+_SHARE_OF_STABLE: Final = 0.3
+
+_LARGEST_SCALE: Final = 288
+"""Of new layers at crop 224: a crop shows two fifths of a photograph."""
 
 _CROPS_STORED: Final = 4_000
 _MOST_VIEWS, _FEWEST_VIEWS = 20, 2
@@ -158,7 +161,7 @@ def make_localiser(
         raise UsageError("--devices: new layers on stored maps are trained in one process: leave it out")
     if on_maps and options.train_scale is not None:
         raise UsageError("--train-scale: views of random windows are stored, of many scales: leave it out")
-    recipe = options.find_recipe(on_maps=on_maps, has_head=has_head)  # whose rates are settled below for new layers
+    recipe = options.find_recipe(on_maps=on_maps)
     classes, source = boxed.classes, load(origin)
     side = (options.crop or card.crop) // TOTAL_STRIDE
     if on_maps and options.hidden is not None and options.hidden < side**2:
@@ -179,14 +182,12 @@ def make_localiser(
     if options.train_scale is None:
         net.train_scale = _scales(card, net.geometry.crop, has_head=has_head)
     reporter.note(f"from {origin}: {grown}")
-    if not has_head:
-        generator = torch.Generator().manual_seed(options.seed + 1)
-        with torch.no_grad():
-            net.get_parameter("fc8.weight").normal_(0, GAUSSIAN_STD, generator=generator)
-    if not has_head and not on_maps:
-        scale = map_scale(net, boxed.train, fp32_choice(find_device(options.device)))
-        balance_new_layers(net, scale)
-        recipe = options.find_recipe(on_maps=on_maps, has_head=False, map_scale=scale)
+    generator = torch.Generator().manual_seed(options.seed + 1)
+    with torch.no_grad():
+        net.get_parameter("fc8.weight").normal_(0, GAUSSIAN_STD, generator=generator)
+    if not on_maps:
+        compute = fp32_choice(find_device(options.device))
+        recipe = options.find_recipe(on_maps=False, rates=find_rates(net, boxed.train, card, compute, grown.new))
     classifier = classifier_of(card, origin, classes)
     net.boxes = BoxesCard(regression=options.regression, classes=classes, classifier=classifier)
     origin_record = {"model": origin, "copied": list(grown.copied), "new": list(grown.new)}
@@ -194,21 +195,33 @@ def make_localiser(
     if on_maps:
         facts["views"] = options.views or views_for(len(boxed.train))
         reporter.note(
-            f"fc6 and fc7 are new, of {net.geometry.hidden} channels for {len(boxed.train):,} images, and learn on the "
-            f"maps of {facts['views']} random views of each"
+            f"fc6 and fc7 are new, of {net.geometry.hidden} channels: fc6 is fitted to the maps of {facts['views']} "
+            f"random views of each of the {len(boxed.train):,} images, fc7 and fc8 learn on them"
         )
     return net, recipe, facts
 
 
-def balance_new_layers(net: VeryDeep, scale: float) -> None:
-    """Divides the weights of new layers for maps of some size, so that both learn at one pace.
+def find_rates(
+    net: VeryDeep, boxed: BoxedImages, card: ModelCard, compute: Compute, new: Sequence[str]
+) -> dict[str, float]:
+    """The rates of a training on images; a new fc6, and fc7, are made ready for it.
 
-    Maps of the authors' convolutions are large: their root mean square is 13. With the weights of fc6 and fc7 divided
-    by the root of it, activations are of size 1 after fc7, and a step of either changes the outputs as much.
+    Choice: a tenth of the rate that the classifier was trained with, as the paper's 1e-3 is of its 1e-2; 1e-3 where
+    that is not known. fc8, which begins from noise, has a rate of its own: its loss is a sum of squares, for which a
+    step is stable up to about one over the sum of the squares of its inputs; a third of that is taken.
+
+    Maps of the authors' convolutions are large: their root mean square is 13. With the weights of a new fc6 and fc7
+    divided by the root of it, activations are of size 1 after fc7, and a step of either changes the outputs as much.
     """
-    with torch.no_grad():
-        for name in ("fc6", "fc7"):
-            net.get_parameter(f"{name}.weight").div_(math.sqrt(scale))
+    rate = float((card.recipe or {}).get("learning_rate", 10 * FINE_TUNING_RATE)) / 10
+    scale, _ = size_of_maps(net, boxed, compute)
+    if "fc6.weight" in new:
+        with torch.no_grad():
+            for name in ("fc6", "fc7"):
+                net.get_parameter(f"{name}.weight").div_(math.sqrt(scale))
+        rate = _NEW_RATE / scale
+    _, power = size_of_maps(net, boxed, compute)
+    return {"learning_rate": rate, "head_rate": _SHARE_OF_STABLE / (rate * max(power, 1e-6))}
 
 
 def classifier_of(card: ModelCard, origin: str, classes: tuple[str, ...]) -> str | None:
@@ -232,7 +245,7 @@ def views_for(num_images: int) -> int:
 
 
 def _scales(card: ModelCard, crop: int, *, has_head: bool) -> tuple[int, int]:
-    """S of the classifier; new layers see windows of the whole image, and so its central square."""
+    """S of the classifier; new layers see windows of two fifths of an image and more, as crops of S up to 288 do."""
     if has_head and card.train_scale[0] >= crop:
         return card.train_scale
-    return crop, crop
+    return crop, scaled_length(_LARGEST_SCALE, crop)

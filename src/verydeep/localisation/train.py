@@ -4,7 +4,7 @@ Paper: appendix A.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 
 from verydeep.data.batches import training_batches
-from verydeep.data.boxes.boxed import BoxedImages, BoxedSet
-from verydeep.data.dataset import DataSet, describe
-from verydeep.data.image_set import ImageSet
-from verydeep.data.pixels import measure_pixels
+from verydeep.data.boxes.boxed import BoxedSet
+from verydeep.data.dataset import DataSet
 from verydeep.device import Compute
 from verydeep.distributed import broadcast_from_rank0, processes
 from verydeep.errors import UserError
@@ -26,27 +24,22 @@ from verydeep.localisation.classifier import fit_linear
 from verydeep.localisation.localiser import Localiser
 from verydeep.localisation.maps import central_maps, central_places, store_views
 from verydeep.localisation.objective import BoxRegression, chance_of_boxes, mean_codes
-from verydeep.localisation.options import LocaliseOptions
 from verydeep.localisation.page import write_page_of_boxes
 from verydeep.localisation.targets import BoxTargets, central_targets, cut, errors_on_centres
 from verydeep.nets.boxes_card import Regression
 from verydeep.nets.net import VeryDeep
 from verydeep.nets.upper import UpperBlocks
-from verydeep.runs.finish import Loop, make_run_card, run_loop, state_at, view_of
+from verydeep.runs.finish import Loop, run_loop, state_at, view_of
 from verydeep.runs.live_report import LiveReport
-from verydeep.runs.start import check_images, run_settings, settle_compute
 from verydeep.speed.torch_backend import TorchBackend
 from verydeep.speed.train_net import release
 from verydeep.testing.protocols import default_test_scale
 from verydeep.training.callbacks import StopOnSignals
-from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import CLASSIFIER_FILE, Run
 from verydeep.training.run_lock import locked
 from verydeep.training.state import Callback, Position, TrainState
 from verydeep.training.update import NotFiniteError
 from verydeep.weights.resolve import read_card
-
-VERB: Final = "localise train"
 
 _AT_ONCE: Final = 16
 """Central crops that are validated at a time."""
@@ -249,53 +242,6 @@ def begin_at_mean(net: VeryDeep, targets: Tensor, regression: Regression, num_cl
     assert isinstance(bias, Tensor)
     with torch.no_grad():
         bias.copy_(mean_codes(targets, regression, num_classes))
-
-
-def prepare(
-    net: VeryDeep, boxed: BoxedSet, recipe: Recipe, skip_damaged: bool, reporter: Callback
-) -> tuple[BoxedSet, dict[str, Any]]:
-    """Decodes every image once; returns what run.json says of the images too."""
-    net.mirror = recipe.mirror and boxed.mirror
-    data = boxed.as_data_set()
-    reporter.note(describe(data))
-    checked, skipped = check_images(data, skip_damaged, reporter, net.train_scale[1])
-    colours = broadcast_from_rank0(lambda: measure_pixels(checked.train).as_record())
-    boxed = replace(
-        boxed,
-        train=with_pixels(boxed.train, checked.train),
-        val=with_pixels(boxed.val, checked.val),
-        test=None if boxed.test is None or checked.test is None else with_pixels(boxed.test, checked.test),
-    )
-    facts = {"fingerprint": boxed.fingerprint, "hold_out": True, "skip_damaged": skip_damaged}
-    return boxed, facts | {"skipped": skipped, "colours": colours}
-
-
-def with_pixels(boxed: BoxedImages, images: ImageSet) -> BoxedImages:
-    """Puts in images that are held in memory; those that were left out leave their boxes behind."""
-    if len(images) != len(boxed):
-        kept = set(images.names)
-        boxed = boxed.subset([index for index, name in enumerate(boxed.images.names) if name in kept])
-    return replace(boxed, images=images)
-
-
-def create_run(
-    folder: Path,
-    net: VeryDeep,
-    boxed: BoxedSet,
-    recipe: Recipe,
-    options: LocaliseOptions,
-    facts: dict[str, Any],
-    reporter: Callback,
-) -> tuple[Run, BoxedSet]:
-    """Makes the run folder of a training that begins."""
-    boxed, images = prepare(net, boxed, recipe, options.damaged == "skip", reporter)
-    training = options.of_training
-    if facts["on_maps"] and training.precision is None:
-        training = replace(training, precision="fp32")
-    compute = settle_compute(None, net, recipe, training, reporter)
-    settings = run_settings(net, recipe, training, compute, facts) | {"options": options.as_record(), "verb": VERB}
-    card = make_run_card(net, boxed.as_data_set(), recipe, patience=options.patience)
-    return Run.create(folder, settings | images, net, card), boxed
 
 
 def _finish(run: Run, net: VeryDeep, boxed: BoxedSet, state: TrainState | None) -> TrainedLocaliser:

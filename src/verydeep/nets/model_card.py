@@ -1,10 +1,18 @@
 """The model card: what a model file says of itself, as data and in words."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from verydeep.errors import printable
 from verydeep.machine import environment
@@ -147,6 +155,15 @@ class ModelCard(BaseModel):
         if self.boxes is not None and self.num_classes != self.boxes.num_outputs:
             raise ValueError(f"{self.num_classes} outputs for {self.boxes.num_outputs} numbers of boxes")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_most_nets_lack(self, serialise: Callable[["ModelCard"], dict[str, Any]]) -> dict[str, Any]:
+        """Leaves ``hidden`` and ``boxes`` out where there are none: the files of other nets stay as they are."""
+        return {
+            name: value
+            for name, value in serialise(self).items()
+            if value is not None or name not in ("hidden", "boxes")
+        }
 
     @field_validator("train_scale")
     @classmethod

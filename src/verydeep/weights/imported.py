@@ -202,23 +202,29 @@ def find_net(tensors: Mapping[str, Tensor]) -> VeryDeep:
         if height != side:
             raise UserError(f"fc6.weight has the shape {shape}: nets of square crops have square kernels")
         crop, num_classes = side * constants.TOTAL_STRIDE, _shape_of(tensors, "fc8.weight")[0]
-    misfits = []
-    for width in _possible_widths(tensors, row):
+    widths = _possible_widths(tensors, row)
+    shapes: list[tuple[float, int | None]] = [(width, None) for width in widths]
+    if head == "paper" and connected:  # fc6 and fc7 of another width than the paper's are tried last
+        shapes += [(width, _shape_of(tensors, "fc6.weight")[0]) for width in widths]
+    misfits: list[str] = []
+    for width, hidden in shapes:
         try:
             geometry = Geometry(
-                architecture=row, batch_norm=batch_norm, num_classes=num_classes, crop=crop, width=width, head=head
+                architecture=row,
+                batch_norm=batch_norm,
+                num_classes=num_classes,
+                crop=crop,
+                width=width,
+                head=head,
+                hidden=hidden,
             )
         except UsageError as error:
-            raise UserError(f"no net of Table 1: {error}") from error
+            raise UserError(misfits[0] if misfits else f"no net of Table 1: {error}") from error
         net = empty_net(geometry, features_only=not connected)
         misfit = _misfit(tensors, net)
         if misfit is None:
             return net
         misfits.append(misfit)
-        if head == "paper" and connected and (channels := len(tensors["fc6.weight"])) != geometry.hidden_channels:
-            net = empty_net(replace(geometry, hidden=channels))
-            if _misfit(tensors, net) is None:
-                return net
     raise UserError(misfits[0])
 
 

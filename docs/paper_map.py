@@ -141,6 +141,7 @@ _NOT_YET = """## What is not here yet
 - Section 3.3: measurements on several GPUs. The code is the same for GPUs and CPUs, and has run on CPUs only.
 - Tables 3 to 7: our own figures on ImageNet. The protocols and the fusion exist; the nets have not been trained on
   ILSVRC-2012, and none of the paper's error rates has been reproduced. [Small data sets](claims.md) have their tables.
+- Appendix A, Tables 8 to 10: our own figures on ILSVRC. Localisers are trained and tested as there, on boxes of yours.
 - Appendix B, Tables 11 and 12: our own figures on VOC and Caltech. The verb `transfer` measures them where the sets are
   at hand; recognition of actions with the box of the person is not there."""
 

@@ -129,6 +129,13 @@ def test_the_central_crop_gives_one_box():
         np.testing.assert_allclose(one.merged(0.5)[0][0], clip(decode(code, place), one.size), atol=0.02)
 
 
+def test_the_central_crop_has_the_training_scale_whatever_was_tuned():
+    localiser = make_localiser(test_scales=(64, 96))
+    localiser.net.train_scale = (80, 100)
+    assert BoxFinder([localiser], protocol="centre").test_scales == (90,)
+    assert BoxFinder([localiser], make_classifier()).test_scales == (64, 96)
+
+
 def test_boxes_are_found_in_one_image():
     pixels = boxed_images().images.pixels(0)
     found = BoxFinder([make_localiser(test_scales=(64, 96))], make_classifier()).find(pixels, top=3)

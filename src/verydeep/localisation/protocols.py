@@ -120,11 +120,10 @@ class BoxFinder:
 
     def _test(self, localiser: BoxNet, test_scales: Sequence[int] | None) -> ProtocolAt:
         net = localiser.net
-        scales = check_scales(net, test_scales or localiser.test_scales or (default_test_scale(net),))
+        tuned = localiser.test_scales if self.protocol == "full" else None  # they are a union
+        scales = check_scales(net, test_scales or tuned or (default_test_scale(net),))
         if self.classifier is not None:
             check_scales(self.classifier, scales)
-        if self.protocol == "centre" and len(scales) > 1:
-            scales = scales[-1:] if test_scales is None else scales
         if self.protocol == "centre" and len(scales) > 1:
             raise UsageError("protocol centre has one test scale: give one, or --protocol full for several")
         return ProtocolAt(PROTOCOLS["centre" if self.protocol == "centre" else "multi-scale"], scales)

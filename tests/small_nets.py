@@ -29,7 +29,7 @@ def make_net(name: str = "A", *, seed: int = 0, batch_norm: bool = False, crop: 
     return net
 
 
-def fit_small(photos: Path, out: Path, *, epochs: int = 3, **options) -> TrainedRun:
+def fit_small(photos: Path, out: Path | None, *, epochs: int = 3, **options) -> TrainedRun:
     """Trains a net of two classes as long as it takes to see a callback at work."""
     recipe = find_recipe("quick", epochs=epochs, batch_size=16)
     return fit(make_net(batch_norm=True, num_classes=2), photos, recipe=recipe, out=out, **options)

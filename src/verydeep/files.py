@@ -9,6 +9,9 @@ from typing import Any
 
 from verydeep.errors import UsageError, UserError
 
+_NEED_UTF8 = (".safetensors", ".parquet")
+"""Endings of the files whose libraries take no other names."""
+
 
 @contextmanager
 def atomic_write(file: Path) -> Iterator[Path]:
@@ -89,10 +92,18 @@ def check_output_file(file: Path, option: str, example: str, *, any_ending: bool
         raise UsageError(f"{option} {file} is a folder: give a file, such as {file / example}")
     if not any_ending and file.suffix.lower() != (ending := Path(example).suffix):
         raise UsageError(f"{option} {file}: give a name that ends in {ending}")
+    if file.suffix.lower() in _NEED_UTF8:
+        check_utf8(file, "give another")
     if not file.parent.is_dir():
         raise UsageError(f"{option} {file}: there is no folder {file.parent}: make it first")
     if not os.access(file.parent, os.W_OK | os.X_OK):
         raise UserError(f"{option} {file} cannot be written: {file.parent} is no folder you may write to")
+
+
+def check_utf8(file: str | Path, remedy: str = "rename it") -> None:
+    """Checks that a path is UTF-8, where a library takes no other: safetensors, parquet, PyTorch's own."""
+    if as_text(str(file)) != str(file):
+        raise UserError(f"{file}: the name is no UTF-8, which its format needs: {remedy}")
 
 
 def check_outside(out: Path, option: str, data: str | Path | None) -> None:

@@ -111,6 +111,21 @@ def test_a_folder_without_permission_is_damage(make_folder, tmp_path, monkeypatc
     assert root / "b/secret" in find_images([str(root)])
 
 
+def test_a_file_without_permission_is_damage_and_not_missing(make_folder, monkeypatch):
+    root, read = make_folder("photos", {"a": 9, "b": 9}), Path.read_bytes
+
+    def guarded(file):
+        if file.name == "0.png" and file.parent.name == "a":
+            raise PermissionError(13, "Permission denied", str(file))
+        return read(file)
+
+    monkeypatch.setattr(Path, "read_bytes", guarded)
+    with pytest.raises(DamagedImageError, match=r"a/0.png cannot be read: Permission denied$"):
+        read_image(root / "a/0.png")
+    skipped = [images.checked(skip_damaged=True)[1] for images in open_data(root).splits.values()]
+    assert [name for names in skipped for name in names] == ["a/0.png"]
+
+
 def pipe(file):
     os.mkfifo(file)
 

@@ -7,6 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from small_nets import make_net, photos
+from verydeep.nets import checks
 
 IMAGES = photos(64, 64).float()
 
@@ -50,6 +51,25 @@ def test_vmap_over_batches_and_over_weights():
         twice = {name: torch.stack([part, 2 * part]) for name, part in net.named_parameters()}
         scores = torch.vmap(lambda part: torch.func.functional_call(net, part, (IMAGES,)))(twice)
         assert torch.allclose(scores[0], net(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+def compiled(net, images):
+    return torch.compile(net, backend="eager", fullgraph=True)(images)
+
+
+def exported(net, images):
+    return torch.export.export(net, (images,)).module()(images)
+
+
+@pytest.mark.parametrize("trace", [compiled, exported, lambda net, images: torch.fx.symbolic_trace(net)(images)])
+def test_what_captures_a_net_is_not_warned_of_the_numbers_it_is_fed(trace, monkeypatch):
+    """Tools feed ``rand``, in 0..1: a warning would be an error here."""
+    monkeypatch.setattr(checks, "_warned", set())
+    net, images = make_net(crop=64), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        found = trace(net, images)
+        with pytest.warns(UserWarning, match=r"look like 0\.\.1"):
+            assert torch.allclose(found, net(images), rtol=1e-4, atol=1e-5)
 
 
 def test_meta_and_fake_tensors_have_shapes():

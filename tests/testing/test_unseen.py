@@ -1,6 +1,8 @@
 """Which images of data are tested: all of those that no model was trained on, and what is left out is said."""
 
 import json
+import unicodedata
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +77,31 @@ def test_new_data_are_tested_whole_and_known_data_where_they_were_held_out(kind,
     assert [result.classes[label] for label in result.labels] == [name.split("/")[-2] for name in result.names]
     left_out = [note for note in told if "measured on the 6 images that are held out as test, without the 24" in note]
     assert bool(left_out) == kind.startswith("its own data")
+
+
+def test_names_of_a_net_are_compared_in_one_unicode_form(make_folder):
+    """As a net has them whose names were listed on another system: in another order, or where data have only test/."""
+    names = ("b", "é", "고양이")
+    net = make_net("A", num_classes=3)
+    net.classes = tuple(unicodedata.normalize("NFD", name) for name in names)
+    assert net.classes != names
+
+    def posteriors(data, **options):
+        found = evaluate(net, data, protocol="centre", **options)
+        assert found.classes == names
+        return {
+            tuple(Path(name).parts[-2:]): row.tolist() for name, row in zip(found.names, found.posteriors, strict=True)
+        }
+
+    whole = make_folder("new", dict.fromkeys(names, 5))
+    expected = posteriors(whole, split="all")
+    assert len(expected) == 15
+    assert posteriors(make_folder("held/test", dict.fromkeys(names, 5)).parent) == expected
+    net.classes = net.classes[::-1]
+    for part in (net.fc8.weight, net.fc8.bias):
+        part.data = part.data.flip(0)
+    turned = posteriors(whole, split="all")
+    assert all(row == pytest.approx(turned[name]) for name, row in expected.items())
 
 
 def test_split_all_takes_all_and_a_split_that_is_not_there_is_refused(trained, make_folder, verydeep):

@@ -95,7 +95,9 @@ def shards(
 
     with reporting() as reporter:
         skip = options.damaged == "skip"
-        written = write_shards(data, out, size=options.size, skip_damaged=skip, progress=reporter.progress)
+        written = write_shards(
+            data, out, size=options.size, skip_damaged=skip, progress=reporter.progress, note=reporter.note
+        )
         if written.skipped:
             reporter.note(describe_skipped(written.skipped))
     if json:

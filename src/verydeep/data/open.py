@@ -1,6 +1,6 @@
 """Opens DATA: a folder, a CSV, shards, a name, or a data set of Python becomes a data set."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from verydeep.data.dataset import DataSet
@@ -62,6 +62,13 @@ def open_data(data: AnyData, progress: Progress = ignore_progress) -> DataSet:
     raise UserError(
         f"{what}: give a folder of class folders, a CSV, WebDataset shards (x-{{000..009}}.tar), or a name ({names})"
     )
+
+
+def note_passed_over(data: DataSet, note: Callable[[str], None] | None) -> None:
+    """Calls ``note`` with what a data set leaves out of its folder, and the remedy."""
+    for message, remedy in data.passed_over:
+        if note is not None:
+            note(f"data: {message}; {remedy}")
 
 
 def source_of(data: AnyData) -> str:

@@ -15,11 +15,11 @@ import numpy as np
 
 from verydeep.data.dataset import DataSet, fingerprint
 from verydeep.data.image_set import ImageSet
-from verydeep.data.open import open_data
+from verydeep.data.open import note_passed_over, open_data
 from verydeep.data.shards.index import INDEX_FILE, UNFINISHED_FILE, IndexedShard, ShardIndex, write_index
 from verydeep.data.sources import read_ahead
 from verydeep.errors import UsageError, UserError
-from verydeep.files import atomic_write, check_outside
+from verydeep.files import as_text, atomic_write, check_outside, check_utf8
 from verydeep.images.decode import is_image_file
 from verydeep.progress import Progress, ignore_progress
 
@@ -72,6 +72,7 @@ def write_shards(
     size: int | str = DEFAULT_SIZE,
     skip_damaged: bool = False,
     progress: Progress = ignore_progress,
+    note: Callable[[str], None] | None = None,
 ) -> Written:
     """Writes the splits of a data set as tar files with an index.
 
@@ -84,6 +85,7 @@ def write_shards(
         size: bytes of a shard at most, but at least one image; also as text, such as ``256M``.
         skip_damaged: leave damaged images out and name them, instead of failing.
         progress: receives the number done and their total.
+        note: called with what a folder holds besides.
 
     Returns:
         What was written.
@@ -97,15 +99,19 @@ def write_shards(
     _check_free(folder)
     check_outside(folder, "OUT", None if isinstance(data, DataSet) else data)
     opened = data if isinstance(data, DataSet) else open_data(data, progress)
+    note_passed_over(opened, note)
     checked: dict[str, ImageSet] = {}
     skipped: list[str] = []
     for split, images in opened.splits.items():
         checked[split], damaged = images.checked(skip_damaged=skip_damaged, progress=progress)
         skipped += damaged
+    for images in checked.values():
+        for name in images.names:
+            check_utf8(name)
     with _new_folder(folder):
         shards = [shard for images in checked.values() for shard in _write_split(images, folder, most, progress)]
         index = ShardIndex(
-            name=opened.name,
+            name=as_text(opened.name),
             classes=opened.classes,
             mirror=opened.mirror,
             validation=opened.validation,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from verydeep.download import digest_of
 from verydeep.errors import UsageError, UserError
-from verydeep.files import atomic_write
+from verydeep.files import atomic_write, check_utf8
 from verydeep.nets.architecture import layers
 from verydeep.nets.model_card import ModelCard, make_card
 from verydeep.nets.net import VeryDeep, empty_net
@@ -69,6 +69,7 @@ def save(
         UsageError: an unknown precision, or no net of this package.
     """
     dtype, net = _find_precision(precision), unwrapped(net)
+    check_utf8(file, "give another")
     tensors = {name: _converted(name, tensor, dtype) for name, tensor in plain_weights(net).items()}
     tensors |= {_STATE_PREFIX + name: tensor.contiguous() for name, tensor in (state or {}).items()}
     tensors = unshared(tensors)
@@ -131,6 +132,7 @@ class ModelFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        check_utf8(path)
         try:
             self.tensors = safe_open(path, framework="pt")
             self.metadata: dict[str, str] = self.tensors.metadata() or {}

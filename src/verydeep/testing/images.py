@@ -8,7 +8,7 @@ from verydeep.data.dataset import fingerprint as fingerprint_of
 from verydeep.data.folder import open_labelled
 from verydeep.data.image_set import ImageSet
 from verydeep.data.listing import class_folders, composed, image_files
-from verydeep.data.open import AnyData, open_data
+from verydeep.data.open import AnyData, note_passed_over, open_data
 from verydeep.data.shards.dataset import is_shards
 from verydeep.errors import UserError
 from verydeep.images.decode import is_image_file
@@ -40,9 +40,7 @@ def open_images(
     if (found := _open_unseen(data, models, split)) is not None:
         return found, Path(str(data)).resolve().name, fingerprint_of(found)
     opened = open_data(data, progress)
-    for message, remedy in opened.passed_over:
-        if note is not None:
-            note(f"data: {message}; {remedy}")
+    note_passed_over(opened, note)
     return opened.split(split or _default_split(opened, models, note)), opened.name, opened.fingerprint
 
 
@@ -61,15 +59,21 @@ def _open_unseen(data: AnyData, models: Sequence[Model], split: str | None) -> I
 
 
 def _classes_of(model: Model) -> tuple[str, ...] | None:
-    """Names of the classes of a model; None where it has none."""
+    """Names of the classes of a model, in one Unicode form; None where it has none."""
+    classes: Sequence[str] | None
     if isinstance(model, VeryDeep):
-        return model.classes
-    if is_saved_posteriors(model):
-        return load_posteriors(model).classes
-    if is_transfer_folder(model):
-        return tuple(TransferredModel(model).classes)
-    classes = read_card(model).classes
-    return None if classes is None else tuple(classes)
+        classes = model.classes
+    elif is_saved_posteriors(model):
+        classes = load_posteriors(model).classes
+    elif is_transfer_folder(model):
+        classes = TransferredModel(model).classes
+    else:
+        classes = read_card(model).classes
+    return _composed(classes)
+
+
+def _composed(classes: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if classes is None else tuple(map(composed, classes))
 
 
 def _boxes_of(model: Model) -> BoxesCard | None:
@@ -125,9 +129,9 @@ def check_classes(net: VeryDeep, images: ImageSet) -> None:
             f"the net has {net.geometry.num_classes} classes and the data {len(images.classes)}: "
             "test on the data it was trained for"
         )
-    names = None if net.classes is None else tuple(map(composed, net.classes))
-    if names is not None and names != images.classes:
-        ours, theirs = next(pair for pair in zip(names, images.classes, strict=True) if pair[0] != pair[1])
+    names, expected = _composed(net.classes), tuple(map(composed, images.classes))
+    if names is not None and names != expected:
+        ours, theirs = next(pair for pair in zip(names, expected, strict=True) if pair[0] != pair[1])
         raise UserError(f"the net's classes are not the data's: it has {ours!r} where the data have {theirs!r}")
 
 
@@ -137,10 +141,11 @@ def class_order(net: VeryDeep, images: ImageSet) -> list[int] | None:
     Raises:
         UserError: the classes are not the net's.
     """
-    if net.classes is not None and len(set(net.classes)) == len(net.classes) and net.classes != images.classes:
+    names, expected = _composed(net.classes), tuple(map(composed, images.classes))
+    if names is not None and len(set(names)) == len(names) and names != expected:
         net.require_classes()
-        if set(net.classes) == set(images.classes):
-            return [net.classes.index(name) for name in images.classes]
+        if set(names) == set(expected):
+            return [names.index(name) for name in expected]
     check_classes(net, images)
     return None
 

@@ -128,7 +128,7 @@ def extract_features(
     if file.exists() and not resume:
         raise UserError(f"{file} is there already: give another --out, or remove it")
     names = (str(models),) if isinstance(models, str | Path) else tuple(map(str, models))
-    images = open_images(data, split, progress)
+    images = open_images(data, split, progress, note if processes().is_first else None)
     if not images.mirror and options.mirror is None:
         options = replace(options, mirror=False)
     compute = find_compute(device, precision, is_here=compute_chunks is None)

@@ -1,7 +1,7 @@
 """The images of DATA in a row: those of all its splits or of one, or a folder of images without labels."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from pathlib import Path
@@ -13,8 +13,9 @@ from numpy import ndarray
 from verydeep.data.dataset import fingerprint
 from verydeep.data.folder import UNLABELLED, list_folder
 from verydeep.data.image_set import ImageSet
+from verydeep.data.listing import list_images
 from verydeep.data.multi_label import MultiLabelSet, open_multi_label
-from verydeep.data.open import open_data
+from verydeep.data.open import note_passed_over, open_data
 from verydeep.errors import UsageError, UserError
 from verydeep.images.decode import is_image_file
 from verydeep.progress import Progress, ignore_progress
@@ -89,13 +90,19 @@ class ImageList:
         return self.sets[number].where(inside)
 
 
-def open_images(data: str | Path, split: str = "all", progress: Progress = ignore_progress) -> ImageList:
+def open_images(
+    data: str | Path,
+    split: str = "all",
+    progress: Progress = ignore_progress,
+    note: Callable[[str], None] | None = None,
+) -> ImageList:
     """Opens all images of DATA, or those of a split.
 
     Args:
         data: anything that ``open_data`` takes, or a folder of images without class folders.
         split: train, val, test or all.
         progress: receives the number of shards listed, where they have no index.
+        note: called with what a folder holds besides.
 
     Raises:
         UserError: there are no such data, or no such split.
@@ -116,7 +123,10 @@ def open_images(data: str | Path, split: str = "all", progress: Progress = ignor
             raise
         if split != "all":
             raise UserError(f"{path} has images without labels and no split {split}: leave --split out") from None
+        if note is not None and (besides := list_images(path).passed_over):
+            note(f"{path}: passed over {besides}")
         return unlabelled
+    note_passed_over(found, note)
     sets = list(found.splits.values()) if split == "all" else [found.split(split)]
     return ImageList(
         data=found.name, sets=sets, classes=found.classes, mirror=found.mirror, fingerprint=found.fingerprint

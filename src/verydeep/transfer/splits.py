@@ -3,7 +3,7 @@
 Paper: appendix B.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -18,7 +18,7 @@ from verydeep.data.dataset import DataSet, hold_out_test, make_data_set
 from verydeep.data.image_set import ImageSet
 from verydeep.data.layouts import read_caltech101, read_caltech256
 from verydeep.data.multi_label import MultiLabelSet, open_multi_label
-from verydeep.data.open import open_data
+from verydeep.data.open import note_passed_over, open_data
 from verydeep.errors import UserError
 from verydeep.progress import Progress, ignore_progress
 from verydeep.transfer.metrics import one_against_rest
@@ -93,13 +93,20 @@ class Split:
     "That the split was drawn with; of the folds too."
 
 
-def open_for_transfer(data: str | Path, options: TransferOptions, progress: Progress = ignore_progress) -> TransferData:
-    """Opens the images that a transfer needs, with their targets.
+def open_for_transfer(
+    data: str | Path,
+    options: TransferOptions,
+    progress: Progress = ignore_progress,
+    note: Callable[[str], None] | None = None,
+) -> TransferData:
+    """Opens the images that a transfer needs, with their targets; ``note`` is called with what a folder holds besides.
 
     Raises:
         UserError: there are no such data, their classes are fewer than two, or they have no such split.
     """
     opened = open_multi_label(data) or _open_caltech(Path(data)) or open_data(data, progress)
+    if isinstance(opened, DataSet):
+        note_passed_over(opened, note)
     measured = options.split or ("val" if opened.test is None else "test")
     if measured == "test" and opened.test is None:
         raise UserError(f"{opened.name} has no test images: validation images are never called test; leave --split out")

@@ -64,7 +64,7 @@ def transfer(
     if options.out is not None:
         check_outside(options.out, "--out", data)
     nets = [load(model) for model in given]
-    opened = open_for_transfer(data, options, progress)
+    opened = open_for_transfer(data, options, progress, note)
     metric = _find_metric(options, opened)
     splits = make_splits(opened, options)
     folds_in = can_fold(nets, options, opened)

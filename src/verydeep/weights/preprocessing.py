@@ -155,7 +155,7 @@ def class_names(given: object) -> tuple[str, ...] | None:
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        if file.stat().st_size > _LARGEST_JSON:
+        if not file.is_file() or file.stat().st_size > _LARGEST_JSON:
             return {}
         return _parse(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):

@@ -9,6 +9,7 @@ import pytest
 from verydeep.data.open import open_data
 from verydeep.data.shard_writer import write_shards
 from verydeep.data.shards import storage as module
+from verydeep.data.shards.index import INDEX_FILE
 from verydeep.data.shards.storage import DiskStorage, find_storage, folder_of, inside, is_address, open_stream
 from verydeep.data.sources import read_ahead
 from verydeep.errors import UserError
@@ -30,6 +31,21 @@ def test_parts(file):
     offsets = [number % 256 for number in range(2000)]
     assert [part[0] for part in read_ahead(lambda offset: storage.read(file, offset, 1), offsets, 16)] == offsets
     assert pickle.loads(pickle.dumps(storage)).read(file, 5, 3) == bytes([5, 6, 7])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.tar")
+    (tmp_path / "device.tar").symlink_to("/dev/zero")
+    for name in "pipe.tar", "device.tar":
+        with pytest.raises(UserError, match=rf"{name} is no regular file: copy what it gives into a file"):
+            open_data(tmp_path / name)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "folder" / INDEX_FILE)
+    with pytest.raises(UserError, match=rf"{INDEX_FILE} is no regular file"):
+        open_data(tmp_path / "folder/x.tar")
+    with pytest.raises(UserError, match="has no class folders"):  # a folder of images, whose index is none
+        open_data(tmp_path / "folder")
 
 
 def test_no_files_stay_open(tmp_path):

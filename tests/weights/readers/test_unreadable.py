@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import tarfile
 import zipfile
 
@@ -80,6 +81,19 @@ def test_a_file_of_another_kind_is_named_with_the_remedy(kind, ending, tmp_path)
             read_weights(tmp_path / f"a{ending}")
         assert all(words in str(told.value) for words in REFUSED[kind])
         assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["pipe.pth", "pipe.h5", "device.onnx"])
+def test_a_pipe_or_a_device_is_refused_and_not_waited_for(name, tmp_path):
+    if name.startswith("pipe"):
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=f"{name} is no file: give a file of weights"):
+        read_weights(tmp_path / name)
+    os.mkfifo(tmp_path / "config.json")  # beside weights, and not waited for
+    torch.save(torchvision_net("A", num_classes=2).state_dict(), tmp_path / "a.pth")
+    assert read_weights(tmp_path / "a.pth").is_guessed
 
 
 def test_what_is_not_known_lists_what_is_read(tmp_path):

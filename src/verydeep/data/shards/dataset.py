@@ -52,6 +52,8 @@ def _names_tar_files(path: str) -> bool:
 
 
 def _has_index(folder: Path) -> bool:
+    if not (folder / INDEX_FILE).is_file():  # a pipe might never end
+        return False
     try:
         with (folder / INDEX_FILE).open("rb") as index:
             return is_index(index.read(200))

@@ -4,6 +4,7 @@ import io
 import os
 import posixpath
 import re
+import stat
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -53,6 +54,8 @@ class DiskStorage:
             found = Path(file).stat()
         except OSError as error:
             raise _unreadable(file, error) from error
+        if not stat.S_ISREG(found.st_mode):  # a pipe or a device might never end
+            raise UserError(f"{file} is no regular file: copy what it gives into a file")
         return found.st_size, str(found.st_mtime_ns)
 
     def read(self, file: str, offset: int, size: int) -> bytes:
@@ -64,9 +67,10 @@ class DiskStorage:
 
     def read_whole(self, file: str) -> bytes | None:
         try:
+            if not Path(file).exists():
+                return None
+            self.stat(file)
             return Path(file).read_bytes()
-        except FileNotFoundError:
-            return None
         except OSError as error:
             raise _unreadable(file, error) from error
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from verydeep.errors import UserError
+from verydeep.files import check_utf8
 from verydeep.weights.imported import ImportedWeights
 from verydeep.weights.known import with_known_input
 from verydeep.weights.readers.caffe import is_caffe, read_caffe
@@ -47,6 +48,7 @@ def find_reader(file: Path) -> Reader:
         size = file.stat().st_size
         if not file.is_file():
             raise UserError(f"{file} is no file: give a file of weights")
+        check_utf8(file)
         if size == 0:
             raise UserError(f"{file} is empty: download it again")
         for row in READERS.values():

@@ -122,7 +122,7 @@ def _pictures(
 
 def _cards(result: LocalisationResult) -> list[Card]:
     errors = {
-        "error given the class": result.localisation_error,
+        "localisation error, given the class": result.localisation_error,
         "top-1 localisation error": result.top1_localisation_error,
         "top-5 localisation error": result.top5_localisation_error,
     }

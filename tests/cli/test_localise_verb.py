@@ -124,7 +124,7 @@ def test_one_line_for_what_cannot_be(trained, verydeep, tmp_path):
         (["predict", "boxes", "photos", "--coco", "boxes.csv"], 2, "give a name that ends in .json"),
         (["predict", "boxes", "broken.png"], 1, "broken.png"),
         (["train"], 2, "which data?"),
-        (["train", "drawn", "--init-from", "boxes"], 2, "is a localiser: give the classifier"),
+        (["train", "drawn", "--init-from", "boxes", "--regression", "scr"], 2, "is a localiser of other classes"),
     ):
         found, _, err = verydeep("localise", *arguments)
         assert found == status, (arguments, err)

@@ -156,8 +156,8 @@ def test_verbs_refuse_each_others_runs_and_models(tmp_path):
     run = train(boxed_set(), on_maps(tmp_path, epochs=1)).run
     with pytest.raises(UserError, match="is a run of localise train: verydeep localise train --resume --out"):
         resume_classifier(run)
-    with pytest.raises(UsageError, match="is a localiser: give the classifier"):
-        train(boxed_set(), LocaliseOptions(init_from=run, out=tmp_path / "other"))
+    with pytest.raises(UsageError, match="is a localiser of other classes, or not scr: give the classifier"):
+        train(boxed_set(), LocaliseOptions(init_from=run, regression="scr", out=tmp_path / "other"))
     with pytest.raises(UserError, match="is no localiser: verydeep localise train DATA --init-from"):
         Localiser(classifier(tmp_path))
     with pytest.raises(UsageError, match="began with epochs"):
@@ -181,3 +181,15 @@ def test_data_are_opened_with_their_boxes(tmp_path, monkeypatch):
     stopped = train("pictures", on_maps(tmp_path, damaged="skip"), callbacks=[StopAfter(2)])
     resume(stopped.run)
     assert asked == [("pictures", True)] * 2
+
+
+def test_all_layers_of_a_localiser_may_learn_after_its_new_ones(tmp_path):
+    first = train(boxed_set(), on_maps(tmp_path))
+    options = on_images(
+        tmp_path, init_from=first.run, out=tmp_path / "second", epochs=1, changes={"learning_rate": 1e-9}
+    )
+    second = train(boxed_set(), options)
+    begun, ended = weights(first.model), weights(second.model)
+    assert all(torch.allclose(begun[name], ended[name], atol=1e-4) for name in begun)  # fc8 too
+    assert second.localisation_error == pytest.approx(first.localisation_error, abs=0.1)
+    assert Localiser(second.run).classifier == str(first.run / CLASSIFIER_FILE)

@@ -125,13 +125,13 @@ def inspection(geometry: "Geometry", card: "ModelCard | None") -> dict[str, Any]
         "classes": geometry.num_classes,
         "width": geometry.width,
         "head": geometry.head,
-        "hidden": None if geometry.head == "linear" else geometry.hidden_channels,
         "parameters": parameters,
         "weight_layers": sum(row.kind in ("convolution", "fully-connected") for row in rows),
         "macs": sum(row.macs for row in rows),
         "weight_bytes": _BYTES * parameters,
         "activation_bytes": _BYTES * sum(row.channels * row.side**2 for row in rows),
         "layers": [asdict(row) for row in rows],
+        **({} if geometry.hidden is None else {"hidden": geometry.hidden}),
     } | ({"card": card.model_dump(mode="json")} if card else {})
 
 

@@ -93,10 +93,10 @@ def distances(codes: Float[Tensor, "n 4"], side: int) -> Float[Tensor, "n 4 s s"
 
 
 def fit_cells(
-    maps: Sequence[Float[Tensor, "n c s s"]],
-    wanted: Sequence[Float[Tensor, "n m s s"]],
-    weights: Sequence[Float[Tensor, "n s s"]] | None = None,
-) -> Float[Tensor, "m d"]:
+    maps: Sequence[Float[Tensor, "_ c s s"]],
+    wanted: Sequence[Float[Tensor, "_ m s s"]],
+    weights: Sequence[Float[Tensor, "_ s s"]] | None = None,
+) -> Float[Tensor, "m _"]:
     """Fits linear functions of the channels of one position, and a constant, by least squares over all positions."""
     channels = maps[0].shape[1]
     gram = torch.zeros(channels + 1, channels + 1, dtype=torch.float64)

@@ -32,7 +32,7 @@ _ON_IMAGES: Final[dict[str, Any]] = {
 
 _ON_MAPS: Final[dict[str, Any]] = {
     "initialisation": "centred",
-    "epochs": 20,
+    "epochs": 10,
     "batch_size": 32,
     "learning_rate": 1e-2,
     "schedule": "cosine",
@@ -51,7 +51,7 @@ class LocaliseOptions:
     """
 
     init_from: str | Path | None = None
-    "A classifier to grow from: a model file, run folder or published name. [vgg16-features and new fc6 and fc7]"
+    "A classifier to grow from, or a localiser to train on: a MODEL. [vgg16-features and new fc6 and fc7]"
     regression: Literal["scr", "pcr"] = "pcr"
     "pcr: a box for each class; scr: one box that all classes share."
     finetune: Literal["all", "fc"] | None = None

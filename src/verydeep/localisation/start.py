@@ -18,6 +18,7 @@ from verydeep.distributed import process_group, processes
 from verydeep.errors import UsageError, UserError
 from verydeep.localisation.cells import num_functions
 from verydeep.localisation.classifier import scores_classes
+from verydeep.localisation.localiser import read_boxes
 from verydeep.localisation.maps import size_of_maps
 from verydeep.localisation.options import START, LocaliseOptions
 from verydeep.localisation.prepare import VERB, create_run, with_pixels
@@ -149,8 +150,11 @@ def make_localiser(
     """Makes the net that a training begins with, its recipe, and what run.json says of both."""
     origin = str(options.init_from or START)
     card = read_card(origin)
-    if card.boxes is not None:
-        raise UsageError(f"--init-from {origin} is a localiser: give the classifier that one grew from")
+    if card.boxes is not None and (card.boxes.classes, card.boxes.regression) != (boxed.classes, options.regression):
+        raise UsageError(
+            f"--init-from {origin} is a localiser of other classes, or not {options.regression}: give the classifier "
+            "that one grew from"
+        )
     has_head = card.head == "paper" and not card.features_only
     on_maps = not has_head and options.finetune != "all"
     if has_head:
@@ -185,13 +189,15 @@ def make_localiser(
     generator = torch.Generator().manual_seed(options.seed + 1)
     with torch.no_grad():
         net.get_parameter("fc8.weight").normal_(0, GAUSSIAN_STD, generator=generator)
+    if card.boxes is not None:  # it goes on from there
+        net.get_submodule("fc8").load_state_dict(source.get_submodule("fc8").state_dict())
     if not on_maps:
         compute = fp32_choice(find_device(options.device))
         recipe = options.find_recipe(on_maps=False, rates=find_rates(net, boxed.train, card, compute, grown.new))
     classifier = classifier_of(card, origin, classes)
     net.boxes = BoxesCard(regression=options.regression, classes=classes, classifier=classifier)
     origin_record = {"model": origin, "copied": list(grown.copied), "new": list(grown.new)}
-    facts: dict[str, Any] = {"origin": origin_record, "on_maps": on_maps, "views": None}
+    facts: dict[str, Any] = {"origin": origin_record, "on_maps": on_maps, "views": None, "new_fc8": card.boxes is None}
     if on_maps:
         facts["views"] = options.views or views_for(len(boxed.train))
         reporter.note(
@@ -213,7 +219,8 @@ def find_rates(
     Maps of the authors' convolutions are large: their root mean square is 13. With the weights of a new fc6 and fc7
     divided by the root of it, activations are of size 1 after fc7, and a step of either changes the outputs as much.
     """
-    rate = float((card.recipe or {}).get("learning_rate", 10 * FINE_TUNING_RATE)) / 10
+    known = (card.recipe or {}).get("learning_rate") if card.boxes is None else None
+    rate = FINE_TUNING_RATE if known is None else float(known) / 10
     scale, _ = size_of_maps(net, boxed, compute)
     if "fc6.weight" in new:
         with torch.no_grad():
@@ -228,9 +235,16 @@ def classifier_of(card: ModelCard, origin: str, classes: tuple[str, ...]) -> str
     """Who gives the class scores: nobody for one class, the classifier it grows from, or one that is to be fitted."""
     if len(classes) == 1:
         return None
+    if card.boxes is not None:
+        return _lasting(read_boxes(origin).classifier)
     if scores_classes(card, classes):
-        return str(Path(origin).resolve()) if Path(origin).exists() else origin
+        return _lasting(origin)
     return CLASSIFIER_FILE
+
+
+def _lasting(model: str | None) -> str | None:
+    """A MODEL as it can be found from any folder."""
+    return str(Path(model).resolve()) if model is not None and Path(model).exists() else model
 
 
 def hidden_for(num_images: int, num_classes: int, side: int) -> int:

@@ -201,7 +201,7 @@ def _on_images(run: Run, state: TrainState, boxed: BoxedSet) -> Loop:
     scale = default_test_scale(net)
     places = central_places(boxed.val, scale, crop)
     targets = central_targets(boxed.train, central_places(boxed.train, scale, crop))
-    if state.position == Position():
+    if state.position == Position() and run.settings["new_fc8"]:
         begin_at_mean(net, targets, regression, num_classes)
     view = view_of(run, state)
     batches = partial(

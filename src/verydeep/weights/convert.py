@@ -67,7 +67,7 @@ class Imported:
             "batch_norm": geometry.batch_norm,
             "crop": geometry.crop,
             "width": geometry.width,
-            "hidden": geometry.hidden,
+            **({} if geometry.hidden is None else {"hidden": geometry.hidden}),
             "num_classes": None if self.net.features_only else geometry.num_classes,
             "features_only": self.net.features_only,
             "head": None if self.net.features_only else geometry.head,

@@ -10,8 +10,6 @@ from boxed_sets import boxed_set
 from small_nets import make_net
 from verydeep import Localiser, save
 
-pytest.importorskip("verydeep.localisation.evaluate")
-
 
 @pytest.fixture
 def data(monkeypatch, tmp_path):

@@ -149,6 +149,8 @@ class EvaluateOptions:
     tune: bool = False
     "Choose the threshold of merging and the test scales on the validation images, and keep them beside the model."
     split: Split = None
+    report: Path | None = None
+    "Write a page with the boxes on pictures, the worst misses and the paper's tables to this file (.html)."
     device: Device = None
     precision: Precision = "fp32"
     damaged: Damaged = "fail"
@@ -173,6 +175,8 @@ def evaluate(
     """
     scales = None if options.test_scales is None else read_scales(options.test_scales, "--test-scales")
     models, data = split_arguments(arguments, "runs/boxes shapes")
+    if options.report is not None:
+        check_output_file(options.report, "--report", "report.html")
     if options.tune and len(models) > 1:
         raise UsageError("--tune: give one localiser, each is tuned by itself")
     prepare_process()
@@ -209,9 +213,10 @@ def evaluate(
                     f"chosen on {len(opened.val):,} validation images: boxes are merged above an IoU of "
                     f"{tuned.merge_threshold:g}, Q = {', '.join(map(str, tuned.test_scales))}; kept in {file}"
                 )
+        images = opened.split(options.split)
         result = evaluate_localiser(
             localisers,
-            opened.split(options.split),
+            images,
             protocol=options.protocol,
             test_scales=scales,
             classifier=options.classifier,
@@ -222,6 +227,12 @@ def evaluate(
     record = result.as_record()
     if not is_first_process():
         return
+    if options.report is not None:
+        from verydeep.localisation.report import write_localisation_report
+
+        title = f"{' + '.join(models)} on {opened.name}"
+        command = shlex.join(["verydeep", *sys.argv[1:]])
+        write_localisation_report(options.report, result, images, title=title, commands=[command])
     if json:
         print_json(record)
     else:

@@ -3,41 +3,35 @@
 Paper: appendix A.
 """
 
-from typing import Any
-
 from verydeep.data.boxes.boxed import BoxedSet
 from verydeep.data.dataset import describe
+from verydeep.localisation.evaluate import evaluate_localiser
+from verydeep.localisation.localiser import Localiser
+from verydeep.localisation.report import write_localisation_report
+from verydeep.localisation.tables import tables_of
 from verydeep.nets.net import VeryDeep
-from verydeep.report.pages import REPORT_FILE, Card, Page, Section, percent, sections_of_log, write_page
-from verydeep.testing.metrics import interval95
+from verydeep.report.pages import REPORT_FILE, sections_of_log
 from verydeep.training.run_folder import Run
 
 
-def write_page_of_boxes(run: Run, net: VeryDeep, boxed: BoxedSet, result: dict[str, Any]) -> None:
-    """Writes the report of a run that has ended."""
-    error, count = result["localisation_error"], result["num_images"]
-    low, high = interval95(error, count)
-    settings = run.settings
+def write_page_of_boxes(run: Run, net: VeryDeep, boxed: BoxedSet) -> None:
+    """Writes the report of a run that has ended, with the boxes of its validation images."""
+    settings, localiser = run.settings, Localiser(net)
+    result = evaluate_localiser(localiser, boxed.val, device=settings["choice"]["device"])
+    kind = "fc" if settings["recipe"]["trainable"] == "fc" else "all", localiser.regression
     computed = settings["choice"] | {"seed": settings["seed"]} | settings["environment"] | {"began": settings["began"]}
-    page = Page(
+    write_localisation_report(
+        run.folder / REPORT_FILE,
+        result,
+        boxed.val,
         title=f"Boxes: {net.geometry.title} on {boxed.name}",
-        cards=[
-            Card(
-                "localisation error",
-                percent(error),
-                f"given the true class, central crop of {count:,} {result['split']} images; 95% interval "
-                f"{100 * low:.2f} to {percent(high)}",
-            )
-        ],
-        remarks=[
-            describe(boxed.as_data_set()),
-            "A box is right that overlaps an object of the class by more than half: intersection over union above 0.5.",
-        ],
-        sections=[
-            *sections_of_log(run.log_records()),
-            Section("The recipe", "facts", settings["recipe"]),
-            Section("How it is computed", "facts", computed),
-        ],
-        footer=f"{settings['command'] or ''}",
+        tables=tables_of(boxed.name, net.geometry.crop, {kind: result}, {}),
+        commands=[settings["command"]] if settings["command"] else [],
+        facts={
+            "The data": {"contents": describe(boxed.as_data_set())},
+            "The recipe": settings["recipe"],
+            "How it was trained": computed,
+        },
+        of_training=sections_of_log(run.log_records()),
+        pictures=run.pictures,
     )
-    write_page(run.folder / REPORT_FILE, page)

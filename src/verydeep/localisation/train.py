@@ -263,5 +263,5 @@ def _finish(run: Run, net: VeryDeep, boxed: BoxedSet, state: TrainState | None) 
     )
     if state is not None and processes().is_first:
         run.save_result(trained.as_record())
-        write_page_of_boxes(run, net, boxed, trained.as_record())
+        write_page_of_boxes(run, net, boxed)
     return trained

@@ -34,6 +34,11 @@ from verydeep.weights.resolve import load
 SIDE: Final = 224
 PENALTIES: Final = (0.03, 0.1, 0.3, 1.0, 3.0)
 """Beside the mean square length of a map."""
+PROTOCOLS: Final = {
+    "centre": ("--protocol", "centre"),
+    "full": ("--protocol", "full"),
+    "full, three scales": ("--protocol", "full", "--test-scales", "224,256,288"),
+}
 TEST_SHARE: Final = 0.2
 FOLDS: Final = 5
 
@@ -118,10 +123,10 @@ def measure(source: Path, seed: int, folder: Path) -> dict[str, Any]:
     began = time.perf_counter()
     subprocess.run([*program, "train", str(data), "--out", str(run)], check=True, capture_output=True)
     record: dict[str, Any] = {"seconds": time.perf_counter() - began}
-    for protocol in "centre", "full":
-        command = [*program, "evaluate", str(run), str(data), "--protocol", protocol, "--split", "test", "--json"]
+    for name, options in PROTOCOLS.items():
+        command = [*program, "evaluate", str(run), str(data), "--split", "test", "--json", *options]
         answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        record[protocol] = answer["localisation_error"]
+        record[name] = answer["localisation_error"]
     boxed = open_boxed(data)
     assert boxed.test is not None
     parts, test = (boxed.train, boxed.val), boxed.test
@@ -148,9 +153,9 @@ def main() -> None:
         print(json.dumps(row), file=sys.stderr, flush=True)
         with options.out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-    for name in ("centre", "full", "ridge", "mean box", "whole image"):
+    for name in (*PROTOCOLS, "ridge", "mean box", "whole image"):
         errors = [100 * row[name] for row in rows]
-        print(f"{name:12s} {np.mean(errors):5.1f}%  ({', '.join(f'{error:.1f}' for error in errors)})")
+        print(f"{name:20s} {np.mean(errors):5.1f}%  ({', '.join(f'{error:.1f}' for error in errors)})")
 
 
 if __name__ == "__main__":

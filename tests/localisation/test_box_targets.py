@@ -9,9 +9,8 @@ import torch
 from boxed_sets import boxed_images
 from verydeep.data.batches import LEAST_SHOWN, training_batches
 from verydeep.distributed import Processes
-from verydeep.images.augment import CropPlace, TrainingView
+from verydeep.images.augment import AreaView, CropPlace, TrainingView
 from verydeep.localisation.boxes import decode
-from verydeep.localisation.maps import WindowView
 from verydeep.localisation.targets import BoxTargets, central_place, errors_on_centres, visible_shares
 
 WHOLE = CropPlace(size=(100, 100), original=(100, 100), left=0, top=0, crop=100, mirrored=False)
@@ -92,7 +91,7 @@ def test_crops_are_drawn_again_until_they_show_half_of_a_box(boxed):
 
 def test_windows_are_seeded_and_inside_the_image():
     pixels = np.zeros((60, 100, 3), np.uint8)
-    view = WindowView(crop=32, mirror=True)
+    view = AreaView(side=32, mirror=True)
     places = [view.draw(pixels, np.random.default_rng(seed)) for seed in range(50)]
     assert places[3] == view.draw(pixels, np.random.default_rng(3))
     for place in places:

@@ -9,12 +9,12 @@ import pytest
 from verydeep.errors import UsageError, UserError
 from verydeep.files import free_name
 from verydeep.training import run_lock
-from verydeep.training.run_folder import SETTINGS_FILE, claimed
+from verydeep.training.run_folder import SETTINGS_FILE, check_free, claimed
 from verydeep.training.run_lock import is_locked, locked
 
 
 def test_trainings_that_begin_together_get_folders_of_their_own(tmp_path):
-    together, all_claimed = threading.Barrier(8), threading.Barrier(8)
+    together, all_claimed = threading.Barrier(8, timeout=60), threading.Barrier(8, timeout=60)
 
     def name():
         return tmp_path / "runs" / free_name("base-A", lambda name: (tmp_path / "runs" / name).exists())
@@ -30,6 +30,21 @@ def test_trainings_that_begin_together_get_folders_of_their_own(tmp_path):
         names = set(pool.map(begin, range(8)))
     assert names == {"base-A", *(f"base-A-{number}" for number in range(2, 9))}
     assert {folder.name for folder in (tmp_path / "runs").iterdir()} == names
+
+
+def test_a_folder_that_is_made_while_it_is_looked_at_is_no_file(tmp_path, monkeypatch):
+    is_dir, made = Path.is_dir, []
+
+    def late(path):
+        if made:
+            return is_dir(path)
+        made.append(path)
+        path.mkdir()
+        return False
+
+    monkeypatch.setattr(Path, "is_dir", late)
+    check_free(tmp_path / "a")
+    assert made == [tmp_path / "a"]
 
 
 def test_a_name_that_another_training_has_just_taken_is_passed_over(tmp_path):

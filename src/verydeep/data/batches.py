@@ -92,7 +92,7 @@ class _TrainingCrops(Dataset[Batch | UserError]):
             if self.targets is None:
                 return self.view(pixels, generator), self.images.labels[index]
             place, target = draw_shown(lambda: self.view.draw(pixels, generator), self.targets, index)
-            return self.view.cut(pixels, place), target
+            return place.cut(pixels), target
 
     def crops(self, sample_ids: Iterable[int]) -> Iterator["_Crop"]:
         """Makes crops one after the other, or ahead in threads where reads wait for a network."""

@@ -64,6 +64,12 @@ class CropPlace:
         moved: ndarray = (self._flip(corners) + self._offset) / self._scale
         return moved
 
+    def cut(self, pixels: UInt8[ndarray, "h w 3"]) -> UInt8[ndarray, "c c 3"]:
+        """Makes the crop of the image."""
+        shift = None if self.colour_shift is None else np.array(self.colour_shift, np.int32)
+        window = (self.left, self.top, self.crop, self.crop)
+        return resample(pixels, self.size, window, mirrored=self.mirrored, shift=shift)
+
     @property
     def _scale(self) -> Float64[ndarray, "4"]:
         across, down = (new / old for new, old in zip(self.size, self.original, strict=True))
@@ -100,7 +106,7 @@ class TrainingView:
 
     def __call__(self, pixels: UInt8[ndarray, "h w 3"], generator: Generator) -> UInt8[ndarray, "c c 3"]:
         """Draws a scale, a position, a mirroring and a colour shift, and makes that crop of an image of any size."""
-        return self.cut(pixels, self.draw(pixels, generator))
+        return self.draw(pixels, generator).cut(pixels)
 
     def draw(self, pixels: UInt8[ndarray, "h w 3"], generator: Generator) -> CropPlace:
         """Draws where a crop of an image lies, and its colour shift."""
@@ -126,12 +132,6 @@ class TrainingView:
             colour_shift=shift,
         )
 
-    def cut(self, pixels: UInt8[ndarray, "h w 3"], place: CropPlace) -> UInt8[ndarray, "c c 3"]:
-        """Makes the crop of an image that ``draw`` has drawn."""
-        window = (place.left, place.top, place.crop, place.crop)
-        shift = None if place.colour_shift is None else np.array(place.colour_shift, np.int32)
-        return resample(pixels, place.size, window, mirrored=place.mirrored, shift=shift)
-
 
 @dataclass(frozen=True, kw_only=True)
 class AreaView:
@@ -151,7 +151,11 @@ class AreaView:
     least_area: float = 0.35
 
     def __call__(self, pixels: UInt8[ndarray, "h w 3"], generator: Generator) -> UInt8[ndarray, "s s 3"]:
-        """Draws an area, a ratio of the sides between 3:4 and 4:3, a place and a mirroring, and makes that view."""
+        """Draws a view and makes it."""
+        return self.draw(pixels, generator).cut(pixels)
+
+    def draw(self, pixels: UInt8[ndarray, "h w 3"], generator: Generator) -> CropPlace:
+        """Draws an area, a ratio of the sides between 3:4 and 4:3, a place and a mirroring."""
         width, height = size_of(pixels)
         area, ratio = generator.uniform(self.least_area, 1), np.exp(generator.uniform(-1, 1) * np.log(4 / 3))
         shown = np.sqrt(area * width * height)
@@ -159,5 +163,5 @@ class AreaView:
         enlarged = round(width * self.side / shown_width), round(height * self.side / shown_height)
         size = max(self.side, enlarged[0]), max(self.side, enlarged[1])
         left, top = (int(generator.integers(length - self.side + 1)) for length in size)
-        mirrored = self.mirror and generator.random() < 0.5
-        return resample(pixels, size, (left, top, self.side, self.side), mirrored=mirrored)
+        mirrored = self.mirror and bool(generator.random() < 0.5)
+        return CropPlace(size=size, original=(width, height), left=left, top=top, crop=self.side, mirrored=mirrored)

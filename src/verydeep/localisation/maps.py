@@ -19,10 +19,9 @@ from verydeep.data.batches import Batch, draw_shown
 from verydeep.data.boxes.boxed import BoxedImages
 from verydeep.data.sources import read_ahead
 from verydeep.device import Compute
-from verydeep.images.augment import CropPlace
+from verydeep.images.augment import AreaView, CropPlace
 from verydeep.images.decode import DamagedImageError, naming
-from verydeep.images.geometry import size_of
-from verydeep.localisation.targets import BoxTargets, central_place, covered_shares, cut
+from verydeep.localisation.targets import BoxTargets, central_place, covered_shares
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.progress import Progress, ignore_progress
@@ -31,41 +30,11 @@ from verydeep.training.recipe import Recipe
 
 _BATCH_PIXELS: Final = 16 * 224 * 224
 
+_LEAST_AREA: Final = 0.4
+"""Share of the image that a view shows at least, so that most show the whole object."""
+
 _LOOKED_AT: Final = 16
 """Images by which the size of maps is measured."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WindowView:
-    """Draws a window of an image, of random area, ratio of sides and position, mirrored or not; it becomes the crop.
-
-    Choice: after Szegedy et al. (2014), as ``AreaView``; a window shows 40% of the image at least, so that most show
-    the whole object.
-
-    Attributes:
-        crop: side of the crop, pixels.
-        mirror: mirror half of the views.
-        least_area: share of the image that a window shows at least.
-        most_ratio: of its sides, in pixels of the image, to a square, at most, either way.
-    """
-
-    crop: int
-    mirror: bool
-    least_area: float = 0.4
-    most_ratio: float = 4 / 3
-
-    def draw(self, pixels: UInt8[ndarray, "h w 3"], generator: Generator) -> CropPlace:
-        """Draws a window."""
-        width, height = size_of(pixels)
-        area = generator.uniform(self.least_area, 1)
-        ratio = np.exp(generator.uniform(-1, 1) * np.log(self.most_ratio))
-        shown = np.sqrt(area * width * height)
-        shown_width, shown_height = min(shown * np.sqrt(ratio), width), min(shown / np.sqrt(ratio), height)
-        enlarged = round(width * self.crop / shown_width), round(height * self.crop / shown_height)
-        size = max(self.crop, enlarged[0]), max(self.crop, enlarged[1])
-        left, top = (int(generator.integers(length - self.crop + 1)) for length in size)
-        mirrored = self.mirror and bool(generator.random() < 0.5)
-        return CropPlace(size=size, original=(width, height), left=left, top=top, crop=self.crop, mirrored=mirrored)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +68,8 @@ def store_views(
     net: VeryDeep, boxed: BoxedImages, compute: Compute, *, views: int, seed: int, mirror: bool, progress: Progress
 ) -> BoxMaps:
     """Computes the maps of several views of every image, drawn from (seed, view, image)."""
-    view_of, targets = WindowView(crop=net.geometry.crop, mirror=mirror), BoxTargets(boxed)
+    view_of = AreaView(side=net.geometry.crop, mirror=mirror, least_area=_LEAST_AREA)
+    targets = BoxTargets(boxed)
     images, side = boxed.images, net.geometry.crop // TOTAL_STRIDE
     maps: list[Tensor] = []
     rows: list[Tensor] = []
@@ -116,7 +86,7 @@ def store_views(
                 pixels = images.pixels(index)
                 place, target = draw_shown(lambda: view_of.draw(pixels, generator), targets, index)
                 found[index] = target, covered_shares(boxed.boxes[index], place, side)
-                return cut(pixels, place)
+                return place.cut(pixels)
 
         def tell(number: int, before: int = view * len(images)) -> None:
             progress(f"computing views of {images.split}", before + number, total)
@@ -132,7 +102,7 @@ def central_maps(
 ) -> tuple[Tensor, list[CropPlace]]:
     """Computes the maps of the central crops of all images, and their places."""
     images, places = boxed.images, central_places(boxed, scale, net.geometry.crop)
-    made = (cut(images.pixels(index), place) for index, place in enumerate(places))
+    made = (place.cut(images.pixels(index)) for index, place in enumerate(places))
     maps = maps_of(net, made, compute, lambda n: progress(f"computing views of {images.split}", n, len(images)))
     return maps, places
 

@@ -16,7 +16,6 @@ from torch import Tensor
 from verydeep.data.boxes.boxed import BoxedImages
 from verydeep.images.augment import CropPlace
 from verydeep.images.geometry import centred, rescaled_size, size_of
-from verydeep.images.resample import resample
 from verydeep.localisation.boxes import decode, encode, iou
 from verydeep.localisation.objective import ENOUGH, codes_of
 from verydeep.nets.boxes_card import Regression
@@ -68,11 +67,6 @@ def central_place(pixels: UInt8[ndarray, "h w 3"], scale: int, crop: int) -> Cro
     size = rescaled_size(size_of(pixels), scale)
     left, top, _, _ = centred(size, crop, crop)
     return CropPlace(size=size, original=size_of(pixels), left=left, top=top, crop=crop, mirrored=False)
-
-
-def cut(pixels: UInt8[ndarray, "h w 3"], place: CropPlace) -> UInt8[ndarray, "c c 3"]:
-    """Makes the crop of a place."""
-    return resample(pixels, place.size, (place.left, place.top, place.crop, place.crop), mirrored=place.mirrored)
 
 
 def central_targets(boxed: BoxedImages, places: Sequence[CropPlace]) -> Float32[Tensor, "n 5"]:

@@ -25,7 +25,7 @@ from verydeep.localisation.localiser import Localiser
 from verydeep.localisation.maps import central_maps, central_places, store_views
 from verydeep.localisation.objective import BoxRegression, chance_of_boxes, mean_codes
 from verydeep.localisation.page import write_page_of_boxes
-from verydeep.localisation.targets import BoxTargets, central_targets, cut, errors_on_centres
+from verydeep.localisation.targets import BoxTargets, central_targets, errors_on_centres
 from verydeep.nets.boxes_card import Regression
 from verydeep.nets.net import VeryDeep
 from verydeep.nets.upper import UpperBlocks
@@ -220,7 +220,7 @@ def _on_images(run: Run, state: TrainState, boxed: BoxedSet) -> Loop:
         images, outputs = boxed.val.images, []
         for first in range(0, len(places), _AT_ONCE):
             part = range(first, min(first + _AT_ONCE, len(places)))
-            crops = torch.stack([torch.from_numpy(cut(images.pixels(index), places[index])) for index in part])
+            crops = torch.stack([torch.from_numpy(places[index].cut(images.pixels(index))) for index in part])
             outputs.append(torch.from_numpy(backend.maps(crops.numpy())).mean((2, 3)))
         return errors_on_centres(torch.cat(outputs), regression, boxed.val, places)
 

@@ -305,7 +305,7 @@ def check_free(folder: Path) -> None:
         known = (*_FILES, LOCK_FILE, HOLDER_FILE)
         if any(entry.name not in known and not is_leftover(entry) for entry in folder.iterdir()):
             raise UsageError(f"--out {folder} is not empty: give a new folder")
-    elif folder.exists():
+    elif folder.exists() and not folder.is_dir():  # another training may make it just now
         raise UsageError(f"--out {folder} is a file: give a new folder")
     parent = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):

@@ -33,7 +33,20 @@ def read_text(file: Path, largest: int = LARGEST_ANNOTATION) -> str:
     return _decode(file, _read(file, largest))
 
 
+def first_bytes(file: Path, count: int) -> bytes:
+    """The first bytes of a regular file; none of a pipe or of one that cannot be read."""
+    try:
+        if not file.is_file():
+            return b""
+        with file.open("rb") as opened:
+            return opened.read(count)
+    except OSError:
+        return b""
+
+
 def _read(file: Path, largest: int) -> bytes:
+    if file.exists() and not file.is_file():
+        raise AnnotationError(file, "is no regular file", "copy what it gives into a file, or remove it")
     try:
         with file.open("rb") as opened:
             content = opened.read(largest + 1)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from verydeep.data.boxes.files import AnnotationError, Images, is_same_name, quoted, read_json
+from verydeep.data.boxes.files import AnnotationError, Images, first_bytes, is_same_name, quoted, read_json
 from verydeep.data.boxes.findings import BoxFinding, refused
 from verydeep.data.boxes.reading import Annotation, RawBox, Reading, class_name, number, relative, whole
 from verydeep.data.listing import natural_key
@@ -20,8 +20,7 @@ def labelme_files(folder: Path) -> list[Path]:
 
 
 def _is_labelme(file: Path) -> bool:
-    with file.open("rb") as opened:
-        return b'"shapes"' in opened.read(_LOOKED_AT)
+    return b'"shapes"' in first_bytes(file, _LOOKED_AT)
 
 
 def read_labelme(root: Path, folder: Path, progress: Progress = ignore_progress) -> Reading:

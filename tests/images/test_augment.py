@@ -185,7 +185,7 @@ def test_a_box_holds_the_same_pixels_in_the_crop(mirrored):
     image = np.zeros((120, 160, 3), np.uint8)
     image[24:72, 40:100] = 255
     place = CropPlace(size=(80, 60), original=(160, 120), left=11, top=3, crop=48, mirrored=mirrored)
-    crop = TrainingView(crop=48, train_scale=(60, 60), mirror=True).cut(image, place)
+    crop = place.cut(image)
     rows, columns = (np.flatnonzero((crop[..., 0] > 127).any(axis)) for axis in (1, 0))
     seen = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
     np.testing.assert_allclose(place.to_crop(np.array([[40.0, 24, 100, 72]]))[0], seen)

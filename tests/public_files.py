@@ -30,8 +30,8 @@ INPUTS = {
     "none of these": "the usual input of its program: a guess, which `--verify` calls one too",
 }
 HEADS = {
-    "one linear layer, or three of our width": "read with their scores, whatever they are called",
-    "512-512-K, two layers, other heads": "left out by their own names: convolutions only",
+    "one linear layer, or three, the first two of one width": "read with their scores, whatever they are called",
+    "two layers, other heads": "left out by their own names: convolutions only",
     "a net cut at relu4_3": "refused: import the whole net, and take its activations",
 }
 KERAS = {

@@ -65,11 +65,12 @@ SCORES = {
     "kuangliu": (lambda: Public(classifier=nn.Linear(LAST, CLASSES)), "linear"),
     "fc": (lambda: Public(fc=nn.Linear(LAST, CLASSES)), "linear"),
     "hidden layers of our width": (lambda: Public(classifier=sequence(LAST, HIDDEN, HIDDEN, CLASSES)), "paper"),
+    "512-512-K": (lambda: Public(classifier=sequence(LAST, LAST, LAST, CLASSES)), "paper"),
     "Cadene": (cadene, "paper"),
 }
 CONVOLUTIONS = {
-    "512-512-K": (
-        lambda: Public(classifier=sequence(LAST, LAST, LAST, CLASSES)),
+    "two widths": (
+        lambda: Public(classifier=sequence(LAST, LAST, 20, CLASSES)),
         {"classifier.0", "classifier.3", "classifier.6"},
     ),
     "a course": (course, {"classifier.fc1", "classifier.fc2"}),

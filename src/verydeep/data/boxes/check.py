@@ -22,7 +22,7 @@ from verydeep.progress import Progress, ignore_progress
 SMALL_OVERRUN, SMALL_PIXELS = 0.05, 2.0
 """By how much a box that is clipped leaves the image at most: a share of its side, or pixels, whichever is more."""
 
-_ROUNDING = 0.05  # pixels beyond the edge that nobody is told of
+_ROUNDING = 0.05  # pixels beyond the edge that are clipped without a finding
 _BEYOND = ("left", "above the top", "right", "below the bottom")
 
 
@@ -162,13 +162,13 @@ def _drawn_on_stored(reading: Reading, pairs: _Pairs, findings: list[BoxFinding]
     The size that the annotation states tells it, or boxes that fit in one of the two only; where neither does, the
     other images of the set.
     """
-    told = [_is_stored(reading, annotation, facts) for annotation, facts in pairs]
+    stored = [_is_stored(reading, annotation, facts) for annotation, facts in pairs]
     votes = Counter(
-        one for one, (_, facts) in zip(told, pairs, strict=True) if one is not None and facts.orientation != 1
+        one for one, (_, facts) in zip(stored, pairs, strict=True) if one is not None and facts.orientation != 1
     )
     usual = votes[True] > votes[False]
     result = []
-    for one, (annotation, _) in zip(told, pairs, strict=True):
+    for one, (annotation, _) in zip(stored, pairs, strict=True):
         is_stored = usual if one is None else one
         if is_stored:
             fault = "its boxes are on the image as stored, which EXIF turns"

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.data.boxes.files import AnnotationError, Images, first_bytes, is_same_name, quoted, read_json
-from verydeep.data.boxes.findings import BoxFinding, refused
-from verydeep.data.boxes.reading import Annotation, RawBox, Reading, class_name, number, relative, whole
+from verydeep.data.boxes.findings import BoxFinding
+from verydeep.data.boxes.reading import Annotation, RawBox, Reading, class_name, number, read_each, whole
 from verydeep.data.listing import natural_key
 from verydeep.progress import Progress, ignore_progress
 
@@ -27,23 +27,14 @@ def read_labelme(root: Path, folder: Path, progress: Progress = ignore_progress)
     """Reads the LabelMe files of a folder, whose images lie beside them or where they say."""
     files, images = labelme_files(folder), Images([folder])
     reading = Reading(format="LabelMe", root=root, annotations=[], advice="draw the boxes again")
-    for index, file in enumerate(files):
-        name = relative(file, root)
-        try:
-            content = read_json(file, _LARGEST)
-            if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-                raise AnnotationError(file, "has no list 'shapes'", "export it from LabelMe again, or remove it")
-            reading.annotations.append(_annotation(name, file, content, images, reading.findings))
-        except AnnotationError as error:
-            reading.findings.append(refused("annotation", name, error.fault, error.remedy))
-        progress("reading boxes", index + 1, len(files))
-    named = {annotation.image for annotation in reading.annotations}
-    broken = {Path(one.file).stem for one in reading.findings}
-    reading.findings += [
-        BoxFinding("no-boxes", relative(image, root), "has no annotation", "left out")
-        for image in images.files
-        if image not in named and image.stem not in broken
-    ]
+
+    def read(name: str, file: Path) -> Annotation:
+        content = read_json(file, _LARGEST)
+        if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+            raise AnnotationError(file, "has no list 'shapes'", "export it from LabelMe again, or remove it")
+        return _annotation(name, file, content, images, reading.findings)
+
+    read_each(reading, files, images, read, progress)
     return reading
 
 

@@ -1,15 +1,17 @@
 """What a reader of a format returns: the boxes as they stand in its files, before any check."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from verydeep.data.boxes.findings import BoxFinding
+from verydeep.data.boxes.files import AnnotationError, Images
+from verydeep.data.boxes.findings import BoxFinding, refused
 from verydeep.data.folder import SPLIT_NAMES
 from verydeep.data.listing import composed
 from verydeep.errors import printable
+from verydeep.progress import Progress
 
 Code = Literal["corners", "xywh", "centre"]
 """The four numbers of a box: left, top, right, bottom; left, top, width, height; or centre x, y, width, height."""
@@ -98,3 +100,27 @@ def split_of(name: str) -> str:
     words = re.findall(r"[^\W\d_]+", name.casefold())
     found = {split for split, names in SPLIT_NAMES.items() for word in words if word in names}
     return found.pop() if len(found) == 1 else ""
+
+
+def read_each(
+    reading: Reading,
+    files: Sequence[Path],
+    images: Images,
+    read: Callable[[str, Path], Annotation],
+    progress: Progress,
+) -> None:
+    """Reads a file of annotations for each image; finds those that cannot be read, and images that have none."""
+    for index, file in enumerate(files):
+        name = relative(file, reading.root)
+        try:
+            reading.annotations.append(read(name, file))
+        except AnnotationError as error:
+            reading.findings.append(refused("annotation", name, error.fault, error.remedy))
+        progress("reading boxes", index + 1, len(files))
+    named = {annotation.image for annotation in reading.annotations}
+    broken = {Path(one.file).stem for one in reading.findings}
+    reading.findings += [
+        BoxFinding("no-boxes", relative(image, reading.root), "has no annotation", "left out")
+        for image in images.files
+        if image not in named and image.stem not in broken
+    ]

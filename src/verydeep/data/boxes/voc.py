@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 from verydeep.data.boxes.files import AnnotationError, Images, is_same_name, quoted, read_text, read_xml, text_of
 from verydeep.data.boxes.findings import LEAVE_OUT, BoxFinding, refused
-from verydeep.data.boxes.reading import Annotation, RawBox, Reading, class_name, number, relative, whole
+from verydeep.data.boxes.reading import Annotation, RawBox, Reading, class_name, number, read_each, whole
 from verydeep.data.listing import natural_key
 from verydeep.errors import UserError
 from verydeep.progress import Progress, ignore_progress
@@ -75,21 +75,11 @@ def _read(root: Path, files: Sequence[Path], places: Sequence[Path], progress: P
         from_one=True,
         advice="write xmin, ymin, xmax, ymax in pixels",
     )
-    for index, file in enumerate(files):
-        name = relative(file, root)
-        try:
-            tree = read_xml(file)
-            reading.annotations.append(_annotation(name, file, tree, images, places, reading.findings))
-        except AnnotationError as error:
-            reading.findings.append(refused("annotation", name, error.fault, error.remedy))
-        progress("reading boxes", index + 1, len(files))
-    named = {annotation.image for annotation in reading.annotations}
-    broken = {Path(one.file).stem for one in reading.findings}
-    reading.findings += [
-        BoxFinding("no-boxes", relative(image, root), "has no annotation", "left out")
-        for image in images.files
-        if image not in named and image.stem not in broken
-    ]
+
+    def read(name: str, file: Path) -> Annotation:
+        return _annotation(name, file, read_xml(file), images, places, reading.findings)
+
+    read_each(reading, files, images, read, progress)
     return reading
 
 

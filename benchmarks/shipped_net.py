@@ -37,7 +37,7 @@ from verydeep.weights.resolve import load, read_card
 
 PROTOCOLS = ("centre", "single", "multi-scale")
 TRAIN_SCALE = (32, 42)
-MOST_BYTES = 8_000_000
+MOST_BYTES = 10_000_000
 LICENCE = (
     "Apache-2.0, as the package; trained on CIFAR-10, whose authors state no licence and ask to cite A. Krizhevsky, "
     "Learning Multiple Layers of Features from Tiny Images, 2009"
@@ -63,6 +63,7 @@ def make_net(options: argparse.Namespace, data: DataSet, recipe: Recipe) -> Very
         num_classes=len(data.classes),
         crop=32,
         width=options.width,
+        head=options.head,
         dropout=recipe.dropout,
         initialisation=recipe.initialisation,
         generator=Generator().manual_seed(options.seed),
@@ -119,10 +120,12 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--out", type=Path, default=Path("runs/shipped"))
     parser.add_argument("--file", type=Path, default=SHIPPED_FOLDER / "verydeep-cifar10.safetensors")
-    parser.add_argument("--architecture", default="B")
-    parser.add_argument("--width", type=float, default=0.37)
+    parser.add_argument("--architecture", default="D")
+    parser.add_argument("--width", type=float, default=0.5)
+    parser.add_argument("--head", default="linear", choices=("linear", "paper"))
     parser.add_argument("--recipe", default="small-images", help="a name or a JSON file")
     parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--held-out-only", action="store_true", help="try the recipe, and train nothing on all images")
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--images", type=int, help="train on about so many only, to try things")
     parser.add_argument("--seed", type=int, default=0)
@@ -137,6 +140,9 @@ def main() -> None:
         sys.exit(f"{parameters:,} parameters take {2 * parameters:,} bytes in bf16, above {MOST_BYTES:,}: less --width")
 
     validated = trained(options, data, recipe, keep_validation=True)
+    if options.held_out_only:
+        print(f"{validated.run}: {validated.top1_error}")
+        return
     final = trained(options, data, recipe, keep_validation=False) if validated.finished else validated
     if not final.finished:
         sys.exit("interrupted: say the same again to go on")

@@ -73,6 +73,7 @@ def results_page() -> str:
     parts += ["### Growing from A", *_growing()]
     if (transfers := RESULTS / "transfer.jsonl").is_file():
         parts += ["## Transfer", *_measured(read_lines(transfers), "transfer")]
+    parts += _localisation(RESULTS / "localisation.jsonl")
     parts += ["## Beside other libraries", *_bench(), *_measured(measured, "peers")]
     parts += ["## The kernel", *_engine_speed(), *_int8_agreement(), *_trains_alike(), *_measured(measured, "kernel")]
     parts += ["## Processes, interruptions, memory", *_measured(measured, "processes")]
@@ -157,9 +158,37 @@ def _defaults(file: Path) -> list[str]:
         "it on the split that is named; *at most* is what was asked for before it was measured. *hats* are 120 images "
         "each of hat, pants and shoes, drawn anew for each seed; of *cifar10-1000* the limit lies 5 points below HOG "
         "and a linear SVM on the same images. Of others only the training counts as time, neither imports nor warm-up. "
-        "*time* is a part of M; *memory said* is what the run said that it would take.",
+        "*time* is a part of M; *memory said* is what the run said that it would take. The runs of 30 November from 22:15 "
+        "on had processes of the idle class beside them, which slowed nothing that a timing of the kernel showed.",
         _command("python -m benchmarks.defaults --data .cache --peers all"),
         *parts,
+    ]
+
+
+def localisation_rows(lines: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """The answers of benchmarks/localise_photos.py: the mean error over the splits, and each."""
+    answers = [name for name, value in lines[0].items() if isinstance(value, float) and name != "seconds"]
+    errors = {name: [100 * line[name] for line in lines] for name in answers}
+    return [
+        [name, f"{sum(one) / len(one):.1f}", ", ".join(f"{error:.1f}" for error in one)] for name, one in errors.items()
+    ]
+
+
+def _localisation(file: Path) -> list[str]:
+    """What python -m benchmarks.localise_photos measured; nothing before it has."""
+    lines = read_lines(file) if file.is_file() else []
+    if not lines:
+        return []
+    minutes = [line["seconds"] / 60 for line in lines]
+    return [
+        "## Boxes on photographs",
+        f"{lines[0]['data']}, {lines[0]['num_train']} images to train and validate on and {lines[0]['num_test']} to "
+        f"test, drawn anew for each of {len(lines)} splits: the error of the box given the true class, in per cent. "
+        "*centre* and *full* are `verydeep localise train` and `evaluate` with nothing else on the command line; ridge "
+        "regression is on pool5 of `vgg16-features`, of the squashed picture, its penalty by cross-validation. A "
+        f"training took {min(minutes):.0f} to {max(minutes):.0f} minutes, beside other work.",
+        _command(f"python -m benchmarks.localise_photos .cache/{lines[0]['data']} --splits {len(lines)}"),
+        markdown_table(["answer", "mean error", "each split"], localisation_rows(lines), 1),
     ]
 
 

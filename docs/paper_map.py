@@ -40,8 +40,17 @@ PAPER = {
 SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
     "ground": ("what everything stands on: errors, files, downloads, devices", ()),
     "nets": (
-        "the model file and its card; checks of images; what users of timm and torchvision reach for",
-        ("nets/checks.py", "nets/model_card.py", "nets/model_file.py", "nets/plain_weights.py", "nets/reuse.py"),
+        "the model file and its card, with PyTorch and without; checks of images; what users of timm and torchvision "
+        "reach for",
+        (
+            "nets/checks.py",
+            "nets/model_card.py",
+            "nets/model_file.py",
+            "nets/plain_weights.py",
+            "nets/reuse.py",
+            "nets/stored_net.py",
+            "nets/weight_arrays.py",
+        ),
     ),
     "images": ("decoding", ("images/decode.py",)),
     "data": ("what users bring: folders, public sets, shards, and the doctor", ()),
@@ -83,6 +92,10 @@ SUPPORTING: dict[str, tuple[str, tuple[str, ...]]] = {
 """Rooms with modules that implement no part of the paper: what these are for, and which, where not all are listed."""
 
 TESTED_ELSEWHERE = {
+    "machine.py": "tests/speed/test_waiting.py",
+    "nets/described.py": "tests/cli/test_torchless.py",
+    "nets/stored_net.py": "tests/nets/test_model_file.py",
+    "nets/weight_arrays.py": "tests/nets/test_plain_weights.py",
     "sklearn.py": "tests/runs/test_estimator.py",
     "runs/auto_start.py": "tests/runs/test_auto_run.py",
     "runs/comparison.py": "tests/runs/test_auto_run.py",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from verydeep.runs.resume import resume as resume
     from verydeep.speed.accelerate import accelerate as accelerate
     from verydeep.speed.allocator import tune_allocator as tune_allocator
+    from verydeep.speed.waiting import wait_politely as wait_politely
     from verydeep.testing.classifier import Classifier as Classifier
     from verydeep.testing.classifier import posterior as posterior
     from verydeep.testing.descriptors import DescriptorOptions as DescriptorOptions
@@ -70,6 +71,7 @@ _HOMES = {
     "to_torchvision": "weights.writers.torch",
     "train": "runs.fit",
     "tune_allocator": "speed.allocator",
+    "wait_politely": "speed.waiting",
 }
 
 _OLD_NAMES = {"Execution": "ComputeOptions", "MistakeError": "UserError"}

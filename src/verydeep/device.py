@@ -1,14 +1,22 @@
-"""Device, precision, memory layout and threads that a net is computed with."""
+"""Device, precision, memory layout and threads that a net is computed with.
 
+Torch is imported where it is asked of a GPU, and not for the CPU.
+"""
+
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from verydeep import machine
 from verydeep.errors import UsageError
-from verydeep.machine import free_memory
+from verydeep.machine import cpu_features, free_memory
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PRECISIONS = ("fp32", "bf16")
 DEVICES = ("cpu", "cuda", "mps")
@@ -36,17 +44,21 @@ class Compute:
     gradient_checkpointing: bool = False
     kernel: bool = False
 
-    def move(self, *tensors: Tensor) -> list[Tensor]:
+    def move(self, *tensors: "Tensor") -> "list[Tensor]":
         """Moves tensors to the device."""
         return [tensor.to(self.device, non_blocking=True) for tensor in tensors]
 
     def autocast(self) -> AbstractContextManager[object]:
         """A context in which PyTorch computes in the precision."""
+        import torch
+
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     @contextmanager
     def thread_count(self) -> Iterator[None]:
         """A context with this number of threads: with another, sums are rounded in another order."""
+        import torch
+
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
@@ -70,19 +82,37 @@ class Compute:
 
 def find_device(name: str | None = None) -> str:
     """Checks that this machine has a device; without a name, returns the fastest kind it has."""
+    if name is not None and name not in DEVICES:
+        raise UsageError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}")
+    if name == "cpu" or (name is None and not _may_have_gpu()):
+        return "cpu"
+    import torch
+
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name is None:
         return next(device for device in ("cuda", "mps", "cpu") if available[device])
-    if name not in available:
-        raise UsageError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}")
     if not available[name]:
         raise UsageError(f"this machine has no {name} device that PyTorch can use: choose cpu")
     return name
 
 
+def _may_have_gpu() -> bool:
+    """Whether torch is to be asked for a GPU, which takes a second: on Linux only where a driver is."""
+    drivers = ("nvidiactl", "nvmap", "dxg", "kfd")  # Nvidia's, for Jetson, in Windows, AMD's
+    if sys.platform == "linux" and not any(Path("/dev", driver).exists() for driver in drivers):
+        return False
+    return find_spec("torch") is not None
+
+
+def num_threads() -> int:
+    """Number of threads of the CPU: torch's where torch is loaded, for somebody may have set it, else the machine's."""
+    torch = sys.modules.get("torch")
+    return machine.num_threads() if torch is None else int(torch.get_num_threads())
+
+
 def fp32_choice(device: str) -> Compute:
     """How nets are tested on a device: in float32."""
-    return Compute(device=device, precision="fp32", channels_last=True, threads=torch.get_num_threads())
+    return Compute(device=device, precision="fp32", channels_last=True, threads=num_threads())
 
 
 def check_precision(name: str | None) -> None:
@@ -94,30 +124,27 @@ def check_precision(name: str | None) -> None:
 def has_fast_bf16(device: str) -> bool:
     """Whether the device multiplies bf16 in hardware."""
     if device == "cuda":
+        import torch
+
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device == "mps":
-        return False
-    return _has_one_of("amx_bf16", "avx512_bf16", "bf16")
+    return device == "cpu" and not cpu_features().isdisjoint(("amx_bf16", "avx512_bf16", "bf16"))
 
 
 def has_amx() -> bool:
     """Whether the CPU multiplies bf16 matrices in tiles, several times as fast as by vectors."""
-    return _has_one_of("amx_bf16")
+    return "amx_bf16" in cpu_features()
 
 
 def has_fast_int8() -> bool:
     """Whether the CPU multiplies int8 in hardware."""
-    return _has_one_of("amx_int8", "avx512_vnni", "avx_vnni")
-
-
-def _has_one_of(*names: str) -> bool:
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) for name in names)
+    return not cpu_features().isdisjoint(("amx_int8", "avx512_vnni", "avx_vnni"))
 
 
 def free_bytes(device: str) -> int:
     """Bytes of free memory on a device."""
     if device == "cuda":
+        import torch
+
         torch.cuda.empty_cache()  # what torch holds and does not use is free too
         free: int = torch.cuda.mem_get_info()[0]
         return free
@@ -126,7 +153,7 @@ def free_bytes(device: str) -> int:
 
 def synchronise(device: str) -> None:
     """Waits for the work queued on a device; the CPU queues none."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    elif device == "mps":
-        torch.mps.synchronize()
+    if device != "cpu":
+        import torch
+
+        (torch.cuda if device == "cuda" else torch.mps).synchronize()

@@ -1,6 +1,6 @@
 """The processes of a job, started by torchrun or by ``train --devices``, and their collectives.
 
-In a single process every function here is trivial, so that calling code has no second path.
+In a single process every function here is trivial, so that calling code has no second path, and imports no torch.
 
 Paper: section 3.3.
 """
@@ -13,13 +13,15 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-import torch.distributed as dist
-from torch import Tensor
+import numpy as np
+from numpy import ndarray
 
 from verydeep.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _T = TypeVar("_T")
 
@@ -65,7 +67,8 @@ def num_local_processes() -> int:
 
 def processes() -> Processes:
     """The processes of the group; a single one outside of ``process_group``."""
-    if dist.is_available() and dist.is_initialized():
+    dist = sys.modules.get("torch.distributed")  # without which there is no group
+    if dist is not None and dist.is_available() and dist.is_initialized():
         return Processes(dist.get_rank(), dist.get_world_size())
     return Processes()
 
@@ -73,7 +76,13 @@ def processes() -> Processes:
 @contextmanager
 def process_group(device: str) -> Iterator[Processes]:
     """A context in which the processes of the job form a group: NCCL for tensors on a GPU, gloo for all others."""
-    if launched().size == 1 or dist.is_initialized():
+    if launched().size == 1:
+        yield processes()
+        return
+    import torch
+    import torch.distributed as dist
+
+    if dist.is_initialized():
         yield processes()
         return
     if device == "cuda":
@@ -93,6 +102,8 @@ def _init_process_group(backend: str) -> None:
     processes that have ended (pytorch issue 135712): so each attempt has names of its own. Machines do not share the
     number of restarts, and the documentation says what to set for several of them.
     """
+    import torch.distributed as dist
+
     members, attempt = launched(), os.environ.get("TORCHELASTIC_RESTART_COUNT")
     if attempt is None or num_local_processes() != members.size:
         dist.init_process_group(backend)
@@ -104,24 +115,38 @@ def _init_process_group(backend: str) -> None:
     dist.init_process_group(backend, store=names, rank=members.rank, world_size=members.size)
 
 
-def all_reduce_sum(values: Tensor) -> Tensor:
+def all_reduce_sum(values: "Tensor") -> "Tensor":
     """Sums a tensor over the processes, in place."""
     if processes().size > 1:
+        import torch.distributed as dist
+
         dist.all_reduce(values)
     return values
+
+
+def all_reduce_array(values: ndarray) -> None:
+    """Sums an array over the processes, in place."""
+    if processes().size > 1:
+        import torch
+
+        all_reduce_sum(torch.from_numpy(values))
 
 
 def all_reduce_any(*flags: bool) -> tuple[bool, ...]:
     """Logical OR over the processes, elementwise."""
     if processes().size == 1:
         return flags
-    return tuple(bool(count) for count in all_reduce_sum(torch.tensor([int(flag) for flag in flags])).tolist())
+    counts = np.array(flags, np.int64)
+    all_reduce_array(counts)
+    return tuple(bool(count) for count in counts)
 
 
 def all_gather(parts: dict[int, _T]) -> dict[int, _T]:
     """Unites what the processes have, each under keys of its own; every one receives all."""
     if processes().size == 1:
         return parts
+    import torch.distributed as dist
+
     of_ranks: list[dict[int, _T]] = [{} for _ in range(processes().size)]
     dist.all_gather_object(of_ranks, parts)
     return {key: value for one in of_ranks for key, value in one.items()}
@@ -139,7 +164,7 @@ def broadcast_from_rank0(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             message = {"error": str(error), "is_usage": isinstance(error, UsageError)}
     message = _broadcast(message)
     if "error" in message:
-        dist.barrier()  # rank 0 must not end before all have received it
+        wait_for_all()  # rank 0 must not end before all have received it
         failure = (UsageError if message["is_usage"] else UserError)(message["error"])
         failure.is_reported = not processes().is_first
         raise failure
@@ -147,7 +172,18 @@ def broadcast_from_rank0(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return value
 
 
+def wait_for_all() -> None:
+    """Waits until every process has come here."""
+    if processes().size > 1:
+        import torch.distributed as dist
+
+        dist.barrier()
+
+
 def _broadcast(record: dict[str, Any]) -> dict[str, Any]:
+    import torch
+    import torch.distributed as dist
+
     text = torch.tensor(list(json.dumps(record).encode()), dtype=torch.uint8)
     length = torch.tensor([len(text)])
     dist.broadcast(length, 0)
@@ -167,6 +203,8 @@ def launch(num_processes: int, arguments: Sequence[str], device: str) -> int:
     if num_processes < 1:
         raise UsageError(f"--devices {num_processes}: give 1 or more")
     if device == "cuda":
+        import torch
+
         if num_processes > torch.cuda.device_count():
             raise UsageError(f"--devices {num_processes}: this machine has {torch.cuda.device_count()} GPUs")
     else:

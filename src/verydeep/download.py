@@ -5,14 +5,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from typing import TYPE_CHECKING
 
 from verydeep.errors import UserError
 from verydeep.files import atomic_write
 from verydeep.progress import Progress, ignore_progress
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 _CHUNK = 2**20
 _TIMEOUT_SECONDS = 30.0
@@ -124,7 +125,7 @@ class _Part:
             return None
         return self._tag_file.read_text(encoding="latin-1")
 
-    def begin(self, response: HTTPResponse) -> None:
+    def begin(self, response: "HTTPResponse") -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         if response.status == 206:  # the rest of the file
             return
@@ -145,6 +146,8 @@ class _NetworkError(Exception):
 
 @contextmanager
 def _network() -> Iterator[None]:
+    from http.client import HTTPException
+
     try:
         yield
     except (OSError, HTTPException) as error:
@@ -152,13 +155,18 @@ def _network() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
+    from urllib.error import URLError
+
     if isinstance(error, URLError) and isinstance(error.reason, Exception):
         return _reason(error.reason)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _request(url: str, part: _Part) -> HTTPResponse:
+def _request(url: str, part: _Part) -> "HTTPResponse":
     """Requests a file, or the rest of it where a part has come."""
+    from urllib.error import HTTPError  # which take a tenth of a second with what they need, ssl for one
+    from urllib.request import Request, urlopen
+
     headers = {"User-Agent": "verydeep"}  # some servers refuse Python's own
     if tag := part.tag:
         headers |= {"Range": f"bytes={part.file.stat().st_size}-", "If-Range": tag}
@@ -174,7 +182,7 @@ def _request(url: str, part: _Part) -> HTTPResponse:
     return response
 
 
-def _receive(response: HTTPResponse, part: _Part, what: str, size: int, progress: Progress) -> None:
+def _receive(response: "HTTPResponse", part: _Part, what: str, size: int, progress: Progress) -> None:
     with part.file.open("ab") as written:
         done = written.tell()
         while chunk := _read(response):
@@ -186,6 +194,6 @@ def _receive(response: HTTPResponse, part: _Part, what: str, size: int, progress
     part.is_complete = True
 
 
-def _read(response: HTTPResponse) -> bytes:
+def _read(response: "HTTPResponse") -> bytes:
     with _network():
         return response.read(_CHUNK)

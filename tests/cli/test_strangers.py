@@ -22,7 +22,6 @@ from verydeep.data.open import open_data
 from verydeep.errors import UserError
 from verydeep.nets.model_card import make_card
 from verydeep.nets.model_file import save
-from verydeep.training import run_folder
 from verydeep.training.run_folder import Run
 from verydeep.training.state import Callback, Position
 
@@ -207,7 +206,7 @@ def test_a_full_disk_says_what_can_be_done_then(position, then, tmp_path, monkey
     def full(*_, **__):
         raise UserError("checkpoint-next.safetensors cannot be written: No space left on device")
 
-    monkeypatch.setattr(run_folder, "save", full)
+    monkeypatch.setattr("verydeep.nets.model_file.save", full)
     with pytest.raises(UserError, match=f"free some space, then {then}"):
         run.save_checkpoint(net, make_card(net), {}, Position(epoch=2))
 

@@ -311,7 +311,7 @@ def test_nothing_is_downloaded_unless_asked(name, monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("the network was used")
 
-    monkeypatch.setattr("verydeep.download.urlopen", refuse)
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
     with pytest.raises(UserError) as caught:
         open_data(name)
     message, row = str(caught.value), NAMED[name]

@@ -14,7 +14,7 @@ from verydeep.errors import UsageError
 from verydeep.localisation import start
 from verydeep.localisation.options import LocaliseOptions
 from verydeep.localisation.start import hidden_for, resume, train, views_for
-from verydeep.nets.model_file import read_progress
+from verydeep.nets.stored_net import read_progress
 from verydeep.runs.listing import summarise
 from verydeep.runs.resume import resume as resume_classifier
 from verydeep.training.run_folder import CLASSIFIER_FILE

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from verydeep.errors import UserError
-from verydeep.nets.model_file import check_model, save
+from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
+from verydeep.nets.stored_net import check_model
 from verydeep.weights.resolve import load
 
 

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.model_card import make_card
-from verydeep.nets.model_file import check_model, load_checkpoint, save
+from verydeep.nets.model_file import load_checkpoint, save
 from verydeep.nets.net import VeryDeep
+from verydeep.nets.stored_net import check_model
 from verydeep.testing.classifier import Classifier
 from verydeep.weights.resolve import find_model_file, load, read_card
 

@@ -9,8 +9,8 @@ import pytest
 
 from conftest import StopAfter
 from verydeep.errors import UserError
-from verydeep.nets.model_file import CHECKPOINT_FILE
 from verydeep.nets.net import VeryDeep
+from verydeep.nets.stored_net import CHECKPOINT_FILE
 from verydeep.runs.fit import fit
 from verydeep.runs.listing import compare_runs, list_runs, summarise
 from verydeep.runs.resume import resume

@@ -60,8 +60,27 @@ def timed(make_folder, tmp_path, monkeypatch, in_fp32):
     return train
 
 
+def choice(run):
+    return json.loads((run / "run.json").read_text())["choice"]
+
+
 def epochs(run):
     return json.loads((run / "run.json").read_text())["recipe"]["epochs"]
+
+
+def test_a_run_like_another_computes_as_it_did(timed, tmp_path):
+    timed("first")
+    file = tmp_path / "first/run.json"
+    settings = json.loads(file.read_text())
+    recorded = settings["choice"] | {"precision": "bf16", "kernel": False, "channels_last": False, "threads": 2}
+    file.write_text(json.dumps(settings | {"choice": recorded}))
+    timed("second", like="first")
+    assert choice(tmp_path / "second") == recorded
+    timed("asked", like="first", precision="fp32")
+    assert choice(tmp_path / "asked")["precision"] == "fp32"
+    file.write_text(json.dumps(settings | {"choice": recorded | {"device": "mps"}}))
+    timed("elsewhere", like="first")
+    assert choice(tmp_path / "elsewhere") == settings["choice"]
 
 
 def test_a_run_like_another_has_its_epochs_whatever_the_machine_does_now(timed, tmp_path):

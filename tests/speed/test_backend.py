@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from verydeep import accelerate
 from verydeep.device import fp32_choice
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import Geometry, find_architecture
-from verydeep.speed import backend, train_net
+from verydeep.speed import backend, torch_backend, train_net
 from verydeep.speed.backend import BackendKind, choose_backend, fastest_precision
 from verydeep.speed.kernel_backend import KernelBackend
 from verydeep.speed.library import Kernel, NoKernelError, has_kernel
@@ -33,7 +34,7 @@ def machine(monkeypatch):
             raise NoKernelError("it was not built")
 
         own = BackendKind("verydeep's kernel", lambda net: None)
-        monkeypatch.setattr("verydeep.device.torch.cpu.get_capabilities", lambda: dict.fromkeys(capabilities, True))
+        monkeypatch.setattr("verydeep.device.cpu_features", lambda: frozenset(capabilities))
         for module in (backend, train_net):
             monkeypatch.setattr(module, "has_kernel", lambda: kernel)
         monkeypatch.setattr(backend, "fp32_kind", lambda: own) if kernel else None
@@ -79,7 +80,7 @@ def test_bf16_that_is_not_fast_here_says_so_and_is_bf16_all_the_same(machine):
 def test_images_to_calibrate_on_let_auto_be_int8_where_that_is_fast(machine, capabilities, libraries, precision):
     machine(capabilities, libraries=libraries)
     assert fastest_precision(can_calibrate=True) == precision
-    chosen = choose_backend("auto", [torch.zeros(1, 3, 32, 32)])
+    chosen = choose_backend("auto", [np.zeros((1, 32, 32, 3), np.float32)])
     assert chosen.precision == precision
 
 
@@ -118,11 +119,13 @@ def test_a_precision_or_a_device_that_is_not():
 def test_only_what_was_chosen_is_made(machine, monkeypatch):
     made = []
 
-    def counted(name: str, kind: type) -> None:
-        monkeypatch.setattr(backend, name, lambda *how: made.append(name) or kind(*how))
+    def counted(module: ModuleType, name: str) -> None:
+        kind = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *how: made.append(name) or kind(*how))
 
-    for name in ("KernelBackend", "TorchBf16Backend", "OpenVinoBackend"):
-        counted(name, getattr(backend, name))
+    counted(backend, "KernelBackend")
+    counted(backend, "OpenVinoBackend")
+    counted(torch_backend, "TorchBf16Backend")
     machine(AMX, libraries=False)
     accelerate(make_net(), precision="auto")
     assert made == ["TorchBf16Backend"]

@@ -40,9 +40,9 @@ def test_the_results_are_those_of_evaluate_and_shared_blocks_are_computed_once(
     backend = lower._backend
 
     class Counted:
-        def activations(self, given, names):
+        def maps(self, given, layer):
             computed.append(len(given))
-            return backend.activations(given, names)
+            return backend.maps(given, layer)
 
     monkeypatch.setattr(lower, "_backend", Counted())
     views = len(images) * (1 + mirror)

@@ -75,7 +75,6 @@ def evaluate(
     from verydeep.data.image_set import describe_skipped
     from verydeep.device import find_device
     from verydeep.distributed import process_group
-    from verydeep.runs.evaluation_report import write_evaluation_report
     from verydeep.testing.evaluate import compare_pairs, evaluate_each
     from verydeep.testing.result import check_writable, fuse, save_posteriors
     from verydeep.weights.resolve import unfinished
@@ -119,6 +118,8 @@ def evaluate(
     if not is_first_process():
         return
     if options.report is not None:
+        from verydeep.runs.evaluation_report import write_evaluation_report
+
         command = shlex.join(["verydeep", *sys.argv[1:]])
         pictures = not options.no_pictures
         write_evaluation_report(options.report, fused, arguments[0], arguments[1], command, pictures=pictures)

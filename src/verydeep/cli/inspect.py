@@ -59,7 +59,7 @@ def inspect(
     record = inspection(geometry, card)
     checked = None
     if options.check:
-        from verydeep.nets.model_file import check_model
+        from verydeep.nets.stored_net import check_model
         from verydeep.weights.resolve import find_model_file
 
         with reporting() as reporter:

@@ -60,6 +60,10 @@ def main() -> None:
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         _fail(f"{named}{error.strerror or error}", 1)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        _fail("this needs PyTorch, which is not installed here: pip install torch", 1)
     except RuntimeError as error:
         if not _is_one_of_several():
             raise

@@ -1,6 +1,7 @@
 """Options that several verbs have, what their texts mean, and the page that ``--help`` prints."""
 
 import json
+import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import fields
@@ -91,11 +92,17 @@ def options_given(options: Any, *, besides: Sequence[str] = ()) -> list[str]:  #
 
 
 def prepare_process() -> None:
-    """Sets the allocator for these nets; to be called before torch is imported."""
+    """Sets allocator and threads for these nets; to be called before torch is imported."""
+    from verydeep.machine import has_quota, num_threads
     from verydeep.speed.allocator import tune_allocator, use_huge_pages
+    from verydeep.speed.waiting import wait_politely
+
+    if has_quota():  # torch looks at the affinity alone
+        os.environ.setdefault("OMP_NUM_THREADS", str(num_threads()))
 
     tune_allocator()
     use_huge_pages()
+    wait_politely()
 
 
 def refuse_fractions(app: App, verb: tuple[str, ...], arguments: ArgumentCollection) -> None:

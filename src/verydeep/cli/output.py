@@ -49,7 +49,7 @@ def between(error: float, num_images: int) -> str:
 
 def is_first_process() -> bool:
     """Whether this process prints: the only one, or the first of several."""
-    from verydeep.distributed import launched  # which imports torch
+    from verydeep.distributed import launched  # which imports numpy
 
     return launched().is_first
 
@@ -164,7 +164,7 @@ def fetch_published(name: str, accept_hash: str | None = None) -> None:
     row = known_weights(name)
     if row.is_here and accept_hash is None:
         return
-    from verydeep.weights.resolve import fetch_weights  # which imports torch
+    from verydeep.weights.resolve import fetch_weights
 
     with reporting() as reporter:
         if not row.is_here:

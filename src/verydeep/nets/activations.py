@@ -1,20 +1,15 @@
-"""Layers by name: what a net has, the size of image that each needs, and their outputs in one pass.
+"""Layers by name: what a net has, and the size of image that each needs.
 
 Paper: section 2.1, Table 1.
 """
 
 import difflib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
-
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import Geometry, layers
-from verydeep.nets.checks import is_traced
-from verydeep.nets.layers import compute_layer
 
 POOLINGS: Final = ("max", "average")
 """What may stand between the blocks: the paper's max-pooling, or the average that style transfer prefers."""
@@ -96,50 +91,6 @@ def check_reaches(size: Sequence[int], geometry: Geometry, names: Sequence[str])
             )
 
 
-def outputs_of(
-    modules: Mapping[str, nn.Module | None], map_: Tensor, names: Sequence[str], *, pooling: str = "max"
-) -> dict[str, Tensor]:
-    """Computes the outputs of named modules one after the other, and none after the last that is asked for.
-
-    Args:
-        modules: by name, from the image to the scores.
-        map_: normalised images.
-        names: of modules.
-        pooling: ``max``, or ``average`` in its place.
-
-    Returns:
-        The outputs, n,c,y,x, by name, in the order of ``names``.
-    """
-    order = list(modules)
-    last = max((order.index(name) for name in names), default=-1)
-    outputs: dict[str, Tensor] = {}
-    for name in order[: last + 1]:
-        module = modules[name]
-        assert module is not None
-        if pooling == "average" and isinstance(module, nn.MaxPool2d):
-            map_ = F.avg_pool2d(map_, 2, ceil_mode=module.ceil_mode)
-        else:
-            map_ = compute_layer(module, map_)
-        if name in names:
-            outputs[name] = map_
-    return {name: outputs[name] for name in names}
-
-
 def check_pooling(pooling: str) -> None:
     if pooling not in POOLINGS:
         raise UsageError(f"pooling {pooling!r}: choose one of {', '.join(POOLINGS)}")
-
-
-def check_activations(
-    images: Tensor, names: Sequence[str], known: Collection[str], geometry: Geometry, pooling: str
-) -> None:
-    """Checks what ``activations`` is asked for; the sizes outside of traced code alone.
-
-    Raises:
-        UserError: the images are too small for a layer.
-        UsageError: no such layer or pooling.
-    """
-    check_layers(names, known, geometry)
-    check_pooling(pooling)
-    if not is_traced(images):
-        check_reaches(images.shape[-2:], geometry, names)

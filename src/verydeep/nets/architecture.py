@@ -306,6 +306,20 @@ def layers(geometry: Geometry, *, features_only: bool = False) -> tuple[Layer, .
     return tuple(rows)
 
 
+def tensor_shapes(geometry: Geometry, *, features_only: bool = False) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a net, by name: weights, biases, statistics of batch norm, mean and divisor."""
+    shapes: dict[str, tuple[int, ...]] = {"mean": (3,), "divisor": (3,)}
+    for layer in layers(geometry, features_only=features_only):
+        if layer.kind in ("convolution", "fully-connected"):
+            shapes[f"{layer.name}.weight"] = (layer.channels, layer.in_channels, layer.kernel, layer.kernel)
+            shapes[f"{layer.name}.bias"] = (layer.channels,)
+        elif layer.kind == "batch-norm":
+            parts = ("weight", "bias", "running_mean", "running_var")
+            shapes |= {f"{layer.name}.{part}": (layer.channels,) for part in parts}
+            shapes[f"{layer.name}.num_batches_tracked"] = ()
+    return shapes
+
+
 def map_side(side: int, *, ceil: bool = False) -> int:
     """Side of the map after the last pooling for a side of the image; ``ceil``: pooling rounds up, as Caffe's does."""
     return -(-side // constants.TOTAL_STRIDE) if ceil else side // constants.TOTAL_STRIDE

@@ -4,7 +4,8 @@ import warnings
 from typing import Final
 
 import torch
-from jaxtyping import Num
+from jaxtyping import Num, UInt8
+from numpy import ndarray
 from torch import Tensor
 from torch.fx import Proxy
 
@@ -81,3 +82,12 @@ def wrong_range(images: Num[Tensor, "..."]) -> str | None:
     if 0 < high <= 1 and not bool((images == images.round()).all()):
         return "float images up to 1 look like 0..1"
     return None
+
+
+def pixels_of_tensor(image: Num[Tensor, "..."]) -> UInt8[ndarray, "h w 3"]:
+    """Converts an image 3,h,w, RGB in 0..255, to pixels."""
+    check_shape(image[None])
+    if image.is_floating_point() and (kind := wrong_range(image)):
+        raise UserError(f"{kind}: give RGB in 0..255, for the net subtracts the mean itself")
+    pixels: ndarray = image.detach().round().clamp(0, 255).to("cpu", torch.uint8).permute(1, 2, 0).numpy()
+    return pixels

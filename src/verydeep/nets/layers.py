@@ -3,7 +3,7 @@
 Paper: sections 2.1, 3.1 and 3.2.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
@@ -52,6 +52,35 @@ def compute_layer(module: nn.Module, map_: Float[Tensor, "n c y x"]) -> Float[Te
         return scores
     output: Tensor = module(map_)
     return output
+
+
+def outputs_of(
+    modules: Mapping[str, nn.Module | None], map_: Tensor, names: Sequence[str], *, pooling: str = "max"
+) -> dict[str, Tensor]:
+    """Computes the outputs of named modules one after the other, and none after the last that is asked for.
+
+    Args:
+        modules: by name, from the image to the scores.
+        map_: normalised images.
+        names: of modules.
+        pooling: ``max``, or ``average`` in its place.
+
+    Returns:
+        The outputs, n,c,y,x, by name, in the order of ``names``.
+    """
+    order = list(modules)
+    last = max((order.index(name) for name in names), default=-1)
+    outputs: dict[str, Tensor] = {}
+    for name in order[: last + 1]:
+        module = modules[name]
+        assert module is not None
+        if pooling == "average" and isinstance(module, nn.MaxPool2d):
+            map_ = F.avg_pool2d(map_, 2, ceil_mode=module.ceil_mode)
+        else:
+            map_ = compute_layer(module, map_)
+        if name in names:
+            outputs[name] = map_
+    return {name: outputs[name] for name in names}
 
 
 class Convolution(nn.Conv2d):

@@ -18,7 +18,7 @@ from verydeep.errors import printable
 from verydeep.machine import environment
 from verydeep.nets.architecture import Geometry, Head, find_architecture
 from verydeep.nets.boxes_card import BoxesCard
-from verydeep.nets.net import VeryDeep
+from verydeep.nets.described import DescribedNet
 
 FORMAT_VERSION: Final[Literal[2]] = 2
 """1: float32 tensors of a whole net. 2: tensors may be bf16 or fp16, a net may have its convolutions only, and the card
@@ -196,7 +196,7 @@ def selected_on(recipe: Mapping[str, Any] | None) -> str | None:
     return "val" if asks("schedule") == "plateau" or asks("keep") == "best" else None
 
 
-def make_card(net: VeryDeep, **known: Any) -> ModelCard:  # noqa: ANN401 - the fields of ModelCard
+def make_card(net: DescribedNet, **known: Any) -> ModelCard:  # noqa: ANN401 - the fields of ModelCard
     """Makes the card of a net; what the net does not know is given as fields of ModelCard.
 
     ``selected_on`` follows from the recipe, unless it is given.

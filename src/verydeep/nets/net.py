@@ -15,12 +15,21 @@ from torch.fx import Proxy
 import verydeep
 from verydeep.device import Compute
 from verydeep.errors import UserError
-from verydeep.nets.activations import check_activations, outputs_of
+from verydeep.nets.activations import check_layers, check_pooling, check_reaches
 from verydeep.nets.architecture import Geometry, find_architecture, find_head, layers, scaled_length
-from verydeep.nets.boxes_card import BoxesCard, refuse_boxes
-from verydeep.nets.checks import check_size, check_tensor, is_jit_traced
+from verydeep.nets.boxes_card import BoxesCard
+from verydeep.nets.checks import check_size, check_tensor, is_jit_traced, is_traced
 from verydeep.nets.initialise import find_initialisation
-from verydeep.nets.layers import BatchRows, Convolution, Dropout, FullyConnected, compute_layer, make_module, recomputed
+from verydeep.nets.layers import (
+    BatchRows,
+    Convolution,
+    Dropout,
+    FullyConnected,
+    compute_layer,
+    make_module,
+    outputs_of,
+    recomputed,
+)
 from verydeep.nets.reuse import ReusableNet
 from verydeep.paper import constants
 
@@ -298,26 +307,11 @@ class VeryDeep(ReusableNet):
             UsageError: the net has no layer of this name; the message says the nearest.
         """
         check_tensor(images)
-        check_activations(images, names, self._modules, self.geometry, pooling)
+        check_layers(names, self._modules, self.geometry)
+        check_pooling(pooling)
+        if not is_traced(images):
+            check_reaches(images.shape[-2:], self.geometry, names)
         return outputs_of(self._modules, self.normalise(images), names, pooling=pooling)
-
-    def require_scores(self) -> None:
-        """Raises UserError where the net has its convolutions only, and so no classes."""
-        if self.features_only:
-            raise UserError(
-                f"this net of {self.geometry.title} has no classes, only convolutions: train or transfer from it, take "
-                "its features or activations, or fetch a whole net, such as imagenet-D"
-            )
-
-    def require_classes(self) -> None:
-        """Raises UserError where there are no scores of at least two classes, for a posterior is a soft-max of them."""
-        self.require_scores()
-        refuse_boxes(self.boxes)
-        if self.geometry.num_classes < 2:
-            raise UserError(
-                f"this net of {self.geometry.title} has one score, and the posterior of a single class is always 1: "
-                "take torch.sigmoid(net(images)) as its probability, or train a net of two classes"
-            )
 
     def check_map(self, map_: Float[Tensor, "..."]) -> None:
         """Raises UserError where the head cannot take a map: other channels, or sides smaller than fc6."""

@@ -5,14 +5,14 @@ from typing import Final
 
 import torch
 from jaxtyping import Float, Num
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from verydeep.errors import UsageError, UserError
-from verydeep.nets.architecture import Geometry, find_head, layers
-from verydeep.nets.boxes_card import BoxesCard
+from verydeep.nets.architecture import find_head, layers
 from verydeep.nets.checks import check_images, check_shape, is_traced, range_of
 from verydeep.nets.initialise import find_initialisation
 from verydeep.nets.layers import Dropout, FullyConnected, make_module
+from verydeep.nets.weight_arrays import ArrayNet
 from verydeep.paper import constants
 
 TORCHVISION_MEAN: Final = (0.485, 0.456, 0.406)
@@ -32,13 +32,9 @@ _LARGEST: Final = 8.0
 """Above this a float is none of 0..1 or normalised: the largest of torchvision's is 2.64."""
 
 
-class ReusableNet(nn.Module):
+class ReusableNet(ArrayNet):
     """A net whose head can be replaced, and that can take the input of other libraries."""
 
-    geometry: Geometry
-    features_only: bool
-    classes: tuple[str, ...] | None
-    boxes: BoxesCard | None
     input_range: str = "pixels"
 
     def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:

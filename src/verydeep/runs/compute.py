@@ -8,14 +8,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from verydeep.device import Compute, free_bytes
+from verydeep.device import Compute, find_device, free_bytes
 from verydeep.distributed import num_local_processes, processes
-from verydeep.errors import UserError
+from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import layers
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.options import TrainOptions
 from verydeep.speed.train_net import choose_training, place
 from verydeep.training.recipe import Recipe
+from verydeep.training.run_folder import Run
 
 _IN_FLIGHT = 5
 """Buffers of the size of the largest activation that the passes take for gradients and workspace: measured."""
@@ -33,6 +34,27 @@ def choose_compute(net: VeryDeep, recipe: Recipe, options: TrainOptions, note: C
     )
     note(f"{net.geometry.title} on {compute}")
     return compute
+
+
+def as_recorded(compute: Compute, options: TrainOptions, note: Callable[[str], None]) -> Compute:
+    """Returns how the run in ``like`` computed: device, precision, backend, layout, threads and micro-batches.
+
+    What is asked for beside it is kept; ``compute`` is what this machine chooses without it, and stays where the device
+    of the run is missing here.
+    """
+    if options.like is None or options.device is not None or options.precision is not None:
+        return compute
+    recorded = Compute(**Run.open(options.like).settings["choice"])
+    try:
+        find_device(recorded.device)
+    except UsageError:
+        note(f"{options.like} computed on {recorded.device}, which this machine has not: other rounding")
+        return compute
+    asked = {name: value for name in ("micro_batch", "gradient_checkpointing") if (value := getattr(options, name))}
+    recorded = replace(recorded, **asked)
+    if recorded != compute:
+        note(f"as in {options.like}: {recorded}")
+    return recorded
 
 
 def default_workers(workers: int | None, compute: Compute) -> int:

@@ -25,8 +25,9 @@ from verydeep.data.mapped import MappedSource
 from verydeep.device import find_device, fp32_choice
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.model_card import make_card
-from verydeep.nets.model_file import MODEL_FILE, save
+from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
+from verydeep.nets.stored_net import MODEL_FILE
 from verydeep.runs.fit import train
 from verydeep.testing.classifier import Classifier as ImageClassifier
 from verydeep.testing.classifier import pixels_of

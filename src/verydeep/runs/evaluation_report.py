@@ -17,8 +17,8 @@ from verydeep.errors import UserError
 from verydeep.files import read_lines
 from verydeep.images.geometry import rescaled_size
 from verydeep.machine import environment
+from verydeep.nets.described import DescribedNet
 from verydeep.nets.model_card import ModelCard
-from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.report.heatmap import HeatMap
 from verydeep.report.pages import MOST_CLASSES, REPORT_FILE, Errors, Page, Section, page_of_test, write_page
@@ -30,14 +30,14 @@ from verydeep.testing.metrics import confusion_counts, errors_by_class, interval
 from verydeep.testing.protocols import default_test_scale
 from verydeep.testing.result import Result
 from verydeep.training.run_folder import LOG_FILE, Run
-from verydeep.weights.resolve import find_model_file, load, read_card
+from verydeep.weights.resolve import find_model_file, open_net
 
 _MOST_PIXELS = 4_000_000
 """Pixels of a rescaled image at most, so that the maps of a page take seconds."""
 
 
 def errors_of(
-    result: Result, images: ImageSet, net: VeryDeep | None, remark: str = "", *, pictures: bool = True
+    result: Result, images: ImageSet, net: DescribedNet | None, remark: str = "", *, pictures: bool = True
 ) -> Errors:
     """Gathers the errors of a test for its page: class by class, and the worst as pictures with the net's score maps.
 
@@ -62,12 +62,12 @@ def errors_of(
     )
 
 
-def _maps(net: VeryDeep) -> Callable[[Image.Image, int], HeatMap | None]:
+def _maps(net: DescribedNet) -> Callable[[Image.Image, int], HeatMap | None]:
     """Makes the maps of the worst errors.
 
     Choice: Q is twice that of the test, so that the map has positions to tell apart, and smaller for long images.
     """
-    backend = make_backend(net, fp32_choice(next(net.parameters()).device.type))
+    backend = make_backend(net, fp32_choice(net.device_type))
     crop, wanted = net.geometry.crop, 2 * default_test_scale(net)
 
     def make(image: Image.Image, index: int) -> HeatMap | None:
@@ -114,7 +114,7 @@ def write_training_report(
     run: Run,
     result: Result,
     data: DataSet,
-    net: VeryDeep,
+    net: DescribedNet,
     selected_on: str | None,
     *,
     lines: Sequence[str] = (),
@@ -174,7 +174,7 @@ def write_evaluation_report(
     file: Path, result: Result, model: str, data: str, command: str, *, pictures: bool = True
 ) -> Path:
     """Writes the report of the test of a model file or run folder; ``command`` gave the result."""
-    opened, net, card = open_data(data), load(model), read_card(model)
+    opened, net = open_data(data), open_net(model)
     images = opened.split(result.split).without(result.skipped)
     page = page_of_result(
         f"{net.geometry.title} on {opened.name}",
@@ -185,8 +185,8 @@ def write_evaluation_report(
         commands=[command],
         facts={
             "The data": data_facts(opened),
-            "The net": _net_facts(card, model),
-            "The recipe it was trained by": card.recipe or {},
+            "The net": _net_facts(net.file.card, model),
+            "The recipe it was trained by": net.file.card.recipe or {},
             "How it was computed": environment(),
         },
     )

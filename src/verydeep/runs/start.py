@@ -20,10 +20,10 @@ from verydeep.errors import UsageError, UserError
 from verydeep.machine import environment, now
 from verydeep.nets.grow import grow
 from verydeep.nets.model_card import ModelCard
-from verydeep.nets.model_file import MODEL_FILE
 from verydeep.nets.net import VeryDeep
+from verydeep.nets.stored_net import MODEL_FILE
 from verydeep.runs.auto_start import as_in_run, check_auto, plan_training
-from verydeep.runs.compute import choose_compute, default_workers, describe_processes, fit_into_memory
+from verydeep.runs.compute import as_recorded, choose_compute, default_workers, describe_processes, fit_into_memory
 from verydeep.runs.estimate import epochs_in_time
 from verydeep.runs.finish import TrainedRun, make_run_card
 from verydeep.runs.net import default_folder, make_net, settle
@@ -220,10 +220,8 @@ def settle_compute(
     """Chooses how all processes compute, where that is open, and says it."""
 
     def chosen() -> dict[str, Any]:
-        if compute is not None:
-            return compute.as_record()
-        whole = choose_compute(net, recipe, options, reporter.note)
-        return fit_into_memory(net, recipe, whole, reporter.note).as_record()
+        whole = as_recorded(compute or choose_compute(net, recipe, options, reporter.note), options, reporter.note)
+        return (whole if compute else fit_into_memory(net, recipe, whole, reporter.note)).as_record()
 
     settled = Compute(**broadcast_from_rank0(chosen))
     if processes().size > 1:

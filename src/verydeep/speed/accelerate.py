@@ -4,20 +4,20 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Num
+from numpy import ndarray
 from torch import Tensor, nn
 
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.activations import check_layers, check_reaches
 from verydeep.nets.architecture import Geometry
 from verydeep.nets.checks import check_images, check_size
-from verydeep.nets.graph import check_float32
 from verydeep.nets.net import VeryDeep
 from verydeep.nets.plain_weights import unwrapped
 from verydeep.paper import constants
 from verydeep.speed.backend import BackendKind, choose_backend
 from verydeep.speed.kernel_backend import KernelBackend
-from verydeep.speed.memory import ordinary_tensors
-from verydeep.speed.torch_backend import evaluated
+from verydeep.speed.memory import Pixels
+from verydeep.speed.torch_backend import evaluated, ordinary_tensors
 
 PRECISIONS = ("fp32", "bf16", "int8", "auto")
 
@@ -29,8 +29,8 @@ class Accelerated:
     """A net in evaluation mode, computed faster: the same calls, the same answers.
 
     Made by ``accelerate``. It is a snapshot of the net: it does not follow changes of the weights or of the number of
-    threads. It gives no gradients. Threads may share it. A process that has computed with several and is then forked
-    may not compute with several in the child, as with torch itself: start children by ``spawn``.
+    threads. It gives no gradients. Threads may share it. In a process forked from one that has computed with several
+    threads the kernel computes with one, and torch may not compute with several: start children by ``spawn``.
 
     Args:
         net: in float32, on the CPU.
@@ -47,7 +47,7 @@ class Accelerated:
     """
 
     def __init__(self, net: VeryDeep, kind: BackendKind) -> None:
-        check_float32(net)
+        net.check_float32()
         _refuse_hooks(net)
         self.net, self.engine, self.precision = net, kind.name, kind.precision
         with ordinary_tensors():
@@ -146,8 +146,9 @@ class Accelerated:
         check_layers(names, known, self.geometry)
         check_reaches(images.shape[2:], self.geometry, names)
         if isinstance(self.backend, KernelBackend) and set(names) <= set(self.backend.layers):
-            taken = images.detach() if images.dtype == torch.uint8 else images.detach().float()
-            return self.backend.activations(taken, names)
+            with ordinary_tensors():
+                found = self.backend.activations(_pixels(images), names)
+                return {name: torch.from_numpy(map_) for name, map_ in found.items()}
         if self.precision == "fp32":
             return self._by_torch(images, names)
         return {name: self._maps(images, name) for name in names}
@@ -178,8 +179,14 @@ class Accelerated:
         check_images(images)
         _check_on_cpu("these images are", images)
         with ordinary_tensors():
-            taken = images.detach() if images.dtype == torch.uint8 else images.detach().float()
-            return torch.from_numpy(self.backend.maps(taken.permute(0, 2, 3, 1).numpy(), layer))
+            return torch.from_numpy(self.backend.maps(_pixels(images), layer))
+
+
+def _pixels(images: Num[Tensor, "n 3 h w"]) -> Pixels:
+    """The images as an array n,h,w,3, of uint8 or float32."""
+    taken = images.detach() if images.dtype == torch.uint8 else images.detach().float()
+    pixels: ndarray = taken.permute(0, 2, 3, 1).numpy()
+    return pixels
 
 
 def _again(net: VeryDeep, precision: str) -> Accelerated:
@@ -236,12 +243,12 @@ def accelerate(net: nn.Module, *, precision: str = "fp32", calibrate: Images | N
         )
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
-    check_float32(net)
+    net.check_float32()
     images = None if calibrate is None else _checked_batches(net, calibrate)
     return Accelerated(net, choose_backend(precision, images))
 
 
-def _checked_batches(net: VeryDeep, images: Images) -> list[Tensor]:
+def _checked_batches(net: VeryDeep, images: Images) -> list[ndarray]:
     if isinstance(images, str) or not isinstance(images, Iterable):
         raise UsageError(f"calibrate={images!r}: give images, a tensor n,3,h,w, or an iterable of such batches")
     batches = [images] if isinstance(images, Tensor) else list(images)
@@ -250,7 +257,7 @@ def _checked_batches(net: VeryDeep, images: Images) -> list[Tensor]:
         check_size(batch, net.geometry.smallest_side)
     if not sum(len(batch) for batch in batches):
         raise UserError("calibrate: there are no images: give some hundred such as the net will see")
-    return [(batch if batch.dtype == torch.uint8 else batch.float()).detach().cpu() for batch in batches]
+    return [_pixels(batch.cpu()) for batch in batches]
 
 
 def _check_on_cpu(what: str, tensor: Tensor) -> None:

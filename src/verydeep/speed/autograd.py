@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from numpy import ndarray
 from torch import Tensor
 
 from verydeep.errors import UsageError
@@ -87,10 +88,10 @@ def _convolve(map_: Tensor, weight: Tensor, bias: Tensor, rectify: bool, pool: b
     if result.numel():
         with _TURN:
             sizes = (n, y, x, map_.shape[1], len(weight))
-            threads = torch.get_num_threads()
+            threads = kernel.threads()
             packed, work = _packed(kernel, weight, turned=False), _work(kernel, *sizes)
             to = [result, where if pool else None, work]
-            kernel.call("training_forward", map_, *sizes, packed, bias, rectify, pool, *to, threads, kernel.cache)
+            _call(kernel, "training_forward", map_, *sizes, packed, bias, rectify, pool, *to, threads, kernel.cache)
     return _narrow(result, k), _narrow(where, k) if pool else where
 
 
@@ -118,7 +119,7 @@ def _backward(
     if output is not None:
         _check_like(output, "output", shape)
     if where is not None:
-        _check_like(where, "where", shape, torch.uint8)
+        _check_like(where, "where", shape, "uint8")
     gradient, map_, weight = (_laid_out(kernel, given) for given in (gradient, map_, weight))
     weight = _padded(kernel, weight, 0)
     output, where = (None if given is None else _laid_out(kernel, given) for given in (output, where))
@@ -127,16 +128,16 @@ def _backward(
         by_map, by_weight, by_bias = by_map.zero_(), by_weight.zero_(), by_bias.zero_()
         of_map = of_weight = False
     source = [gradient, output, where]
-    threads = torch.get_num_threads()
+    threads = kernel.threads()
     with _TURN:
         if of_map:
             sizes = (n, y, x, len(weight), map_.shape[1])
             packed, work = _packed(kernel, weight, turned=True), _work(kernel, *sizes)
-            kernel.call("input_gradient", *source, *sizes, packed, by_map, work, threads, kernel.cache)
+            _call(kernel, "input_gradient", *source, *sizes, packed, by_map, work, threads, kernel.cache)
         if of_weight:
             sizes = (n, y, x, map_.shape[1], len(weight))
             work = _WORK.take(kernel.call("weight_gradient_floats", tiles(n, y, x), *sizes[3:]))
-            kernel.call("weight_gradient", map_, *source, *sizes, by_weight, by_bias, work, threads)
+            _call(kernel, "weight_gradient", map_, *source, *sizes, by_weight, by_bias, work, threads)
     return (
         _narrow(by_map, c) if by_map.ndim == 4 else by_map,
         _narrow(by_weight[:k], c) if by_weight.ndim == 4 else by_weight,
@@ -188,7 +189,7 @@ def _check(kernel: Kernel, map_: Tensor, weight: Tensor) -> None:
             raise UsageError(f"{channels} channels: the kernel takes 1 to {kernel.most_channels:,}")
 
 
-def _check_like(tensor: Tensor, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
+def _check_like(tensor: Tensor, name: str, shape: tuple[int, ...], dtype: str = "float32") -> None:
     check_kind(tensor, name, dtype)
     if tensor.shape != shape:
         raise UsageError(f"{name} of shape {tuple(tensor.shape)}: give {','.join(map(str, shape))}")
@@ -225,13 +226,18 @@ def _narrow(tensor: Tensor, channels: int) -> Tensor:
     return tensor[:, :channels].clone(memory_format=torch.channels_last)
 
 
-def _packed(kernel: Kernel, weight: Tensor, *, turned: bool) -> Tensor:
+def _call(kernel: Kernel, function: str, *arguments: object) -> None:
+    """Calls a function of the kernel: tensors as the addresses of their memory."""
+    kernel.call(function, *(each.data_ptr() if isinstance(each, Tensor) else each for each in arguments))
+
+
+def _packed(kernel: Kernel, weight: Tensor, *, turned: bool) -> ndarray:
     k, c = weight.shape[:2]
     packed = _WEIGHTS.take(36 * k * c)
-    kernel.call("pack_for_training", weight, k, c, turned, packed, torch.get_num_threads())
+    _call(kernel, "pack_for_training", weight, k, c, turned, packed, kernel.threads())
     return packed
 
 
-def _work(kernel: Kernel, n: int, y: int, x: int, channels_in: int, channels_out: int) -> Tensor:
-    threads = torch.get_num_threads()
+def _work(kernel: Kernel, n: int, y: int, x: int, channels_in: int, channels_out: int) -> ndarray:
+    threads = kernel.threads()
     return _WORK.take(kernel.call("winograd_floats", tiles(n, y, x), channels_in, channels_out, threads, kernel.cache))

@@ -3,7 +3,7 @@
 The rule looks at machine and net and at no stop-watch, so that equal commands give equal runs. The figures beside it,
 and beside that of ``train_net.py``, are images/s, D at 224 unless another is named. With AMX: two cores of a Xeon.
 Without: CPUs of AMD that multiply bf16 in AVX-512, two cores of Zen 4 in inference and one of Zen 5 in training.
-``verydeep inspect MODEL --speed`` says what holds on another machine.
+``verydeep inspect MODEL --speed`` says what holds on another machine. PyTorch is imported where it is to compute.
 """
 
 import os
@@ -12,20 +12,18 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Float32, UInt8
 from numpy import ndarray
-from torch import Tensor
 
 from verydeep.device import Compute, find_device, fp32_choice, has_amx, has_fast_bf16, has_fast_int8
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.activations import check_layers
-from verydeep.nets.graph import check_float32
-from verydeep.nets.net import VeryDeep
+from verydeep.nets.architecture import layers
+from verydeep.nets.described import DescribedNet
 from verydeep.speed.kernel_backend import KernelBackend, kernel_layers
 from verydeep.speed.library import VARIABLE, Kernel, NoKernelError, find_kernel, has_kernel
-from verydeep.speed.openvino_backend import INSTALL, OpenVinoBackend, nncf_version, openvino_version
-from verydeep.speed.torch_backend import TorchBackend, TorchBf16Backend
+from verydeep.speed.memory import Pixels
+from verydeep.speed.openvino_backend import INSTALL, OpenVinoBackend, installed_version, nncf_version, openvino_version
 
 
 @typing.runtime_checkable
@@ -69,6 +67,14 @@ class Backend(typing.Protocol):
         """Computes the class score maps from parts of the maps after pool5, for images that are computed in parts."""
 
 
+@typing.runtime_checkable
+class LayersBackend(Backend, typing.Protocol):
+    """A backend that gives the maps of several layers at once: the kernel and PyTorch."""
+
+    def activations(self, images: Pixels, names: Sequence[str]) -> dict[str, Float32[ndarray, "n c y x"]]:
+        """Computes the outputs of several layers in one pass, and nothing after the last."""
+
+
 @dataclass(frozen=True)
 class BackendKind:
     """A kind of backend that this machine has.
@@ -80,13 +86,13 @@ class BackendKind:
     """
 
     name: str
-    make: Callable[[VeryDeep], Backend]
+    make: Callable[[DescribedNet], Backend]
     precision: str = "fp32"
 
 
 def make_backend(
-    net: VeryDeep, compute: Compute, *, rounds_up: bool = False, layer: str | None = None
-) -> KernelBackend | TorchBackend:
+    net: DescribedNet, compute: Compute, *, rounds_up: bool = False, layer: str | None = None
+) -> "LayersBackend":
     """Returns the fastest backend for a net on a device.
 
     Rule: the kernel for float32 on the CPU, PyTorch for everything else and for what the kernel never writes: outputs
@@ -102,11 +108,14 @@ def make_backend(
         UsageError: the environment asks for a kernel that there is not, or the net has no such layer.
     """
     if layer is not None:
-        check_layers([layer], [name for name, _ in net.named_children()], net.geometry)
+        known = [row.name for row in layers(net.geometry, features_only=net.features_only)]
+        check_layers([layer], known, net.geometry)
     given = layer is None or layer in kernel_layers(net)
     is_float32 = compute.device == "cpu" and compute.precision == "fp32" and _is_float32(net)
     if is_float32 and given and not rounds_up and has_kernel():
         return KernelBackend(net, find_kernel(), until=layer)
+    from verydeep.speed.torch_backend import TorchBackend
+
     return TorchBackend(net, compute, rounds_up=rounds_up)
 
 
@@ -132,19 +141,19 @@ def find_compute(device: str | None, precision: str = "fp32", *, is_here: bool =
     return replace(compute, precision=precision)
 
 
-def make_test_backend(net: VeryDeep, compute: Compute, *, rounds_up: bool = False) -> Backend:
+def make_test_backend(net: DescribedNet, compute: Compute, *, rounds_up: bool = False) -> Backend:
     """Returns what computes the scores of a net that is tested: bf16 on the CPU as ``accelerate`` has it."""
     if compute.device == "cpu" and compute.precision == "bf16" and not rounds_up:
         return choose_backend("bf16").make(net)
     return make_backend(net, compute, rounds_up=rounds_up)
 
 
-def choose_backend(precision: str, calibrate: Sequence[Tensor] | None = None) -> BackendKind:
+def choose_backend(precision: str, calibrate: Sequence[ndarray] | None = None) -> BackendKind:
     """Chooses what computes the scores of a net on the CPU.
 
     Args:
         precision: fp32, bf16, int8 or auto.
-        calibrate: batches of images for int8.
+        calibrate: batches of images for int8, n,h,w,3.
 
     Raises:
         UserError: int8 is asked for, and what computes it is not installed.
@@ -196,8 +205,8 @@ def fp32_kind() -> BackendKind:
 
 def bf16_kinds() -> list[BackendKind]:
     """PyTorch, and OpenVINO where it is installed."""
-    name = f"PyTorch {torch.__version__.partition('+')[0]} bf16, channels last"
-    kinds = [BackendKind(name, lambda net: TorchBf16Backend(net), "bf16")]
+    name = f"PyTorch {installed_version('torch') or 'missing'} bf16, channels last"
+    kinds = [BackendKind(name, _torch_bf16, "bf16")]
     if number := openvino_version():
         kinds.append(BackendKind(f"OpenVINO {number} bf16", lambda net: OpenVinoBackend(net, "bf16"), "bf16"))
     return kinds
@@ -207,11 +216,19 @@ def _kernel_kind(kernel: Kernel) -> BackendKind:
     return BackendKind(f"verydeep's kernel ({kernel.name}), fp32", lambda net: KernelBackend(net, kernel))
 
 
-def _torch_fp32(net: VeryDeep) -> Backend:
+def _torch_fp32(net: DescribedNet) -> Backend:
+    from verydeep.speed.torch_backend import TorchBackend
+
     return TorchBackend(net, fp32_choice("cpu"))
 
 
-def _int8_kind(calibrate: Sequence[Tensor] | None) -> BackendKind:
+def _torch_bf16(net: DescribedNet) -> Backend:
+    from verydeep.speed.torch_backend import TorchBf16Backend
+
+    return TorchBf16Backend(net)
+
+
+def _int8_kind(calibrate: Sequence[ndarray] | None) -> BackendKind:
     if calibrate is None:
         raise UsageError(
             "int8 needs images to find its scales by: give calibrate=images, some hundred such as the net will "
@@ -223,9 +240,9 @@ def _int8_kind(calibrate: Sequence[Tensor] | None) -> BackendKind:
     return BackendKind(name, lambda net: OpenVinoBackend(net, "int8", calibrate), "int8")
 
 
-def _is_float32(net: VeryDeep) -> bool:
+def _is_float32(net: DescribedNet) -> bool:
     try:
-        check_float32(net)
+        net.check_float32()
     except UserError:
         return False
     return True

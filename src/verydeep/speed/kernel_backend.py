@@ -1,21 +1,21 @@
-"""A net laid out for the kernel, and computed by it."""
+"""A net laid out for the kernel, and computed by it, without PyTorch."""
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float, Float32, Num
+import numpy as np
+from jaxtyping import Float32
 from numpy import ndarray
-from torch import Tensor
 
 from verydeep.nets.activations import check_layers, check_reaches
 from verydeep.nets.architecture import layers
+from verydeep.nets.described import DescribedNet
 from verydeep.nets.graph import graph_of, over_positions
-from verydeep.nets.net import VeryDeep
 from verydeep.paper import constants
 from verydeep.speed.library import Kernel, Packed
-from verydeep.speed.memory import Buffer, Pixels, as_tensor, ordinary_tensors
+from verydeep.speed.memory import Buffer, Pixels
 
 
 @dataclass(frozen=True)
@@ -52,35 +52,30 @@ class KernelBackend:
         UserError: the net is elsewhere or in another precision; or, at a call, its weights were changed since.
     """
 
-    def __init__(self, net: VeryDeep, kernel: Kernel, *, until: str | None = None) -> None:
+    def __init__(self, net: DescribedNet, kernel: Kernel, *, until: str | None = None) -> None:
         self.crop, self.num_classes = net.geometry.crop, net.geometry.num_classes
         self.layers = kernel_layers(net, until)
         self._geometry = net.geometry
         self._kernel, self._lock = kernel, threading.Lock()
-        with ordinary_tensors():
-            graph = graph_of(net)
-            self._mean, self._divisor = torch.from_numpy(graph.mean), torch.from_numpy(graph.divisor)
-            self._convolutions = []
-            for step in graph.convolutions:
-                if f"relu{step.name.removeprefix('conv')}" not in self.layers:
-                    break
-                weight, bias, factor = (torch.from_numpy(each) for each in (step.weight, step.bias, step.factor))
-                packed = kernel.pack(weight, bias, factor, padded=weight.shape[1] != 3)
-                block = step.name.removeprefix("conv")
-                self._convolutions.append(_Layer(packed, block, len(step.bias), step.pool, step.normalise))
-            self._connected = [
-                (step.name, torch.from_numpy(step.rows()), torch.from_numpy(step.bias), step.rectify)
-                for step in graph.fully_connected
-            ]
-            self._maps, self._work, self._rows = (Buffer(), Buffer()), Buffer(), (Buffer(), Buffer())
+        graph = graph_of(net)
+        self._mean, self._divisor = graph.mean, graph.divisor
+        self._convolutions = []
+        for step in graph.convolutions:
+            block = step.name.removeprefix("conv")
+            if f"relu{block}" not in self.layers:
+                break
+            packed = kernel.pack(step.weight, step.bias, step.factor, padded=step.weight.shape[1] != 3)
+            self._convolutions.append(_Layer(packed, block, len(step.bias), step.pool, step.normalise))
+        self._connected = [(step.name, step.rows(), step.bias, step.rectify) for step in graph.fully_connected]
+        self._maps, self._work, self._rows = (Buffer(), Buffer()), Buffer(), (Buffer(), Buffer())
         self.head_kernel = net.geometry.head_kernel
         self._check_unchanged = graph.check_unchanged
 
     def maps(self, images: Pixels, layer: str = "fc8") -> Float32[ndarray, "n k i j"]:
         """Computes the maps of a layer, and nothing after it."""
-        return self.activations(as_tensor(images).permute(0, 3, 1, 2), [layer])[layer].numpy()
+        return self.activations(images, [layer])[layer]
 
-    def activations(self, images: Num[Tensor, "n 3 h w"], names: Sequence[str]) -> dict[str, Tensor]:
+    def activations(self, images: Pixels, names: Sequence[str]) -> dict[str, Float32[ndarray, "n c y x"]]:
         """Computes the outputs of several layers in one pass, and nothing after the last.
 
         Args:
@@ -90,18 +85,18 @@ class KernelBackend:
         Raises:
             UserError: the images are too small for a layer.
         """
-        check_reaches(images.shape[2:], self._geometry, names)
-        with self._lock, ordinary_tensors():
-            given = {name: map_.clone() for name, map_ in self._walk(images, names)}
+        check_reaches(images.shape[1:3], self._geometry, names)
+        with self._lock:
+            given = {name: map_.copy("K") for name, map_ in self._walk(images, names)}
         return {name: given[name] for name in names}
 
     def head(self, pool5_maps: Float32[ndarray, "n c y x"]) -> Float32[ndarray, "n k i j"]:
         """Computes the class score maps from parts of the maps after pool5."""
-        with self._lock, ordinary_tensors():
+        with self._lock:
             self._check_unchanged()
-            return self._connected_layer(as_tensor(pool5_maps), self._connected[-1][0]).numpy()
+            return self._connected_layer(pool5_maps, self._connected[-1][0])
 
-    def _walk(self, images: Num[Tensor, "n 3 h w"], names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+    def _walk(self, images: Pixels, names: Sequence[str]) -> Iterator[tuple[str, Float32[ndarray, "n c y x"]]]:
         """Yields the outputs of layers one after the other: each is overwritten by the next."""
         check_layers(names, self.layers, self._geometry)
         self._check_unchanged()
@@ -127,30 +122,34 @@ class KernelBackend:
         for name in sorted(left, key=self.layers.index):
             yield name, self._connected_layer(_planes(map_, self._convolutions[-1].channels), name)
 
-    def _convolved(self, map_: Tensor, layer: _Layer, pool: bool, result: Buffer) -> Float[Tensor, "n y x c"]:
+    def _convolved(self, map_: ndarray, layer: _Layer, pool: bool, result: Buffer) -> Float32[ndarray, "n y x c"]:
         if layer is self._convolutions[0]:
+            planes = map_.transpose(0, 3, 1, 2)
             return self._kernel.first(
-                map_, self._mean, self._divisor, layer.packed, pool=pool, result=result, work=self._work
+                planes, self._mean, self._divisor, layer.packed, pool=pool, result=result, work=self._work
             )
         return self._kernel.convolve(map_, layer.packed, pool=pool, result=result, work=self._work)
 
-    def _pooled(self, map_: Float[Tensor, "n y x c"], layer: _Layer, result: Buffer) -> Float[Tensor, "n v u c"]:
+    def _pooled(self, map_: Float32[ndarray, "n y x c"], layer: _Layer, result: Buffer) -> Float32[ndarray, "n v u c"]:
         if layer.normalise:
             return self._kernel.normalise_and_pool(map_, constants.LRN_ALPHA, constants.LRN_K, result)
         n, y, x, c = map_.shape
         even = map_[:, : y // 2 * 2, : x // 2 * 2]
-        rows = torch.maximum(even[:, ::2], even[:, 1::2], out=self._work.take(n, y // 2, x // 2 * 2, c))
-        return torch.maximum(rows[:, :, ::2], rows[:, :, 1::2], out=result.take(n, y // 2, x // 2, c))
+        rows = np.maximum(even[:, ::2], even[:, 1::2], out=self._work.take(n, y // 2, x // 2 * 2, c))
+        pooled: ndarray = np.maximum(rows[:, :, ::2], rows[:, :, 1::2], out=result.take(n, y // 2, x // 2, c))
+        return pooled
 
-    def _connected_layer(self, map_: Float[Tensor, "n c y x"], name: str) -> Float[Tensor, "n k i j"]:
+    def _connected_layer(self, map_: Float32[ndarray, "n c y x"], name: str) -> Float32[ndarray, "n k i j"]:
         """Computes the fully connected layers up to one of them, or to its ReLU."""
         number = name[-1]
         steps = [step for step in self._connected if step[0][-1] <= number]
         rectify = name.startswith("relu")
 
-        def product(windows: Float[Tensor, "n i j c s s"]) -> Float[Tensor, "r k"]:
+        def product(windows: Float32[ndarray, "n i j c s s"]) -> Float32[ndarray, "r k"]:
             here, there = self._rows
-            rows = here.take(*windows.shape).copy_(windows).view(windows.shape[:3].numel(), -1)
+            laid_out = here.take(*windows.shape)
+            np.copyto(laid_out, windows)
+            rows = laid_out.reshape(math.prod(windows.shape[:3]), -1)
             for step_name, weight, bias, rectifies in steps:
                 here, there = there, here
                 wanted = rectify if step_name[-1] == number else rectifies
@@ -160,12 +159,12 @@ class KernelBackend:
         return over_positions(map_, self.head_kernel, len(steps[-1][2]), product)
 
 
-def kernel_layers(net: VeryDeep, until: str | None = None) -> tuple[str, ...]:
+def kernel_layers(net: DescribedNet, until: str | None = None) -> tuple[str, ...]:
     """Names of the layers that the kernel gives, up to one of them."""
     kinds = ("relu", "max-pool", "fully-connected")
     names = [layer.name for layer in layers(net.geometry, features_only=net.features_only) if layer.kind in kinds]
     return tuple(names if until is None else names[: names.index(until) + 1])
 
 
-def _planes(map_: Float[Tensor, "n y x c"], channels: int) -> Float[Tensor, "n k y x"]:
-    return map_[..., :channels].permute(0, 3, 1, 2)
+def _planes(map_: Float32[ndarray, "n y x c"], channels: int) -> Float32[ndarray, "n k y x"]:
+    return map_[..., :channels].transpose(0, 3, 1, 2)

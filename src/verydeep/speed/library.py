@@ -2,6 +2,8 @@
 
 The C++ in ``kernel/`` is built once for each kind of vector, and the best that the processor has is loaded. The
 environment variable ``VERYDEEP_KERNEL`` names another: avx512, avx2 or plain, or none to compute without.
+
+It needs no torch. Where torch is in the process, before or after it, both compute with one libgomp.
 """
 
 import ctypes
@@ -11,19 +13,21 @@ from ctypes import c_char_p, c_float, c_int, c_long, c_size_t, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import torch  # its OpenMP is loaded first: the kernel then shares it, threads and all
-from jaxtyping import Float, Float64, Num
-from torch import Tensor
+import numpy as np
+from jaxtyping import Float32, Float64, Num
+from numpy import ndarray
 
+from verydeep.device import num_threads
 from verydeep.errors import UsageError
+from verydeep.machine import cpu_features, l2_cache
 from verydeep.speed.checks import check_shape
 from verydeep.speed.memory import Buffer, huge_pages
 
 KERNELS = {
-    "avx512": ("avx512_f", "avx512_bw", "avx512_dq", "avx512_vl"),
-    "avx2": ("avx2", "fma3"),
+    "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl"),
+    "avx2": ("avx2", "fma"),
     "plain": (),
 }
 """The kernels, the fastest first, with what the processor must have for each."""
@@ -67,8 +71,8 @@ class Packed:
     """The weights of one convolution, laid out for the kernel: for Winograd's algorithm, or in panels."""
 
     kernel: int  # its side
-    weights: Float[Tensor, "floats"]
-    bias: Float[Tensor, "k"]  # padded
+    weights: Float32[ndarray, "floats"]
+    bias: Float32[ndarray, "k"]  # padded
     is_winograd: bool
 
     def check(self, channels: int, *, is_winograd: bool) -> None:
@@ -82,9 +86,9 @@ class Kernel:
     """One of the libraries, loaded.
 
     Maps are n,y,x,c with the channels rounded up to ``channels``; those that are not there are zero. Every method
-    computes with as many threads as torch does, gives a view of the buffer it was given, and raises UsageError for
-    tensors of another kind or whose shapes do not fit: the native code would read past their end. What a method takes
-    as ``result`` is where its map goes; ``work`` is overwritten.
+    computes with ``threads``, gives a view of the buffer it was given, and raises UsageError for arrays of another kind
+    or whose shapes do not fit: the native code would read past their end. What a method takes as ``result`` is where
+    its map goes; ``work`` is overwritten.
 
     Args:
         name: a key of ``KERNELS``.
@@ -92,6 +96,9 @@ class Kernel:
     Raises:
         NoKernelError: it was not built, or from another source.
     """
+
+    _several_in: ClassVar[int | None] = None
+    """The process that has computed with several threads, by its number."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -101,7 +108,8 @@ class Kernel:
         try:
             library = ctypes.CDLL(str(file))
         except OSError as error:
-            raise NoKernelError(f"the kernel {name} cannot be loaded ({error}): install verydeep again") from error
+            remedy = "install libgomp (apt install libgomp1)" if "libgomp" in str(error) else "install verydeep again"
+            raise NoKernelError(f"the kernel {name} cannot be loaded ({error}): {remedy}") from error
         self._call = {}
         library.verydeep_source.restype = c_char_p
         if library.verydeep_source().decode() != _fingerprint():
@@ -110,14 +118,25 @@ class Kernel:
             call = getattr(library, f"verydeep_{function}")
             call.restype, call.argtypes = result, arguments
             self._call[function] = call
-        self.cache = torch.cpu.get_capabilities().get("l2_cache_size") or 2**20  # second level, bytes
+        self.cache = l2_cache()
         self.most_channels: int = self._call["most_channels"]()
 
     def call(self, function: str, *arguments: object) -> Any:  # noqa: ANN401 - what C gives
-        """Calls a function of the library: tensors as the addresses of their memory, which stays theirs."""
+        """Calls a function of the library: arrays as the addresses of their memory, which stays theirs."""
         return self._call[function](
-            *(argument.data_ptr() if isinstance(argument, Tensor) else argument for argument in arguments)
+            *(argument.ctypes.data if isinstance(argument, ndarray) else argument for argument in arguments)
         )
+
+    def threads(self) -> int:
+        """Number of threads to compute with, on which no sum depends.
+
+        It is 1 in a process forked from one that has computed with several: libgomp would wait there for threads that
+        did not come along.
+        """
+        count, process = num_threads(), os.getpid()
+        if count > 1 and Kernel._several_in is None:
+            Kernel._several_in = process
+        return count if Kernel._several_in in (None, process) else 1
 
     def channels(self, count: int) -> int:
         """Rounds a number of channels up to what maps have."""
@@ -126,9 +145,9 @@ class Kernel:
 
     def pack(
         self,
-        weight: Float[Tensor, "k c s s"],
-        bias: Float64[Tensor, "k"],
-        factor: Float64[Tensor, "k"],
+        weight: Float32[ndarray, "k c s s"],
+        bias: Float64[ndarray, "k"],
+        factor: Float64[ndarray, "k"],
         *,
         padded: bool = True,
     ) -> Packed:
@@ -139,53 +158,55 @@ class Kernel:
         if not 0 < min(k, c) <= max(k, c) <= self.most_channels:
             raise UsageError(f"weight of {k} and {c} channels: the kernel takes 1 to {self.most_channels:,}")
         check_shape(weight, "weight", (k, c, side, side))
-        check_shape(bias, "bias", (k,), torch.float64)
-        check_shape(factor, "factor", (k,), torch.float64)
+        check_shape(bias, "bias", (k,), "float64")
+        check_shape(factor, "factor", (k,), "float64")
         given, out = self.channels(c) if padded else c, self.channels(k)
-        weight, factor = weight.detach().contiguous(), factor.contiguous()
-        padded_bias = torch.zeros(out)
+        weight, factor = np.ascontiguousarray(weight), np.ascontiguousarray(factor)
+        padded_bias = np.zeros(out, np.float32)
         padded_bias[:k] = bias
         is_winograd = side == 3 and padded
         packed = huge_pages(given * out * (36 if is_winograd else side * side))
         if is_winograd:
-            self.call("pack_winograd", weight, factor, k, c, packed, torch.get_num_threads())
+            self.call("pack_winograd", weight, factor, k, c, packed, self.threads())
         else:
             self.call("pack_direct", weight, factor, k, c, given, side, packed)
         return Packed(kernel=side, weights=packed, bias=padded_bias, is_winograd=is_winograd)
 
     def first(
         self,
-        images: Num[Tensor, "n 3 h w"],
-        mean: Float[Tensor, "3"],
-        divisor: Float[Tensor, "3"],
+        images: Num[ndarray, "n 3 h w"],
+        mean: Float32[ndarray, "3"],
+        divisor: Float32[ndarray, "3"],
         packed: Packed,
         *,
         pool: bool,
         result: Buffer,
         work: Buffer,
-    ) -> Float[Tensor, "n i j k"]:
+    ) -> Float32[ndarray, "n i j k"]:
         """Normalises images of any memory layout, uint8 or float32, convolves, rectifies, pools where asked for."""
-        check_shape(
-            images, "images", (None, 3, None, None), torch.uint8 if images.dtype == torch.uint8 else torch.float32
-        )
+        is_bytes = images.dtype == np.uint8
+        check_shape(images, "images", (None, 3, None, None), "uint8" if is_bytes else "float32")
         check_shape(mean, "mean", (3,), contiguous=True)
         check_shape(divisor, "divisor", (3,), contiguous=True)
         packed.check(3, is_winograd=False)
-        (n, _, height, width), out, threads = images.shape, len(packed.bias), torch.get_num_threads()
+        (n, _, height, width), out, threads = images.shape, len(packed.bias), self.threads()
         to = result.take(n, *_pooled(height, width, pool), out)
         space = work.take(self.call("direct_floats", width, 3, out, packed.kernel, threads))
-        source = [images, images.dtype == torch.uint8, (c_long * 4)(*images.stride()), mean, divisor]
+        if any(stride % images.itemsize for stride in images.strides):
+            images = images.copy()
+        strides = (c_long * 4)(*(stride // images.itemsize for stride in images.strides))
+        source = [images, is_bytes, strides, mean, divisor]
         sizes = [n, height, width, out, packed.kernel]
         self.call("first", *source, *sizes, packed.weights, packed.bias, pool, to, space, threads)
         return to
 
     def convolve(
-        self, map_: Float[Tensor, "n y x c"], packed: Packed, *, pool: bool, result: Buffer, work: Buffer
-    ) -> Float[Tensor, "n i j k"]:
+        self, map_: Float32[ndarray, "n y x c"], packed: Packed, *, pool: bool, result: Buffer, work: Buffer
+    ) -> Float32[ndarray, "n i j k"]:
         """Convolves with stride 1 so that the resolution stays, adds the bias, rectifies, pools where asked for."""
         check_shape(map_, "map", (None, None, None, None), contiguous=True)
         packed.check(map_.shape[3], is_winograd=packed.is_winograd)
-        (n, height, width, c), out, threads = map_.shape, len(packed.bias), torch.get_num_threads()
+        (n, height, width, c), out, threads = map_.shape, len(packed.bias), self.threads()
         to = result.take(n, *_pooled(height, width, pool), out)
         sizes = [n, height, width, c, out]
         weights = [packed.weights, packed.bias, pool, to]
@@ -198,8 +219,8 @@ class Kernel:
         return to
 
     def normalise_and_pool(
-        self, map_: Float[Tensor, "n y x c"], alpha: float, k: float, result: Buffer
-    ) -> Float[Tensor, "n i j c"]:
+        self, map_: Float32[ndarray, "n y x c"], alpha: float, k: float, result: Buffer
+    ) -> Float32[ndarray, "n i j c"]:
         """Local response normalisation over five channels with beta 0.75, alpha on the plain sum of squares; pools.
 
         Paper: section 2.1.
@@ -207,24 +228,24 @@ class Kernel:
         check_shape(map_, "map", (None, None, None, None), contiguous=True)
         n, height, width, channels = map_.shape
         to = result.take(n, height // 2, width // 2, channels)
-        self.call("normalise_and_pool", map_, n, height, width, channels, alpha, k, to, torch.get_num_threads())
+        self.call("normalise_and_pool", map_, n, height, width, channels, alpha, k, to, self.threads())
         return to
 
     def fully_connected(
         self,
-        rows: Float[Tensor, "r c"],
-        weight: Float[Tensor, "k c"],
-        bias: Float[Tensor, "k"],
+        rows: Float32[ndarray, "r c"],
+        weight: Float32[ndarray, "k c"],
+        bias: Float32[ndarray, "k"],
         *,
         rectify: bool,
         result: Buffer,
         work: Buffer,
-    ) -> Float[Tensor, "r k"]:
+    ) -> Float32[ndarray, "r k"]:
         """Multiplies rows with weights as PyTorch has them, adds the bias, rectifies where asked for."""
         check_shape(rows, "rows", (None, None), contiguous=True)
         check_shape(weight, "weight", (None, rows.shape[1]), contiguous=True)
         check_shape(bias, "bias", (len(weight),), contiguous=True)
-        (count, length), out, threads = rows.shape, len(weight), torch.get_num_threads()
+        (count, length), out, threads = rows.shape, len(weight), self.threads()
         to = result.take(count, out)
         space = work.take(self.call("fully_connected_floats", count, threads))
         self.call("fully_connected", rows, count, length, out, weight, bias, rectify, to, space, threads)
@@ -246,7 +267,7 @@ def find_kernel() -> Kernel:
         raise NoKernelError(f"{VARIABLE}=none asks for it")
     if wanted and wanted not in KERNELS:
         raise UsageError(f"{VARIABLE}={wanted}: choose one of {', '.join(KERNELS)} or none")
-    runnable = [name for name, needs in KERNELS.items() if all(map(torch.cpu.get_capabilities().get, needs))]
+    runnable = [name for name, needs in KERNELS.items() if cpu_features().issuperset(needs)]
     if wanted:
         if wanted not in runnable:
             raise UsageError(f"{VARIABLE}={wanted}: this processor can run {', '.join(runnable)}")

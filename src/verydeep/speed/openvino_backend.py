@@ -2,6 +2,8 @@
 
 import io
 import logging
+import math
+import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,16 +14,15 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 from numpy import ndarray
-from torch import Tensor
 
+from verydeep.device import num_threads
 from verydeep.errors import UserError
+from verydeep.nets.described import DescribedNet
 from verydeep.nets.graph import ConvolutionStep, FullyConnectedStep, graph_of, over_positions, windows_by_parts
-from verydeep.nets.net import VeryDeep
 from verydeep.paper import constants
-from verydeep.speed.memory import Pixels, as_tensor, ordinary_tensors
+from verydeep.speed.memory import Pixels
 
 INSTALL = 'pip install "verydeep[openvino]"'
 """What gets the libraries."""
@@ -29,12 +30,12 @@ INSTALL = 'pip install "verydeep[openvino]"'
 
 def openvino_version() -> str | None:
     """The version of OpenVINO, such as 2026.4.1; None where it is not installed."""
-    return _installed("openvino")
+    return installed_version("openvino")
 
 
 def nncf_version() -> str | None:
     """The version of NNCF, which quantises; None where it is not installed."""
-    return _installed("nncf")
+    return installed_version("nncf")
 
 
 class OpenVinoBackend:
@@ -46,13 +47,13 @@ class OpenVinoBackend:
     Args:
         net: in float32, on the CPU.
         precision: of the products: fp32, bf16 or int8.
-        calibrate: for int8, batches of images, n,3,h,w, such as the net will see: what they reach fixes the scales.
+        calibrate: for int8, batches of images such as the net will see: what they reach fixes the scales.
 
     Raises:
         UserError: OpenVINO, or for int8 NNCF, is not installed; or, at a call, the weights were changed since.
     """
 
-    def __init__(self, net: VeryDeep, precision: str, calibrate: Sequence[Tensor] = ()) -> None:
+    def __init__(self, net: DescribedNet, precision: str, calibrate: Sequence[ndarray] = ()) -> None:
         ov = import_openvino()
         graph = graph_of(net)
         self.crop, self.num_classes = net.geometry.crop, net.geometry.num_classes
@@ -74,7 +75,7 @@ class OpenVinoBackend:
         self._hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": num_threads(),
             "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same cores
         }
         self._requests: dict[str, Any] = {}
@@ -82,7 +83,7 @@ class OpenVinoBackend:
     def maps(self, images: Pixels, layer: str = "fc8") -> Float32[ndarray, "n k i j"]:
         """Computes the maps of a layer, one position for 32 pixels."""
         assert layer in self.layers
-        with self._lock, ordinary_tensors():
+        with self._lock:
             self._check_unchanged()
             n, height, width, _ = images.shape
             if layer == "fc8" and n and height == width == self._joined_side:
@@ -97,15 +98,15 @@ class OpenVinoBackend:
 
     def head(self, pool5_maps: Float32[ndarray, "n c y x"]) -> Float32[ndarray, "n k i j"]:
         """Computes the class score maps from parts of the maps after pool5."""
-        with self._lock, ordinary_tensors():
+        with self._lock:
             self._check_unchanged()
             return self._scores(pool5_maps)
 
     def _scores(self, map_: Float32[ndarray, "n c y x"]) -> Float32[ndarray, "n k i j"]:
-        def scores_of(windows: Float[Tensor, "n i j c s s"]) -> Float[Tensor, "r k"]:
-            return torch.from_numpy(self._run("fully-connected", _rows(windows)))
+        def scores_of(windows: Float32[ndarray, "n i j c s s"]) -> Float32[ndarray, "r k"]:
+            return self._run("fully-connected", _rows(windows))
 
-        return over_positions(as_tensor(map_), self.head_kernel, self.num_classes, scores_of).numpy()
+        return over_positions(map_, self.head_kernel, self.num_classes, scores_of)
 
     def _run(self, name: str, values: Float32[ndarray, "..."]) -> Float32[ndarray, "..."]:
         if name not in self._requests:
@@ -116,7 +117,6 @@ class OpenVinoBackend:
         return given
 
     def _normalised(self, images: Pixels) -> Float32[ndarray, "n 3 h w"]:
-        # by numpy: torch's threads go on waiting for work for a while, on the cores that OpenVINO's need next
         if images.size > self._input.size:
             self._input = np.empty(images.size, np.float32)
         planes = images.transpose(0, 3, 1, 2)
@@ -126,17 +126,17 @@ class OpenVinoBackend:
             np.divide(to, self._divisor, out=to)
         return to
 
-    def _quantised(self, graphs: list[Any], calibrate: Sequence[Tensor]) -> list[Any]:
+    def _quantised(self, graphs: list[Any], calibrate: Sequence[ndarray]) -> list[Any]:
         """Quantises each graph by what the images give it; the fully connected layers see the maps in float32."""
         nncf = import_nncf()
         maps = _core().compile_model(graphs[0], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         seen: list[list[ndarray]] = [[], []]
         for batch in calibrate:
-            for image in batch.split(1):
-                normalised = self._normalised(image.permute(0, 2, 3, 1).numpy()).copy()
+            for image in batch:
+                normalised = self._normalised(image[None]).copy()
                 seen[0].append(normalised)
                 if len(graphs) > 1:
-                    map_ = torch.from_numpy(maps(normalised)[0])
+                    map_ = maps(normalised)[0]
                     seen[1] += [_rows(part).copy() for part in windows_by_parts(map_, self.head_kernel)]
         with redirect_stdout(io.StringIO()):  # its progress bars would stand before a JSON answer
             return [
@@ -150,8 +150,8 @@ class OpenVinoBackend:
             ]
 
 
-def _rows(windows: Tensor) -> ndarray:
-    return windows.reshape(windows.shape[:3].numel(), -1).numpy()
+def _rows(windows: Float32[ndarray, "n i j c s s"]) -> Float32[ndarray, "r l"]:
+    return np.ascontiguousarray(windows).reshape(math.prod(windows.shape[:3]), -1)
 
 
 def _convolutions(ov: Any, steps: Sequence[ConvolutionStep]) -> Any:  # noqa: ANN401
@@ -259,7 +259,8 @@ def _no_telemetry() -> Iterator[None]:
         del sys.modules[name]
 
 
-def _installed(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """The version of a package, without what says how it was built; None where it is not installed."""
     with suppress(PackageNotFoundError):
-        return version(name).split("-")[0] if find_spec(name) else None
+        return re.split("[-+]", version(name))[0] if find_spec(name) else None
     return None

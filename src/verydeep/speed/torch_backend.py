@@ -1,19 +1,23 @@
 """A net computed by PyTorch: on any device as it is, or on the CPU with its weights rounded to bfloat16."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
+import numpy as np
 import torch
-from jaxtyping import Float, Float32, Num
+from jaxtyping import Float, Float32
 from numpy import ndarray
 from torch import Tensor, nn
 
 from verydeep.device import Compute, fp32_choice
-from verydeep.nets.graph import graph_of, weights_check
+from verydeep.nets.described import DescribedNet
+from verydeep.nets.graph import graph_of
+from verydeep.nets.model_file import as_module
 from verydeep.nets.net import VeryDeep, empty_net
-from verydeep.speed.memory import Pixels, as_tensor
+from verydeep.speed.memory import Pixels
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -22,18 +26,19 @@ class TorchBackend:
     """A net computed by PyTorch, in evaluation mode whatever mode the net itself is in.
 
     Args:
-        net: moves to the device; its weights are shared.
+        net: moves to the device; its weights are shared. That of a model file becomes a module.
         compute: device, precision and layout.
         rounds_up: whether the pooling rounds sizes up, as Caffe's does.
     """
 
-    def __init__(self, net: VeryDeep, compute: Compute, *, rounds_up: bool = False) -> None:
-        net.place(compute)
-        self._net, self._compute = evaluated(net, rounds_up=rounds_up), compute
-        self._check_unchanged = weights_check(net)
+    def __init__(self, net: DescribedNet, compute: Compute, *, rounds_up: bool = False) -> None:
+        module = as_module(net)
+        module.place(compute)
+        self._net, self._compute = evaluated(module, rounds_up=rounds_up), compute
+        self._check_unchanged = module.weights_check()
         self.crop, self.num_classes = net.geometry.crop, net.geometry.num_classes
         self.head_kernel = net.geometry.head_kernel
-        self.layers = tuple(name for name, _ in net.named_children())
+        self.layers = tuple(name for name, _ in module.named_children())
 
     def maps(self, images: Pixels, layer: str = "fc8") -> Float32[ndarray, "n k i j"]:
         """Computes the maps of a layer, and nothing after it."""
@@ -43,14 +48,14 @@ class TorchBackend:
             return self._computed(self._net.features, given)
         if layer == "fc8":
             return self._computed(self._net.score_map, given)
-        return self._computed(lambda moved: self._net.activations(moved, [layer])[layer], given)
+        return self.activations(images, [layer])[layer]
 
-    def activations(self, images: Num[Tensor, "n 3 h w"], names: Sequence[str]) -> dict[str, Tensor]:
+    def activations(self, images: Pixels, names: Sequence[str]) -> dict[str, Float32[ndarray, "n c y x"]]:
         """Computes the outputs of several layers in one pass, and nothing after the last."""
         self._check_unchanged()
         with torch.inference_mode(), self._compute.autocast():
-            (moved,) = self._compute.move(images)
-            return self._net.activations(moved, names)
+            (moved,) = self._compute.move(as_tensor(images).permute(0, 3, 1, 2))
+            return {name: _array(map_) for name, map_ in self._net.activations(moved, names).items()}
 
     def head(self, pool5_maps: Float32[ndarray, "n c y x"]) -> Float32[ndarray, "n k i j"]:
         """Computes the class score maps from parts of the maps after pool5."""
@@ -61,8 +66,7 @@ class TorchBackend:
         self._check_unchanged()
         with torch.inference_mode(), self._compute.autocast():
             (moved,) = self._compute.move(given)
-            found: ndarray = compute(moved).float().cpu().numpy()
-        return found
+            return _array(compute(moved))
 
 
 class TorchBf16Backend(TorchBackend):
@@ -75,11 +79,11 @@ class TorchBf16Backend(TorchBackend):
         net: in float32, on the CPU; it stays as it is.
     """
 
-    def __init__(self, net: VeryDeep) -> None:
+    def __init__(self, net: DescribedNet) -> None:
         super().__init__(_rounded(net), fp32_choice("cpu"))
         if net.geometry.batch_norm:  # which is folded: there is nothing between a convolution and its batch norm
             self.layers = tuple(name for name in self.layers if not name.startswith("conv"))
-        self._check_unchanged = weights_check(net)
+        self._check_unchanged = net.weights_check()
 
 
 def evaluated(net: _Module, *, rounds_up: bool = False) -> _Module:
@@ -100,7 +104,25 @@ def evaluated(net: _Module, *, rounds_up: bool = False) -> _Module:
     return twin
 
 
-def _rounded(net: VeryDeep) -> VeryDeep:
+def as_tensor(array: ndarray) -> Tensor:
+    """Returns an array as a tensor: a copy only where PyTorch cannot share it, mirrored or not writable."""
+    shared = array.flags.writeable and min(array.strides) >= 0
+    return torch.from_numpy(array if shared else np.array(array, order="C"))
+
+
+@contextmanager
+def ordinary_tensors() -> Iterator[None]:
+    """A context whose tensors take no gradients and are not inference mode's, so that they can be written to later."""
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        yield
+
+
+def _array(tensor: Tensor) -> Float32[ndarray, "..."]:
+    array: ndarray = tensor.float().cpu().numpy()
+    return array
+
+
+def _rounded(net: DescribedNet) -> VeryDeep:
     graph = graph_of(net)
     twin = empty_net(replace(net.geometry, batch_norm=False), features_only=net.features_only)
     tensors = {"mean": torch.from_numpy(graph.mean), "divisor": torch.from_numpy(graph.divisor)}

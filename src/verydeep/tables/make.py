@@ -12,7 +12,7 @@ from verydeep.data.open import open_data
 from verydeep.errors import UserError
 from verydeep.machine import environment, now
 from verydeep.nets.architecture import layers
-from verydeep.nets.model_file import MODEL_FILE
+from verydeep.nets.stored_net import MODEL_FILE
 from verydeep.progress import OverallProgress
 from verydeep.report.pages import REPORT_FILE, Errors
 from verydeep.runs.evaluation_report import errors_of

@@ -4,15 +4,13 @@ Guo et al., On Calibration of Modern Neural Networks (2017).
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int, Int8
 from numpy import ndarray
 
 from verydeep.errors import UsageError
-from verydeep.nets.net import VeryDeep
 
 NUM_BINS: Final = 15
 """Bins of the expected calibration error, as Guo et al. have them."""
@@ -43,17 +41,19 @@ def scores_of(posteriors: Float[ndarray, "n k"]) -> Float[ndarray, "n k"]:
     return found
 
 
-def fold_temperature(net: VeryDeep, scores: Float[ndarray, "n k"], labels: Int[ndarray, "n"]) -> float:
+def fold_temperature(net: Any, scores: Float[ndarray, "n k"], labels: Int[ndarray, "n"]) -> float:  # noqa: ANN401
     """Calibrates a net: divides weight and bias of fc8 by the temperature of its scores, and returns that.
 
     Every backend, file and export of the net then has calibrated posteriors and knows nothing of it. Scores keep their
     order at every position; a mean of posteriors, as over mirror images or crops, may rank close classes otherwise.
 
     Args:
-        net: changed in place; a backend made of it before is not.
+        net: a VeryDeep, changed in place; a backend made of it before is not.
         scores: of images that it was not trained on.
         labels: index of the class of each image.
     """
+    import torch
+
     net.require_scores()
     temperature = calibrate(scores, labels)
     with torch.no_grad():

@@ -2,37 +2,39 @@
 
 import io
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image, ImageOps
-from torch import Tensor
 
-from verydeep.device import fp32_choice
-from verydeep.errors import UsageError, UserError
+from verydeep.device import Compute, fp32_choice
+from verydeep.errors import UsageError
 from verydeep.images.decode import decode_pixels, read_image, to_rgb
 from verydeep.images.geometry import rescaled_size, size_of
 from verydeep.images.views import whole
-from verydeep.nets.checks import check_shape, wrong_range
-from verydeep.nets.net import VeryDeep
+from verydeep.nets.described import DescribedNet
 from verydeep.paper.constants import TOTAL_STRIDE
-from verydeep.speed.accelerate import Accelerated
 from verydeep.speed.backend import Backend, find_compute, make_test_backend
-from verydeep.speed.torch_backend import TorchBackend
 from verydeep.testing.measure import compute, posteriors_of
 from verydeep.testing.protocols import ViewPlan, at_scales, find_protocol
 from verydeep.testing.tiling import score_map
-from verydeep.testing.transferred import TransferredModel
-from verydeep.weights.resolve import is_transfer_folder, load
+from verydeep.weights.resolve import is_transfer_folder, open_net
 
-ImageLike = str | Path | bytes | Image.Image | ndarray | Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from verydeep.testing.transferred import TransferredModel
+
+    ImageLike = str | Path | bytes | Image.Image | ndarray | Tensor
+else:
+    ImageLike = Any
 """A file, its bytes, an image of any size and mode, an array h,w,3 or h,w (uint8), or a tensor 3,h,w; RGB in 0..255."""
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:")
@@ -72,6 +74,19 @@ class Prediction:
         return {"file": self.file, "classes": [vars(ranked) for ranked in self.classes]}
 
 
+@runtime_checkable
+class ComputedNet(Protocol):
+    """A net with its backend: what ``accelerate`` gives."""
+
+    @property
+    def net(self) -> DescribedNet:
+        """The net."""
+
+    @property
+    def backend(self) -> Backend:
+        """Computes it."""
+
+
 class Classifier:
     """Ranks the classes that images show.
 
@@ -91,24 +106,24 @@ class Classifier:
 
     def __init__(
         self,
-        model: VeryDeep | str | Path,
+        model: DescribedNet | str | Path,
         *,
         protocol: str = "single",
         device: str | None = None,
         precision: str = "fp32",
     ) -> None:
         row = find_protocol(protocol)
-        self.transferred: TransferredModel | None = None
-        if not isinstance(model, VeryDeep) and is_transfer_folder(model):
+        self.transferred: "TransferredModel | None" = None
+        if not isinstance(model, DescribedNet) and is_transfer_folder(model):
             if protocol != "single":
                 raise UsageError(f"protocol {protocol}: {model} is a classifier of descriptors and has its own scales")
-            self.transferred = TransferredModel(model, find_compute(device, precision))
+            self.transferred = _open_transferred(model, find_compute(device, precision))
             self.classes = self.transferred.classes
             return
-        if isinstance(model, VeryDeep):
-            self.net, device = model, device or next(model.parameters()).device.type
+        if isinstance(model, DescribedNet):
+            self.net, device = model, device or model.device_type
         else:
-            self.net = load(model)
+            self.net = open_net(model)
         self.net.require_classes()
         self.compute, self.test = find_compute(device, precision), at_scales(row, self.net)
         count = self.net.geometry.num_classes
@@ -168,8 +183,14 @@ class Classifier:
         return Prediction(str(image) if isinstance(image, str | Path) else "image", ranked, map_)
 
 
+def _open_transferred(folder: str | Path, compute: Compute) -> Any:  # noqa: ANN401 - a TransferredModel
+    from verydeep.testing.transferred import TransferredModel  # with the room for descriptors
+
+    return TransferredModel(folder, compute)
+
+
 def posterior(
-    net: VeryDeep | Accelerated,
+    net: DescribedNet | ComputedNet,
     image: ImageLike,
     *,
     protocol: str = "single",
@@ -191,11 +212,13 @@ def posterior(
         UsageError: an unknown protocol or a scale below the crop.
     """
     row = find_protocol(protocol)
-    plain = net if isinstance(net, VeryDeep) else net.net
+    plain = net if isinstance(net, DescribedNet) else net.net
     plain.require_classes()
     test = at_scales(row, plain, test_scales)
-    if isinstance(net, VeryDeep) or row.rounds_up:
-        choice = fp32_choice(next(plain.parameters()).device.type)
+    if isinstance(net, DescribedNet) or row.rounds_up:
+        from verydeep.speed.torch_backend import TorchBackend  # the net as it is, and not accelerated
+
+        choice = fp32_choice(plain.device_type)
         backend: Backend = TorchBackend(plain, choice, rounds_up=row.rounds_up)
     else:
         backend = net.backend
@@ -233,30 +256,34 @@ def _placed(scores: Float[ndarray, "k i j"], size: tuple[int, int], scale: int, 
     return ScoreMap(scores, scale, (width, height), first)
 
 
-def images_in(given: object) -> Iterable[object] | None:
+def images_in(given: Any) -> Iterable[object] | None:  # noqa: ANN401 - whatever it is
     """The images of what holds several, not yet checked; None of a single one, or of what is no image at all."""
     if isinstance(given, ndarray):
         is_several = given.ndim == 4 or (given.ndim == 1 and given.dtype.kind in "OU")  # of files or objects
         return given if is_several else None
-    if isinstance(given, Tensor):
+    if _is_tensor(given):
         return given if given.ndim == 4 else None
     if isinstance(given, str | Path | bytes | Image.Image | Mapping | io.IOBase) or not isinstance(given, Iterable):
         return None
     return given
 
 
-def pixels_of(image: object) -> UInt8[ndarray, "h w 3"]:
+def _is_tensor(given: object) -> bool:
+    torch = sys.modules.get("torch")  # without which there are none
+    return torch is not None and isinstance(given, torch.Tensor)
+
+
+def pixels_of(image: Any) -> UInt8[ndarray, "h w 3"]:  # noqa: ANN401 - whatever it is
     """Converts any kind of image to upright RGB; raises UsageError where it is none."""
     if isinstance(image, str | Path | bytes):
         begin = image[:20].decode("ascii", "replace") if isinstance(image, bytes) else str(image)
         if _ADDRESS.match(begin):
             raise UsageError(f"{begin[:60]} is an address: download it, and give the file or its bytes")
         return decode_pixels(image, "the image") if isinstance(image, bytes) else np.asarray(read_image(image))
-    if isinstance(image, Tensor):
-        check_shape(image[None])
-        if image.is_floating_point() and (kind := wrong_range(image)):
-            raise UserError(f"{kind}: give RGB in 0..255, for the net subtracts the mean itself")
-        return image.detach().round().clamp(0, 255).to("cpu", torch.uint8).permute(1, 2, 0).numpy()
+    if _is_tensor(image):
+        from verydeep.nets.checks import pixels_of_tensor
+
+        return pixels_of_tensor(image)
     if isinstance(image, ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)):
             raise UsageError(f"an array {image.shape} of {image.dtype}: {_REMEDY}")

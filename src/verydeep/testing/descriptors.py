@@ -12,21 +12,19 @@ from itertools import islice
 from typing import Final, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float32, UInt8
 from numpy import ndarray
 
 from verydeep.data.image_set import ImageSet
 from verydeep.device import Compute, fp32_choice
-from verydeep.distributed import all_reduce_sum, processes
+from verydeep.distributed import all_reduce_array, processes
 from verydeep.errors import UsageError
 from verydeep.images import views
 from verydeep.nets.activations import check_layers
 from verydeep.nets.architecture import layers
-from verydeep.nets.net import VeryDeep
+from verydeep.nets.described import DescribedNet
 from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.backend import Backend, choose_backend, make_backend
-from verydeep.speed.torch_backend import TorchBackend
 from verydeep.testing.chunks import Counter, Images, Parts, chunk_range, num_chunks, read_chunks
 from verydeep.testing.measure import compute as compute_maps
 from verydeep.testing.protocols import Method, Protocol, ProtocolAt, ViewPlan, default_test_scale
@@ -82,7 +80,7 @@ class Describer:
 
     def __init__(
         self,
-        models: Sequence[VeryDeep],
+        models: Sequence[DescribedNet],
         options: DescriptorOptions = DescriptorOptions(),
         *,
         compute: Compute | None = None,
@@ -191,7 +189,7 @@ class DescriptorSum:
 
 
 def describe(
-    models: Sequence[VeryDeep],
+    models: Sequence[DescribedNet],
     images: ImageSet,
     options: DescriptorOptions = DescriptorOptions(),
     *,
@@ -222,7 +220,7 @@ def describe(
     counter = Counter(progress, f"describing {images.split}", sum(len(chunk_range(one, len(images))) for one in mine))
     for chunk in describer.chunks(images, mine, done=counter.advance):
         result[chunk_range(chunk.number, len(images))] = chunk.rows
-    all_reduce_sum(torch.from_numpy(result))
+    all_reduce_array(result)
     return result
 
 
@@ -235,12 +233,12 @@ class NetSettings:
     mirror: bool
 
 
-def find_settings(models: Sequence[VeryDeep], options: DescriptorOptions) -> list[NetSettings]:
+def find_settings(models: Sequence[DescribedNet], options: DescriptorOptions) -> list[NetSettings]:
     """Chooses what the options leave open; raises UsageError where a net has no such layer or a scale is too small."""
     return [_settings_of(net, options) for net in models]
 
 
-def _settings_of(net: VeryDeep, options: DescriptorOptions) -> NetSettings:
+def _settings_of(net: DescribedNet, options: DescriptorOptions) -> NetSettings:
     layer = layer_map(net.geometry, find_layer(net, options.layer))
     scales = options.test_scales or (default_scale(net, layer),)
     for scale in scales:
@@ -251,7 +249,7 @@ def _settings_of(net: VeryDeep, options: DescriptorOptions) -> NetSettings:
     return NetSettings(layer, scales, net.mirror if options.mirror is None else options.mirror)
 
 
-def default_scale(net: VeryDeep, layer: LayerMap) -> int:
+def default_scale(net: DescribedNet, layer: LayerMap) -> int:
     """The test scale where none is given, pixels: the net's own, and for its convolutions no more than is needed."""
     own = default_test_scale(net)
     return max(layer.smallest_side, own) if layer.is_fully_connected else min(own, CONVOLUTIONS_SCALE)
@@ -263,7 +261,7 @@ def count_dimensions(settings: Sequence[NetSettings], options: DescriptorOptions
     return sum(one.layer.channels * (len(one.scales) if stacked else 1) for one in settings)
 
 
-def find_layer(net: VeryDeep, name: str | None = None) -> str:
+def find_layer(net: DescribedNet, name: str | None = None) -> str:
     """Checks that a net has a layer; without a name, returns relu7, or pool5 where it has no fc7.
 
     Raises:
@@ -276,11 +274,12 @@ def find_layer(net: VeryDeep, name: str | None = None) -> str:
     return name
 
 
-def backend_with(net: VeryDeep, compute: Compute, layer: str) -> Backend:
+def backend_with(net: DescribedNet, compute: Compute, layer: str) -> Backend:
     """Returns the fastest backend that gives the maps of a layer."""
     if compute.precision == "bf16" and compute.device == "cpu":
         backend = choose_backend("bf16").make(net)
-        return backend if layer in backend.layers else TorchBackend(net, compute)
+        if layer in backend.layers:
+            return backend
     return make_backend(net, compute, layer=layer)
 
 

@@ -14,7 +14,7 @@ from verydeep.data.open import AnyData
 from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
 from verydeep.images.decode import DamagedImageError
-from verydeep.nets.net import VeryDeep
+from verydeep.nets.described import DescribedNet
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.backend import Backend, find_compute, make_test_backend
@@ -33,7 +33,7 @@ from verydeep.testing.result import (
 )
 from verydeep.testing.statistics import Comparison, compare, holm
 from verydeep.testing.transferred import TransferredModel
-from verydeep.weights.resolve import is_transfer_folder, load, read_card
+from verydeep.weights.resolve import is_transfer_folder, open_net
 
 
 def evaluate(
@@ -71,7 +71,7 @@ def evaluate(
 
     Paper: section 3.2, section 4.
     """
-    models = [model] if isinstance(model, VeryDeep | str | Path) else list(model)
+    models = [model] if isinstance(model, DescribedNet | str | Path) else list(model)
     results = evaluate_each(
         models,
         data,
@@ -109,7 +109,7 @@ def evaluate_each(
     saved = {
         number: [load_posteriors(one)]
         for number, one in enumerate(models)
-        if not isinstance(one, VeryDeep) and is_saved_posteriors(one)
+        if not isinstance(one, DescribedNet) and is_saved_posteriors(one)
     }
     if data is None and len(saved) < len(models):
         raise UserError("which data? Only files of saved posteriors need none")
@@ -147,7 +147,7 @@ def _described(images: ImageSet, name: str = "", fingerprint: str = "", skipped:
 def _take(
     model: Model, images: ImageSet, protocols: Sequence[Protocol], test_scales: Sequence[int] | None
 ) -> "_Tested | TransferredModel":
-    if isinstance(model, VeryDeep) or not is_transfer_folder(model):
+    if isinstance(model, DescribedNet) or not is_transfer_folder(model):
         return _Tested.of(model, images, protocols, test_scales)
     if test_scales is not None or [row.name for row in protocols] != ["single"]:
         raise UsageError(
@@ -160,7 +160,7 @@ def _take(
 
 @dataclass(frozen=True)
 class _Tested:
-    net: VeryDeep
+    net: DescribedNet
     name: str
     selected_on: str | None
     tests: tuple[ProtocolAt, ...]
@@ -170,10 +170,11 @@ class _Tested:
     def of(
         model: Model, images: ImageSet, protocols: Sequence[Protocol], test_scales: Sequence[int] | None
     ) -> "_Tested":
-        if isinstance(model, VeryDeep):
+        if isinstance(model, DescribedNet):
             net, name, selected = model, "", None
         else:
-            net, name, selected = load(model), str(model), read_card(model).selected_on
+            net, name = open_net(model), str(model)
+            selected = net.file.card.selected_on
         order = class_order(net, images)
         return _Tested(net, name, selected, tuple(at_scales(row, net, test_scales) for row in protocols), order)
 
@@ -230,7 +231,7 @@ class _Tested:
 
 
 def evaluate_with(
-    backend: Backend, net: VeryDeep, images: ImageSet, *, mirror: bool, progress: Progress = ignore_progress
+    backend: Backend, net: DescribedNet, images: ImageSet, *, mirror: bool, progress: Progress = ignore_progress
 ) -> Result:
     """Measures a net by ``single`` with a backend of one's own, with mirror images or without."""
     tested = _Tested.of(net, images, [find_protocol("single")], None)

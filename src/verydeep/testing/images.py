@@ -13,7 +13,7 @@ from verydeep.data.shards.dataset import is_shards
 from verydeep.errors import UserError
 from verydeep.images.decode import is_image_file
 from verydeep.nets.boxes_card import BoxesCard, refuse_boxes
-from verydeep.nets.net import VeryDeep
+from verydeep.nets.described import DescribedNet
 from verydeep.progress import Progress
 from verydeep.testing.result import is_saved_posteriors, load_posteriors
 from verydeep.testing.transferred import TransferredModel
@@ -21,7 +21,7 @@ from verydeep.weights.resolve import is_transfer_folder, read_card
 
 _MOST_SHOWN = 5
 
-Model = VeryDeep | str | Path
+Model = DescribedNet | str | Path
 """A net, a model file, a run folder, a folder that ``transfer`` wrote, or a file of saved posteriors."""
 
 
@@ -61,7 +61,7 @@ def _open_unseen(data: AnyData, models: Sequence[Model], split: str | None) -> I
 def _classes_of(model: Model) -> tuple[str, ...] | None:
     """Names of the classes of a model, in one Unicode form; None where it has none."""
     classes: Sequence[str] | None
-    if isinstance(model, VeryDeep):
+    if isinstance(model, DescribedNet):
         classes = model.classes
     elif is_saved_posteriors(model):
         classes = load_posteriors(model).classes
@@ -78,14 +78,14 @@ def _composed(classes: Sequence[str] | None) -> tuple[str, ...] | None:
 
 def _boxes_of(model: Model) -> BoxesCard | None:
     """What the outputs of a localiser are; None of a classifier."""
-    if isinstance(model, VeryDeep):
+    if isinstance(model, DescribedNet):
         return model.boxes
     return None if is_saved_posteriors(model) or is_transfer_folder(model) else read_card(model).boxes
 
 
 def _trained_on(model: Model, data: DataSet) -> bool | None:
     """Whether a model was trained on images of a data set; None where that is not known."""
-    if isinstance(model, VeryDeep) or is_saved_posteriors(model) or is_transfer_folder(model):
+    if isinstance(model, DescribedNet) or is_saved_posteriors(model) or is_transfer_folder(model):
         return None
     card = read_card(model).data
     if card is None:
@@ -121,7 +121,7 @@ def _check_labelled(path: Path) -> None:
         )
 
 
-def check_classes(net: VeryDeep, images: ImageSet) -> None:
+def check_classes(net: DescribedNet, images: ImageSet) -> None:
     """Checks that the classes of a net are those of the images."""
     net.require_classes()
     if net.geometry.num_classes != len(images.classes):
@@ -135,7 +135,7 @@ def check_classes(net: VeryDeep, images: ImageSet) -> None:
         raise UserError(f"the net's classes are not the data's: it has {ours!r} where the data have {theirs!r}")
 
 
-def class_order(net: VeryDeep, images: ImageSet) -> list[int] | None:
+def class_order(net: DescribedNet, images: ImageSet) -> list[int] | None:
     """Finds the net's score of each class of the data by its name; None where they have one order, or no names.
 
     Raises:
@@ -150,7 +150,7 @@ def class_order(net: VeryDeep, images: ImageSet) -> list[int] | None:
     return None
 
 
-def order_note(net: VeryDeep, order: list[int] | None, images: ImageSet) -> str | None:
+def order_note(net: DescribedNet, order: list[int] | None, images: ImageSet) -> str | None:
     """What a reader of error rates should know of the order of the classes."""
     if order is not None:
         return "its classes are those of the data in another order: they are matched by name"

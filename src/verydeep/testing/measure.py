@@ -13,13 +13,12 @@ from typing import Generic, TypeVar, runtime_checkable
 from typing import Protocol as Interface
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from verydeep.data.image_set import ImageSet
 from verydeep.data.sources import read_ahead
-from verydeep.distributed import all_reduce_any, all_reduce_sum, processes
+from verydeep.distributed import all_reduce_any, all_reduce_array, processes
 from verydeep.images.decode import naming
 from verydeep.images.geometry import size_of
 from verydeep.progress import Progress, ignore_progress
@@ -121,7 +120,7 @@ class MeanPosterior:
         np.add.at(self._sums, list(images), weight * posteriors_of(maps))
 
     def finish(self) -> Float[ndarray, "n k"]:
-        all_reduce_sum(torch.from_numpy(self._sums))
+        all_reduce_array(self._sums)
         return self._sums.astype(np.float32)
 
 

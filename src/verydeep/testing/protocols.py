@@ -12,7 +12,7 @@ from numpy import ndarray
 from verydeep.errors import UsageError
 from verydeep.images import views
 from verydeep.nets.architecture import scaled_length
-from verydeep.nets.net import VeryDeep
+from verydeep.nets.described import DescribedNet
 from verydeep.speed.backend import Backend
 from verydeep.testing.tiling import adaptive_score_map, score_map, score_map_rounded_up
 
@@ -53,10 +53,10 @@ class Protocol:
         """Whether score maps may have several positions in all its methods."""
         return all(method.is_dense for method in self.methods)
 
-    def test_scales(self, net: VeryDeep) -> tuple[int, ...]:
+    def test_scales(self, net: DescribedNet) -> tuple[int, ...]:
         return default_test_scales(net) if self.several_scales else (default_test_scale(net),)
 
-    def forward_passes(self, net: VeryDeep, scales: Sequence[int]) -> int:
+    def forward_passes(self, net: DescribedNet, scales: Sequence[int]) -> int:
         """Number of parts of an image that the net is applied to, at all scales, mirrored ones too."""
         mirrored = self.mirrored and net.mirror
         return (1 + mirrored) * len(scales) * sum(method.parts for method in self.methods)
@@ -123,7 +123,7 @@ def find_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def default_test_scale(net: VeryDeep) -> int:
+def default_test_scale(net: DescribedNet) -> int:
     """The single test scale Q of a net: S, or the middle of its training scales.
 
     Paper: section 4.1.
@@ -132,7 +132,7 @@ def default_test_scale(net: VeryDeep) -> int:
     return (low + high) // 2
 
 
-def default_test_scales(net: VeryDeep) -> tuple[int, ...]:
+def default_test_scales(net: DescribedNet) -> tuple[int, ...]:
     """The several test scales Q of a net: S - 32, S and S + 32, or the smallest, middle and largest training scale.
 
     Choice: the step of 32 scales with the crop; a scale below the crop becomes the crop, and none counts twice.
@@ -145,7 +145,7 @@ def default_test_scales(net: VeryDeep) -> tuple[int, ...]:
     return tuple(sorted({max(crop, scale) for scale in scales}))
 
 
-def check_scales(net: VeryDeep, scales: Sequence[int]) -> tuple[int, ...]:
+def check_scales(net: DescribedNet, scales: Sequence[int]) -> tuple[int, ...]:
     """Checks that test scales leave room for the crop, and that none would count twice."""
     crop = net.geometry.crop
     if not scales:
@@ -164,7 +164,7 @@ class ProtocolAt:
     scales: tuple[int, ...]
 
 
-def at_scales(protocol: Protocol, net: VeryDeep, test_scales: Sequence[int] | None = None) -> ProtocolAt:
+def at_scales(protocol: Protocol, net: DescribedNet, test_scales: Sequence[int] | None = None) -> ProtocolAt:
     """Gives a protocol its test scales for a net: those given, else what it says for the net's training scale."""
     scales = protocol.test_scales(net) if test_scales is None else check_scales(net, test_scales)
     return ProtocolAt(protocol, scales)

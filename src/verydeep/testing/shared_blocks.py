@@ -6,7 +6,6 @@ Paper: section 3.2; the shared blocks are our addition.
 from hashlib import blake2b
 from typing import Final
 
-import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 from numpy import ndarray
@@ -47,8 +46,7 @@ class LowerBlocks:
         new = [row for row, name in enumerate(names) if name not in self._kept]
         computed: dict[int, Tensor] = {}
         if new:
-            given = torch.from_numpy(np.ascontiguousarray(images[new])).permute(0, 3, 1, 2)
-            found = self._backend.activations(given, [self._layer])[self._layer].float().cpu()
+            found = torch.from_numpy(self._backend.maps(images[new], self._layer))
             computed = dict(zip(new, found, strict=True))
         maps = [computed[row] if row in computed else self._kept[name] for row, name in enumerate(names)]
         for row, map_ in computed.items():

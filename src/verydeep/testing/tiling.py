@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
@@ -201,9 +199,12 @@ def pooled_map(
 
 
 def _over_positions(map_: Float[ndarray, "n c y x"], maximum: bool) -> Float[ndarray, "n c"]:
-    tensor = torch.from_numpy(map_)  # NumPy loses four digits of a mean over the positions of a large map
-    result: ndarray = (tensor.amax((2, 3)) if maximum else tensor.mean((2, 3))).numpy()
-    return result
+    if maximum:
+        largest: ndarray = map_.max((2, 3))
+        return largest
+    # in float64: in float32 NumPy loses four digits of a mean over the positions of a large map
+    mean: ndarray = map_.mean((2, 3), np.float64).astype(np.float32)
+    return mean
 
 
 def score_map_rounded_up(backend: Backend, images: UInt8[ndarray, "n h w 3"]) -> Float[ndarray, "n k i j"]:
@@ -213,6 +214,12 @@ def score_map_rounded_up(backend: Backend, images: UInt8[ndarray, "n h w 3"]) ->
 
 def adaptive_score_map(backend: Backend, images: UInt8[ndarray, "n h w 3"]) -> Float[ndarray, "n k 1 1"]:
     """The scores of the last map pooled to fc6's size: not the paper's, but what torchvision computes."""
-    side = backend.head_kernel
-    pooled = F.adaptive_avg_pool2d(torch.from_numpy(pool5_map(backend, images)), (side, side))
-    return backend.head(pooled.numpy())
+    map_, side = pool5_map(backend, images), backend.head_kernel
+    rows, columns = (_bins(length, side) for length in map_.shape[2:])
+    pooled = [[map_[:, :, row, column].mean((2, 3), np.float64) for column in columns] for row in rows]
+    return backend.head(np.array(pooled, np.float32).transpose(2, 3, 0, 1))
+
+
+def _bins(length: int, count: int) -> list[slice]:
+    """Divides the positions of a side as adaptive pooling does, each bin rounded outwards."""
+    return [slice(index * length // count, -(-(index + 1) * length // count)) for index in range(count)]

@@ -27,7 +27,7 @@ from verydeep.progress import Progress
 from verydeep.testing.descriptors import Describer, DescriptorOptions, describe
 from verydeep.testing.measure import softmax
 from verydeep.testing.result import LabelledImages, Member, Result
-from verydeep.weights.resolve import TRANSFER_FILE, find_model_file, is_transfer_folder, load
+from verydeep.weights.resolve import TRANSFER_FILE, find_model_file, is_transfer_folder, open_net
 
 CLASSIFIER_FILE = "classifier.safetensors"
 
@@ -92,7 +92,7 @@ class TransferredModel:
         self.folder = Path(folder)
         self.card = read_transfer_card(self.folder)
         self.weight, self.bias = self._read_weights()
-        self.nets = [load(_find(self.folder, reference)) for reference in self.card.nets]
+        self.nets = [open_net(_find(self.folder, reference)) for reference in self.card.nets]
         self._compute = compute
         self.describer = Describer(self.nets, self.card.descriptors, compute=compute)
         if self.weight.shape[1] != self.describer.dimensions:

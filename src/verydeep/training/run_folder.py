@@ -12,27 +12,27 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from verydeep.distributed import broadcast_from_rank0, processes
 from verydeep.errors import UsageError, UserError
 from verydeep.files import append_line, as_text, atomic_write, is_leftover, read_lines, remove_leftovers
 from verydeep.nets.model_card import ModelCard
-from verydeep.nets.model_file import (
+from verydeep.nets.stored_net import (
     CHECKPOINT_FILE,
     MODEL_FILE,
     PREVIOUS_CHECKPOINT_FILE,
     format_error,
-    load_checkpoint,
     read_progress,
-    save,
 )
-from verydeep.nets.net import VeryDeep
 from verydeep.training.run_lock import HOLDER_FILE, LOCK_FILE, locked
 from verydeep.training.state import Position
 from verydeep.weights.resolve import read_card
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from verydeep.nets.net import VeryDeep
 
 SETTINGS_FILE, LOG_FILE = "run.json", "log.jsonl"
 RESULT_FILE, TENSORBOARD_FOLDER = "result.json", "tensorboard"
@@ -55,7 +55,7 @@ class Run:
     settings: dict[str, Any]
 
     @staticmethod
-    def create(folder: Path, settings: dict[str, Any], net: VeryDeep, card: ModelCard) -> "Run":
+    def create(folder: Path, settings: dict[str, Any], net: "VeryDeep", card: ModelCard) -> "Run":
         """Makes a run folder with its first checkpoint: from then on the training can be resumed whatever happens."""
         run, made = Run(folder, settings), not folder.exists()
         if processes().is_first:
@@ -177,14 +177,20 @@ class Run:
         file = self.folder / LOG_FILE
         return read_lines(file) if file.exists() else []
 
-    def save_model(self, net: VeryDeep, card: ModelCard, precision: str = "fp32") -> None:
+    def save_model(self, net: "VeryDeep", card: ModelCard, precision: str = "fp32") -> None:
         if processes().is_first:
+            from verydeep.nets.model_file import save
+
             save(net, self.model_file, card=card, precision=precision)
 
-    def save_checkpoint(self, net: VeryDeep, card: ModelCard, momentum: dict[str, Tensor], position: Position) -> None:
+    def save_checkpoint(
+        self, net: "VeryDeep", card: ModelCard, momentum: "dict[str, Tensor]", position: Position
+    ) -> None:
         """Writes the state to resume from; the one before it is kept, and both stay whole while this one is written."""
         if not processes().is_first:
             return
+        from verydeep.nets.model_file import save
+
         written = self.folder / _NEXT_CHECKPOINT_FILE
         try:
             save(net, written, card=card, state=momentum, progress=position.as_record())
@@ -196,12 +202,14 @@ class Run:
                 self.checkpoint_file.replace(self.previous_checkpoint_file)
             written.replace(self.checkpoint_file)
 
-    def restore(self) -> tuple[VeryDeep, dict[str, Tensor], Position, str | None]:
+    def restore(self) -> "tuple[VeryDeep, dict[str, Tensor], Position, str | None]":
         """Reads the state to resume from, and cuts the log back to it.
 
         Returns the net, its velocities, its position, and what is wrong with the newest checkpoint where the one before
         it was read.
         """
+        from verydeep.nets.model_file import load_checkpoint
+
         problem = None
         try:
             net, momentum, record = load_checkpoint(self.checkpoint_file)

@@ -128,13 +128,13 @@ def store_maps(
         for here, batch in _of_one_shape(made):
             found = backend.activations(batch, [*([layer] if layer else []), "pool5"])
             if view == 0:
-                descriptors[here] = found["pool5"].float().mean((2, 3)).cpu().numpy()
+                descriptors[here] = torch.from_numpy(found["pool5"]).mean((2, 3)).numpy()
             if layer is not None:
-                squares = _central_square(found[layer])
+                squares = _central_square(torch.from_numpy(found[layer]))
                 if rows is None:
                     shape = (len(images), *squares.shape[1:])
                     rows = torch.empty(shape, dtype=torch.float16).to(memory_format=torch.channels_last)
-                rows[here] = squares.clamp(max=torch.finfo(torch.float16).max).to("cpu", torch.float16)
+                rows[here] = squares.clamp(max=torch.finfo(torch.float16).max).half()
             done += len(batch)
             progress(
                 f"computing {what} of {images.split}",
@@ -150,7 +150,7 @@ def store_maps(
     )
 
 
-def _of_one_shape(views: Iterable[UInt8[ndarray, "h w 3"]]) -> Iterator[tuple[list[int], UInt8[Tensor, "n 3 h w"]]]:
+def _of_one_shape(views: Iterable[UInt8[ndarray, "h w 3"]]) -> Iterator[tuple[list[int], UInt8[ndarray, "n h w 3"]]]:
     """Yields batches of views of one shape, with their numbers."""
     waiting: dict[tuple[int, ...], list[tuple[int, ndarray]]] = defaultdict(list)
     for number, view in enumerate(views):
@@ -161,8 +161,8 @@ def _of_one_shape(views: Iterable[UInt8[ndarray, "h w 3"]]) -> Iterator[tuple[li
     yield from map(_batch, waiting.values())
 
 
-def _batch(rows: list[tuple[int, ndarray]]) -> tuple[list[int], UInt8[Tensor, "n 3 h w"]]:
-    return [number for number, _ in rows], torch.from_numpy(np.stack([view for _, view in rows])).permute(0, 3, 1, 2)
+def _batch(rows: list[tuple[int, ndarray]]) -> tuple[list[int], UInt8[ndarray, "n h w 3"]]:
+    return [number for number, _ in rows], np.stack([view for _, view in rows])
 
 
 def _central_square(maps: Float[Tensor, "n c y x"]) -> Float[Tensor, "n c s s"]:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch.distributed as dist
 
 from verydeep.device import Compute
-from verydeep.distributed import broadcast_from_rank0, processes
+from verydeep.distributed import broadcast_from_rank0, processes, wait_for_all
 from verydeep.download import digest_of
 from verydeep.errors import UserError
 from verydeep.progress import Progress, ignore_progress
@@ -31,7 +30,7 @@ from verydeep.transfer.features_file import (
 )
 from verydeep.transfer.image_list import ImageList, open_images
 from verydeep.transfer.part import Part, begin, check_same, locked, part_folder
-from verydeep.weights.resolve import find_model_file, load
+from verydeep.weights.resolve import find_model_file, open_net
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +139,7 @@ def extract_features(
     rank, count = processes().rank, len(images)
     with locked(part_folder(file)) if rank == 0 else nullcontext():
         part = Part(part_folder(file), job["dimensions"], rank)
-        _wait()  # until all have repaired theirs
+        wait_for_all()  # until all have repaired theirs
         part.read_again()
         left = [number for number in range(num_chunks(count)) if number not in part.chunks]
         mine = [left[index] for index in processes().share(len(left))]
@@ -153,7 +152,7 @@ def extract_features(
             if note is not None:
                 note(f"{part.folder} keeps {len(part.chunks)} of {num_chunks(count)} parts: resume with --resume")
             raise
-        _wait()
+        wait_for_all()
         part.read_again()
         if missing := num_chunks(count) - len(part.chunks):
             raise UserError(
@@ -179,7 +178,7 @@ def extract_features(
 def _job(work: Work, data: str, split: str, progress: Progress) -> dict[str, Any]:
     """What fixes the numbers of a file, as it stands in its metadata."""
     images = work.images
-    settings = find_settings([load(name) for name in work.models], work.options)
+    settings = find_settings([open_net(name) for name in work.models], work.options)
     models = []
     for name in work.models:
         file = find_model_file(name)
@@ -217,7 +216,7 @@ def _finished(file: Path, job: dict[str, Any]) -> FeaturesResult:
 def _compute_here(work: Work, numbers: Sequence[int], done: Callable[[float], None]) -> Iterator[Chunk]:
     if not numbers:
         return iter(())
-    describer = Describer([load(name) for name in work.models], work.options, compute=work.compute)
+    describer = Describer([open_net(name) for name in work.models], work.options, compute=work.compute)
     return describer.chunks(work.images, numbers, skip_damaged=work.skip_damaged, done=done)
 
 
@@ -238,8 +237,3 @@ def _with_rate(progress: Progress) -> Progress:
         progress(f"{what}, {done / max(seconds, 1e-9):,.0f} images/s", done, total)
 
     return show
-
-
-def _wait() -> None:
-    if processes().size > 1:
-        dist.barrier()

@@ -22,7 +22,7 @@ from verydeep.images.decode import decode_pixels
 from verydeep.testing.chunks import num_chunks
 from verydeep.testing.classifier import Classifier
 from verydeep.testing.descriptors import Describer, DescriptorOptions
-from verydeep.weights.resolve import load
+from verydeep.weights.resolve import open_net
 
 PATH = "path"
 """Column of the paths of images: text, or bytes where a name need not be Unicode."""
@@ -50,7 +50,7 @@ class DescribeBatch:
     ) -> None:
         names = [models] if isinstance(models, str | Path) else models
         compute = compute or fp32_choice(find_device(None))
-        self._describer = Describer([load(name) for name in names], options, compute=compute)
+        self._describer = Describer([open_net(name) for name in names], options, compute=compute)
         self._sources, self._skip_damaged = sources, skip_damaged
 
     def __call__(self, batch: Any) -> dict[str, Any]:  # noqa: ANN401

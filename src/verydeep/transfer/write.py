@@ -22,8 +22,9 @@ from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write
 from verydeep.machine import environment
 from verydeep.nets.model_card import DataCard, make_card
-from verydeep.nets.model_file import MODEL_FILE, STORED, save
+from verydeep.nets.model_file import STORED, save
 from verydeep.nets.net import VeryDeep, empty_net
+from verydeep.nets.stored_net import MODEL_FILE
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.testing.descriptors import DescriptorOptions
 from verydeep.testing.metrics import top_error

@@ -7,13 +7,13 @@ used only by somebody who has seen its sha256 and says so.
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from verydeep.class_names import read_class_names
 from verydeep.errors import UsageError, UserError
 from verydeep.nets.architecture import find_architecture
 from verydeep.nets.model_card import ModelCard, make_card
-from verydeep.nets.model_file import CHECKPOINT_FILE, MODEL_FILE, PREVIOUS_CHECKPOINT_FILE, ModelFile, load_file, save
-from verydeep.nets.net import VeryDeep
+from verydeep.nets.stored_net import CHECKPOINT_FILE, MODEL_FILE, PREVIOUS_CHECKPOINT_FILE, ModelFile, StoredNet
 from verydeep.progress import Progress, ignore_progress
 from verydeep.weights.published import (
     SHIPPED,
@@ -23,6 +23,9 @@ from verydeep.weights.published import (
     shipped_file,
     weights_folder,
 )
+
+if TYPE_CHECKING:
+    from verydeep.nets.net import VeryDeep
 
 TRANSFER_FILE = "model.json"
 """Name of the card of a classifier of descriptors in its folder."""
@@ -110,6 +113,7 @@ def _check_accepted(row: PublishedWeights, published: Path, found: str, accept_h
 
 
 def _convert(row: PublishedWeights, published: Path, sha256: str, progress: Progress) -> None:
+    from verydeep.nets.model_file import save
     from verydeep.weights.imported import assemble
     from verydeep.weights.readers import read_weights  # every reader: a tenth of a second
 
@@ -151,8 +155,8 @@ def _locked(row: PublishedWeights) -> Iterator[None]:
         ) from error
 
 
-def load(model: str | Path, *, features_only: bool = False, precision: str = "fp32") -> VeryDeep:
-    """Loads a net, in evaluation mode.
+def load(model: str | Path, *, features_only: bool = False, precision: str = "fp32") -> "VeryDeep":
+    """Loads a net as a module of PyTorch, in evaluation mode.
 
     Weights stored in the precision asked for are mapped from the file and read when they are first used.
 
@@ -166,7 +170,18 @@ def load(model: str | Path, *, features_only: bool = False, precision: str = "fp
         UserError: there is no such file, it is no model file, or a tensor does not fit its architecture.
         UsageError: an unknown precision.
     """
+    from verydeep.nets.model_file import load_file  # which imports torch
+
     return load_file(find_model_file(model), features_only=features_only, precision=precision)
+
+
+def open_net(model: str | Path) -> StoredNet:
+    """Opens a net to be tested, without PyTorch: its weights are mapped from the file when a backend is made of it.
+
+    Raises:
+        UserError: there is no such file, it is no model file, or a tensor does not fit its architecture.
+    """
+    return StoredNet(ModelFile(find_model_file(model)))
 
 
 def read_card(model: str | Path) -> ModelCard:

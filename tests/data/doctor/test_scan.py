@@ -3,6 +3,7 @@
 import struct
 import zlib
 
+import imagehash
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,6 +57,14 @@ def test_orientation(tag, orientation, tmp_path):
     exif[0x0112] = tag
     scene(0).save(tmp_path / "a.jpg", exif=exif)
     assert scan_file(tmp_path / "a.jpg").orientation == orientation
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_hash_is_that_of_imagehash(tmp_path, seed):
+    image = scene(seed, 120, 90)
+    image.save(tmp_path / "scene.png")
+    expected = imagehash.phash(image.convert("L"), hash_size=16, highfreq_factor=2)
+    assert scan_file(tmp_path / "scene.png").perceptual_hash == np.packbits(expected.hash).tobytes().hex()
 
 
 def test_the_hash_is_that_of_the_upright_picture(tmp_path):

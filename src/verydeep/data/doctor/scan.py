@@ -15,6 +15,8 @@ from verydeep.errors import UserError
 from verydeep.images.decode import ORIENTATION, many_bits, open_image, read_file, read_image, to_rgb
 from verydeep.progress import Progress, ignore_progress
 
+_SIDE = 32  # pixels of the picture that is hashed
+_COSINES = np.cos(np.pi / (2 * _SIDE) * np.outer(np.arange(16), 2 * np.arange(_SIDE) + 1))  # DCT-II, lowest 16
 _FLAT = 2  # grey levels between the darkest and the brightest pixel of a picture that shows nothing
 
 
@@ -103,12 +105,12 @@ def _perceptual_hash(image: Image.Image) -> str:
 
     Choice: JPEG is decoded at the smallest eighth of its size that leaves 96 pixels a side.
     """
-    import imagehash
-
     image.draft(None, (96, 96))
     image.load()
     grey = to_rgb(ImageOps.exif_transpose(image), image).convert("L")
     darkest, brightest = grey.getextrema()
     if brightest - darkest < _FLAT:  # type: ignore[operator]  # a grey image has one pair of numbers
         return ""
-    return np.packbits(imagehash.phash(grey, hash_size=16, highfreq_factor=2).hash).tobytes().hex()
+    pixels = np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), np.float64)
+    lowest = _COSINES @ pixels @ _COSINES.T
+    return np.packbits(lowest > np.median(lowest)).tobytes().hex()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write
 from verydeep.nets.model_card import ModelCard, card_facts
-from verydeep.nets.model_file import MODEL_FILE, save
+from verydeep.nets.model_file import save
+from verydeep.nets.stored_net import MODEL_FILE
 from verydeep.weights.resolve import load, read_card
 
 if TYPE_CHECKING:

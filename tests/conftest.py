@@ -227,10 +227,11 @@ def every_update(monkeypatch: pytest.MonkeyPatch, in_fp32: None) -> None:
 
 @pytest.fixture
 def process_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps the command line from setting the allocator and the collector of the process that tests it."""
+    """Keeps the command line from setting allocator, collector and signals of the process that tests it."""
     monkeypatch.setattr("verydeep.speed.allocator.tune_allocator", lambda: None)
     monkeypatch.setattr("verydeep.speed.allocator.use_huge_pages", lambda: None)
     monkeypatch.setattr(cli, "_spare_the_collector", lambda: None)
+    monkeypatch.setattr(cli, "_end_by_signals", lambda: None)
 
 
 @pytest.fixture

@@ -25,10 +25,11 @@ from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.speed.accelerate import Accelerated
 from verydeep.speed.backend import Backend, find_compute, make_test_backend
+from verydeep.speed.tiling import score_map
 from verydeep.speed.torch_backend import TorchBackend
 from verydeep.testing.measure import compute, posteriors_of
+from verydeep.testing.metrics import check_finite
 from verydeep.testing.protocols import ViewPlan, at_scales, find_protocol
-from verydeep.testing.tiling import score_map
 from verydeep.testing.transferred import TransferredModel
 from verydeep.weights.resolve import is_transfer_folder, load
 
@@ -213,6 +214,7 @@ def posterior_and_map(
         view = found.view
         if view.method.is_dense and not view.method.rounds_up and (not largest or view.scale > largest.test_scale):
             largest = _placed(found.maps[0], size_of(pixels), view.scale, backend)
+    check_finite(total)
     return total.astype(np.float32), largest
 
 

@@ -158,8 +158,8 @@ def _defaults(file: Path) -> list[str]:
         "it on the split that is named; *at most* is what was asked for before it was measured. *hats* are 120 images "
         "each of hat, pants and shoes, drawn anew for each seed; of *cifar10-1000* the limit lies 5 points below HOG "
         "and a linear SVM on the same images. Of others only the training counts as time, neither imports nor warm-up. "
-        "*time* is a part of M; *memory said* is what the run said that it would take. The runs of 30 November from 22:15 "
-        "on had processes of the idle class beside them, which slowed nothing that a timing of the kernel showed.",
+        "*time* is a part of M; *memory said* is what the run said that it would take. The runs of 30 November from "
+        "22:15 on had processes of the idle class beside them, which did not slow the kernel where that was timed.",
         _command("python -m benchmarks.defaults --data .cache --peers all"),
         *parts,
     ]

@@ -227,11 +227,12 @@ def every_update(monkeypatch: pytest.MonkeyPatch, in_fp32: None) -> None:
 
 @pytest.fixture
 def process_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps the command line from setting allocator, waits and collector of the process that tests it."""
+    """Keeps the command line from setting allocator, waits, collector and signals of the process that tests it."""
     monkeypatch.setattr("verydeep.speed.allocator.tune_allocator", lambda: None)
     monkeypatch.setattr("verydeep.speed.allocator.use_huge_pages", lambda: None)
     monkeypatch.setattr("verydeep.speed.waiting.wait_politely", lambda: None)
     monkeypatch.setattr(cli, "_spare_the_collector", lambda: None)
+    monkeypatch.setattr(cli, "_end_by_signals", lambda: None)
 
 
 @pytest.fixture

@@ -144,13 +144,13 @@ ROWS = [
         says="it is HEIC, which needs pillow-heif: pip install pillow-heif, or convert it to JPEG",
     ),
     StrangeFile(
-        what="more than 179 megapixels",
+        what="more than 100 megapixels, unless --max-pixels says more",
         made=lambda: (
             b"\x89PNG\r\n\x1a\n"
             + chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0))
             + chunk(b"IDAT", b"")
         ),
-        says="it has more than the 178,956,970 pixels that are decoded for safety: shrink it",
+        says="it has more pixels than the 100,000,000 that are decoded: shrink it, or give --max-pixels",
     ),
     StrangeFile(
         what="a page of HTML, a pointer of Git LFS, a Zip",

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 _CHUNK = 2**20
 _TIMEOUT_SECONDS = 30.0
 _RANGE_NOT_SATISFIABLE = 416
+_LEAST_BYTES, _PER_SECONDS = 60_000, 60.0
+"""A download that brings less in this time is given up: at 1 kB a second 500 MB would take six days."""
+
+_TAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]{0,1000}"')
+"""A strong entity tag, as HTTP has it: in a header nothing else may stand."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ def download(
         url: address of the file.
         file: where it is written; its folder is made when the first bytes come.
         digest: checked where there is one.
-        size: bytes, about.
+        size: bytes, about; what is a tenth larger is not the file.
         by_hand: what the user can do without a network, for the message.
         progress: called with megabytes.
     """
@@ -64,6 +71,11 @@ def download(
         with _request(url, part) as response:
             part.begin(response)
             _receive(response, part, f"downloading {file.name}", size, progress)
+    except _OtherFileError as error:
+        part.discard()
+        raise UserError(
+            f"{url} did not give the file that was published: {error}; nothing was kept, try again later, or {by_hand}"
+        ) from error
     except _NetworkError as error:
         again = "try again where there is a network" + (", it goes on where it ended" if part.tag else "")
         raise UserError(f"{url} cannot be fetched: {error}; {again}, or {by_hand}") from error
@@ -123,7 +135,8 @@ class _Part:
         """The entity tag; None where the part cannot be resumed."""
         if not self.file.is_file() or not self._tag_file.is_file():
             return None
-        return self._tag_file.read_text(encoding="latin-1")
+        tag = self._tag_file.read_text(encoding="latin-1")
+        return tag if _TAG.fullmatch(tag) else None
 
     def begin(self, response: "HTTPResponse") -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -132,12 +145,16 @@ class _Part:
         self.discard()
         self.file.touch()
         tag = response.headers.get("ETag", "")
-        if tag.startswith('"'):  # a weak tag (W/) does not promise the same bytes
+        if _TAG.fullmatch(tag):  # a weak tag (W/) does not promise the same bytes
             self._tag_file.write_text(tag, encoding="latin-1")
 
     def discard(self) -> None:
         self.file.unlink(missing_ok=True)
         self._tag_file.unlink(missing_ok=True)
+
+
+class _OtherFileError(Exception):
+    """What comes is not the file that was asked for."""
 
 
 class _NetworkError(Exception):
@@ -183,11 +200,21 @@ def _request(url: str, part: _Part) -> "HTTPResponse":
 
 
 def _receive(response: "HTTPResponse", part: _Part, what: str, size: int, progress: Progress) -> None:
+    most = size + size // 10 + _CHUNK  # sizes are published rounded
     with part.file.open("ab") as written:
         done = written.tell()
+        if response.length is not None and done + response.length > most:
+            raise _OtherFileError(f"it has {done + response.length:,} bytes instead of {size:,}")
+        began, before = time.monotonic(), done
         while chunk := _read(response):
             written.write(chunk)
             done += len(chunk)
+            if done > most:
+                raise _OtherFileError(f"it has more than {most:,} bytes instead of {size:,}")
+            if (now := time.monotonic()) - began > _PER_SECONDS:
+                if done - before < _LEAST_BYTES:
+                    raise _NetworkError(f"{done - before:,} bytes came in {_PER_SECONDS:.0f} seconds")
+                began, before = now, done
             report_bytes(progress, what, done, size)
     if response.length:
         raise _NetworkError(f"the connection ended {response.length:,} bytes too early")
@@ -195,5 +222,6 @@ def _receive(response: "HTTPResponse", part: _Part, what: str, size: int, progre
 
 
 def _read(response: "HTTPResponse") -> bytes:
+    """Reads what has come, and waits for no more."""
     with _network():
-        return response.read(_CHUNK)
+        return response.read1(_CHUNK)

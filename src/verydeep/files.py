@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -57,21 +58,38 @@ def remove_leftovers(folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+def remove_leftovers_of(file: Path) -> None:
+    """Removes what killed processes have left of writing a file; for whoever holds its lock."""
+    for left in file.parent.glob(f".{escape(file.name)}.*.tmp"):
+        left.unlink(missing_ok=True)
+
+
+def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - checked where it is used
+    """Reads JSON; ValueError whatever is wrong with it: bytes that are no text, nesting, numbers of 5,000 digits."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
 def append_line(file: Path, record: dict[str, Any]) -> None:
     """Appends a record as one line of JSON; without a buffer, which would be written again after a failure."""
     with file.open("ab", buffering=0) as lines:
         lines.write(json.dumps(record).encode() + b"\n")
 
 
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Reads the records of a file of JSON lines, up to a line cut short by a crash or a full disk."""
+def read_lines(file: Path, errors: str = "strict") -> list[dict[str, Any]]:
+    """Reads the records of a file of JSON lines, up to a line cut short by a crash or a full disk.
+
+    ``errors`` is what is done about bytes that are no text, as ``open`` has it.
+    """
     records = []
-    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in file.read_text(encoding="utf-8", errors=errors).splitlines(keepends=True):
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
+            record = parse_json(line)
+        except ValueError:
             break
-        if not line.endswith("\n"):
+        if not line.endswith("\n") or not isinstance(record, dict):
             break
         records.append(record)
     return records

@@ -1,18 +1,31 @@
 """Decoding whatever people have, upright and in RGB."""
 
+import io
+import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import EpsImagePlugin, Image
+from PIL import EpsImagePlugin, Image, ImageOps
 
 import verydeep
 from conftest import picture
-from strange_files import ROWS
+from strange_files import ROWS, pillow
 from verydeep.data.doctor.scan import scan_file
-from verydeep.errors import UserError
-from verydeep.images.decode import FORMATS, DamagedImageError, decode_pixels, is_image_file, read_image, to_rgb
+from verydeep.errors import UsageError, UserError
+from verydeep.images.decode import (
+    FORMATS,
+    MOST_PIXELS_VARIABLE,
+    DamagedImageError,
+    decode_pixels,
+    is_image_file,
+    limit_pixels,
+    most_pixels,
+    read_image,
+    to_rgb,
+)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -167,3 +180,82 @@ def test_real_photographs_are_read_upright(shared_photos):
             turned += image.size != raw.size
         assert image.mode == "RGB"
     assert turned == 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "TIFF", "WEBP", "BMP", "JPEG2000"])
+def test_more_pixels_than_are_decoded_are_refused_before_they_are(kind, tmp_path, monkeypatch):
+    file = tmp_path / "bomb.dat"
+    picture(3, 40, 30).save(file, kind)
+    monkeypatch.setenv(MOST_PIXELS_VARIABLE, "1199")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)  # whoever decoded would fail by this
+    with pytest.raises(DamagedImageError) as refused:
+        read_image(file)
+    assert str(refused.value) == (
+        f"{file} cannot be read as an image: its 40x30 pixels are more than the 1,199 that are decoded: shrink it, or "
+        "give --max-pixels 1200"
+    )
+    assert scan_file(file).too_large
+
+
+def test_the_limit_is_100_million_and_can_be_set_for_all_processes(tmp_path, monkeypatch):
+    monkeypatch.delenv(MOST_PIXELS_VARIABLE, raising=False)
+    assert most_pixels() == 100_000_000
+    monkeypatch.setenv(MOST_PIXELS_VARIABLE, "many")
+    with pytest.raises(UsageError, match=r"VERYDEEP_MAX_PIXELS=many: give a number of pixels, such as 200000000$"):
+        most_pixels()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    limit_pixels(1200)
+    assert (os.environ[MOST_PIXELS_VARIABLE], Image.MAX_IMAGE_PIXELS) == ("1200", 1200)
+    picture(3, 40, 30).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").size == (40, 30)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("image", "options"),
+    [
+        (picture(5, 40, 30), {}),
+        (picture(5, 40, 30).convert("P"), {"transparency": 3}),
+        (picture(5, 40, 30).convert("L"), {"transparency": 90}),
+        (picture(5, 40, 30).convert("LA"), {}),
+        (Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50), {"transparency": 500}),
+    ],
+    ids=["rgb", "palette", "grey", "alpha", "deep"],
+)
+def test_bands_of_rows_give_what_the_whole_gives(image, options, orientation, tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.png", exif=exif, **options)
+    with Image.open(tmp_path / "a.png") as opened:
+        expected = np.asarray(to_rgb(ImageOps.exif_transpose(opened), opened))
+    assert np.array_equal(read_image(tmp_path / "a.png"), expected)
+    monkeypatch.setattr("verydeep.images.decode._BAND_PIXELS", 7 * 40)
+    assert np.array_equal(read_image(tmp_path / "a.png"), expected)
+
+
+def test_too_little_memory_for_one_image_is_a_fault_of_that_image(tmp_path, monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    picture(3, 40, 30).save(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", full)
+    with pytest.raises(DamagedImageError, match=r"a.png cannot be read as an image: there is not the memory for its"):
+        read_image(tmp_path / "a.png")
+    assert scan_file(tmp_path / "a.png").damage == "there is not the memory for its pixels"
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "a\ud800b.png"], ids=["null", "half a pair"])
+def test_a_name_that_no_file_can_have_is_damage(name):
+    with pytest.raises(DamagedImageError, match=r"^a\ufffdb.png cannot be read: no file can have this name$"):
+        read_image(name)
+
+
+def test_libtiff_prints_nothing(tmp_path, capfd):
+    spoilt = bytearray(pillow(picture(3, 64, 64), "TIFF", compression="tiff_lzw")())
+    for place in range(300, 900, 7):
+        spoilt[place] ^= 0x5A
+    with suppress(DamagedImageError):
+        decode_pixels(bytes(spoilt), "x")
+    with Image.open(io.BytesIO(bytes(spoilt))) as image, suppress(OSError):
+        image.load()
+    assert capfd.readouterr() == ("", "")

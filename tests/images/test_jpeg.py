@@ -7,10 +7,16 @@ import pytest
 from PIL import Image, ImageOps
 
 from conftest import scene
-from verydeep.images import decode as jpeg
-from verydeep.images.decode import DamagedImageError, _decode_plain_jpeg, decode_pixels, read_image
+from verydeep.data.doctor.rules import file_findings
+from verydeep.data.doctor.scan import scan_file
+from verydeep.images import jpeg
+from verydeep.images.decode import DamagedImageError, decode_pixels, read_image
+from verydeep.images.jpeg import CorruptImageWarning, corruption, decode_plain
 
-pytestmark = pytest.mark.skipif(jpeg.simplejpeg is None, reason="simplejpeg has no wheel for this platform")
+pytestmark = [
+    pytest.mark.skipif(jpeg.simplejpeg is None, reason="simplejpeg has no wheel for this platform"),
+    pytest.mark.filterwarnings("ignore::verydeep.images.jpeg.CorruptImageWarning"),
+]
 
 
 def encoded(image, **how):
@@ -26,7 +32,7 @@ def by_pillow(data):
 
 def is_plain(data):
     with Image.open(io.BytesIO(data)) as image:
-        return _decode_plain_jpeg(data, image) is not None
+        return decode_plain(data, image.size) is not None
 
 
 def with_orientation(number):
@@ -48,14 +54,14 @@ PLAIN = {
     "grey": encoded(COLOURS.convert("L")),
     "icc": encoded(COLOURS, icc_profile=b"\0" * 200),
     "upright": encoded(COLOURS, exif=with_orientation(1)),
+    "turned": encoded(COLOURS, exif=with_orientation(6)),
+    "mirrored": encoded(COLOURS, exif=with_orientation(2)),
     "one pixel": encoded(COLOURS.resize((1, 1))),
     "one row": encoded(COLOURS.resize((40, 1))),
 }
 OTHER = {
     "cmyk": encoded(COLOURS.convert("CMYK")),
     "rgb": encoded(COLOURS, keep_rgb=True),
-    "turned": encoded(COLOURS, exif=with_orientation(6)),
-    "mirrored": encoded(COLOURS, exif=with_orientation(2)),
 }
 
 
@@ -125,3 +131,49 @@ def test_photographs_are_pillows(shared_photos):
     for file in shared_photos:
         data = file.read_bytes()
         assert np.array_equal(decode_pixels(data, file.name), by_pillow(data))
+
+
+def corrupt():
+    """A JPEG that Pillow reads without a word, and libjpeg calls corrupt."""
+    data = encoded(COLOURS, subsampling=0, quality=95)
+    for spoilt in damaged("4:4:4"):
+        if corruption(spoilt) is not None and not isinstance(outcome(spoilt), str):
+            return spoilt
+    raise AssertionError(len(data))
+
+
+@pytest.mark.filterwarnings("default::verydeep.images.jpeg.CorruptImageWarning")
+def test_a_corrupt_file_is_read_and_named(tmp_path):
+    file = tmp_path / "holiday.jpg"
+    file.write_bytes(corrupt())
+    with pytest.warns(
+        CorruptImageWarning, match=r"holiday.jpg is corrupt \(.+\): its pixels are read as far as they go"
+    ):
+        read_image(file)
+    facts = scan_file(file)
+    assert facts.corruption
+    assert not facts.damage
+    (finding,) = [one for one in file_findings({"holiday.jpg": facts}) if one.kind == "corrupt"]
+    assert (finding.severity, finding.files) == ("warning", ["holiday.jpg"])
+    assert finding.message.startswith("1 JPEG file that libjpeg calls corrupt: read as far as they go")
+
+
+@pytest.mark.parametrize("data", [*PLAIN.values(), *OTHER.values()], ids=[*PLAIN, *OTHER])
+def test_what_is_not_corrupt_is_not_called_so(data):
+    assert corruption(data) is None
+
+
+def test_many_scans_of_a_large_image_are_refused(tmp_path, monkeypatch):
+    """A few hundred kilobytes that go over a hundred million pixels a thousand times."""
+    monkeypatch.setattr("verydeep.images.jpeg._MOST_SCANNED", 12 * 83 * 61)
+    assert decode_pixels(PLAIN["progressive"], "x").shape == (61, 83, 3)
+    data = PLAIN["progressive"]
+    begin = data.rindex(b"\xff\xda")
+    many = data[:begin] + 20 * data[begin:-2] + data[-2:]
+    file = tmp_path / "many.jpg"
+    file.write_bytes(many)
+    with pytest.raises(
+        DamagedImageError, match=r"many.jpg cannot be read as an image: it has 5,063 pixels in \d\d scans"
+    ):
+        read_image(file)
+    assert "5,063 pixels in" in scan_file(file).damage

@@ -12,8 +12,8 @@ from verydeep.nets.architecture import Geometry, find_architecture, head_macs, l
 from verydeep.nets.graph import graph_of
 from verydeep.nets.grow import grow
 from verydeep.speed.backend import every_kind
+from verydeep.speed.tiling import score_map
 from verydeep.testing.classifier import score_map_at
-from verydeep.testing.tiling import score_map
 from verydeep.weights.writers import TARGETS
 from verydeep.weights.writers.target import Target
 

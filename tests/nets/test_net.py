@@ -15,8 +15,8 @@ from verydeep.images.decode import read_image
 from verydeep.nets import checks
 from verydeep.nets.layers import FullyConnected
 from verydeep.nets.net import VeryDeep
+from verydeep.speed.tiling import adaptive_score_map
 from verydeep.speed.torch_backend import TorchBackend
-from verydeep.testing.tiling import adaptive_score_map
 
 TORCHVISION = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
 MEAN = torch.tensor([0.485, 0.456, 0.406])

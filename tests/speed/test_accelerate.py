@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from small_nets import difference, in_threads, make_net, photos
 from verydeep import ARCHITECTURES, accelerate
 from verydeep.errors import UsageError, UserError
 from verydeep.nets import checks
-from verydeep.speed import backend
+from verydeep.speed import backend, tiling
 from verydeep.speed.library import KERNELS, NoKernelError, find_kernel
 
 
@@ -315,3 +316,23 @@ def test_without_a_kernel_the_net_itself_computes_and_says_so(without_kernel):
 def test_a_kernel_that_nobody_wants_is_no_warning(monkeypatch):
     monkeypatch.setenv("VERYDEEP_KERNEL", "none")
     assert "VERYDEEP_KERNEL=none asks for it" in verydeep.accelerate(make_net()).engine
+
+
+def test_large_images_are_computed_in_parts_to_the_same_scores(monkeypatch):
+    """As predict does: 48 megapixels at once would take 8 GB."""
+    images = photos(320, 420, 1)
+    fast, areas = accelerate(make_net("A", crop=64)), []
+    whole, features = fast.score_map(images), fast.features(images)
+
+    def noting(given, layer="fc8", *, maps=fast.backend.maps):
+        areas.append(given.shape[1] * given.shape[2])
+        return maps(given, layer)
+
+    monkeypatch.setattr(fast.backend, "maps", noting)
+    for function in ("score_map", "pool5_map"):
+        smaller = partial(getattr(tiling, function), most=160**2)
+        monkeypatch.setattr(f"verydeep.speed.accelerate.{function}", smaller)
+    assert torch.allclose(fast.score_map(images), whole, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(fast.features(images), features, rtol=1e-4, atol=1e-4)
+    assert len(areas) > 4
+    assert max(areas) <= 288**2

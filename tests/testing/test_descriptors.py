@@ -11,10 +11,10 @@ from verydeep.data.image_set import array_images
 from verydeep.device import fp32_choice
 from verydeep.errors import UsageError
 from verydeep.images.geometry import rescale
+from verydeep.speed.tiling import layer_map, pooled_map
 from verydeep.speed.torch_backend import TorchBackend
 from verydeep.testing import chunks
 from verydeep.testing.descriptors import Describer, DescriptorOptions, describe
-from verydeep.testing.tiling import layer_map, pooled_map
 
 SIZES = [(90, 70), (70, 90), (90, 70), (64, 64), (130, 65), (1, 1), (70, 90)]
 

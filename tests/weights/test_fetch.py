@@ -16,7 +16,7 @@ from published import closed_address
 from verydeep.download import Digest
 from verydeep.errors import UserError
 from verydeep.weights.published import PUBLISHED
-from verydeep.weights.resolve import fetch_weights, find_model_file, load, read_card
+from verydeep.weights.resolve import fetch_weights, find_model_file, load, pinned_hash, read_card
 
 CHANNELS = {"A": [8, "M", 8, "M", 16, 16, "M", 32, 32, "M", 32, 32, "M"]}
 HIDDEN = 256
@@ -74,7 +74,7 @@ def publish(serve, tmp_path, monkeypatch):
         file = row.url.rpartition("/")[2]
         (folder / file).write_bytes(content)
         digest = row.digest and Digest("sha256", hashlib.sha256(content).hexdigest()[:8])
-        changes = {"url": f"{server.address}/{file}", "size": len(content), "digest": digest} | changes
+        changes = {"url": f"{server.address}/{file}", "size": len(content), "digest": digest, "sha256": None} | changes
         monkeypatch.setitem(PUBLISHED, name, replace(row, **changes))
         return server
 
@@ -82,7 +82,8 @@ def publish(serve, tmp_path, monkeypatch):
 
 
 def left_in(folder):
-    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock")) if folder.exists() else []
+    hidden = (".lock", ".pins.json")
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(hidden)) if folder.exists() else []
 
 
 @pytest.mark.parametrize("name", ["imagenet-A", "imagenet-A-bn"])
@@ -264,3 +265,45 @@ def test_a_file_of_the_same_name_wins(publish, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="imagenet-A holds no model"):
         load("imagenet-A")
     assert server.requests == []
+
+
+def test_a_file_is_pinned_when_it_is_first_fetched(publish, cache, verydeep):
+    """The publisher gives eight digits of a hash, which a second file may have."""
+    content = pth(peer())
+    publish("imagenet-A", content)
+    first = hashlib.sha256(content).hexdigest()
+    status, _, err = verydeep("weights", "fetch", "imagenet-A")
+    assert (status, f"the publisher's file has the sha256 {first}: from now on another is refused" in err) == (0, True)
+    (cache / "imagenet-A.safetensors").unlink()
+    other = pth(peer(classes=10))
+    publish("imagenet-A", other)
+    second = hashlib.sha256(other).hexdigest()
+    with pytest.raises(
+        UserError, match=f"has the sha256 {second}, and not {first}, which it had when it was first fet"
+    ):
+        fetch_weights("imagenet-A")
+    assert not (cache / "imagenet-A.safetensors").exists()
+    fetch_weights("imagenet-A", accept_hash=second)
+    assert pinned_hash(PUBLISHED["imagenet-A"]) == second
+    assert "pins" not in verydeep("cache")[1]
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{", '{"imagenet-A": 3}'])
+def test_a_damaged_record_of_pins_pins_nothing(damage, publish, cache):
+    cache.mkdir(parents=True)
+    (cache / ".pins.json").write_text(damage)
+    publish("imagenet-A", pth(peer()))
+    assert load("imagenet-A").geometry.num_classes == 1000
+
+
+def test_the_whole_hash_counts_where_it_is_known(publish, cache):
+    content = pth(peer())
+    publish("imagenet-A", content, sha256="0" * 64)
+    with pytest.raises(UserError, match=f"and not {'0' * 64}, which others have measured"):
+        load("imagenet-A")
+
+
+def test_the_whole_hashes_begin_with_those_that_are_published():
+    whole = [row for row in PUBLISHED.values() if row.sha256]
+    assert whole
+    assert all(row.digest and len(row.sha256) == 64 and row.sha256.startswith(row.digest.digits) for row in whole)

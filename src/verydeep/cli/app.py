@@ -13,7 +13,7 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from verydeep.cli.options import HelpPage, refuse_fractions
+from verydeep.cli.options import MAX_PIXELS, HelpPage, reads_images, refuse_fractions
 from verydeep.errors import UsageError
 
 _SHOWN_ARGUMENTS: Final = {
@@ -62,6 +62,8 @@ for _room in ("localise", "weights"):
 
 def run_verb(arguments: list[str]) -> int:
     """Runs a verb and returns its exit status."""
+    if reads_images(arguments):
+        arguments = _take_max_pixels(arguments)
     try:
         _, apps, rest = app.parse_commands(arguments)
         if apps[-1].default_command is None and not rest:  # such as "weights" alone
@@ -72,6 +74,28 @@ def run_verb(arguments: list[str]) -> int:
         return app(arguments, result_action="return_value", exit_on_error=False, print_error=False) or 0
     except CycloptsError as error:
         raise UsageError(_message(error)) from error
+
+
+def _take_max_pixels(arguments: list[str]) -> list[str]:
+    """Sets the limit of pixels, which is the process's and not a verb's; returns the other arguments."""
+    others: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if argument == "--":
+            return [*others, argument, *rest]
+        if name != MAX_PIXELS:
+            others.append(argument)
+            continue
+        given = value if equals else next(rest, "")
+        try:
+            count = int(given)
+        except ValueError as error:
+            raise UsageError(f"{MAX_PIXELS} {given}: give a number of pixels, such as 200000000") from error
+        from verydeep.images.decode import limit_pixels  # numpy, for those who ask
+
+        limit_pixels(count)
+    return others
 
 
 def _message(error: CycloptsError) -> str:

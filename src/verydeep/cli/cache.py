@@ -8,6 +8,7 @@ from rich.table import Table
 
 from verydeep.cli.options import Json
 from verydeep.cli.output import print_json, print_table
+from verydeep.cli.plain import print
 from verydeep.errors import printable
 from verydeep.files import cache_folder, format_bytes
 

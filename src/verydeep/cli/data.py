@@ -11,6 +11,7 @@ from rich.table import Table
 
 from verydeep.cli.options import Damaged, Data, Json
 from verydeep.cli.output import print_json, print_table, reporting
+from verydeep.cli.plain import print
 from verydeep.files import format_bytes
 
 if TYPE_CHECKING:

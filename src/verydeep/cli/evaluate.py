@@ -23,6 +23,7 @@ from verydeep.cli.options import (
     split_arguments,
 )
 from verydeep.cli.output import fetch_models, is_first_process, percent, print_json, print_table, reporting
+from verydeep.cli.plain import print
 from verydeep.errors import UsageError
 from verydeep.files import check_output_file, format_number
 

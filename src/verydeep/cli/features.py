@@ -20,6 +20,7 @@ from verydeep.cli.options import (
     split_arguments,
 )
 from verydeep.cli.output import fetch_models, is_first_process, print_json, reporting
+from verydeep.cli.plain import print
 from verydeep.cli.ray import chunks_on_ray
 from verydeep.errors import UsageError
 

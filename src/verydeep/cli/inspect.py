@@ -10,6 +10,7 @@ from rich.table import Table
 
 from verydeep.cli.options import Json, prepare_process
 from verydeep.cli.output import fetch_models, print_json, print_table, reporting
+from verydeep.cli.plain import print
 from verydeep.errors import UsageError
 from verydeep.files import format_number
 

@@ -35,6 +35,7 @@ from verydeep.cli.output import (
     print_table,
     reporting,
 )
+from verydeep.cli.plain import print
 from verydeep.errors import UsageError
 from verydeep.files import check_output_file
 from verydeep.localisation.options import LocaliseOptions

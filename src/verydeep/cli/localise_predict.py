@@ -29,6 +29,7 @@ from verydeep.cli.output import (
     print_table,
     reporting,
 )
+from verydeep.cli.plain import print
 from verydeep.cli.predict import picture_names
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write, check_output_file, check_outside

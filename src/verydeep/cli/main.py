@@ -8,11 +8,14 @@ import gc
 import io
 import os
 import shutil
+import signal
 import sys
 import textwrap
 import warnings
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, TextIO
+from types import FrameType
+from typing import Final, NoReturn, TextIO
 
 from verydeep.errors import UserError, printable
 
@@ -39,16 +42,32 @@ VERBS: Final = {
 _ABOUT = "Very deep convolutional networks (VGG): train, evaluate and use the nets of the paper on your own images."
 
 
+_NO_MEMORY: Final = (
+    "allocate memory",
+    "out of memory",
+    "failed to map segment",
+    "can't start new thread",
+    "cannot allocate",
+)
+"""What libraries say where the memory, or its limit, is too small."""
+
+
+class _StoppedError(KeyboardInterrupt):
+    """A signal that ends the command like Ctrl-C: what was half written is removed."""
+
+
 def main() -> None:
     """Runs the command line; a user's error becomes one line on standard error."""
     _spare_the_collector()
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed, or there is no console
             setattr(sys, stream, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # they name no file; the doctor does
+    _show_warnings()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
+        _end_by_signals()
+        _check_folder()
         _end(_run(sys.argv[1:]))
     except UserError as error:
         if error.is_reported:
@@ -64,15 +83,70 @@ def main() -> None:
         if error.name != "torch":
             raise
         _fail("this needs PyTorch, which is not installed here: pip install torch", 1)
-    except RuntimeError as error:
-        if not _is_one_of_several():
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if isinstance(error, MemoryError) or any(text in str(error).casefold() for text in _NO_MEMORY):
+            _fail(
+                f"{_which_process()}there is not enough memory: free some, raise its limit (ulimit -v), or compute "
+                "less at a time (of a training: --batch-size, --micro-batch)",
+                1,
+            )
+        if not isinstance(error, RuntimeError) or not _is_one_of_several():
             raise
         from verydeep.distributed import launched
 
         reason = str(error).splitlines()[0]
         _fail(f"process {launched().rank} lost the others ({reason}): resume with --resume when they are back", 1)
+    except _StoppedError as stopped:
+        _fail(f"ended by {stopped}", 1)
     except KeyboardInterrupt:
         _fail("interrupted", 1)
+
+
+def _show_warnings() -> None:
+    """Prints our own warnings as one line each; Pillow's name no file, so the doctor says what they mean."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    show = warnings.showwarning
+
+    def show_ours(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if category.__module__.startswith("verydeep."):
+            print(f"verydeep: {printable(' '.join(str(message).split()))}", file=sys.stderr)
+        else:
+            show(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show_ours
+
+
+def _end_by_signals() -> None:
+    """Lets SIGTERM and SIGHUP end the command as Ctrl-C does; whoever ignores one (nohup) goes on ignoring it."""
+    if _is_one_of_several():  # its launcher ends it
+        return
+    own = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == own:
+            raise _StoppedError(signal.Signals(number).name)
+        signal.signal(number, signal.SIG_DFL)  # a process that this one has started
+        signal.raise_signal(number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        with suppress(ValueError):  # not the main thread
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, end)
+
+
+def _check_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UserError("the folder that this command was started in is gone: cd to another") from error
 
 
 def _run(arguments: list[str]) -> int:
@@ -140,6 +214,7 @@ def _is_one_of_several() -> bool:
     return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
-def _fail(message: str, status: int) -> None:
-    print(f"verydeep: {printable(' '.join(message.split()))}", file=sys.stderr)
+def _fail(message: str, status: int) -> NoReturn:
+    with suppress(OSError):  # the terminal is gone
+        print(f"verydeep: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(status)

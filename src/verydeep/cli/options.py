@@ -1,6 +1,5 @@
 """Options that several verbs have, what their texts mean, and the page that ``--help`` prints."""
 
-import json
 import os
 import textwrap
 from collections.abc import Sequence
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, ArgumentCollection, CoercionError, Parameter
 
 from verydeep.errors import UsageError
+from verydeep.files import parse_json
 
 if TYPE_CHECKING:
-    from cyclopts.help import HelpPanel
+    from cyclopts.help import HelpEntry, HelpPanel
     from rich.console import Console, ConsoleOptions
 
 DATA_HELP = (
@@ -47,6 +47,31 @@ Split = Annotated[
 ]
 
 
+MAX_PIXELS = "--max-pixels"
+_MAX_PIXELS_HELP = (
+    "Images with more pixels than this are not decoded, but refused like damaged ones. [100,000,000; or "
+    "$VERYDEEP_MAX_PIXELS]"
+)
+
+_READ_IMAGES = (
+    "train",
+    "evaluate",
+    "tables",
+    "predict",
+    "features",
+    "stylise",
+    "transfer",
+    "search",
+    "shards",
+    "doctor",
+)
+
+
+def reads_images(arguments: Sequence[str]) -> bool:
+    """Whether a command reads images, by its words after ``verydeep``."""
+    return bool(arguments) and (arguments[0] in _READ_IMAGES or (arguments[0] == "localise" and len(arguments) > 1))
+
+
 def models_then_data(models: str, more: str) -> Parameter:
     """The arguments of a verb that takes models, then the data; ``models`` and ``more`` say what else it takes."""
     text = f"Model files, run folders{models}; then the data: {DATA_HELP[0].lower()}{DATA_HELP[1:]} {more}"
@@ -75,8 +100,8 @@ def read_changes(settings: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise UsageError(f"--set {setting}: give key=value, such as dropout=0")
         try:
-            changes[key] = json.loads(f"[{value}]" if "," in value else value)
-        except json.JSONDecodeError:
+            changes[key] = parse_json(f"[{value}]" if "," in value else value)
+        except ValueError:
             changes[key] = value
     return changes
 
@@ -117,7 +142,11 @@ def refuse_fractions(app: App, verb: tuple[str, ...], arguments: ArgumentCollect
 class HelpPage:
     """Prints help as plain text in two columns, on a terminal as in a file."""
 
+    def __init__(self) -> None:
+        self._reads_images = False
+
     def render_usage(self, console: "Console", options: "ConsoleOptions", usage: object) -> None:
+        self._reads_images = reads_images(str(usage).split()[2:])
         _print(console, [str(usage).strip(), ""])
 
     def render_description(self, console: "Console", options: "ConsoleOptions", description: Any) -> None:  # noqa: ANN401
@@ -128,14 +157,16 @@ class HelpPage:
             _print(console, [*whole, ""])
 
     def __call__(self, console: "Console", options: "ConsoleOptions", panel: "HelpPanel") -> None:
-        rows = [(" ".join(entry.display_labels_with_metavar).removesuffix("..."), entry) for entry in panel.entries]
+        rows = [
+            (" ".join(entry.display_labels_with_metavar).removesuffix("..."), _help(entry)) for entry in panel.entries
+        ]
+        if self._reads_images and any(label.startswith("--") for label, _ in rows):
+            rows.append((f"{MAX_PIXELS} INT", _MAX_PIXELS_HELP))
         if not rows:
             return
         column = min(max(len(label) for label, _ in rows), _WIDEST_LABEL) + 4
         _print(console, [f"{panel.title}:"])
-        for label, entry in rows:
-            default = f" [default: {entry.default}]" if entry.default is not None else ""
-            text = f"{entry.description.primary_renderable}{default}"
+        for label, text in rows:
             start = f"  {label}".ljust(column)
             if len(start) > column:
                 _print(console, [start])
@@ -145,6 +176,15 @@ class HelpPage:
 
 
 _WIDEST_LABEL = 26
+
+
+def _label(entry: "HelpEntry") -> str:
+    return " ".join(entry.display_labels_with_metavar).removesuffix("...")
+
+
+def _help(entry: "HelpEntry") -> str:
+    default = f" [default: {entry.default}]" if entry.default is not None else ""
+    return f"{entry.description.primary_renderable}{default}"
 
 
 def _wrapped(text: str, first: str, others: str, width: int) -> list[str]:

@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from verydeep.cli.plain import make_printable, print
+from verydeep.errors import printable
 from verydeep.files import format_bytes, format_number
 from verydeep.training.state import Callback, TrainState
 
@@ -29,9 +31,9 @@ def print_json(record: dict[str, Any]) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Prints a table as wide as the terminal; elsewhere no line is broken at its edge."""
+    """Prints a table as wide as the terminal, without control characters; elsewhere no line is broken at its edge."""
     terminal = sys.stdout.isatty()
-    Console(width=None if terminal else 120, soft_wrap=not terminal).print(table)
+    Console(width=None if terminal else 120, soft_wrap=not terminal).print(make_printable(table))
 
 
 def percent(fraction: float | None) -> str:
@@ -65,9 +67,10 @@ class ProgressBar(Callback):
         self._last_line = time.monotonic()
 
     def note(self, text: str) -> None:
-        self.console.print(escape(text), highlight=False)
+        self.console.print(escape(printable(text)), highlight=False)
 
     def progress(self, what: str, done: int, total: int) -> None:
+        what = printable(what)
         if self.console.is_terminal:
             self._show(what, done, total, "")
             if done == total:
@@ -164,7 +167,7 @@ def fetch_published(name: str, accept_hash: str | None = None) -> None:
     row = known_weights(name)
     if row.is_here and accept_hash is None:
         return
-    from verydeep.weights.resolve import fetch_weights
+    from verydeep.weights.resolve import fetch_weights, pinned_hash
 
     with reporting() as reporter:
         if not row.is_here:
@@ -172,4 +175,7 @@ def fetch_published(name: str, accept_hash: str | None = None) -> None:
                 f"{row.name} is fetched from {row.publisher} ({format_bytes(row.size)}); licence: {row.licence}"
             )
         file = fetch_weights(row.name, accept_hash=accept_hash, progress=reporter.progress)
+        pinned = pinned_hash(row)
+        if pinned is not None and row.sha256 is None:
+            reporter.note(f"the publisher's file has the sha256 {pinned}: from now on another is refused")
         reporter.note(f"{row.name} is in {file}")

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from verydeep.cli.options import Device, Json, Model, Precision, Ray, RayWorkers, prepare_process
 from verydeep.cli.output import fetch_models, print_json, print_table, reporting
+from verydeep.cli.plain import print
 from verydeep.cli.ray import write_predictions
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write, check_output_file, check_outside

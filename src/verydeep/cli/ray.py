@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verydeep.cli.output import print_json, reporting
+from verydeep.cli.plain import print
 
 if TYPE_CHECKING:
     from verydeep.transfer.features import ComputeChunks

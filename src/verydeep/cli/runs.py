@@ -11,6 +11,7 @@ from rich.table import Table
 
 from verydeep.cli.options import Json
 from verydeep.cli.output import percent, print_json, print_table
+from verydeep.cli.plain import print
 from verydeep.errors import UsageError, printable
 
 if TYPE_CHECKING:

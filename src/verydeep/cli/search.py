@@ -12,6 +12,7 @@ from rich.table import Table
 
 from verydeep.cli.options import Damaged, Device, Json, Model, Precision, prepare_process, read_scales
 from verydeep.cli.output import fetch_models, print_json, print_table, reporting
+from verydeep.cli.plain import print
 from verydeep.errors import UsageError, UserError
 from verydeep.files import atomic_write, check_output_file
 

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from verydeep.cli.options import Json, prepare_process
 from verydeep.cli.output import fetch_models, print_json, reporting
+from verydeep.cli.plain import print
 from verydeep.errors import UsageError
 from verydeep.files import atomic_write, check_output_file, format_number
 from verydeep.losses.options import StyliseOptions

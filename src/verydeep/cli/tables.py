@@ -21,6 +21,7 @@ from verydeep.cli.options import (
     read_scales,
 )
 from verydeep.cli.output import fetch_models, print_json, print_table, reporting
+from verydeep.cli.plain import print
 from verydeep.errors import UsageError
 from verydeep.tables.grid import OF_TESTING, TablesOptions
 

@@ -27,6 +27,7 @@ from verydeep.cli.output import (
     print_table,
     reporting,
 )
+from verydeep.cli.plain import print
 from verydeep.errors import UsageError
 from verydeep.files import format_number
 from verydeep.runs.options import AUTO, TrainOptions

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from verydeep.cli.options import Json, models_then_data, prepare_process, read_scales, split_arguments
 from verydeep.cli.output import fetch_models, is_first_process, percent, print_json, print_table, reporting
+from verydeep.cli.plain import print
 from verydeep.transfer.options import TransferOptions
 
 if TYPE_CHECKING:

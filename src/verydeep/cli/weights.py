@@ -9,6 +9,7 @@ from rich.table import Table
 
 from verydeep.cli.options import Json, Model
 from verydeep.cli.output import fetch_models, fetch_published, percent, print_json, print_table, reporting
+from verydeep.cli.plain import print
 from verydeep.errors import UsageError
 from verydeep.files import format_bytes
 from verydeep.weights.options import ImportOptions

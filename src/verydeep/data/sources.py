@@ -73,10 +73,12 @@ class FolderSource:
     def size(self, name: str) -> int:
         try:
             return (self.root / name).stat().st_size
+        except ValueError:  # a null character in its name, which counts as damaged when it is read
+            return 0
         except OSError:
             if not os.path.lexists(self.root / name):
                 raise
-            return 0  # a link to nothing, say, which counts as damaged when it is read
+            return 0  # a link to nothing, say, which counts as damaged then
 
     def where(self, name: str) -> str:
         return str(self.root / name)

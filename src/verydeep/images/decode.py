@@ -14,14 +14,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8, UInt32
 from numpy import ndarray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from verydeep.errors import UserError
-
-try:
-    import simplejpeg
-except ImportError:  # there is no wheel for this platform: Pillow does everything
-    simplejpeg = None
+from verydeep.errors import UsageError, UserError
+from verydeep.images.jpeg import JPEG_FORMATS, decode_plain, too_many_scans, warn_of_corruption
+from verydeep.images.libtiff import silence_libtiff
 
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif",
@@ -34,6 +31,13 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM
 
 Without a list Pillow starts other programs for some, such as Ghostscript for EPS.
 """
+
+MOST_PIXELS_VARIABLE = "VERYDEEP_MAX_PIXELS"
+"""The environment variable that ``--max-pixels`` sets: worker processes have it too."""
+
+_MOST_PIXELS = 100_000_000
+_BAND_PIXELS = 2**22
+"""Pixels that are converted to RGB at once."""
 
 _DAMAGED_REMEDY = "mend or remove it, or leave damaged files out with --damaged skip"
 """Of a damaged image in a data set, for messages."""
@@ -68,8 +72,6 @@ MANY_BITS = "scaled down by 257: with fewer bits in use they come out dark; conv
 
 _SIXTEEN_BITS = ("I;16", "L;16", "LA;16", "RGB;16", "RGBA;16", "RGBX;16")
 
-_PLAIN = frozenset({"YCbCr", "Gray"})
-
 
 class DamagedImageError(UserError):
     """A file that cannot be decoded as an image, and what helps, where that is known."""
@@ -81,6 +83,10 @@ class DamagedImageError(UserError):
     def in_a_set(self, more: str = "") -> "DamagedImageError":
         """Returns the error that ends the reading of a data set, with the remedy and ``more`` to be said before it."""
         return DamagedImageError(self.problem + more, self.remedy or _DAMAGED_REMEDY)
+
+
+class ManyPixelsError(DamagedImageError):
+    """An image with more pixels than are decoded; the message does not name it."""
 
 
 class LongImageError(DamagedImageError):
@@ -127,7 +133,7 @@ def _reads_heic() -> bool:
 def read_file(file: Path) -> bytes:
     """Reads a regular file; raises DamagedImageError for what is none, or where the disk or permissions forbid it."""
     try:
-        mode = file.stat().st_mode
+        mode = _mode(file)
         if stat.S_ISDIR(mode):
             os.scandir(file).close()  # raises where it may not be listed
             raise UserError(f"{file} is a folder, not an image")
@@ -142,9 +148,54 @@ def read_file(file: Path) -> bytes:
         raise DamagedImageError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
+def most_pixels() -> int:
+    """Number of pixels of an image file above which it is not decoded: a few kilobytes can declare gigabytes."""
+    given = os.environ.get(MOST_PIXELS_VARIABLE, "")
+    if not given:
+        return _MOST_PIXELS
+    if not given.isdecimal() or not int(given):
+        raise UsageError(f"{MOST_PIXELS_VARIABLE}={given}: give a number of pixels, such as {2 * _MOST_PIXELS}")
+    return int(given)
+
+
+def limit_pixels(count: int) -> None:
+    """Sets ``most_pixels`` for this process and those it starts, and Pillow's own limit where that is lower."""
+    if count < 1:
+        raise UsageError(f"--max-pixels {count}: give a number of pixels, such as {2 * _MOST_PIXELS}")
+    os.environ[MOST_PIXELS_VARIABLE] = str(count)
+    if Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, count)
+
+
+def _mode(file: Path) -> int:
+    try:
+        return file.stat().st_mode
+    except ValueError as error:  # a null character, or half a surrogate pair
+        raise DamagedImageError(f"{file} cannot be read: no file can have this name") from error
+
+
 def open_image(file: Path | io.BytesIO) -> Image.Image:
-    """Opens an image in one of ``FORMATS``, or HEIC where that can be read; its pixels are not decoded yet."""
-    return Image.open(file, formats=(*FORMATS, "HEIF") if _reads_heic() else FORMATS)
+    """Opens an image in one of ``FORMATS``, or HEIC where that can be read; its pixels are not decoded yet.
+
+    Raises:
+        ManyPixelsError: it has more than ``most_pixels``.
+    """
+    most = most_pixels()
+    try:
+        image = Image.open(file, formats=(*FORMATS, "HEIF") if _reads_heic() else FORMATS)
+    except Image.DecompressionBombError as error:
+        reason = f"it has more pixels than the {most:,} that are decoded: shrink it, or give --max-pixels"
+        raise ManyPixelsError(reason) from error
+    if (num_pixels := image.width * image.height) > most:
+        size = f"{image.width:,}x{image.height:,}"
+        image.close()
+        raise ManyPixelsError(
+            f"its {size} pixels are more than the {most:,} that are decoded: shrink it, or give --max-pixels "
+            f"{num_pixels}"
+        )
+    if image.format == "TIFF":
+        silence_libtiff()
+    return image
 
 
 def many_bits(image: Image.Image) -> bool:
@@ -167,27 +218,24 @@ def read_image(file: str | Path) -> Image.Image:
 
 
 def decode_pixels(encoded: bytes, where: str) -> UInt8[ndarray, "h w 3"]:
-    """Decodes an image file to upright RGB, the first frame of an animation; ``where`` names it in messages."""
+    """Decodes an image file to upright RGB, the first frame of an animation; ``where`` names it in messages.
+
+    Warns with ``CorruptImageWarning`` of a JPEG whose pixels are partly lost.
+    """
     try:
         with open_image(io.BytesIO(encoded)) as image:
-            pixels = _decode_plain_jpeg(encoded, image)
-            if pixels is not None:
-                return pixels
-            image.load()
-            if image.format == "PPM" and image.mode == "I":  # 16 bits a pixel, which Pillow holds as 32
-                return np.asarray(to_rgb(Image.fromarray(np.asarray(image).astype(np.uint16))))
-            return np.asarray(to_rgb(ImageOps.exif_transpose(image), image))
-    except MemoryError:
+            pixels, orientation, is_doubtful = _decode(encoded, image)
+        pixels = _turned(pixels, orientation)
+    except UsageError:
         raise
     except Exception as error:  # decoders of damaged files raise whatever they run into
         reason = str(error) or type(error).__name__
         if not encoded:
             reason = "it is empty"
+        elif isinstance(error, MemoryError):
+            reason = "there is not the memory for its pixels"
         elif kind_of(encoded[:32]) == "HEIF" and not _reads_heic():
             reason = "it is HEIC, which needs pillow-heif: pip install pillow-heif, or convert it to JPEG"
-        elif isinstance(error, Image.DecompressionBombError):
-            most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-            reason = f"it has more than the {most:,} pixels that are decoded for safety: shrink it"
         elif isinstance(error, UnidentifiedImageError) and (kind := kind_of(encoded[:32])) is not None:
             reason = f"it is a {kind} with pixels that are not read, such as floats: convert it to 8 bits a channel"
         elif isinstance(error, UnidentifiedImageError) and (kind := _other_kind(encoded[:32])) is not None:
@@ -195,26 +243,48 @@ def decode_pixels(encoded: bytes, where: str) -> UInt8[ndarray, "h w 3"]:
         elif isinstance(error, UnidentifiedImageError):
             reason = f"cannot identify its format: none of {', '.join(FORMATS)}"
         raise DamagedImageError(f"{where} cannot be read as an image: {reason}") from error
+    if is_doubtful:
+        warn_of_corruption(encoded, where)
+    return pixels
 
 
-def _decode_plain_jpeg(encoded: bytes, image: Image.Image) -> UInt8[ndarray, "h w 3"] | None:
-    """Decodes a JPEG that is upright, in colour or grey, and undamaged, by libjpeg-turbo in one go.
+def _decode(encoded: bytes, image: Image.Image) -> tuple[UInt8[ndarray, "h w 3"], object, bool]:
+    """The pixels of an open file as stored, how EXIF says that they are turned, and whether they may be corrupt."""
+    is_jpeg = image.format in JPEG_FORMATS
+    if is_jpeg:
+        if why := too_many_scans(encoded, image.width * image.height):
+            raise DamagedImageError(why)
+        if image.mode in ("RGB", "L"):
+            orientation = image.getexif().get(ORIENTATION, 1)
+            pixels = decode_plain(encoded, image.size)
+            if pixels is not None:
+                return pixels, orientation, False
+    image.load()
+    return _in_bands(image), image.getexif().get(ORIENTATION, 1), is_jpeg
 
-    Pillow has the same decoder, feeds it piece by piece, and copies the pixels twice; the pixels are equal. None for
-    all other files: Pillow decodes them, or says what is wrong.
-    """
-    if simplejpeg is None or image.format != "JPEG" or image.mode not in ("RGB", "L"):
-        return None
-    if image.getexif().get(ORIENTATION, 1) != 1:
-        return None
-    try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
-        if colours not in _PLAIN or (width, height) != image.size:
-            return None
-        pixels: ndarray = simplejpeg.decode_jpeg(encoded, colorspace="RGB")
-    except ValueError:  # libjpeg warned: Pillow says whether that matters
-        return None
-    return np.asarray(pixels)
+
+def _in_bands(image: Image.Image) -> UInt8[ndarray, "h w 3"]:
+    """Converts a decoded image to RGB, some rows at a time: neither is held twice."""
+    width, height = image.size
+    rows = max(1, _BAND_PIXELS // max(1, width))
+    if height <= rows:
+        return np.asarray(to_rgb(image))
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        pixels[top:bottom] = np.asarray(to_rgb(image.crop((0, top, width, bottom)), image))
+    return pixels
+
+
+def _turned(pixels: UInt8[ndarray, "h w 3"], orientation: object) -> UInt8[ndarray, "y x 3"]:
+    """Turns and mirrors pixels upright, as an EXIF orientation says how they are stored."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def to_rgb(image: Image.Image, opened: Image.Image | None = None) -> Image.Image:
@@ -228,6 +298,8 @@ def to_rgb(image: Image.Image, opened: Image.Image | None = None) -> Image.Image
     if image.mode == "RGB" and transparent is None:
         return image
     opened = image if opened is None else opened
+    if opened.format == "PPM" and image.mode == "I":  # 16 bits a pixel, which Pillow holds as 32
+        image = Image.fromarray(np.asarray(image).astype(np.uint16))
     # Pillow's types know the tags of the subclass only
     tags = opened.tag_v2 if opened.format == "TIFF" else {}  # type: ignore[attr-defined]
     if image.mode.startswith("I;16"):

@@ -17,6 +17,7 @@ from verydeep.localisation.boxes import clip, decode_map
 from verydeep.localisation.merging import merge
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.testing.measure import Seen, posteriors_of, softmax
+from verydeep.testing.metrics import check_finite
 
 TOP = 5
 """Classes that an answer may name (ILSVRC)."""
@@ -134,6 +135,7 @@ class BoxCandidates:
 
     def add(self, images: Sequence[int], maps: Float[ndarray, "n k i j"], weight: float, seen: Seen) -> None:
         """Adds the maps of parts of images."""
+        check_finite(maps, "the localiser or its classifier")
         scores = self._channels.scores(maps)
         if scores is None:
             scores = np.zeros((len(maps), self._channels.classes, *maps.shape[2:]), np.float32)

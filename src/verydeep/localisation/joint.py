@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from verydeep.device import Compute
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.backend import Backend, make_test_backend
-from verydeep.testing.tiling import head_in_parts, pool5_map, score_map
+from verydeep.speed.tiling import head_in_parts, pool5_map, score_map
 
 
 class JointBackend:

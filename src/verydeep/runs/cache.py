@@ -34,7 +34,7 @@ class CacheEntry:
 
 
 def list_cache() -> list[CacheEntry]:
-    """Lists what lies in the cache folder, by name, without locks and the entity tags of downloads."""
+    """Lists what lies in the cache folder, by name, without locks, entity tags of downloads and pinned hashes."""
     folder, entries = cache_folder(), []
     for child in _children(folder):
         if child.name in ("weights", "data") and _is_folder(child):
@@ -43,7 +43,7 @@ def list_cache() -> list[CacheEntry]:
             entries += [CacheEntry(name="shards", kind="shards", path=child, size=_size(child))]
         else:
             entries += [CacheEntry(name=child.name, kind="other", path=child, size=_size(child))]
-    return [entry for entry in entries if not entry.path.match(".*.lock") and not entry.path.match(".*.tag")]
+    return [entry for entry in entries if not any(map(entry.path.match, (".*.lock", ".*.tag", ".pins.json")))]
 
 
 def clear(name: str) -> CacheEntry:

@@ -14,9 +14,10 @@ from verydeep.nets.checks import check_images, check_size
 from verydeep.nets.net import VeryDeep
 from verydeep.nets.plain_weights import unwrapped
 from verydeep.paper import constants
-from verydeep.speed.backend import BackendKind, choose_backend
+from verydeep.speed.backend import Backend, BackendKind, choose_backend
 from verydeep.speed.kernel_backend import KernelBackend
 from verydeep.speed.memory import Pixels
+from verydeep.speed.tiling import pool5_map, score_map
 from verydeep.speed.torch_backend import evaluated, ordinary_tensors
 
 PRECISIONS = ("fp32", "bf16", "int8", "auto")
@@ -95,7 +96,7 @@ class Accelerated:
         return self.score_map(images).mean((2, 3))
 
     def score_map(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n k i j"]:
-        """Computes the class score map: the net applied densely to whole images.
+        """Computes the class score map: the net applied densely to whole images, large ones in parts.
 
         Args:
             images: RGB in 0..255, uint8 or floating point, each side at least the crop, or 32 for a linear head.
@@ -110,7 +111,7 @@ class Accelerated:
         """
         self.net.require_scores()
         check_size(images, self.geometry.smallest_side)
-        return self._maps(images, "fc8")
+        return self._maps(images, "fc8", score_map)
 
     def features(self, images: Num[Tensor, "n 3 h w"]) -> Float[Tensor, "n c y x"]:
         """Computes the map after the last pooling: one position for 32 pixels.
@@ -122,7 +123,7 @@ class Accelerated:
             UserError: the images are smaller, or not RGB in 0..255.
         """
         check_size(images, constants.TOTAL_STRIDE)
-        return self._maps(images, "pool5")
+        return self._maps(images, "pool5", pool5_map)
 
     def activations(self, images: Num[Tensor, "n 3 h w"], names: Sequence[str]) -> dict[str, Tensor]:
         """Computes the outputs of named layers, and no layer after the last of them; they take no gradients.
@@ -174,12 +175,14 @@ class Accelerated:
         with ordinary_tensors():
             return torch.from_numpy(self.backend.head(map_.detach().float().numpy()))
 
-    def _maps(self, images: Tensor, layer: str) -> Tensor:
+    def _maps(self, images: Tensor, layer: str, in_parts: Callable[[Backend, Pixels], ndarray] | None = None) -> Tensor:
         _refuse_hooks(self.net)
         check_images(images)
         _check_on_cpu("these images are", images)
         with ordinary_tensors():
-            return torch.from_numpy(self.backend.maps(_pixels(images), layer))
+            pixels = _pixels(images)
+            maps = in_parts(self.backend, pixels) if in_parts and len(pixels) else self.backend.maps(pixels, layer)
+            return torch.from_numpy(maps)
 
 
 def _pixels(images: Num[Tensor, "n 3 h w"]) -> Pixels:

@@ -22,9 +22,10 @@ from verydeep.images.views import whole
 from verydeep.nets.described import DescribedNet
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.speed.backend import Backend, find_compute, make_test_backend
+from verydeep.speed.tiling import score_map
 from verydeep.testing.measure import compute, posteriors_of
+from verydeep.testing.metrics import check_finite
 from verydeep.testing.protocols import ViewPlan, at_scales, find_protocol
-from verydeep.testing.tiling import score_map
 from verydeep.weights.resolve import is_transfer_folder, open_net
 
 if TYPE_CHECKING:
@@ -236,6 +237,7 @@ def posterior_and_map(
         view = found.view
         if view.method.is_dense and not view.method.rounds_up and (not largest or view.scale > largest.test_scale):
             largest = _placed(found.maps[0], size_of(pixels), view.scale, backend)
+    check_finite(total)
     return total.astype(np.float32), largest
 
 

@@ -25,10 +25,11 @@ from verydeep.nets.architecture import layers
 from verydeep.nets.described import DescribedNet
 from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.backend import Backend, choose_backend, make_backend
+from verydeep.speed.tiling import LayerMap, layer_map, pooled_map
 from verydeep.testing.chunks import Counter, Images, Parts, chunk_range, num_chunks, read_chunks
 from verydeep.testing.measure import compute as compute_maps
+from verydeep.testing.metrics import check_finite
 from verydeep.testing.protocols import Method, Protocol, ProtocolAt, ViewPlan, default_test_scale
-from verydeep.testing.tiling import LayerMap, layer_map, pooled_map
 
 CONVOLUTIONS_SCALE: Final = 160
 """Largest test scale Q that is chosen for layers before the fully connected ones, pixels: at the 384 of the authors' D
@@ -121,6 +122,8 @@ class Describer:
                 done(len(found.images) / len(self._plan.views))
         finished = (one.finish() for one in sums)
         per_net = [self._combined(list(islice(finished, len(settings.scales)))) for settings in self.settings]
+        for one in per_net:
+            check_finite(one)
         return self._normalised(np.concatenate(per_net, 1)) if len(per_net) > 1 else per_net[0]
 
     def _combined(self, at_scales: list[Float32[ndarray, "n c"]]) -> Float32[ndarray, "n d"]:

@@ -20,7 +20,7 @@ from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.backend import Backend, find_compute, make_test_backend
 from verydeep.testing.images import Model, class_order, open_images, order_note
 from verydeep.testing.measure import MeanPosterior, Measured, measure
-from verydeep.testing.metrics import wrong
+from verydeep.testing.metrics import check_finite, wrong
 from verydeep.testing.protocols import Protocol, ProtocolAt, at_scales, find_protocol
 from verydeep.testing.result import (
     LabelledImages,
@@ -198,6 +198,8 @@ class _Tested:
                 continue
             backend = make_test_backend(self.net, compute, rounds_up=rounds_up)
             of_tests = _posteriors(backend, images, tests, mirror=self.net.mirror, progress=progress)
+            for one in of_tests:
+                check_finite(one.result, self.name or self.net.geometry.title)
             measured |= zip(tests, of_tests, strict=True)
             if note is not None and any(one.is_one_position for one in of_tests):
                 note(

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
+from verydeep.errors import UserError
+
 
 def wrong(posteriors: Float[ndarray, "n k"], labels: Int[ndarray, "n"], top: int = 1) -> Bool[ndarray, "n"]:
     """Returns for each image whether its class is not among the top ones.
@@ -20,6 +22,15 @@ def wrong(posteriors: Float[ndarray, "n k"], labels: Int[ndarray, "n"], top: int
     beaten_by = (posteriors > own).sum(1) + ((posteriors == own).sum(1) - 1) / 2
     is_wrong: ndarray = ~(beaten_by < top) | np.isnan(own[:, 0])
     return is_wrong
+
+
+def check_finite(numbers: Float[ndarray, "*shape"], whose: str = "the net") -> None:
+    """Raises UserError where scores are NaN or infinite: every figure made of them would look like an answer."""
+    if not np.isfinite(numbers).all():
+        raise UserError(
+            f"the scores of {whose} are not finite: a weight is NaN or infinite, or too large for the precision "
+            "(verydeep inspect MODEL --check finds it): fetch or train it again"
+        )
 
 
 def top_error(posteriors: Float[ndarray, "n k"], labels: Int[ndarray, "n"], top: int) -> float | None:

@@ -14,7 +14,7 @@ from verydeep.images import views
 from verydeep.nets.architecture import scaled_length
 from verydeep.nets.described import DescribedNet
 from verydeep.speed.backend import Backend
-from verydeep.testing.tiling import adaptive_score_map, score_map, score_map_rounded_up
+from verydeep.speed.tiling import adaptive_score_map, score_map, score_map_rounded_up
 
 _SCALE_STEP = 32
 """Distance of the test scales of a net trained at one S, pixels at crop 224 (section 4.2)."""

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from verydeep.errors import UserError
-from verydeep.files import atomic_write, check_output_file
+from verydeep.files import atomic_write, check_output_file, parse_json
 from verydeep.testing.metrics import class_errors, interval95, top_error
 
 _METADATA_KEY = "verydeep_posteriors"
@@ -272,14 +272,16 @@ def load_posteriors(file: str | Path) -> Result:
         metadata = _read_metadata(path)
         if _METADATA_KEY not in metadata:
             raise UserError(f"{path} holds no posteriors: give a file that evaluate --save wrote")
-        card = _Card.model_validate(json.loads(metadata[_METADATA_KEY]))
+        card = _Card.model_validate(parse_json(metadata[_METADATA_KEY]))
         with safe_open(path, framework="np") as opened:
             posteriors, labels = opened.get_tensor("posteriors"), opened.get_tensor("labels")
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"]))
         raise UserError(f"{path}: its description cannot be read at {field}: {problem['msg']}") from error
-    except (SafetensorError, OSError, json.JSONDecodeError, TypeError) as error:
+    except UserError:
+        raise
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged or cut short ({error}): evaluate again") from error
     _check(path, card, posteriors, labels)
     described = {name: value for name, value in card if name != "format_version"}
@@ -293,6 +295,8 @@ def _check(path: Path, card: _Card, posteriors: ndarray, labels: ndarray) -> Non
         reason = f"posteriors are {posteriors.dtype} of shape {posteriors.shape}, not float32 of {shape}"
     elif labels.shape != shape[:1] or labels.dtype != np.int64:
         reason = f"labels are {labels.dtype} of shape {labels.shape}, not int64 of {shape[:1]}"
+    elif not np.isfinite(posteriors).all():
+        reason = "a posterior is NaN or infinite"
     elif not len(labels) or not card.members:
         reason = "it holds nothing"
     elif labels.min() < 0 or labels.max() >= shape[1]:

@@ -179,8 +179,13 @@ def _velocities(state: TrainState) -> dict[str, Tensor]:
     return {name: velocity for name, velocity in found.items() if velocity is not None}
 
 
+_STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
 class StopOnSignals(Callback):
-    """Stops the training on the first Ctrl-C (or SIGTERM) while it is entered; the second one acts as usual.
+    """Stops the training on the first Ctrl-C, SIGTERM or SIGHUP while it is entered; the second one acts as usual.
+
+    SIGHUP comes when a terminal is closed; whoever ignores it (nohup) goes on ignoring it.
 
     One of several processes only stops, however many signals come: its launcher passes on what the terminal has sent it
     already, and kills what does not end.
@@ -195,8 +200,9 @@ class StopOnSignals(Callback):
 
     def __enter__(self) -> "StopOnSignals":
         try:
-            for name in (signal.SIGINT, signal.SIGTERM):
-                self._before[name] = signal.signal(name, self._stop)
+            for name in _STOPPING:
+                if signal.getsignal(name) != signal.SIG_IGN:
+                    self._before[name] = signal.signal(name, self._stop)
         except ValueError:  # only the main thread may: elsewhere nobody can press Ctrl-C
             self._before.clear()
         return self

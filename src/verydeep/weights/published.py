@@ -45,6 +45,7 @@ class PublishedWeights:
     size: int  # bytes, about
     digest: Digest | None
     digest_source: str  # who gives it and where, in words
+    sha256: str | None = None  # in full, as others have measured it; where nobody has, the first fetch pins it
     licence: str  # as its source states it
     errors: PublishedErrors | None
     selected_on: str | None = None  # the split that had a say in the weights, where that is known
@@ -92,6 +93,10 @@ _TORCHVISION_LICENCE = (
     "non-commercial research and education"
 )
 _TORCHVISION_MEASURED = "central crop of 224 at Q = 256, as torchvision publishes it"
+_IN_FULL: Final = {  # as five projects have them that check these files
+    "vgg16-397923af.pth": "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    "vgg19-dcbb9e9d.pth": "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+}
 _LAYERS: Final = {"A": 11, "B": 13, "D": 16, "E": 19}
 
 
@@ -111,6 +116,7 @@ def _torchvision(
         size=round(mebibytes * _MIB),
         digest=Digest("sha256", file.removesuffix(".pth").rpartition("-")[2]),
         digest_source="torchvision, in the name of the file",
+        sha256=_IN_FULL.get(file),
         licence=_TORCHVISION_LICENCE,
         errors=PublishedErrors(
             top1_error=round(1 - top1_accuracy / 100, 5),
@@ -224,6 +230,7 @@ def _timm(row: PublishedWeights) -> PublishedWeights:
         url=f"https://huggingface.co/timm/{model}/resolve/main/model.safetensors",
         digest=None,
         digest_source="none published",
+        sha256=None,
         errors=replace(row.errors, measured=f"{_TORCHVISION_MEASURED} of the same weights"),
     )
 

@@ -4,6 +4,7 @@ Published weights are fetched on first use, checked, and made a model file once.
 used only by somebody who has seen its sha256 and says so.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from verydeep.class_names import read_class_names
 from verydeep.errors import UsageError, UserError
+from verydeep.files import atomic_write, remove_leftovers_of
 from verydeep.nets.architecture import find_architecture
 from verydeep.nets.model_card import ModelCard, make_card
 from verydeep.nets.stored_net import CHECKPOINT_FILE, MODEL_FILE, PREVIOUS_CHECKPOINT_FILE, ModelFile, StoredNet
@@ -26,6 +28,9 @@ from verydeep.weights.published import (
 
 if TYPE_CHECKING:
     from verydeep.nets.net import VeryDeep
+
+_PINS_FILE = ".pins.json"
+"""In the folder of weights: the sha256 that each publisher's file had when it was first fetched."""
 
 TRANSFER_FILE = "model.json"
 """Name of the card of a classifier of descriptors in its folder."""
@@ -87,6 +92,8 @@ def fetch_weights(name: str, *, accept_hash: str | None = None, progress: Progre
     with _locked(row):
         if not row.is_here:  # another process may have made it meanwhile
             published = weights_folder() / row.file_name
+            for file in (row.file, published, weights_folder() / _PINS_FILE):
+                remove_leftovers_of(file)
             if not published.is_file():
                 by_hand = f"put it there by hand as {published}"
                 download(row.url, published, digest=row.digest, size=row.size, by_hand=by_hand, progress=progress)
@@ -95,6 +102,7 @@ def fetch_weights(name: str, *, accept_hash: str | None = None, progress: Progre
             sha256 = digest_of(published, "sha256", f"checking {published.name}", progress)
             _check_accepted(row, published, sha256, accept_hash)
             _convert(row, published, sha256, progress)
+            _pin(row, sha256)
             published.unlink()
     return row.file
 
@@ -105,11 +113,38 @@ def _check_accepted(row: PublishedWeights, published: Path, found: str, accept_h
             f"{published} has the sha256 {found}, not the one accepted: see that both are of the same file, or remove "
             "it to fetch it again"
         )
-    if row.digest is None and accept_hash is None:
+    expected = row.sha256 or pinned_hash(row)
+    if accept_hash is None and expected is not None and found != expected:
+        raise UserError(
+            f"{published} has the sha256 {found}, and not {expected}, which "
+            + ("others have measured" if row.sha256 else "it had when it was first fetched")
+            + f": remove it; or, if its publisher has changed it, say verydeep weights fetch {row.name} --accept-hash "
+            + found
+        )
+    if row.digest is None and accept_hash is None and expected is None:
         raise UserError(
             f"nobody publishes a hash of {row.url}: the file that came has the sha256 {found}; if that is the file you "
             f"mean, say verydeep weights fetch {row.name} --accept-hash {found}"
         )
+
+
+def pinned_hash(row: PublishedWeights) -> str | None:
+    """The sha256 of the publisher's file when it was first fetched; None where it was not, or the record is damaged."""
+    pinned = _read_pins().get(row.name)
+    return pinned if isinstance(pinned, str) else None
+
+
+def _pin(row: PublishedWeights, sha256: str) -> None:
+    with atomic_write(weights_folder() / _PINS_FILE) as temporary:
+        temporary.write_text(json.dumps(_read_pins() | {row.name: sha256}, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_pins() -> dict[str, object]:
+    with suppress(OSError, ValueError):
+        pins = json.loads((weights_folder() / _PINS_FILE).read_text(encoding="utf-8"))
+        if isinstance(pins, dict):
+            return pins
+    return {}
 
 
 def _convert(row: PublishedWeights, published: Path, sha256: str, progress: Progress) -> None:

@@ -52,8 +52,6 @@ def _look(file: Path) -> ImageFacts:
                 orientation = image.getexif().get(ORIENTATION, 1)
                 facts = ImageFacts(image.size, orientation if orientation in range(1, 9) else 1)
                 kind = image.format or ""
-    except MemoryError:
-        raise
     except Exception:  # decoders of damaged files raise whatever they run into; decoding says what is wrong
         facts = ImageFacts()
     if facts.stored == (0, 0) or not _is_whole(file, kind):

@@ -36,12 +36,16 @@ KINDS: dict[str, tuple[str, str]] = {
     "refused": ("fatal", "anything else that keeps `train` from opening the folder, in its words"),
     "huge": (
         "note, fatal",
-        "files with 32 times the pixels of the median and a megapixel or more, or with 50 megapixels; fatal where "
-        "Pillow refuses to decode so many (179 megapixels)",
+        "files with 32 times the pixels of the median and a megapixel or more, or with 50 megapixels; fatal where they "
+        "have more than are decoded (100 megapixels, or `--max-pixels`)",
     ),
     "tiny": (
         "warning",
         "files whose shorter side is an eighth of the median or less, or below 32 pixels and half of the median",
+    ),
+    "corrupt": (
+        "warning",
+        "JPEG files that libjpeg calls corrupt and that are read as far as they go; `reasons` says what it says",
     ),
     "cmyk": ("warning", "files in the colours of print"),
     "16-bit": ("warning", "files with 16 bits a channel"),

@@ -8,7 +8,7 @@ from verydeep.data.doctor.scan import FileFacts
 from verydeep.data.folder import MAKE_CLASSES, FolderListing, odd_names, split_names, why_no_classes
 from verydeep.data.image_set import ImageSet, count_per_class
 from verydeep.files import format_number
-from verydeep.images.decode import MANY_BITS
+from verydeep.images.decode import MANY_BITS, most_pixels
 from verydeep.images.geometry import LONGEST
 
 SMALLEST_CROP = 32
@@ -207,7 +207,16 @@ def file_findings(facts: Mapping[str, FileFacts]) -> list[Finding]:
         remedy = "mend or remove them, or train with --damaged skip"
         findings.append(Finding("damaged", "fatal", message, remedy, list(damaged), {"reasons": damaged}))
     refused = [name for name, fact in facts.items() if fact.too_large]
-    findings += _files_finding(refused, "huge", "fatal", "with more pixels than are decoded for safety", "shrink them")
+    message = f"with more than the {most_pixels():,} pixels that are decoded"
+    findings += _files_finding(refused, "huge", "fatal", message, "shrink them, or give --max-pixels")
+    corrupt = {name: fact.corruption for name, fact in facts.items() if fact.corruption}
+    if corrupt:
+        message = (
+            f"{counted(len(corrupt), 'JPEG file')} that libjpeg calls corrupt: read as far as they go, the rest is "
+            f"grey or smeared; the first: {next(iter(corrupt.values()))}"
+        )
+        remedy = "look at them, and save them anew from their source"
+        findings.append(Finding("corrupt", "warning", message, remedy, list(corrupt), {"reasons": corrupt}))
     sound = {name: fact for name, fact in facts.items() if not fact.damage}
     for kind, severity, applies, message, remedy in _file_rules([fact for fact in sound.values() if fact.width]):
         files = [name for name, fact in sound.items() if applies(fact)]

@@ -12,7 +12,16 @@ from PIL import Image, ImageOps
 
 from verydeep.data.sources import read_ahead
 from verydeep.errors import UserError
-from verydeep.images.decode import ORIENTATION, many_bits, open_image, read_file, read_image, to_rgb
+from verydeep.images.decode import (
+    ORIENTATION,
+    ManyPixelsError,
+    decode_pixels,
+    many_bits,
+    open_image,
+    read_file,
+    to_rgb,
+)
+from verydeep.images.jpeg import JPEG_FORMATS, corruption, too_many_scans
 from verydeep.progress import Progress, ignore_progress
 
 _SIDE = 32  # pixels of the picture that is hashed
@@ -39,7 +48,9 @@ class FileFacts:
     damage: str = ""
     "Why it cannot be decoded."
     too_large: bool = False
-    "Whether Pillow refuses it for its number of pixels."
+    "Whether it has more pixels than are decoded."
+    corruption: str = ""
+    "What libjpeg says where it calls a JPEG corrupt that is decoded all the same."
 
     @property
     def shorter_side(self) -> int:
@@ -69,13 +80,15 @@ def scan_file(file: Path) -> FileFacts:
     try:
         with open_image(io.BytesIO(content)) as image:
             facts |= read_header(image)
-            return FileFacts(**facts, perceptual_hash=_perceptual_hash(image))
-    except MemoryError:
-        raise
-    except Image.DecompressionBombError as error:
+            is_jpeg = image.format in JPEG_FORMATS
+            if is_jpeg and (why := too_many_scans(content, image.width * image.height)):
+                return FileFacts(**facts, damage=why)
+            facts["perceptual_hash"] = _perceptual_hash(image)
+    except ManyPixelsError as error:
         return FileFacts(**facts, damage=str(error), too_large=True)
     except Exception as error:  # decoders of damaged files raise whatever they run into
-        return FileFacts(**facts, damage=_damage(file, error))
+        return FileFacts(**facts, damage=_damage(file, content, error))
+    return FileFacts(**facts, corruption=(is_jpeg and corruption(content)) or "")
 
 
 def read_header(image: Image.Image) -> dict[str, Any]:
@@ -91,10 +104,10 @@ def read_header(image: Image.Image) -> dict[str, Any]:
     }
 
 
-def _damage(file: Path, error: Exception) -> str:
+def _damage(file: Path, content: bytes, error: Exception) -> str:
     """Why a file cannot be read, in the words of the training that would stop at it."""
     try:
-        read_image(file)
+        decode_pixels(content, str(file))
     except UserError as refusal:
         return str(refusal).partition(" cannot be read as an image: ")[2] or str(refusal)
     return str(error) or type(error).__name__

@@ -18,6 +18,7 @@ from numpy import ndarray
 from verydeep.nets.architecture import ARCHITECTURES, Geometry, layers
 from verydeep.paper import constants
 from verydeep.speed.backend import Backend
+from verydeep.speed.memory import Pixels
 
 MOST_AT_ONCE = 2**21
 """Pixels that the convolutions take at once: the first block needs 512 bytes of activations for each."""
@@ -86,7 +87,7 @@ def tiles(
 
 
 def pool5_map(
-    backend: Backend, images: UInt8[ndarray, "n h w 3"], *, rounds_up: bool = False, most: int = MOST_AT_ONCE
+    backend: Backend, images: Pixels, *, rounds_up: bool = False, most: int = MOST_AT_ONCE
 ) -> Float[ndarray, "n c p q"]:
     """Computes the map after the last pooling, of large images tile by tile."""
     rows, columns = tiles(*images.shape[1:3], rounds_up=rounds_up, most=most)
@@ -122,7 +123,7 @@ def head_in_parts(
 
 
 def score_map(
-    backend: Backend, images: UInt8[ndarray, "n h w 3"], *, rounds_up: bool = False, most: int = MOST_AT_ONCE
+    backend: Backend, images: Pixels, *, rounds_up: bool = False, most: int = MOST_AT_ONCE
 ) -> Float[ndarray, "n k i j"]:
     """Computes the class score map of images of any size in bounded memory.
 

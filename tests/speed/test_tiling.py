@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from verydeep.device import fp32_choice
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
+from verydeep.speed.tiling import head_in_parts, margin, pool5_map, score_map, spans, tiles, widest_margin
 from verydeep.speed.torch_backend import TorchBackend, evaluated
-from verydeep.testing.tiling import head_in_parts, margin, pool5_map, score_map, spans, tiles, widest_margin
 
 
 def make_net(architecture="A", crop=64, batch_norm=True):

@@ -48,6 +48,16 @@ def test_of_two_nets_the_trend_is_all():
     )  # for each of five layers
 
 
+def test_the_variance_in_units_of_a_pairs():
+    one, two, three = (key(net(name)) for name in "ABD")
+    again, twice = key(net("A"), "multi-scale", (224, 256, 288)), key(net("B"), "multi-scale", (224, 256, 288))
+    assert mean_part([Pair(one, two)]).relative_variance == 1
+    assert mean_part([Pair(one, two), Pair(again, twice)]).relative_variance == 1  # the same nets
+    assert mean_part([Pair(one, again), Pair(two, twice)]).relative_variance == 0.5  # two nets
+    (trend, *_), _ = CLAIMS["depth"].find([one, two, three])
+    assert trend.relative_variance == pytest.approx(1 / 2 / np.var([11, 13, 16]) / 3)
+
+
 def test_the_most_that_a_contrast_can_be():
     one, two, three = (key(net(name)) for name in "ABD")
     assert mean_part([Pair(one, two)]).reach == pytest.approx(1)

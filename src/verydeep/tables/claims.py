@@ -166,7 +166,7 @@ _ROWS = (
         source="section 4.1",
         pairs=_by_depth,
         parts=trend_and_steps,
-        spread=(0.0006, 0.02, 0.045),
+        spread=_NETS,
     ),
     Claim(
         name="1x1",

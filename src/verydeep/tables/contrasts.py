@@ -87,6 +87,15 @@ class Part:
         by_key = {key: sum(weight for weight, other in self.weights if other == key) for key in self.keys}
         return sum(weight for weight in by_key.values() if weight > 0)
 
+    @property
+    def relative_variance(self) -> float:
+        """Variance over trainings, in units of that of one pair: tests of the same nets vary together."""
+        of_nets: dict[object, float] = {}
+        for weight, key in self.weights:
+            group = key.nets, weight > 0
+            of_nets[group] = of_nets.get(group, 0.0) + weight
+        return sum(weight**2 for weight in of_nets.values()) / 2
+
 
 def mean_part(pairs: Sequence[Pair], role: str = "", *, decides: bool = True) -> Part:
     """The mean difference of pairs."""

@@ -251,17 +251,22 @@ def plan_claims(keys: Sequence[CellKey], num_seeds: int, num_images: int) -> lis
             planned.append(PlannedClaim(claim=claim, reason=reason))
     tail = LEVEL / 2 / max(1, len(tested))
     for claim, parts in tested:
-        seeds, images, both = (deviation**2 for deviation in claim.spread)
-        spread = Spread(
-            (seeds + both / num_images) / num_seeds,
-            (images + both / num_seeds) / num_images,
-            num_seeds,
-            num_images,
-        )
-        chances = {part: _power(claim, part, spread, tail) for part in parts if part.decides}
+        chances = {
+            part: _power(claim, part, _expected(claim, part, num_seeds, num_images), tail)
+            for part in parts
+            if part.decides
+        }
         least = min(chances, key=lambda part: chances[part])
         planned.append(
             PlannedClaim(claim=claim, in_paper=papers_differences(claim.name)[least.role], power=chances[least])
         )
     order = list(CLAIMS.values())
     return sorted(planned, key=lambda one: order.index(one.claim))
+
+
+def _expected(claim: Claim, part: Part, num_seeds: int, num_images: int) -> Spread:
+    """How far other seeds and images are to be expected to move a part."""
+    seeds, images, both = (deviation**2 for deviation in claim.spread)
+    of_seeds, of_images = part.relative_variance * (seeds + both / num_images), part.reach**2 * images
+    with_both = of_images + part.relative_variance * both / num_seeds
+    return Spread(of_seeds / num_seeds, with_both / num_images, num_seeds, num_images)

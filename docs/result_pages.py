@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.files import read_lines
-from verydeep.tables.claims import check_claims
 from verydeep.tables.layout import TableLayout, lay_out, lay_out_claims
 from verydeep.tables.rows import read_results
+from verydeep.tables.verdicts import check_claims
 
 sys.path.append(str(Path(__file__).parents[1]))  # the benchmarks, which are not installed
 from benchmarks.defaults_table import COLUMNS, machine_name, table_rows
@@ -98,8 +98,7 @@ def result_tables(name: str) -> str:
         *(f"{remark[:1].upper()}{remark[1:]}." for remark in about["remarks"]),
         *map(_in_markdown, lay_out(results)),
     ]
-    if claims := check_claims(results.cells):
-        parts.append(_in_markdown(lay_out_claims(claims)))
+    parts += map(_in_markdown, lay_out_claims(check_claims(results)))
     return "\n\n".join(parts)
 
 

@@ -1,90 +1,79 @@
-"""The paper's claims on made-up rows whose truth is known."""
+"""Which cells each claim of the paper is about, and what the paper itself has of it."""
 
-import numpy as np
 import pytest
-from test_rows import net, result
+from test_rows import net
 
-from verydeep.tables.claims import CLAIMS, check_claims
-from verydeep.tables.rows import gather_cells, row_of
-
-IMAGES, SEEDS = 2000, 4
+from verydeep.tables.claims import CLAIMS, papers_differences
+from verydeep.tables.contrasts import CellKey
 
 
-def cells_of(errors, nets, protocol="single", seed=0):
-    """Rows of nets with the given error rates, on images of which some are hard for all."""
-    generator = np.random.default_rng(seed)
-    hardness = np.random.default_rng(99).random(IMAGES)
-    rows = []
-    for one, error in zip(nets, errors, strict=True):
-        group = one if isinstance(one, tuple) else (one,)
-        for number in range(SEEDS):
-            noise = generator.normal(0, 0.03, IMAGES)
-            tested = result(hardness + noise < error, protocol, architectures=[part.architecture for part in group])
-            rows.append(row_of(tested, group, number))
-    return rows
+def key(one, protocol="single", scales=None):
+    nets = one if isinstance(one, tuple) else (one,)
+    return CellKey(nets, protocol, scales or (sum(nets[0].train_scale) // 2,))
 
 
-def verdicts(*rows):
-    return {one.claim.name: one for one in check_claims(gather_cells([row for part in rows for row in part]))}
+def pairs(claim, keys):
+    parts, reason = CLAIMS[claim].find(keys)
+    return [[pair.title for pair in part.pairs] for part in parts], reason
 
 
-def test_the_papers_own_order_supports_its_claims():
-    nets = [net(name) for name in ("A", "A-LRN", "B", "C", "D", "E")]
-    jittered = [net(name, (256, 512)) for name in ("D", "E")]
-    found = verdicts(
-        cells_of([0.40, 0.41, 0.36, 0.33, 0.30, 0.28], nets),
-        cells_of([0.24, 0.23], jittered, seed=1),
-        cells_of([0.20, 0.19], jittered, "multi-scale", seed=2),
-        cells_of([0.17, 0.16], jittered, "multi-crop", seed=3),
-        cells_of([0.14, 0.13], jittered, "dense+multi-crop", seed=4),
-        cells_of([0.10], [tuple(jittered)], "dense+multi-crop", seed=5),
-        cells_of([0.45, 0.36], [net("B-5x5"), net("B")], "centre", seed=6),
-    )
-    assert set(found) == set(CLAIMS)
-    assert {one.verdict for one in found.values()} == {"supported"}
-    depth = found["depth"]
-    assert [(pair.first.nets[0].name, pair.second.nets[0].name) for pair, _ in depth.pairs] == [
-        ("A", "B"),
-        ("B", "D"),
-        ("D", "E"),
-        ("D", "E"),  # with jitter
-    ]
-    assert depth.difference.difference == pytest.approx((0.28 - 0.40 + 0.23 - 0.24) / 4, abs=0.01)
-    assert len(found["jitter"].pairs) == 2
-    assert len(found["both"].pairs) == 4
-    record = depth.as_record()
-    assert record["verdict"] == "supported"
-    assert record["interval95"][0] < record["difference"] < record["interval95"][1]
+def test_the_papers_own_differences():
+    """By hand from Tables 3 to 6."""
+    assert papers_differences("lrn")[""] == pytest.approx(0.001)
+    assert papers_differences("1x1")[""] == pytest.approx(-0.006)
+    assert papers_differences("3x3")[""] == pytest.approx((-0.011 - 0.013 - 0.017) / 3)
+    assert papers_differences("5x5")[""] == -0.07
+    assert papers_differences("jitter")[""] == pytest.approx((-0.008 - 0.012 - 0.014) / 3)
+    assert papers_differences("crops")[""] == pytest.approx(-0.002)
+    assert papers_differences("both") == pytest.approx({"multi-scale": -0.004, "multi-crop": -0.002})
+    assert papers_differences("fusion")[""] == pytest.approx((-0.008 - 0.007 - 0.007) / 3)
+    trend = (-3.75 * 0.296 - 1.75 * 0.287 + 1.25 * 0.270 + 4.25 * 0.273) / (36.75 + 4.5 + 4.5)
+    assert papers_differences("depth")["trend"] == pytest.approx(trend)  # E is level with D at the other scales
 
 
-def test_the_other_way_round_contradicts_and_nothing_at_all_is_undecided():
-    found = verdicts(cells_of([0.20, 0.30, 0.15], [net("A"), net("D"), net("A-LRN")]))
-    assert found["depth"].verdict == "contradicted"
-    assert found["lrn"].verdict == "contradicted"  # it gains five points
-    assert set(found) == {"depth", "lrn"}
-    same = verdicts(cells_of([0.3, 0.3], [net("A"), net("D")]))
-    assert same["depth"].verdict == "undecided"
-    assert verdicts([]) == {}
+def test_jitter_is_compared_at_the_same_test_scale_alone():
+    fixed, larger, jittered = net("D", (73, 73), 64), net("D", (110, 110), 64), net("D", (73, 146), 64)
+    found, reason = pairs("jitter", [key(fixed), key(jittered)])
+    assert found == []
+    assert "tested at Q = 109 and the fixed scale at Q = 73" in reason
+    found, left_out = pairs("jitter", [key(fixed), key(larger), key(jittered)])
+    assert left_out == reason
+    assert found == [["D, S = [73;146], single against D, S = 110, single"]]  # a pixel of rounding
+    found, _ = pairs("jitter", [key(fixed), key(fixed, scales=(109,)), key(larger), key(jittered)])
+    assert [len(part) for part in found] == [1, 1]  # better than each of two fixed scales
 
 
-def test_one_training_of_each_net_decides_nothing_about_nets():
-    rows = [row for row in cells_of([0.40, 0.20], [net("A"), net("D")]) if row.seed == 0]
-    scales = [row for row in cells_of([0.30, 0.10], [net("A"), net("D")], "multi-scale", seed=1) if row.seed == 0]
-    found = verdicts(rows, scales)
-    assert found["depth"].corrected_p_value < 0.01
-    assert found["depth"].verdict == "undecided"
-    assert found["scales"].verdict == "supported"
+def test_maps_of_one_position_are_not_compared_as_dense_tests():
+    small = net("D", (37, 37), 32)
+    found, reason = pairs("scales", [key(small), key(small, "multi-scale", (32, 37, 42))])
+    assert found == []
+    assert "the score maps of Q = 32, 37, 42 have one position each" in reason
+    whole = net("D")
+    assert pairs("scales", [key(whole), key(whole, "multi-scale", (224, 256, 288))])[0]
 
 
-def test_two_protocols_of_the_same_nets_are_compared_seed_by_seed():
-    rows = [
-        *cells_of([0.3], [net("D")]),
-        *[
-            row_of(result(row.wrong & (np.arange(IMAGES) % 50 > 0), "multi-scale"), row.nets, row.seed)
-            for row in cells_of([0.3], [net("D")])
-        ],
-    ]
-    (found,) = check_claims(gather_cells(rows))
-    assert found.claim.name == "scales"
-    assert found.verdict == "supported"
-    assert found.difference.interval95[1] - found.difference.interval95[0] < 0.01  # unpaired it would be 0.05
+def test_one_test_scale_is_the_nets_own():
+    jittered = net("D", (256, 512))
+    keys = [key(jittered, scales=(scale,)) for scale in (256, 384, 512)]
+    found, _ = pairs("scales", [*keys, key(jittered, "multi-scale", (256, 384, 512))])
+    assert found == [["D, S = [256;512], multi-scale against D, S = [256;512], single"]]
+    assert keys[0].title == "D, S = [256;512], single, Q = 256"
+
+
+def test_better_than_each_is_a_part_for_each():
+    both = (net("D"), net("E"))
+    keys = [key(one, protocol, scales) for one in (*both, both) for protocol, scales in (
+        ("single", (256,)), ("multi-scale", (224, 256, 288)))]  # fmt: skip
+    found, _ = pairs("fusion", keys)
+    assert [len(part) for part in found] == [2, 2]  # against D and against E, the mean over two protocols
+    (against_d, _), _ = CLAIMS["fusion"].find(keys)
+    assert against_d.title == "D, S = 256 + E, S = 256 against D, S = 256, the mean of 2 protocols"
+    whole = net("D", (256, 512))
+    several = ("multi-scale", "multi-crop", "dense+multi-crop")
+    found, _ = pairs("both", [key(whole, name, (256, 384, 512)) for name in several])
+    assert [len(part) for part in found] == [1, 1]
+
+
+def test_nothing_is_compared_across_batch_norm_or_crop():
+    keys = [key(net("A")), key(net("D", (110, 110), 96))]
+    assert pairs("depth", keys) == ([], "")

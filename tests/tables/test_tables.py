@@ -12,13 +12,13 @@ from verydeep.cli.tables import scale_bounds
 from verydeep.errors import UsageError, UserError
 from verydeep.paper.tables import FIXED_256, FIXED_384, JITTERED
 from verydeep.runs.timing import UpdateTime
-from verydeep.tables.claims import check_claims
 from verydeep.tables.grid import TablesOptions, fusions, list_runs, short_names
 from verydeep.tables.layout import lay_out, lay_out_claims
 from verydeep.tables.make import Tables
 from verydeep.tables.page import write_tables_page
 from verydeep.tables.plan import is_trained, plan_tables
 from verydeep.tables.rows import read_results
+from verydeep.tables.verdicts import check_claims
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.result import load_posteriors
 from verydeep.training.state import Callback
@@ -121,7 +121,7 @@ def test_tables_from_nothing(done, photos):
     again = read_results(asked.out / "results.jsonl")
     assert [row.as_record() for row in again.rows] == [row.as_record() for row in results.rows]
     titles = [laid.title for laid in lay_out(again)]
-    assert titles == ["Table 3", "Table 4", "Table 5", "Table 6", "The central crop"]
+    assert titles == ["Table 3", "Table 4", "Table 5", "Table 6", "The central crop", "How far the nets are trained"]
     table3 = lay_out(again)[0]
     assert [row[:3] for row in table3.rows] == [
         ("A", "37", "37"),
@@ -130,9 +130,12 @@ def test_tables_from_nothing(done, photos):
         ("B", "[64;70]", "67"),
     ]
     assert table3.rows[0][-3:] == ("-", "29.6", "10.4")  # three classes have no top-5 error
-    names = {one.claim.name for one in check_claims(again.cells)}
-    assert names == {"depth", "jitter", "scales", "crops", "both", "fusion"}
-    assert len(lay_out_claims(check_claims(again.cells)).rows) == 6
+    claims = check_claims(again)
+    assert {one.claim.name for one in claims} == {"depth", "jitter", "scales", "crops", "both", "fusion"}
+    assert {one.verdict for one in claims} == {"untestable here"}  # a single epoch
+    table, parts = lay_out_claims(claims)
+    assert len(table.rows) == 6
+    assert [row[0] for row in parts.rows] == ["both"] * 4 + ["fusion"] * 4
 
     single = next(row for row in results.rows if row.protocol == "single" and row.nets[0].is_jittered)
     tested = evaluate(asked.out / "nets/A-S64-70-seed0", photos, protocol="single")
@@ -263,6 +266,8 @@ def test_the_plan_counts_what_is_left(once, photos, asked):
     assert all(net.training_seconds > 0 and net.testing_seconds > 0 for net in plan.nets)
     assert plan.seconds == pytest.approx(sum(net.training_seconds + net.testing_seconds for net in plan.nets))
     shutil.copytree(once / "out", asked.out)
+    assert {one.claim.name for one in plan.claims} == {"jitter", "scales", "crops", "both"}
+    assert not any(one.is_decidable for one in plan.claims)
     assert plan_tables(photos, asked).nets == ()
 
 
@@ -308,7 +313,7 @@ def test_tables_of_private_photographs_have_no_pictures(done, photos):
 def test_the_page_opens_in_a_browser_without_a_network(done, photos):
     tables = made(photos, done)
     file = write_tables_page(
-        done.out / "report.html", tables.results, check_claims(tables.results.cells), tables.errors_of_last()
+        done.out / "report.html", tables.results, check_claims(tables.results), tables.errors_of_last()
     )
     messages, requests, widths, seen = opened(file, viewport={"width": 1100, "height": 800})
     assert messages == []
@@ -325,7 +330,7 @@ def test_the_page_opens_in_a_browser_without_a_network(done, photos):
 def test_a_telephone_shows_every_interval(done, photos):
     tables = made(photos, done)
     file = write_tables_page(
-        done.out / "report.html", tables.results, check_claims(tables.results.cells), tables.errors_of_last()
+        done.out / "report.html", tables.results, check_claims(tables.results), tables.errors_of_last()
     )
     cells = (
         "[...document.querySelectorAll('.claims td')].map(cell => [cell.getBoundingClientRect().right, "
@@ -340,6 +345,6 @@ def test_a_telephone_shows_every_interval(done, photos):
         found = tab.evaluate(cells)
         assert found
         assert max(right for right, _ in found) <= 390
-        assert any("95% interval" in name for _, name in found)
+        assert any("interval" in name for _, name in found)
         for over, how, background in tab.evaluate(scrolls):
             assert over <= 0 or (how == "auto" and "gradient" in background)  # what is hidden can be seen to be there

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom, binomtest, bootstrap
+from scipy.stats import binom, binomtest, bootstrap, ttest_1samp
 
-from verydeep.testing.statistics import Term, compare, contrast, holm, mean_contrast, seed_image_bootstrap
+from verydeep.testing.statistics import Spread, all_below, compare, estimate, holm, moments, power
 
 
 def test_mcnemar_by_the_sum_of_binomial_chances():
@@ -63,75 +63,77 @@ def simulate(generator, seeds, images, seed_spread=0.4):
     """Errors that depend on the image, the seed and chance; their true mean is that of many draws."""
     hardness = generator.normal(-1, 1, images)
     skill = generator.normal(0, seed_spread, (seeds, 1))
-    return generator.random((seeds, images)) < 1 / (1 + np.exp(-hardness - skill))
-
-
-def alone(errors, **options):
-    return seed_image_bootstrap([Term(1.0, errors.astype(float))], **options)
+    return (generator.random((seeds, images)) < 1 / (1 + np.exp(-hardness - skill))).astype(float)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 8])
-def test_intervals_hold_the_truth_about_as_often_as_they_say(seeds):
+def test_intervals_hold_the_truth_at_least_as_often_as_they_say(seeds):
     truth = simulate(np.random.default_rng(0), 3000, 2000).mean()
     held = 0
-    for trial in range(150):
+    for trial in range(300):
         errors = simulate(np.random.default_rng([1, trial]), seeds, 200)
-        found = alone(errors, resamples=400, seed=trial)
+        found = estimate(errors)
         assert found.difference == pytest.approx(errors.mean())
-        held += found.interval95[0] <= truth <= found.interval95[1]
-    assert 0.9 <= held / 150 <= 1.0
+        low, high = found.interval()
+        held += low <= truth <= high
+    assert held / 300 >= 0.93
 
 
-def test_intervals_over_seeds_are_wider_than_over_images_alone():
-    errors = simulate(np.random.default_rng(3), 6, 400, seed_spread=1.0)
-    low, high = alone(errors, resamples=2000).interval95
-    low_of_images, high_of_images = alone(errors.mean(0, keepdims=True), resamples=2000).interval95
-    assert high - low > 1.5 * (high_of_images - low_of_images)
+def test_with_many_images_the_interval_is_students_over_the_seeds():
+    errors = simulate(np.random.default_rng(3), 3, 50_000, seed_spread=1.0)
+    low, high = estimate(errors).interval()
+    of_seeds = errors.mean(1)
+    assert (low, high) == pytest.approx(ttest_1samp(of_seeds, 0).confidence_interval(), rel=0.01)
 
 
-def flipped(generator, errors, share, seeds):
-    return np.stack([errors ^ (generator.random(len(errors)) < share) for _ in range(seeds)])
+def test_with_one_seed_the_interval_is_that_over_the_images():
+    errors = np.arange(10_000)[None] % 4 == 0
+    low, high = estimate(errors.astype(float)).interval()
+    assert (low, high) == pytest.approx((0.25 - 1.96 * 0.00433, 0.25 + 1.96 * 0.00433), abs=1e-4)
 
 
-def test_a_difference_on_the_same_images_is_surer_than_on_others():
-    generator = np.random.default_rng(4)
-    hard = generator.random(500) < 0.4
-    first = flipped(generator, hard, 0.02, 5)
-    second = flipped(generator, hard & (np.arange(500) % 5 > 0), 0.02, 4)
-    found = seed_image_bootstrap(contrast(first, second, same_nets=False), resamples=2000)
-    assert found.difference == pytest.approx(second.mean() - first.mean())
-    assert found.interval95[0] < found.difference < found.interval95[1] < 0
-    assert (found.num_seeds, found.num_images) == (4, 500)
-    assert found.p_value < 0.01
-    of_second = alone(second, resamples=2000).interval95
-    assert found.interval95[1] - found.interval95[0] < of_second[1] - of_second[0]
+def test_no_difference_on_few_images_proves_nothing():
+    low, high = estimate(np.zeros((3, 36))).interval()
+    assert low < -0.05 < 0.05 < high
+    assert estimate(np.zeros((3, 36)), reach=0.5).interval()[1] == pytest.approx(high / 2)
 
 
-def test_the_same_nets_tested_twice_differ_more_surely_than_other_nets_would():
+def test_ends_of_an_interval():
+    found = estimate(simulate(np.random.default_rng(4), 4, 500))
+    assert found.interval() == (found.end(0.025), found.end(0.975))
+    assert found.interval(0.99)[0] < found.interval(0.95)[0] < found.difference < found.end(0.6)
+
+
+def test_moments_of_many_trials_are_those_of_each():
     generator = np.random.default_rng(5)
-    first = simulate(generator, 5, 300, seed_spread=1.5)
-    second = first & (generator.random(first.shape) < 0.85)
-    paired = seed_image_bootstrap(contrast(first, second, same_nets=True), resamples=1000)
-    apart = seed_image_bootstrap(contrast(first, second, same_nets=False), resamples=1000)
-    assert paired.difference == pytest.approx(apart.difference)
-    assert np.diff(paired.interval95) < np.diff(apart.interval95) / 3
-    assert paired.p_value < apart.p_value
+    values = generator.normal(size=(4, 3, 50))
+    difference, of_seeds, of_images = moments(values)
+    for number, one in enumerate(values):
+        found = estimate(one)
+        assert found.difference == pytest.approx(difference[number])
+        assert found.spread.seed_variance == pytest.approx(of_seeds[number])
+        assert found.spread.seed_variance == pytest.approx(one.mean(1).var(ddof=1) / 3)
+        assert found.spread.image_variance == pytest.approx(of_images[number])
 
 
-def test_the_p_value_is_for_the_threshold_and_the_mean_of_contrasts_is_their_mean():
-    generator = np.random.default_rng(6)
-    first = simulate(generator, 4, 400)
-    second = first & (generator.random(first.shape) < 0.9)
-    terms = contrast(first, second, same_nets=True)
-    found = seed_image_bootstrap(terms, resamples=1000)
-    at_it = seed_image_bootstrap(terms, threshold=found.difference, resamples=1000)
-    assert at_it.p_value > 0.8 > 0.05 > found.p_value
-    assert seed_image_bootstrap([Term(1.0, term.errors[:2]) for term in terms], resamples=1000).p_value > found.p_value
-    both = mean_contrast([terms, contrast(first, first, same_nets=True)])
-    assert seed_image_bootstrap(both, resamples=500).difference == pytest.approx(found.difference / 2)
+def test_power_is_how_often_simulated_contrasts_lie_below():
+    spread, generator = Spread(0.003**2 / 3, 0.3**2 / 1000, 3, 1000), np.random.default_rng(6)
+    seen = 0
+    for _ in range(400):
+        effects = generator.normal(0, 0.003, (3, 1)) + generator.normal(0, 0.3, (1, 1000))
+        seen += estimate(effects - 0.03).end(0.975) < 0
+    assert power(-0.03, spread, tail=0.025) == pytest.approx(seen / 400, abs=0.06)
+    assert power(0.0, spread, tail=0.025) < 0.026
+    assert power(-0.03, spread, tail=0.0025) < power(-0.03, spread, tail=0.025)
+    once = Spread(0.0, 0.3**2 / 1000, 1, 1000)
+    assert power(-0.0186, once, tail=0.025) == pytest.approx(0.5, abs=0.01)  # 1.96 standard errors
 
 
-def test_one_seed_alone_is_drawn_over_images():
-    errors = np.arange(100)[None] % 4 == 0
-    low, high = alone(errors, resamples=2000).interval95
-    assert (low, high) == (pytest.approx(0.25 - 1.96 * 0.0433, abs=0.02), pytest.approx(0.25 + 1.96 * 0.0433, abs=0.02))
+def test_all_below_is_intersection_union():
+    low = np.array([[-3.0, -3.0], [-3.0, -1.0], [-3.0, 0.5]])
+    high = np.array([[-1.0, -1.0], [-1.0, 1.0], [-1.0, 2.0]])
+    holds, fails = all_below(low, high, np.array([True, True]), 0.0)
+    assert holds.tolist() == [True, False, False]
+    assert fails.tolist() == [False, False, True]
+    holds, fails = all_below(low, high, np.array([True, False]), 0.0)
+    assert holds.tolist() == [True, True, False]  # the second need only not lie above

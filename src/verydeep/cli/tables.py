@@ -26,10 +26,10 @@ from verydeep.errors import UsageError
 from verydeep.tables.grid import OF_TESTING, TablesOptions
 
 if TYPE_CHECKING:
-    from verydeep.tables.claims import ClaimResult
     from verydeep.tables.layout import TableLayout
     from verydeep.tables.plan import TablesPlan
     from verydeep.tables.rows import TableResults
+    from verydeep.tables.verdicts import ClaimResult
 
 
 _READ_HERE = ("architectures", "models", "train_scale", "changes")
@@ -130,8 +130,8 @@ def _print(results: "TableResults", claims: Sequence["ClaimResult"], json: bool)
         print(f"Note: {remark}.")
     for laid in lay_out(results):
         _print_laid(laid)
-    if claims:
-        _print_laid(lay_out_claims(claims))
+    for laid in lay_out_claims(claims):
+        _print_laid(laid)
 
 
 def _print_laid(laid: "TableLayout") -> None:
@@ -159,6 +159,10 @@ def _print_plan(plan: "TablesPlan") -> None:
         f"{len(plan.nets)} nets: {_format_duration(plan.training_seconds)} of training and "
         f"{_format_duration(plan.testing_seconds)} of testing, {_format_duration(plan.seconds)} in all"
     )
+    if plan.claims:
+        from verydeep.tables.layout import lay_out_plan
+
+        _print_laid(lay_out_plan(plan.claims))
 
 
 def _format_duration(seconds: float) -> str:

@@ -1,63 +1,48 @@
-"""What the paper claims of its tables, each put to the test on the rows that another data set gave.
+"""What the paper claims of its tables, as contrasts of their cells; the verdicts are in `tables/verdicts.py`.
+
+A claim is one part or several, and a part one contrast. "Better than each" holds where every part holds: a net fused
+with a bad one is always better than the bad one, so a mean over both members would say nothing.
 
 Paper: section 4.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
-from typing import Any
+from statistics import mean
 
-from verydeep.tables.grid import DENSE_AND_CROPS
-from verydeep.tables.rows import TableCell
-from verydeep.testing.statistics import Difference, Term, contrast, holm, mean_contrast, seed_image_bootstrap
-
-SIGNIFICANT = 0.05
-"""A corrected p-value below this decides a claim."""
+from verydeep.paper.tables import CROP, TABLE_3, TABLE_4, TABLE_5, TABLE_6, MeasuredNet
+from verydeep.tables.contrasts import BY_DEPTH, CellKey, Pair, Part, mean_part, part_of_each, trend_and_steps
+from verydeep.tables.grid import DENSE_AND_CROPS, TableNet
 
 NO_GAIN = 0.005
 """A gain below half a point is none."""
 
-BY_DEPTH = ("A", "B", "D", "E")
-"""The nets that differ in depth alone, 3x3 convolutions throughout."""
+_ROUNDING = 1
+"""Test scales that differ by a pixel of rounding are the same."""
+
+Pairs = Callable[[Sequence[CellKey]], list[Pair]]
+Parts = Callable[[Sequence[Pair]], list[Part]]
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two cells, of which the paper says how the second compares with the first."""
-
-    first: TableCell
-    second: TableCell
-
-    @property
-    def title(self) -> str:
-        """Such as ``D, S = 73, multi-scale against D, S = 73, single``."""
-        return f"{self.second.title} against {self.first.title}"
-
-    @property
-    def shares_nets(self) -> bool:
-        """Whether a net is in both, so that the pair compares tests and not trainings."""
-        return not set(self.first.nets).isdisjoint(self.second.nets)
-
-    def terms(self) -> list[Term]:
-        """The contrast: second minus first; seed by seed where one net is in both."""
-        common = [seed for seed in self.first.seeds if seed in self.second.seeds]
-        if self.shares_nets and common:
-            return contrast(self.first.wrong(common), self.second.wrong(common), same_nets=True)
-        return contrast(self.first.wrong(), self.second.wrong(), same_nets=False)
+def _pairs(fits: Callable[[CellKey, CellKey], bool]) -> Pairs:
+    return lambda keys: [Pair(one, other) for one in keys for other in keys if one is not other and fits(one, other)]
 
 
-Pairs = Callable[[Sequence[TableCell]], list[Pair]]
-"""Finds the pairs that a claim is about."""
-
-
-def _pairs(fits: Callable[[TableCell, TableCell], bool]) -> Pairs:
-    return lambda cells: [Pair(one, other) for one in cells for other in cells if one is not other and fits(one, other)]
-
-
-def _alone(one: TableCell, other: TableCell, first: str, second: str) -> bool:
+def _alone(one: CellKey, other: CellKey, first: str, second: str) -> bool:
     """Whether both are of one net, by these protocols."""
     return len(one.nets) == len(other.nets) == 1 and (one.protocol, other.protocol) == (first, second)
+
+
+def _alike(one: CellKey, other: CellKey) -> bool:
+    """Whether two architectures were trained and tested alike."""
+    nets = one.nets[0], other.nets[0]
+    return (
+        one.at_own_scale
+        and one.test_scales == other.test_scales
+        and all(getattr(nets[0], name) == getattr(nets[1], name) for name in ("train_scale", "batch_norm", "crop"))
+    )
 
 
 def _architectures(first: str, second: str, protocol: str = "single") -> Pairs:
@@ -66,39 +51,65 @@ def _architectures(first: str, second: str, protocol: str = "single") -> Pairs:
         lambda one, other: (
             _alone(one, other, protocol, protocol)
             and (one.nets[0].architecture, other.nets[0].architecture) == (first, second)
-            and one.nets[0].train_scale == other.nets[0].train_scale
-            and one.nets[0].batch_norm == other.nets[0].batch_norm
+            and _alike(one, other)
         )
     )
 
 
 def _protocols(first: str, second: str) -> Pairs:
-    """Two protocols for the same net."""
-    return _pairs(lambda one, other: _alone(one, other, first, second) and one.nets == other.nets)
+    """Two protocols for the same net, each at the net's own test scales."""
+    return _pairs(lambda one, other: _alone(one, other, first, second) and one.nets == other.nets and one.at_own_scale)
 
 
-def _by_depth(cells: Sequence[TableCell]) -> list[Pair]:
-    """Each net of those that differ in depth alone and the next deeper one that there is."""
-    there = {cell.nets[0].architecture for cell in cells if len(cell.nets) == 1 and cell.protocol == "single"}
-    depths = [name for name in BY_DEPTH if name in there]
-    return [pair for first, second in pairwise(depths) for pair in _architectures(first, second)(cells)]
+def _by_depth(keys: Sequence[CellKey]) -> list[Pair]:
+    """Each net of those that differ in depth alone and the next deeper one that was trained and tested alike."""
+    deep = [key for key in keys if len(key.nets) == 1 and key.protocol == "single" and key.at_own_scale]
+    by_depth = [key for name in BY_DEPTH for key in deep if key.nets[0].architecture == name]
+    groups: list[list[CellKey]] = []
+    for key in by_depth:
+        group = next((group for group in groups if _alike(group[0], key)), None)
+        if group is None:
+            groups.append([key])
+        else:
+            group.append(key)
+    return [Pair(one, other) for group in groups for one, other in pairwise(group)]
 
 
-def _is_jitter(one: TableCell, other: TableCell) -> bool:
-    """Whether a fixed training scale and jitter are compared, tested at one scale."""
+def _is_jitter(one: CellKey, other: CellKey) -> bool:
+    """Whether a fixed training scale and jitter are compared."""
     return (
         _alone(one, other, "single", "single")
-        and one.nets[0].architecture == other.nets[0].architecture
         and one.nets[0].name == other.nets[0].name
         and other.nets[0].is_jittered
         and not one.nets[0].is_jittered
     )
 
 
-def _is_fusion(one: TableCell, other: TableCell) -> bool:
+def _is_fusion(one: CellKey, other: CellKey) -> bool:
     """Whether a net and two nets fused are compared, tested alike."""
     alike = len(one.nets) == 1 and len(other.nets) == 2 and one.protocol == other.protocol
     return alike and one.nets[0] in other.nets
+
+
+def _other_scales(pair: Pair) -> str:
+    (one,), (other,) = pair.first.test_scales, pair.second.test_scales
+    if abs(one - other) <= _ROUNDING:
+        return ""
+    return f"jitter was tested at Q = {other} and the fixed scale at Q = {one}, so that the tests differ too"
+
+
+def _one_position(pair: Pair) -> str:
+    if not pair.second.has_one_position:
+        return ""
+    scales = ", ".join(map(str, pair.second.test_scales))
+    return (
+        f"at a crop of {pair.second.nets[0].crop} the score maps of Q = {scales} have one position each across the "
+        "shorter side, so that nothing is tested densely"
+    )
+
+
+_NETS, _TESTS = (0.003, 0.10, 0.35), (0.002, 0.07, 0.21)
+"""Spreads of a contrast of two nets, and of two tests of a net; see `Claim.spread`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,14 +121,34 @@ class Claim:
         text: in words.
         source: where the paper says it.
         pairs: finds the pairs of cells that it is about.
+        obstacle: why a pair does not show what the claim says; empty where it does.
+        parts: makes the contrasts of the pairs; by default one, their mean.
         no_gain: whether it says that the second brings nothing, rather than that it is better.
+        in_paper: the paper's difference where its tables do not have it, a fraction.
+        spread: deviations of one pair's contrast over seeds, over images, and over both beyond these, for plans; as
+            results/tables-*.jsonl have them.
     """
 
     name: str
     text: str
     source: str
     pairs: Pairs
+    obstacle: Callable[[Pair], str] = lambda _: ""
+    parts: Parts = lambda pairs: [mean_part(pairs)]
     no_gain: bool = False
+    in_paper: float | None = None
+    spread: tuple[float, float, float]
+
+    @property
+    def threshold(self) -> float:
+        return -NO_GAIN if self.no_gain else 0.0
+
+    def find(self, keys: Sequence[CellKey]) -> tuple[list[Part], str]:
+        """The parts that cells give, and why some or all pairs give none; neither where the claim is of other cells."""
+        pairs = self.pairs(keys)
+        obstacles = [self.obstacle(pair) for pair in pairs]
+        fit = [pair for pair, obstacle in zip(pairs, obstacles, strict=True) if not obstacle]
+        return (self.parts(fit) if fit else []), next(filter(None, obstacles), "")
 
 
 _ROWS = (
@@ -127,58 +158,82 @@ _ROWS = (
         source="section 4.1",
         pairs=_architectures("A", "A-LRN"),
         no_gain=True,
+        spread=_NETS,
     ),
-    Claim(name="depth", text="deeper is better (A, B, D, E)", source="section 4.1", pairs=_by_depth),
+    Claim(
+        name="depth",
+        text="deeper is better (A, B, D, E)",
+        source="section 4.1",
+        pairs=_by_depth,
+        parts=trend_and_steps,
+        spread=_NETS,
+    ),
     Claim(
         name="1x1",
         text="C's 1x1 convolutions help: C is better than B",
         source="section 4.1",
         pairs=_architectures("B", "C"),
+        spread=_NETS,
     ),
     Claim(
         name="3x3",
         text="3x3 convolutions help more than 1x1: D is better than C",
         source="section 4.1",
         pairs=_architectures("C", "D"),
+        spread=_NETS,
     ),
     Claim(
         name="5x5",
         text="two 3x3 convolutions are better than one 5x5: B is better than B-5x5",
         source="section 4.1",
         pairs=_architectures("B-5x5", "B", "centre"),
+        in_paper=-0.07,  # "7% higher than that of B (on a center crop)", section 2.3's comparison in 4.1
+        spread=_NETS,
     ),
     Claim(
         name="jitter",
-        text="scale jitter in training is better than a fixed scale, tested at one scale",
+        text="scale jitter in training is better than each fixed scale, tested at the same scale",
         source="section 4.1",
         pairs=_pairs(_is_jitter),
+        obstacle=_other_scales,
+        parts=part_of_each(lambda pair: pair.first.nets[0].train_scale),
+        spread=(0.008, 0.02, 0.30),
     ),
     Claim(
         name="scales",
         text="several test scales are better than one",
         source="section 4.2",
         pairs=_protocols("single", "multi-scale"),
+        obstacle=_one_position,
+        spread=_TESTS,
     ),
     Claim(
         name="crops",
         text="many crops are slightly better than dense",
         source="section 4.3",
         pairs=_protocols("multi-scale", "multi-crop"),
+        obstacle=_one_position,
+        spread=_TESTS,
     ),
     Claim(
         name="both",
         text="dense and many crops together are better than either",
         source="section 4.3",
-        pairs=lambda cells: [
-            *_protocols("multi-scale", DENSE_AND_CROPS)(cells),
-            *_protocols("multi-crop", DENSE_AND_CROPS)(cells),
+        pairs=lambda keys: [
+            *_protocols("multi-scale", DENSE_AND_CROPS)(keys),
+            *_protocols("multi-crop", DENSE_AND_CROPS)(keys),
         ],
+        obstacle=_one_position,
+        parts=part_of_each(lambda pair: pair.first, lambda pair: pair.first.protocol),
+        spread=_TESTS,
     ),
     Claim(
         name="fusion",
         text="two nets fused are better than each alone",
         source="section 4.4",
         pairs=_pairs(_is_fusion),
+        parts=part_of_each(lambda pair: (pair.first.nets, pair.second.nets)),
+        spread=_TESTS,
     ),
 )
 
@@ -186,62 +241,36 @@ CLAIMS: dict[str, Claim] = {row.name: row for row in _ROWS}
 """The claims by name."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClaimResult:
-    """A claim and what the rows say of it.
-
-    Attributes:
-        claim: what the paper says.
-        difference: mean over the pairs.
-        corrected_p_value: by Holm's method, for the number of claims tested.
-        pairs: each with its own difference, not corrected.
-    """
-
-    claim: Claim
-    difference: Difference
-    corrected_p_value: float
-    pairs: tuple[tuple[Pair, Difference], ...]
-
-    @property
-    def verdict(self) -> str:
-        """``supported``, ``contradicted`` or ``undecided``; one training of each net decides nothing about nets."""
-        one_seed = self.difference.num_seeds == 1 and not any(pair.shares_nets for pair, _ in self.pairs)
-        if one_seed or self.corrected_p_value >= SIGNIFICANT:
-            return "undecided"
-        holds = self.difference.difference > -NO_GAIN if self.claim.no_gain else self.difference.difference < 0
-        return "supported" if holds else "contradicted"
-
-    def as_record(self) -> dict[str, Any]:
-        return {
-            "claim": self.claim.name,
-            "text": self.claim.text,
-            "source": self.claim.source,
-            "verdict": self.verdict,
-            **self.difference.as_record(),
-            "corrected_p_value": self.corrected_p_value,
-            "pairs": [
-                {"first": pair.first.title, "second": pair.second.title, **found.as_record()}
-                for pair, found in self.pairs
-            ],
-        }
+@cache
+def papers_differences(claim_name: str) -> dict[str, float]:
+    """The paper's own differences of a claim, fractions, by the role of a part; the mean where it has several."""
+    claim = CLAIMS[claim_name]
+    if claim.in_paper is not None:
+        return {"": claim.in_paper}
+    cells = _papers_cells()
+    found: dict[str, list[float]] = {}
+    for part in claim.find(list(cells))[0]:
+        found.setdefault(part.role, []).append(sum(weight * cells[key] for weight, key in part.weights))
+    return {role: mean(values) for role, values in found.items()}
 
 
-def check_claims(cells: Sequence[TableCell]) -> list[ClaimResult]:
-    """Tests every claim that the cells have a pair for.
+def _papers_cells() -> dict[CellKey, float]:
+    """The cells of the paper's Tables 3 to 6 with their top-1 errors, fractions."""
+    cells = {
+        CellKey((_papers_net(row),), row.protocol, row.test_scales): row.top1_error
+        for row in (*TABLE_3, *TABLE_4, *TABLE_5)
+    }
+    return cells | {
+        CellKey(tuple(map(_papers_net, row.models)), row.protocol, row.models[0].test_scales): row.top1 / 100
+        for row in TABLE_6
+    }
 
-    The pairs of a claim count alike. Its p-value is that of the mean of their differences, for the threshold that the
-    claim is about: no difference, or a gain of half a point.
-    """
-    measured = []
-    for claim in CLAIMS.values():
-        if pairs := claim.pairs(cells):
-            threshold = -NO_GAIN if claim.no_gain else 0.0
-            contrasts = [pair.terms() for pair in pairs]
-            own = [seed_image_bootstrap(terms, threshold=threshold) for terms in contrasts]
-            whole = own[0] if len(own) == 1 else seed_image_bootstrap(mean_contrast(contrasts), threshold=threshold)
-            measured.append((claim, whole, tuple(zip(pairs, own, strict=True))))
-    corrected = holm([whole.p_value for _, whole, _ in measured])
-    return [
-        ClaimResult(claim=claim, difference=whole, corrected_p_value=value, pairs=pairs)
-        for (claim, whole, pairs), value in zip(measured, corrected, strict=True)
-    ]
+
+def _papers_net(row: MeasuredNet) -> TableNet:
+    return TableNet(
+        name=row.architecture,
+        architecture=row.architecture,
+        batch_norm=False,
+        crop=CROP,
+        train_scale=row.train_scale,
+    )

@@ -7,9 +7,10 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from verydeep.tables.claims import ClaimResult
 from verydeep.tables.grid import DENSE_AND_CROPS, TableNet
 from verydeep.tables.rows import TableCell, TableResults
+from verydeep.tables.trained import FITTED, STILL, training_ends
+from verydeep.tables.verdicts import DECIDABLE, ClaimResult, PlannedClaim
 
 _PASS = 0.001
 """Largest difference to the paper's error that counts as the same, a fraction."""
@@ -76,6 +77,7 @@ def lay_out(results: TableResults) -> list[TableLayout]:
         TableLayout(
             "The central crop", "one crop at one scale (section 4.1)", (*net_columns, *errors), by("centre"), 3
         ),
+        _lay_out_trainings(results),
     ]
     return [table for table in tables if table.rows]
 
@@ -115,23 +117,96 @@ def _spread(errors: Sequence[float]) -> str:
     return f"{mean} ± {100 * statistics.stdev(errors):.2f}" if len(errors) > 1 else mean
 
 
-def lay_out_claims(claims: Sequence[ClaimResult]) -> TableLayout:
-    """Lays out what the results say of the paper's claims."""
+def _lay_out_trainings(results: TableResults) -> TableLayout:
+    """Lays out how far the nets were trained."""
     rows: list[tuple[str, ...]] = [
         (
-            f"{one.claim.text} ({one.claim.source})",
-            one.verdict,
-            f"{100 * one.difference.difference:+.2f}",
-            f"{100 * one.difference.interval95[0]:+.2f} to {100 * one.difference.interval95[1]:+.2f}",
-            f"{one.corrected_p_value:.2g}",
-            str(len(one.pairs)),
-            str(one.difference.num_seeds),
+            net.name,
+            net.shown_scale,
+            "yes" if end.is_trained_out else "no",
+            str(end.num_seeds),
+            f"{100 * end.error:.2f}",
+            "-" if end.slope is None else f"{100 * end.slope:+.2f}",
+            f"{100 * end.held_out:.2f}",
+        )
+        for net, end in training_ends(results).items()
+    ]
+    columns = ("net", "S", "trained out", "seeds", "training error", "points an epoch", "held-out error")
+    caption = (
+        "error on the crops of the last epoch and its change in an epoch over the last fifth of them, beside the error "
+        f"on validation images by the central crop; trained out: at most {FITTED:g} of that, and falling by at most "
+        f"{100 * STILL:g} points"
+    )
+    return TableLayout("How far the nets are trained", caption, columns, rows, 3)
+
+
+def lay_out_claims(claims: Sequence[ClaimResult]) -> list[TableLayout]:
+    """Lays out what the results say of the paper's claims, and the parts of those that have several."""
+    if not claims:
+        return []
+    columns = ("the paper's claim", "here", "points", "interval", "power", "seeds")
+    caption = (
+        "top-1 error of the second less that of the first, in points (of depth: for each weight layer), where a claim "
+        "has several parts of the worst; the intervals are for other seeds and other images and hold together with "
+        "95%; power is the chance of seeing the paper's own difference"
+    )
+    parts: list[tuple[str, ...]] = [
+        (
+            one.claim.name,
+            part.part.title,
+            f"{100 * part.estimate.difference:+.2f}",
+            shown_interval(part.interval),
+            ", ".join(f"{100 * value:+.2f}" for value in part.estimate.of_seeds),
+        )
+        for one in claims
+        for part in one.parts
+        if len(one.parts) > 1
+    ]
+    tables = [
+        TableLayout("The paper's claims", caption, columns, [_claim_cells(one) for one in claims], 2),
+        TableLayout(
+            "Parts of the claims",
+            "as above; all of a claim must hold, but of depth the trend, with no step surely upwards",
+            ("claim", "part", "points", "interval", "each seed"),
+            parts,
+            2,
+        ),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _claim_cells(one: ClaimResult) -> tuple[str, ...]:
+    text = f"{one.claim.text} ({one.claim.source})"
+    first = f"{text}: {one.reason}" if one.reason else text
+    return (
+        first,
+        one.verdict,
+        "-" if one.difference is None else f"{100 * one.difference:+.2f}",
+        shown_interval(one.interval),
+        "-" if one.power is None else f"{one.power:.0%}",
+        str(one.num_seeds or "-"),
+    )
+
+
+def shown_interval(interval: tuple[float, float] | None) -> str:
+    """Such as ``-1.20 to +0.30``, in points."""
+    return "-" if interval is None else f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
+
+
+def lay_out_plan(claims: Sequence[PlannedClaim]) -> TableLayout:
+    """Lays out which claims can be decided."""
+    rows: list[tuple[str, ...]] = [
+        (
+            f"{one.claim.text}: {one.reason}" if one.reason else one.claim.text,
+            "can be decided" if one.is_decidable else "untestable here",
+            "-" if one.in_paper is None else f"{100 * one.in_paper:+.2f}",
+            "-" if one.power is None else f"{one.power:.0%}",
         )
         for one in claims
     ]
-    columns = ("the paper's claim", "here", "points", "95% interval", "p", "pairs", "seeds")
+    columns = ("the paper's claim", "here", "the paper's points", "power")
     caption = (
-        "top-1 error of the second less that of the first, in points, mean over the pairs; the interval is for other "
-        f"seeds and other images; p is corrected for the {len(claims)} claims; one seed decides nothing about nets"
+        "the chance that so many images and seeds show the paper's own difference, where nets are trained out and vary "
+        f"as in results/; below {DECIDABLE:.0%} a claim is untestable"
     )
-    return TableLayout("The paper's claims", caption, columns, rows, 2)
+    return TableLayout("Which claims can be decided", caption, columns, rows, 2)

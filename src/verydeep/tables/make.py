@@ -17,11 +17,11 @@ from verydeep.progress import OverallProgress
 from verydeep.report.pages import REPORT_FILE, Errors
 from verydeep.runs.evaluation_report import errors_of
 from verydeep.runs.start import check_images, start
-from verydeep.tables.claims import ClaimResult, check_claims
 from verydeep.tables.grid import FUSED, TableRun, TablesOptions, fusions
 from verydeep.tables.page import write_tables_page
 from verydeep.tables.plan import is_trained, runs_of
 from verydeep.tables.rows import RESULTS_FILE, TableResults, begin_results, read_results, row_of, write_results
+from verydeep.tables.verdicts import ClaimResult, check_claims
 from verydeep.testing.evaluate import evaluate_each
 from verydeep.testing.images import check_classes
 from verydeep.testing.result import Result, fuse, is_saved_posteriors, load_posteriors, save_posteriors
@@ -63,7 +63,7 @@ def make_tables(
         return None
     tables.fuse_all()
     reporter.note("comparing and drawing")
-    claims = check_claims(tables.results.cells)
+    claims = check_claims(tables.results)
     page = write_tables_page(tables.folder / REPORT_FILE, tables.results, claims, tables.errors_of_last())
     return MadeTables(results=tables.results, claims=claims, file=tables.file, page=page)
 
@@ -75,7 +75,7 @@ def reprint_tables(source: Path, out: Path | None) -> tuple[TableResults, Sequen
         UserError: there are none, or the folder cannot be written.
     """
     results = read_results(source)
-    claims = check_claims(results.cells)
+    claims = check_claims(results)
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)

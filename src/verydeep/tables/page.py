@@ -1,6 +1,7 @@
 """The page of the tables: Tables 3 to 6, the claims, curves, error against depth, gain against cost, worst errors."""
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,14 @@ from verydeep.files import format_number
 from verydeep.nets.architecture import ARCHITECTURES
 from verydeep.report.pages import Card, Errors, Page, Section, sentence, write_page
 from verydeep.report.plots import Point, curves, points
-from verydeep.tables.claims import BY_DEPTH, ClaimResult
-from verydeep.tables.layout import lay_out, lay_out_claims
+from verydeep.tables.contrasts import BY_DEPTH
+from verydeep.tables.layout import lay_out, lay_out_claims, shown_interval
 from verydeep.tables.rows import TableCell, TableResults, read_net
+from verydeep.tables.verdicts import ClaimResult
 from verydeep.testing.metrics import interval95
-from verydeep.testing.statistics import Term, contrast, seed_image_bootstrap
+from verydeep.testing.statistics import estimate
 
 _MOST_CURVES = 9
-_QUICK = 999
-"""Resamples for the intervals of a drawing."""
 
 
 def write_tables_page(
@@ -71,13 +71,13 @@ def _cards(results: TableResults, claims: Sequence[ClaimResult]) -> list[Card]:
     about = results.about
     seeds = {row.seed for row in results.rows}
     nets = {row.nets[0] for row in results.rows if len(row.nets) == 1}
-    decided = sum(one.verdict == "supported" for one in claims)
-    against = sum(one.verdict == "contradicted" for one in claims)
+    count = Counter(one.verdict for one in claims)
     return [
         Card("nets", str(len(nets)), f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} each at most"),
         Card(f"{about['split']} images", f"{about['num_images']:,}", f"of {len(about['classes']):,} classes"),
-        Card("claims supported", f"{decided} of {len(claims)}",
-             f"{against} contradicted, {len(claims) - decided - against} undecided"),
+        Card("claims supported", f"{count['supported']} of {len(claims)}",
+             f"{count['contradicted']} contradicted, {count['undecided']} undecided, "
+             f"{count['untestable here']} untestable here"),
     ]  # fmt: skip
 
 
@@ -94,21 +94,29 @@ def _remarks(results: TableResults) -> list[str]:
 def _claims(claims: Sequence[ClaimResult]) -> dict[str, Any] | None:
     if not claims:
         return None
-    pairs = [
-        [
-            f"{pair.title}: {100 * found.difference:+.2f} "
-            f"({100 * found.interval95[0]:+.2f} to {100 * found.interval95[1]:+.2f})"
-            for pair, found in one.pairs
-        ]
-        for one in claims
-    ]
-    return {"laid": lay_out_claims(claims), "pairs": pairs}
+    return {"laid": lay_out_claims(claims)[0], "pairs": [_parts(one) for one in claims]}
+
+
+def _parts(claim: ClaimResult) -> list[str]:
+    """The parts of a claim with their intervals, and the pairs that they are made of."""
+    lines = []
+    for one in claim.parts:
+        seeds = ", ".join(f"{100 * value:+.2f}" for value in one.estimate.of_seeds)
+        lines.append(
+            f"{one.part.title}: {100 * one.estimate.difference:+.2f} ({shown_interval(one.interval)}); by seed: {seeds}"
+        )
+        if len(one.pairs) > 1:
+            lines += [
+                f"of these {pair.title}: {100 * difference:+.2f}"
+                for pair, difference in zip(one.part.pairs, one.pairs, strict=True)
+            ]
+    return lines
 
 
 def _interval(cell: TableCell) -> tuple[float, float]:
     if len(cell.rows) == 1:
         return interval95(cell.errors()[0], len(cell.rows[0].wrong))
-    return seed_image_bootstrap([Term(1.0, cell.wrong().astype(float))], resamples=_QUICK).interval95
+    return estimate(cell.wrong().astype(float)).interval()
 
 
 def _drawing(caption: str, drawing: str) -> dict[str, str]:
@@ -146,8 +154,8 @@ def _gains(cells: Sequence[TableCell]) -> dict[str, str] | None:
         base = statistics.mean(row.record["seconds"] for row in centre.rows)
         for one in (one for one in cells if one.nets == centre.nets and one.seeds == centre.seeds and base):
             cost = statistics.mean(row.record["seconds"] for row in one.rows) / base
-            found = seed_image_bootstrap(contrast(centre.wrong(), one.wrong(), same_nets=True), resamples=_QUICK)
-            low, high = (-100 * bound for bound in reversed(found.interval95))
+            found = estimate(one.wrong().astype(float) - centre.wrong())
+            low, high = (-100 * bound for bound in reversed(found.interval()))
             gain = -100 * found.difference
             name = (
                 f"{one.title}: {gain:+.2f} points ({low:+.2f} to {high:+.2f}) at {format_number(cost)} times the time"

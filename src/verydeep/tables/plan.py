@@ -1,4 +1,4 @@
-"""Which nets the tables consist of, and what those that are missing will take, measured for a moment on one of them."""
+"""Which nets the tables consist of, what those that are missing will take, and which claims they can decide."""
 
 import time
 from collections.abc import Sequence
@@ -18,8 +18,10 @@ from verydeep.runs.compute import choose_compute
 from verydeep.runs.net import default_crop
 from verydeep.runs.timing import UpdateTime, filled, rates_of, time_update
 from verydeep.speed.backend import make_backend
-from verydeep.tables.grid import TableNet, TableRun, TablesOptions, list_runs, short_names
+from verydeep.tables.contrasts import CellKey
+from verydeep.tables.grid import FUSED, TableNet, TableRun, TablesOptions, fusions, list_runs, short_names
 from verydeep.tables.rows import RESULTS_FILE, TableResults, read_results
+from verydeep.tables.verdicts import PlannedClaim, plan_claims
 from verydeep.testing.protocols import PROTOCOLS, ProtocolAt, ViewPlan, at_scales
 from verydeep.training.run_folder import SETTINGS_FILE, Run
 from verydeep.training.state import Callback
@@ -76,6 +78,7 @@ class TablesPlan:
     """What the tables will take, net by net."""
 
     nets: tuple[PlannedNet, ...]
+    claims: tuple[PlannedClaim, ...] = ()  # which of the paper's claims so many images and seeds can decide
 
     @property
     def training_seconds(self) -> float:
@@ -92,6 +95,7 @@ class TablesPlan:
     def as_record(self) -> dict[str, Any]:
         return {
             "nets": [vars(net) for net in self.nets],
+            "claims": [one.as_record() for one in self.claims],
             "training_seconds": self.training_seconds,
             "testing_seconds": self.testing_seconds,
             "seconds": self.seconds,
@@ -114,11 +118,15 @@ def plan_tables(data: str, options: TablesOptions, *, reporter: Callback | None 
     results = read_results(file) if file.exists() else TableResults(about={})
     stopwatch = _Stopwatch(options, reporter)
     planned = []
+    keys: dict[TableNet, list[CellKey]] = {}
     runs = runs_of(options, opened, folder)
     for done, run in enumerate(runs):
         left = [name for name in run.net.protocols if not results.has([run.net], run.seed, name)]
-        if left:
+        if left or run.net not in keys:
             net = _net(options, run, opened)
+            tests = (at_scales(PROTOCOLS[name], net) for name in run.net.protocols)
+            keys.setdefault(run.net, [CellKey((run.net,), test.protocol.name, test.scales) for test in tests])
+        if left:
             trained = bool(options.models) or is_trained(run)
             planned.append(
                 PlannedNet(
@@ -128,7 +136,15 @@ def plan_tables(data: str, options: TablesOptions, *, reporter: Callback | None 
                 )
             )
         reporter.progress("planning nets", done + 1, len(runs))
-    return TablesPlan(nets=tuple(planned))
+    alone = [key for of_net in keys.values() for key in of_net]
+    fused = [
+        CellKey(group, key.protocol, key.test_scales)
+        for group in fusions(list(keys))
+        for key in keys[group[0]]
+        if key.protocol in FUSED and all(key.protocol in net.protocols for net in group)
+    ]
+    claims = plan_claims([*alone, *fused], len({run.seed for run in runs}), len(opened.split(options.split)))
+    return TablesPlan(nets=tuple(planned), claims=tuple(claims))
 
 
 def _net(options: TablesOptions, run: TableRun, opened: DataSet) -> VeryDeep:

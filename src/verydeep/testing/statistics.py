@@ -1,4 +1,37 @@
-"""Whether tests on the same images differ, also over several seeds: pure functions of which images each gets wrong."""
+"""Whether tests on the same images differ, also over several trainings: pure functions of which images each gets wrong.
+
+**Two tests** (`compare`): McNemar's exact test, and the bootstrap over the images for the interval. `holm` corrects for
+several comparisons.
+
+**Several trainings** (`estimate`): a contrast is a weighted sum of error rates, such as that of D less that of A. It is
+taken first, for each seed and image, so that what the tests of one seed share (a net under several protocols) and what
+all tests share (hard images) enters as it is, and m seeds give m numbers, however many nets, scales and protocols the
+contrast is of. Seeds and images are crossed random effects: other seeds and other images would move its mean with the
+variance s/m + i/n + x/(mn), where s is of seeds, i of images and x of what is particular to a seed on an image. The
+variance of the m numbers over m estimates s/m + x/(mn); that of the n images' means over the seeds, over n, estimates
+i/n + x/(mn). Their sum counts x twice, so it is too large by x/(mn) and never too small on average. The interval is
+
+    difference ± sqrt(t(m-1)² · variance of the seeds / m  +  t(n-1)² · variance of the images / n),
+
+Howe's combination of two quantiles of Student's t. It takes the contrast of a seed as about normally distributed, which
+three seeds can neither show nor refute. With one seed there is no first term, and the interval is for other images and
+this one training. Where neither term is much larger than the other the interval is wider than it need be: that is the
+price of a spread over seeds that three of them tell little of.
+
+Why no bootstrap of the seeds: three seeds drawn again have two thirds of the variance and no tails. Why not the degrees
+of freedom of Welch and Satterthwaite: where the seeds vary little by chance, they trust them too much. Both are wrong
+too often as soon as seeds vary as much as those of a net that is hard to train.
+`python -m benchmarks.claims_simulation` counts how often either is wrong.
+
+Where few images differ, the normal approximation gives too narrow an interval, or one of no width: one image more is
+counted as having gone either way (Bonett and Price).
+
+References: W. G. Howe, "Approximate confidence limits on the mean of X + Y where X and Y are two tabled independent
+random variables", JASA 69, 1974; A. B. Owen and D. Eckles, "Bootstrapping data arrays of arbitrary order", Annals of
+Applied Statistics 6, 2012 (the variance of crossed effects); D. G. Bonett and R. M. Price, "Adjusted Wald confidence
+interval for a difference of binomial proportions based on paired data", J. of Educational and Behavioral Statistics 37,
+2012.
+"""
 
 import math
 from collections.abc import Sequence
@@ -10,9 +43,8 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 _RESAMPLES = 9999
-_SEED_IMAGE_RESAMPLES = 4999
-_AT_ONCE = 2**22
-"""Numbers of a batch of resamples."""
+_SPREADS = 500
+"""Values that the spread of a few seeds is taken to have, each as likely, for the power of a contrast."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,93 +106,105 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Term:
-    """One part of a contrast: errors of one setting by seed and image, and how much they count."""
+class Spread:
+    """How far other seeds and other images would move a contrast."""
 
-    weight: float  # such as 1 for the second of two settings and -1 for the first
-    errors: Float[ndarray, "s n"]  # for two tests of the same nets their differences
+    seed_variance: float  # of the mean over the seeds; 0 where there is one
+    image_variance: float  # of the mean over the images
+    num_seeds: int
+    num_images: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
-    """A difference of error rates over seeds and images."""
+class Estimate:
+    """A contrast of error rates over seeds and images."""
 
     difference: float  # a fraction; below 0 where the second is better
-    interval95: tuple[float, float]  # for other seeds and images; where there is one seed, for other images alone
-    p_value: float  # two-sided, of a difference on the other side of the threshold
-    num_seeds: int  # the smallest of a setting
-    num_images: int
+    of_seeds: tuple[float, ...]  # the contrast of each
+    spread: Spread
 
-    def as_record(self) -> dict[str, Any]:
-        return asdict(self) | {"interval95": list(self.interval95)}
+    def end(self, quantile: float) -> float:
+        """An end of an interval: the lower one for 0.025, the upper one for 0.975."""
+        spread = self.spread
+        width = half_width(
+            spread.seed_variance,
+            spread.image_variance,
+            spread.num_seeds,
+            spread.num_images,
+            min(quantile, 1 - quantile),
+        )
+        return self.difference + math.copysign(float(width), quantile - 0.5)
 
-
-def contrast(first: Bool[ndarray, "s n"], second: Bool[ndarray, "t n"], *, same_nets: bool) -> list[Term]:
-    """The second setting against the first; where the nets are the same, a seed is drawn for both together."""
-    one, other = first.astype(np.float64), second.astype(np.float64)
-    return [Term(1.0, other - one)] if same_nets else [Term(1.0, other), Term(-1.0, one)]
-
-
-def mean_contrast(contrasts: Sequence[Sequence[Term]]) -> list[Term]:
-    """The mean of several contrasts on the same images; what stands in several of them is drawn once for all."""
-    merged: list[Term] = []
-    for term in (term for terms in contrasts for term in terms):
-        weight = term.weight / len(contrasts)
-        known = next((number for number, one in enumerate(merged) if _same(one.errors, term.errors)), None)
-        if known is None:
-            merged.append(Term(weight, term.errors))
-        else:
-            merged[known] = Term(merged[known].weight + weight, term.errors)
-    return [term for term in merged if abs(term.weight) > 1e-12] or merged[:1]
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        tail = (1 - level) / 2
+        return self.end(tail), self.end(1 - tail)
 
 
-def _same(first: Float[ndarray, "s n"], second: Float[ndarray, "t n"]) -> bool:
-    return first is second or np.array_equal(first, second)
+def estimate(values: Float[ndarray, "s n"], *, reach: float = 1.0) -> Estimate:
+    """Estimates a contrast.
 
-
-def seed_image_bootstrap(
-    terms: Sequence[Term], *, threshold: float = 0.0, resamples: int = _SEED_IMAGE_RESAMPLES, seed: int = 0
-) -> Difference:
-    """Measures a contrast with its interval, for other images and other seeds.
-
-    Images are drawn anew by the bootstrap, the same for all terms. A few seeds cannot stand for all by being drawn
-    again: their means move the contrast by Student's t times its standard error over the seeds, with the degrees of
-    freedom of Welch (1947), so that two seeds prove little and five much.
+    Args:
+        values: the contrast for each seed and image, such as -1, 0 or 1 for one test less another.
+        reach: the most that it can be for an image: the sum of its positive weights.
     """
-    num_images = terms[0].errors.shape[1]
-    generator = np.random.default_rng(seed)
-    drawn: list[ndarray] = []
-    while (left := resamples - sum(len(part) for part in drawn)) > 0:
-        count = min(left, max(1, _AT_ONCE // num_images))
-        images = _shares(generator, count, num_images)
-        of_seeds = [term.weight * (images @ term.errors.T) for term in terms]
-        drawn.append(sum(values.mean(1) for values in of_seeds) + _moves(of_seeds, generator))
-    values = np.concatenate(drawn)
-    low, high = np.quantile(values, [0.025, 0.975])
-    beyond = min((values <= threshold).mean(), (values >= threshold).mean())
-    return Difference(
-        difference=float(sum(term.weight * term.errors.mean() for term in terms)),
-        interval95=(float(low), float(high)),
-        p_value=float(min(1.0, 2 * max(beyond, 1 / (resamples + 1)))),
-        num_seeds=min(len(term.errors) for term in terms),
-        num_images=num_images,
+    difference, of_seeds, of_images = moments(values, reach=reach)
+    return Estimate(
+        difference=float(difference),
+        of_seeds=tuple(map(float, values.mean(1))),
+        spread=Spread(float(of_seeds), float(of_images), *values.shape),
     )
 
 
-def _shares(generator: np.random.Generator, count: int, number: int) -> Float[ndarray, "c m"]:
-    """How often each of ``number`` things is drawn in as many draws, as shares that sum to 1; ``count`` times."""
-    drawn = generator.integers(0, number, (count, number)) + number * np.arange(count)[:, None]
-    shares: ndarray = np.bincount(drawn.ravel(), minlength=count * number).reshape(count, number) / number
-    return shares
+def moments(
+    values: Float[ndarray, "*trials s n"], *, reach: float = 1.0
+) -> tuple[Float[ndarray, "*trials"], Float[ndarray, "*trials"], Float[ndarray, "*trials"]]:
+    """The mean of contrasts, and its variance for other seeds (0 where there is one) and for other images."""
+    num_seeds, num_images = values.shape[-2:]
+    of_images = values.mean(-2)
+    difference = np.asarray(of_images.mean(-1))
+    of_seeds = values.mean(-1).var(-1, ddof=1) / num_seeds if num_seeds > 1 else np.zeros_like(difference)
+    image_variance = (of_images.var(-1) + 2 * reach**2 / num_images) / num_images
+    return difference, np.asarray(of_seeds), np.asarray(image_variance)
 
 
-def _moves(of_seeds: Sequence[Float[ndarray, "c _"]], generator: np.random.Generator) -> Float[ndarray, "c"]:
-    """How other seeds would move a sum of means over seeds."""
-    count = len(of_seeds[0])
-    several = [values for values in of_seeds if values.shape[1] > 1]
-    parts = np.array([values.var(1, ddof=1) / values.shape[1] for values in several]).reshape(len(several), count)
-    variance = parts.sum(0)
-    each = np.array([values.shape[1] - 1 for values in several]).reshape(-1, 1)
-    freedom = variance**2 / np.maximum((parts**2 / each).sum(0), np.finfo(np.float64).tiny)
-    moves: ndarray = generator.standard_t(np.maximum(freedom, 1.0)) * np.sqrt(variance)
-    return moves
+def half_width(
+    seed_variance: Float[ndarray, "*trials"] | float,
+    image_variance: Float[ndarray, "*trials"] | float,
+    num_seeds: int,
+    num_images: int,
+    tail: float,
+) -> Float[ndarray, "*trials"]:
+    """How far an end of the interval lies from the difference, where ``tail`` of the confidence is beyond it."""
+    from scipy.special import stdtrit
+
+    of_seeds = stdtrit(max(1, num_seeds - 1), 1 - tail) ** 2 * np.asarray(seed_variance)  # 0 where there is one
+    of_images = stdtrit(max(1, num_images - 1), 1 - tail) ** 2 * np.asarray(image_variance)
+    return np.asarray(np.sqrt(of_seeds + of_images))
+
+
+def all_below(
+    low: Float[ndarray, "*trials parts"],
+    high: Float[ndarray, "*trials parts"],
+    decides: Bool[ndarray, "parts"],
+    threshold: float,
+) -> tuple[Bool[ndarray, "*trials"], Bool[ndarray, "*trials"]]:
+    """Whether all contrasts lie surely below a threshold, and whether any lies surely above it.
+
+    Of those that do not decide it is enough that they do not lie above. All must lie below for the first answer, so
+    that each may be tested at the full level (intersection-union); for the second they have to share it.
+    """
+    above = np.asarray((low > threshold).any(-1))
+    below = np.asarray(((high < threshold) | ~decides).all(-1))
+    return np.asarray(below & ~above), above
+
+
+def power(true_difference: float, spread: Spread, *, tail: float, threshold: float = 0.0) -> float:
+    """The chance that the upper end lies below the threshold, were the difference and the spread the true ones."""
+    from scipy.special import gammaincinv, ndtr
+
+    half = (spread.num_seeds - 1) / 2
+    chances = (np.arange(_SPREADS) + 0.5) / _SPREADS
+    measured = spread.seed_variance * gammaincinv(half, chances) / half if spread.num_seeds > 1 else np.zeros(1)
+    width = half_width(measured, spread.image_variance, spread.num_seeds, spread.num_images, tail)
+    deviation = math.sqrt(spread.seed_variance + spread.image_variance)
+    return float(ndtr((threshold - true_difference - width) / deviation).mean())

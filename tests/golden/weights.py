@@ -77,7 +77,7 @@ def _trained(number: int, arguments: tuple[object, ...]) -> dict[str, Any]:
     return {"answer": answer.record(), "log": masked(log), "weights": statistics_of(out)}
 
 
-_INITIALISATIONS = ("gaussian", "gaussian-variance", "glorot", "kaiming")
+_INITIALISATIONS = ("gaussian", "gaussian-variance", "glorot", "glorot-uniform", "kaiming")
 
 
 def _first(name: str) -> dict[str, Any]:

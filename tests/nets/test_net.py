@@ -13,6 +13,7 @@ from verydeep.device import Compute, fp32_choice
 from verydeep.errors import UsageError, UserError
 from verydeep.images.decode import read_image
 from verydeep.nets import checks
+from verydeep.nets.initialise import INITIALISATIONS
 from verydeep.nets.layers import FullyConnected
 from verydeep.nets.net import VeryDeep
 from verydeep.speed.tiling import adaptive_score_map
@@ -167,13 +168,37 @@ def test_kaiming_is_torchvisions_initialisation():
 
 def test_initialisations_differ_as_they_should():
     deviations = {}
-    for name in ("gaussian", "gaussian-variance", "glorot"):
+    for name in ("gaussian", "gaussian-variance", "glorot", "glorot-uniform"):
         net = VeryDeep("A", crop=32, num_classes=10, initialisation=name, generator=torch.Generator().manual_seed(0))
         conv, fc = net.get_submodule("conv4_2"), net.get_submodule("fc7")
         deviations[name] = tuple(float(next(layer.parameters()).detach().std()) for layer in (conv, fc))
     assert deviations["gaussian"] == pytest.approx((0.01, 0.01), rel=0.02)
     assert deviations["gaussian-variance"] == pytest.approx((0.1, 0.1), rel=0.02)
     assert deviations["glorot"] == pytest.approx(((2 / (2 * 512 * 9)) ** 0.5, (2 / (2 * 4096)) ** 0.5), rel=0.02)
+    assert deviations["glorot-uniform"] == pytest.approx(deviations["glorot"], rel=0.02)
+
+
+def test_glorot_is_uniform_in_its_paper_and_normal_by_its_older_name():
+    bound = (6 / (2 * 512 * 9)) ** 0.5
+    largest = {}
+    for name in ("glorot", "glorot-uniform"):
+        net = VeryDeep("A", crop=32, num_classes=10, initialisation=name, generator=torch.Generator().manual_seed(0))
+        largest[name] = float(net.get_submodule("conv4_2").weight.detach().abs().max())
+    assert bound * 0.99 < largest["glorot-uniform"] <= bound
+    assert largest["glorot"] > 2 * bound
+
+
+@pytest.mark.parametrize("name", INITIALISATIONS)
+def test_every_initialisation_leaves_the_biases_zero(name):
+    net = VeryDeep("C", crop=32, width=0.125, num_classes=3, batch_norm=True, initialisation=None)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(7)
+    net.initialise(name, torch.Generator().manual_seed(0))
+    biases = {key: value for key, value in net.named_parameters() if key.endswith(".bias")}
+    assert len(biases) == 2 * 13 + 3
+    assert not any(bias.any() for bias in biases.values())
+    assert all(value.std() > 0 for key, value in net.named_parameters() if key.endswith(".weight") and value.ndim > 1)
 
 
 def test_same_seed_same_weights():

@@ -13,6 +13,7 @@ from conftest import StopAfter
 from verydeep.data.open import open_data
 from verydeep.device import Compute
 from verydeep.errors import UsageError, UserError
+from verydeep.nets.grow import grow
 from verydeep.nets.net import VeryDeep
 from verydeep.runs.fit import fit, train
 from verydeep.runs.options import ComputeOptions
@@ -65,6 +66,19 @@ def untimed(run):
         {key: value for key, value in line.items() if key not in ("seconds", "images_per_second", "time")}
         for line in lines
     ]
+
+
+@pytest.mark.parametrize(("name", "source"), [("D", "A"), ("A", "A")])
+def test_copied_layers_learn_at_the_rate_of_the_others(name, source):
+    net, trained = (VeryDeep(one, num_classes=3, crop=32, width=0.125) for one in (name, source))
+    copied = grow(net, trained).copied
+    recipe = find_recipe("paper")
+    rates = {}
+    for group in make_optimiser(net, recipe).param_groups:
+        rates |= {id(parameter): group["lr"] * group["factor"] for parameter in group["params"]}
+    of_copied = {rates[id(parameter)] for name, parameter in net.named_parameters() if name in copied}
+    assert of_copied == set(rates.values()) == {recipe.learning_rate}
+    assert len(rates) == len(list(net.parameters()))
 
 
 def test_it_learns_and_writes_a_whole_run(photos, tmp_path):

@@ -19,6 +19,14 @@ def test_the_papers_recipe():
     assert paper.scales(32) == (37, 37)
 
 
+def test_the_papers_fine_tunings_begin_at_a_tenth_of_the_rate_with_one_drop_fewer():
+    paper, larger, jitter = (RECIPES[name] for name in ("paper", "paper-384", "paper-jitter"))
+    assert (larger.learning_rate, larger.drops, larger.scales(224)) == (1e-3, 2, (384, 384))
+    assert (jitter.learning_rate, jitter.drops, jitter.scales(224)) == (1e-3, 2, (256, 512))
+    assert [row.learning_rate / 10**row.drops for row in (paper, larger, jitter)] == pytest.approx([1e-5] * 3)
+    assert jitter.trains("conv1_1")
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_survives_json(name, tmp_path):
     file = tmp_path / "recipe.json"

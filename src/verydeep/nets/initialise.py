@@ -27,6 +27,10 @@ def _glorot(weight: Tensor, fully_connected: bool, generator: Generator | None) 
     nn.init.xavier_normal_(weight, generator=generator)
 
 
+def _glorot_uniform(weight: Tensor, fully_connected: bool, generator: Generator | None) -> None:
+    nn.init.xavier_uniform_(weight, generator=generator)
+
+
 def _kaiming(weight: Tensor, fully_connected: bool, generator: Generator | None) -> None:
     if fully_connected:
         nn.init.normal_(weight, 0, constants.GAUSSIAN_STD, generator)
@@ -48,17 +52,22 @@ INITIALISATIONS: dict[str, Initialise] = {
     "gaussian": _gaussian,
     "gaussian-variance": _gaussian_variance,
     "glorot": _glorot,
+    "glorot-uniform": _glorot_uniform,
     "kaiming": _kaiming,
     "centred": _centred,
 }
 """The initialisations by name.
 
 ``gaussian``: normal with standard deviation 0.01, as the paper's first nets. ``gaussian-variance``: the paper's wording
-taken literally, variance 0.01. ``glorot``: Glorot and Bengio (2010), normal, found by the authors to need no
-pre-training. ``kaiming``: He et al. (2015), fan-out, the fully connected layers normal with standard deviation 0.01.
+taken literally, variance 0.01. ``glorot``: Glorot and Bengio (2010), found by the authors to need no pre-training, as a
+normal distribution. ``glorot-uniform``: the same variance, uniform, as in Glorot and Bengio. ``kaiming``: He et al.
+(2015), fan-out, the fully connected layers normal with standard deviation 0.01.
 ``centred``: the same with half of the mean of each filter taken out, and fully connected layers whose variance is one
 over their inputs. In a deep plain net the ReLUs leave all images nearly one positive vector, which centred filters
 damp; and 0.01 is too small for the narrow layers of a small net, whose scores would not depend on the image at all.
+All leave the biases zero.
+
+Choice: ``glorot``, that of the recipe ``paper``, is normal, since the paper says Gaussian of its other weights.
 
 Paper: section 3.1.
 """

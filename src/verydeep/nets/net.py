@@ -47,8 +47,8 @@ class VeryDeep(ReusableNet):
         architecture: a name of a column of Table 1, such as ``D`` or ``vgg16_bn``.
         num_classes: number of classes.
         batch_norm: a batch norm after every convolution; a name that ends in ``bn`` asks for it too.
-        initialisation: ``gaussian``, ``gaussian-variance``, ``glorot``, ``kaiming`` or ``centred``; None leaves the
-            weights uninitialised.
+        initialisation: ``gaussian``, ``gaussian-variance``, ``glorot``, ``glorot-uniform``, ``kaiming`` or ``centred``;
+            None leaves the weights uninitialised.
         crop: side of the training crop, pixels, a multiple of 32; fc6 is a (crop/32) x (crop/32) convolution.
         width: factor on the channels of every layer but the last.
         head: ``paper`` is fc6, fc7 and fc8; ``linear`` is fc8 alone on the map after the last pooling, so that a linear
@@ -127,7 +127,7 @@ class VeryDeep(ReusableNet):
         """Draws new weights and sets the biases to zero.
 
         Args:
-            initialisation: ``gaussian``, ``gaussian-variance``, ``glorot``, ``kaiming`` or ``centred``.
+            initialisation: a name in ``INITIALISATIONS``, such as ``kaiming``.
             generator: source of the random weights.
 
         Raises:

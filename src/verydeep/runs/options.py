@@ -56,7 +56,7 @@ class TrainOptions:
     init_from: str | Path | None = None
     "Take weights from a model file, run folder or published name; none: random weights. [auto: vgg16-features]"
     initialise: str | None = None
-    "gaussian, gaussian-variance, glorot, kaiming or centred. [the recipe's]"
+    "gaussian, gaussian-variance, glorot, glorot-uniform, kaiming or centred. [the recipe's]"
     keep: str | None = None
     "last, or best by validation. [the recipe's]"
     patience: int | None = None

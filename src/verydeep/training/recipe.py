@@ -57,7 +57,7 @@ class Recipe:
     """
 
     name: str
-    initialisation: Literal["gaussian", "gaussian-variance", "glorot", "kaiming", "centred"]
+    initialisation: Literal["gaussian", "gaussian-variance", "glorot", "glorot-uniform", "kaiming", "centred"]
     epochs: Count
     batch_size: Count
     learning_rate: Rate
@@ -107,7 +107,7 @@ class Recipe:
         return dataclasses.asdict(self)
 
 
-assert set(INITIALISATIONS) == {"gaussian", "gaussian-variance", "glorot", "kaiming", "centred"}
+assert set(INITIALISATIONS) == {"gaussian", "gaussian-variance", "glorot", "glorot-uniform", "kaiming", "centred"}
 
 # The paper's own, section 3.1. Glorot's initialisation needs no net to grow from: the paper's later finding.
 _PAPER = Recipe(

@@ -17,13 +17,13 @@ from verydeep.runs.evaluation_report import errors_of
 from verydeep.runs.options import TrainOptions
 from verydeep.runs.start import check_images, start
 from verydeep.tables.claims import ClaimResult, check_claims
-from verydeep.tables.grid import FUSED, TableRun, TablesOptions
+from verydeep.tables.grid import TableRun, TablesOptions
 from verydeep.tables.listing import fusions
 from verydeep.tables.page import write_tables_page
 from verydeep.tables.plan import is_trained, runs_of
 from verydeep.tables.posteriors import SavedPosteriors
 from verydeep.tables.progress import TablesProgress
-from verydeep.tables.protocols import forward_passes, list_tests, same_test
+from verydeep.tables.protocols import forward_passes, list_fused_tests, list_tests
 from verydeep.tables.rows import RESULTS_FILE, TableResults, begin_results, read_results, row_of, write_results
 from verydeep.testing.evaluate import evaluate_each
 from verydeep.testing.images import check_classes
@@ -269,14 +269,10 @@ class Tables:
     def _fuse(self, runs: Sequence[TableRun]) -> int:
         """Fuses nets of one seed by every protocol that is missing; returns for how many their posteriors are."""
         nets, seed, num_missing = [run.net for run in runs], runs[0].seed, 0
-        for first in list_tests(nets[0], self._options):
-            tests = [same_test(net, first, self._options) for net in nets]
-            if first.protocol.name not in FUSED or None in tests:
+        for test, each in list_fused_tests(nets, self._options).items():
+            if self.results.has(nets, seed, test.protocol.name, test.scales):
                 continue
-            scales = sorted({scale for test in tests if test for scale in test.scales})
-            if self.results.has(nets, seed, first.protocol.name, scales):
-                continue
-            saved = [self._posteriors.load(run, test) for run, test in zip(runs, tests, strict=True) if test]
+            saved = [self._posteriors.load(run, own) for run, own in zip(runs, each, strict=True)]
             results = [result for result in saved if result is not None]
             if len(results) == len(nets):
                 self.results.rows.append(row_of(fuse(results), nets, seed))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from verydeep.errors import UsageError
 from verydeep.paper.constants import TOTAL_STRIDE
-from verydeep.tables.grid import DENSE_AND_CROPS, TableNet, TablesOptions
+from verydeep.tables.grid import DENSE_AND_CROPS, FUSED, TableNet, TablesOptions
 from verydeep.testing.protocols import PROTOCOLS, ProtocolAt, ViewPlan, check_scales_for
 
 _DENSE = ("centre", "single", "multi-scale")
@@ -42,8 +42,19 @@ def _at_given_scales(scales: tuple[int, ...]) -> list[ProtocolAt]:
     return [ProtocolAt(PROTOCOLS[name], at) for name, at in tests]
 
 
-def same_test(net: TableNet, test: ProtocolAt, options: TablesOptions) -> ProtocolAt | None:
-    """The test of another net that a test is fused with; None where it has none."""
+def list_fused_tests(nets: Sequence[TableNet], options: TablesOptions) -> dict[ProtocolAt, list[ProtocolAt]]:
+    """Lists the tests by which nets are fused, each with that of each net; its scales are those of all of them."""
+    found = {}
+    for first in list_tests(nets[0], options):
+        tests = [_same_test(net, first, options) for net in nets]
+        each = [test for test in tests if test is not None]
+        if first.protocol.name in FUSED and len(each) == len(nets):
+            scales = tuple(sorted({scale for test in each for scale in test.scales}))
+            found[ProtocolAt(first.protocol, scales)] = each
+    return found
+
+
+def _same_test(net: TableNet, test: ProtocolAt, options: TablesOptions) -> ProtocolAt | None:
     alike = (one for one in list_tests(net, options) if one.protocol == test.protocol)
     return next((one for one in alike if not options.test_scales or one.scales == test.scales), None)
 

@@ -3,7 +3,8 @@
     python benchmarks/clothing_thirds.py .cache/clothing/clothing .cache/clothing-thirds
 
 The third of each class of train/ whose names have the smallest hashes becomes test/, the rest stays train/, and
-validation/ stays what it was: the split that recipes were tuned on. Files are linked, not copied.
+validation/ stays what it was: the split that recipes were tuned on. Files are linked, by name where the folders
+are on two disks.
 """
 
 import argparse
@@ -25,7 +26,10 @@ def split(source: Path, out: Path) -> None:
 def link(file: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / file.name).exists():
-        os.link(file, folder / file.name)
+        try:
+            os.link(file, folder / file.name)
+        except OSError:  # another disk
+            (folder / file.name).symlink_to(file.resolve())
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from paper_map import PAGE as MAP_PAGE
 from paper_map import StaleMapError, paper_map
 from paper_pages import PAPER_TABLES
 from result_pages import PAGE as RESULTS_PAGE
-from result_pages import RESULTS, growing_rows, markdown_table, result_tables, results_page
+from result_pages import RESULTS, growing_rows, result_tables, results_page
 from rich.console import Console
 
 import verydeep
@@ -33,6 +33,7 @@ from verydeep.data.named import NAMED
 from verydeep.files import format_bytes, read_lines
 from verydeep.nets.architecture import Geometry, layers
 from verydeep.report.plots import curves
+from verydeep.tables.markdown import markdown_table
 from verydeep.weights.published import PUBLISHED
 from verydeep.weights.readers import READERS
 from verydeep.weights.writers import TARGETS

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from result_pages import markdown_table
+from verydeep.tables.markdown import markdown_table
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "verydeep"
@@ -140,7 +140,9 @@ TESTED_ELSEWHERE = {
     "training/state.py": "tests/training/test_callbacks.py",
     "training/tensorboard.py": "tests/training/test_callbacks.py",
     "tables/grid.py": "tests/tables/test_tables.py",
+    "tables/listing.py": "tests/tables/test_tables.py",
     "tables/make.py": "tests/tables/test_tables.py",
+    "tables/protocols.py": "tests/tables/test_test_scales.py",
 }
 """The tests of modules that no test mirrors."""
 

@@ -6,13 +6,13 @@ fails where the page is not what this gives.
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from verydeep.files import read_lines
-from verydeep.tables.layout import TableLayout, lay_out, lay_out_claims
+from verydeep.tables.markdown import markdown_table, results_in_markdown
 from verydeep.tables.rows import read_results
 from verydeep.tables.verdicts import check_claims
 
@@ -26,8 +26,14 @@ TABLES = {
     "tables-cifar10": "cifar10-jpeg, crop 32, plain nets",
     "tables-cifar10-bn": "cifar10-jpeg, crop 32, nets with batch norm",
     "tables-clothing": "Photographs of clothes, crop 64, nets with batch norm",
+    "claims-depth": "Depth, C, fusion: cifar10-jpeg, crop 32, nets with batch norm, 30 epochs",
+    "claims-lrn": "Local response normalisation, two 3x3 against one 5x5: cifar10-jpeg, crop 32, plain nets, 20 epochs",
+    "claims-jitter": "Scale jitter tested at the same Q: cifar10-jpeg, crop 32, B with batch norm, 20 epochs",
+    "claims-chain": "Scale jitter by the paper's chain: clothing, crop 64, A with batch norm",
+    "claims-tuned": "Test scales and fusion: clothing, crop 128, the authors' convolutions, fine-tuned",
+    "claims-tuned-crops": "Dense testing and many crops: the same nets from conv5",
 }
-"""Each file of the verb `tables`, with its heading."""
+"""Each file of the verb `tables`, with its heading; those of plan.md may not be there yet."""
 
 BENCH_RUNS = {
     "first": "24 November 2026, 18:36",
@@ -66,9 +72,13 @@ def results_page() -> str:
         "## Trainings",
         *_measured(measured, "trainings"),
         "## The paper's tables on small data",
-        "What they say and what limits them is in [docs/claims.md](../docs/claims.md).",
+        "What they say and what limits them is in [docs/claims.md](../docs/claims.md). `verydeep tables --from FILE "
+        "--markdown` prints each table and verdict again, byte for byte. What is called claims-... was planned in "
+        "[plan.md](plan.md) before the first of it was run.",
     ]
     for name, title in TABLES.items():
+        if not (RESULTS / f"{name}.jsonl").is_file():
+            continue
         parts += [f"### {title}", f"[{name}.jsonl]({name}.jsonl): {result_tables(name)}"]
     parts += ["### Growing from A", *_growing()]
     if (transfers := RESULTS / "transfer.jsonl").is_file():
@@ -90,16 +100,7 @@ def result_tables(name: str) -> str:
         UserError: there are none.
     """
     results = read_results(RESULTS / f"{name}.jsonl")
-    about = results.about
-    parts = [
-        f"{about['contents']}; errors in per cent of the {about['num_images']:,} {about['split']} images, mean ± "
-        "standard deviation over the seeds.",
-        _command(about["command"]),
-        *(f"{remark[:1].upper()}{remark[1:]}." for remark in about["remarks"]),
-        *map(_in_markdown, lay_out(results)),
-    ]
-    parts += map(_in_markdown, lay_out_claims(check_claims(results)))
-    return "\n\n".join(parts)
+    return results_in_markdown(results, check_claims(results))
 
 
 def growing_rows() -> tuple[list[str], list[list[str]]]:
@@ -114,17 +115,6 @@ def growing_rows() -> tuple[list[str], list[list[str]]]:
         loss = sum(line["loss"] for line in ends.values()) / len(ends)
         rows.append([run, str(epochs), f"{loss:.3f}", f"{sum(errors) / len(errors):.2f}% ({each})"])
     return ["net", "epochs", "training loss", "validation error (each seed)"], rows
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], first_number: int | None = None) -> str:
-    """A table in Markdown; columns from first_number on are aligned to the right."""
-    right = len(head) if first_number is None else first_number
-    line = [":---" if number < right else "---:" for number in range(len(head))]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in [head, line, *rows])
-
-
-def _in_markdown(laid: TableLayout) -> str:
-    return f"**{laid.title}**: {laid.caption}.\n\n{markdown_table(laid.columns, laid.rows, laid.first_number)}"
 
 
 def _command(command: str) -> str:

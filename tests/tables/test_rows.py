@@ -8,7 +8,7 @@ import pytest
 
 from verydeep.errors import UserError
 from verydeep.tables.grid import TableNet
-from verydeep.tables.rows import gather_cells, read_results, read_row, row_of, write_results
+from verydeep.tables.rows import gather_cells, read_results, read_row, row_of, training_figures, write_results
 from verydeep.testing.result import Member, Result
 
 
@@ -79,6 +79,41 @@ def test_the_papers_cell_of_a_net_of_its_scales_and_of_smaller_ones():
     assert paper(*jittered, protocol="multi-crop", scales=(256, 384, 512)) == (0.239, 0.072)
     assert paper(*reversed(jittered), protocol="multi-scale", scales=(256, 384, 512)) == (0.24, 0.071)
     assert paper(jittered[0], net("E"), protocol="multi-scale") is None
+
+
+def test_the_training_error_and_its_change_at_the_end():
+    def log(*errors):
+        return [{"train_error": error} for error in errors]
+
+    figures = training_figures(log(0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.28, 0.27))
+    assert figures == {"training_error": 0.27, "training_error_slope": pytest.approx(-0.01)}
+    twenty = training_figures(log(*[0.5] * 16, 0.4, 0.38, 0.39, 0.35))  # the last four of twenty
+    assert twenty["training_error_slope"] == pytest.approx(np.polyfit(range(4), [0.4, 0.38, 0.39, 0.35], 1)[0])
+    assert training_figures(log(0.9)) == {"training_error": 0.9}
+    assert training_figures([]) == {}
+    assert row_of(result([0, 1]), [net()], 0, log(0.3, 0.2)).record["training_error"] == 0.2
+
+
+def test_cells_keep_tests_at_other_scales_apart():
+    rows = [row_of(result([seed, 1, 0], scales=(scale,)), [net()], seed) for scale in (96, 64) for seed in (0, 1)]
+    cells = gather_cells(rows)
+    assert [cell.test_scales for cell in cells] == [(64,), (96,)]
+    assert [cell.seeds for cell in cells] == [[0, 1], [0, 1]]
+
+
+def test_rows_before_the_training_error_was_written_take_it_from_their_log(tmp_path):
+    source = Path(__file__).parents[2] / "results" / "tables-cifar10.jsonl"
+    new = ("training_error", "training_error_slope", "map_positions", "share_seen")
+    lines = [json.loads(line) for line in source.read_text().splitlines()]
+    file = tmp_path / "old.jsonl"
+    old = [{key: value for key, value in line.items() if key not in new} for line in lines]
+    file.write_text("".join(json.dumps(line) + "\n" for line in old))
+    rows = read_results(file).rows
+    first = next(row for row in rows if row.nets[0].name == "A" and row.seed == 0)
+    assert first.record["training_error"] == pytest.approx(0.26747, abs=1e-5)
+    assert -0.03 < first.record["training_error_slope"] < 0
+    assert all("training_error" in row.record for row in rows if len(row.nets) == 1)
+    assert not any("training_error" in row.record for row in rows if len(row.nets) > 1)
 
 
 @pytest.mark.parametrize("name", ["tables-cifar10", "tables-cifar10-bn", "tables-clothing"])

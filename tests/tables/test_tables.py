@@ -12,8 +12,10 @@ from verydeep.cli.tables import scale_bounds
 from verydeep.errors import UsageError, UserError
 from verydeep.paper.tables import FIXED_256, FIXED_384, JITTERED
 from verydeep.runs.timing import UpdateTime
-from verydeep.tables.grid import TablesOptions, fusions, list_runs, short_names
+from verydeep.tables.given import given_runs, short_names
+from verydeep.tables.grid import TablesOptions
 from verydeep.tables.layout import lay_out, lay_out_claims
+from verydeep.tables.listing import fusions, list_runs
 from verydeep.tables.make import Tables
 from verydeep.tables.page import write_tables_page
 from verydeep.tables.plan import is_trained, plan_tables
@@ -191,6 +193,22 @@ def test_what_was_done_before_somebody_stopped_it_is_kept(asked, photos, monkeyp
     assert {row.nets[0].name for row in read_results(asked.out).rows} == {"A"}
 
 
+def test_tables_that_were_stopped_in_their_first_training_go_on(asked, photos, monkeypatch):
+    from verydeep.runs.finish import TrainedRun
+    from verydeep.tables import make as module
+
+    real = module.start
+
+    def stopped(data, options, **others):
+        return TrainedRun(**{**vars(real(data, options, **others)), "finished": False})
+
+    options = TablesOptions(**vars(asked) | {"architectures": ("A",), "train_scale": ((37, 37),)})
+    monkeypatch.setattr(module, "start", stopped)
+    assert not Tables(photos, options).train_and_test()
+    monkeypatch.setattr(module, "start", real)
+    assert made(photos, options).results.rows
+
+
 def test_models_are_tested_and_nothing_is_trained(done, photos, tmp_path):
     asked = done
     models = tuple(str(asked.out / f"nets/{name}-S64-70-seed0") for name in "AB")
@@ -221,6 +239,20 @@ def test_a_training_is_done_when_its_checkpoint_says_so(done):
     assert is_trained(run)  # its model file is there, and nothing to resume from
     shutil.rmtree(run.model)
     assert not is_trained(run)
+
+
+def test_runs_that_differ_in_their_seed_alone_are_seeds_of_one_net(done):
+    folder = done.out / "nets"
+    first, other = folder / "A-S37-seed0", folder / "A-S37-seed1"
+    shutil.copytree(first, other)
+    settings = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps(settings | {"seed": 1}))
+    runs = given_runs([str(first), str(folder / "B-S37-seed0"), str(other)])
+    assert [(run.net.name, run.seed) for run in runs] == [("A-S37", 0), ("B-S37-seed0", 0), ("A-S37", 1)]
+    assert runs[0].net == runs[2].net
+    assert len({run.stem for run in runs}) == 3
+    (other / "run.json").write_text(json.dumps(settings | {"seed": 1, "recipe": settings["recipe"] | {"epochs": 2}}))
+    assert [run.net.name for run in given_runs([str(first), str(other)])] == ["A-S37-seed0", "A-S37-seed1"]
 
 
 def test_models_are_told_apart_by_short_names():
@@ -303,10 +335,11 @@ def test_results_that_are_none_are_refused(asked, tmp_path):
 
 def test_tables_of_private_photographs_have_no_pictures(done, photos):
     assert any(each.picture for each in made(photos, done).errors_of_last().worst)
-    private = made(photos, dataclasses.replace(done, no_pictures=True)).errors_of_last()
+    tables = made(photos, dataclasses.replace(done, no_pictures=True))
+    private = tables.errors_of_last()
     assert private.worst
     assert not any(each.picture or each.map for each in private.worst)
-    assert dataclasses.replace(done, no_pictures=True).training().no_pictures
+    assert dataclasses.replace(done, no_pictures=True).training(tables.runs[0]).no_pictures
 
 
 @pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")

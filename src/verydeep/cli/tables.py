@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from verydeep.tables.verdicts import ClaimResult
 
 
-_READ_HERE = ("architectures", "models", "train_scale", "changes")
+_READ_HERE = ("architectures", "models", "train_scale", "test_scales", "protocols", "changes")
 """Options that are given as text."""
 
 
@@ -49,11 +49,22 @@ def tables(
         tuple[str, ...],
         Parameter(help="S, or Smin,Smax, for every net; repeatable. [those of the paper's Table 3, x crop / 224]"),
     ] = (),
+    test_scales: Annotated[
+        str | None,
+        Parameter(
+            help="Test every net at these Q, Q,Q,...: at each by itself, and at all together; dense where Q is a "
+            "multiple of 32, which leaves the shorter side of an image whole. [those that go with S]"
+        ),
+    ] = None,
+    protocols: Annotated[
+        str | None, Parameter(help="Test by these protocols alone, NAME,NAME,... [all of Tables 3 to 5]")
+    ] = None,
     set: Set = (),
     from_: Annotated[
         Path | None,
         Parameter(name="--from", help="Only print what is in these results (a file, or its folder)."),
     ] = None,
+    markdown: Annotated[bool, Parameter(help="Print Markdown, as results/README.md of the repository has it.")] = False,
     plan: Annotated[bool, Parameter(help="Only say how long it would take; measured for a moment.")] = False,
     json: Json = False,
 ) -> int:
@@ -68,6 +79,8 @@ def tables(
         architectures=_names(architectures, "--architectures"),
         models=() if models is None else _names(models, "--models"),
         train_scale=tuple(scale_bounds(read_scales(text, "--train-scale")) for text in train_scale),
+        protocols=() if protocols is None else _names(protocols, "--protocols"),
+        test_scales=() if test_scales is None else read_scales(test_scales, "--test-scales"),
         changes=read_changes(set),
     )
     prepare_process()
@@ -78,7 +91,7 @@ def tables(
     if from_ is not None:
         if data is not None or options.models:
             raise UsageError("--from prints results that are there: give neither data nor models with it")
-        _print(*reprint_tables(from_, options.out), json)
+        _print(*reprint_tables(from_, options.out), json, markdown)
         return 0
     if data is None:
         raise UsageError("which data? Give a folder, or a name such as digits, or --from with results")
@@ -95,8 +108,8 @@ def tables(
         made = make_tables(data, options, reporter=reporter, command=shlex.join(["verydeep", *sys.argv[1:]]))
     if made is None:
         return 1
-    _print(made.results, made.claims, json)
-    if not json:
+    _print(made.results, made.claims, json, markdown)
+    if not json and not markdown:
         print(f"{made.page} shows them with curves and errors; {made.file} holds everything. To print them again:")
         print(f"  verydeep tables --from {shlex.quote(str(made.file))}")
     return 0
@@ -116,17 +129,21 @@ def scale_bounds(scales: Sequence[int]) -> tuple[int, int]:
     return scales[0], scales[-1]
 
 
-def _print(results: "TableResults", claims: Sequence["ClaimResult"], json: bool) -> None:
+def _print(results: "TableResults", claims: Sequence["ClaimResult"], json: bool, markdown: bool) -> None:
     from verydeep.tables.layout import lay_out, lay_out_claims
+    from verydeep.tables.markdown import results_in_markdown
 
     about = results.about
     if json:
         rows = [{key: value for key, value in row.as_record().items() if key != "wrong"} for row in results.rows]
         print_json({**about, "rows": rows, "claims": [one.as_record() for one in claims]})
         return
+    if markdown:
+        print(results_in_markdown(results, claims))
+        return
     print(f"{about['contents']}; errors in per cent of the {about['num_images']:,} {about['split']} images")
     print("Paper: errors on ILSVRC-2012 validation, 1000 classes, at the scales that these are in proportion to.")
-    for remark in about.get("remarks", ()):
+    for remark in results.remarks:
         print(f"Note: {remark}.")
     for laid in lay_out(results):
         _print_laid(laid)

@@ -1,18 +1,22 @@
-"""Options of the tables, and the nets they need: architectures x training scales x seeds.
+"""Options of the tables, and the nets that they consist of.
 
 Importing this needs no torch.
+
+Paper: sections 3.1 and 4.1.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from verydeep.errors import UsageError
 from verydeep.files import check_outside
-from verydeep.nets.architecture import ARCHITECTURES, Geometry, find_architecture, scaled_length
-from verydeep.paper.tables import CROP, FIXED_256, FIXED_384, JITTERED, TABLE_3, TABLE_6, Scales
+from verydeep.nets.architecture import ARCHITECTURES, Geometry, find_architecture
+from verydeep.paper.tables import CROP, FIXED_256, FIXED_384, JITTERED, Scales
 from verydeep.runs.options import TrainOptions
+
+if TYPE_CHECKING:
+    from verydeep.training.recipe import Step
 
 DENSE_AND_CROPS = "dense+multi-crop"
 """The protocol whose posteriors are the mean of those of multi-scale and multi-crop."""
@@ -20,7 +24,7 @@ DENSE_AND_CROPS = "dense+multi-crop"
 FUSED = ("single", "multi-scale", "multi-crop", DENSE_AND_CROPS)
 """Protocols that several nets are fused by."""
 
-OF_TESTING = ("models", "split", "out", "device", "damaged", "no_pictures")
+OF_TESTING = ("models", "test_scales", "protocols", "split", "out", "device", "damaged", "no_pictures")
 """Options that say how to test."""
 
 
@@ -35,6 +39,22 @@ class TableNet:
     batch_norm: bool
     crop: int  # of the training, pixels
     train_scale: Scales  # smallest and largest S, pixels
+    before: tuple[Scales, ...] = ()  # those of the trainings before, each of which the next one began from
+
+    @property
+    def path(self) -> tuple[Scales, ...]:
+        """The training scales that its weights went through; nets are compared where these are as many."""
+        return (*self.before, self.train_scale)
+
+    @property
+    def start(self) -> "TableNet | None":
+        """The net that its training begins from; None where it begins from noise."""
+        return replace(self, train_scale=self.before[-1], before=self.before[:-1]) if self.before else None
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is trained on at the S that it had: what another S is compared with after as many updates."""
+        return len(self.before) > 0 and self.before[-1] == self.train_scale
 
     @property
     def is_jittered(self) -> bool:
@@ -42,9 +62,8 @@ class TableNet:
 
     @property
     def shown_scale(self) -> str:
-        """S as the paper writes it: ``256`` or ``[256;512]``."""
-        low, high = self.train_scale
-        return f"[{low};{high}]" if self.is_jittered else str(low)
+        """S as the paper writes it, ``256`` or ``[256;512]``; of a chain all of them, as ``256 → 384``."""
+        return " → ".join(f"[{low};{high}]" if low < high else str(low) for low, high in self.path)
 
     @property
     def title(self) -> str:
@@ -52,24 +71,26 @@ class TableNet:
         return f"{self.name}, S = {self.shown_scale}"
 
     @property
-    def order(self) -> tuple[int, Scales, str]:
-        """Sorts nets as the paper does: by column of Table 1, fixed scales before jitter."""
-        return list(ARCHITECTURES).index(self.architecture), (self.train_scale[1], self.train_scale[0]), self.name
+    def order(self) -> tuple[int, bool, Scales, str, tuple[Scales, ...]]:
+        """Sorts nets as the paper does: by column of Table 1, fixed scales before jitter; controls come last."""
+        low, high = self.train_scale
+        return list(ARCHITECTURES).index(self.architecture), self.is_control, (high, low), self.name, self.before
 
     @property
     def paper_scale(self) -> Scales | None:
         """The paper's training scale that this one is, scaled by crop/224; None where it is none."""
+        if self.is_control:
+            return None
         for scales in (FIXED_256, FIXED_384, JITTERED):
             scaled = [scale * self.crop / CROP for scale in scales]
             if all(abs(ours - theirs) <= 1 for ours, theirs in zip(self.train_scale, scaled, strict=True)):
                 return scales
         return None
 
-    @property
-    def protocols(self) -> tuple[str, ...]:
-        """The protocols that it is tested by; many crops only with scale jitter, as in the paper's Table 5."""
-        dense = ("centre", "single", "multi-scale")
-        return (*dense, "multi-crop", DENSE_AND_CROPS) if self.is_jittered else dense
+    def as_record(self) -> dict[str, Any]:
+        """The fields for JSON; ``before`` only where there is something in it, as older versions wrote it."""
+        record = asdict(self)
+        return record if self.before else {name: record[name] for name in record if name != "before"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +101,8 @@ class TableRun:
     seed: int
     model: Path  # its run folder, or the model
     stem: str  # names its files
+    start: "TableRun | None" = None  # whose weights it begins with
+    matched: "TableRun | None" = None  # of a control: what it is compared with, whose updates it has
 
     @property
     def title(self) -> str:
@@ -108,10 +131,18 @@ class TablesOptions:
     "Side of the training crop. [224; less for smaller images]"
     train_scale: tuple[Scales, ...] = ()
     "S, or Smin,Smax, for every net; repeatable. [those of the paper's Table 3, x crop / 224]"
+    test_scales: tuple[int, ...] = ()
+    "Test every net at these Q, Q,Q,...: each by itself, and all together; dense where Q is a multiple of 32. [by S]"
+    protocols: tuple[str, ...] = ()
+    "Test by these protocols alone, NAME,NAME,... [all of Tables 3 to 5]"
     epochs: int | None = None
     "Passes over the training images. [the recipe's]"
     recipe: str = "small-images"
-    "paper, small-images, quick ... or a JSON file; the same for every net."
+    "paper, small-images, quick ... or a JSON file, the same for every net; paper-chain is a --chain."
+    chain: bool = False
+    "Train each S from the net of the S before it, at a tenth of the rate, and a control that stays at the first S."
+    chain_epochs: int | None = None
+    "Passes of the trainings of a chain after its first. [the recipe's, or --epochs]"
     changes: dict[str, Any] = field(default_factory=dict)
     "Change a field of the recipe: key=value."
     split: str | None = None
@@ -140,32 +171,60 @@ class TablesOptions:
             raise UsageError(f"--seeds {self.seeds}: give 1 or more")
         if "train_scale" in self.changes:
             raise UsageError("--set train_scale: the tables train at several: give --train-scale for each of them")
+        if self.chain_epochs is not None and not self.is_chain:
+            raise UsageError(f"--chain-epochs {self.chain_epochs}: give --chain too, or --epochs alone")
+        if self.is_chain and len(self.train_scale) == 1:
+            raise UsageError("a chain trains at one S after another: give --train-scale twice or more, or leave it out")
+        for scale in self.train_scale:
+            if self.train_scale.count(scale) > 1:
+                raise UsageError(f"--train-scale {','.join(map(str, scale))} is given twice: give each once")
         check_outside(self.folder(data), "--out", data)
 
-    def training(self, run: TableRun | None = None) -> TrainOptions:
-        """The options of one training; without a run, what all trainings have in common."""
-        common = TrainOptions(
+    @property
+    def is_chain(self) -> bool:
+        from verydeep.tables.chains import is_chain  # torch, which --help does without
+
+        return self.chain or is_chain(self.recipe)
+
+    def step(self, number: int = 1, **others: Any) -> "Step":  # noqa: ANN401 - as step_of has them
+        """The recipe of a training of a chain, or of a net without one, with its changes."""
+        from verydeep.tables.chains import step_of
+
+        given = {"epochs": self.epochs, "chain_epochs": self.chain_epochs} | others
+        return step_of(self.recipe, self.changes, number=number, **given)
+
+    def recipe_record(self) -> dict[str, Any]:
+        """The fields of the recipe, for JSON; of a chain also what is other in its later trainings."""
+        from verydeep.tables.chains import later_record, recipe_of
+
+        first = recipe_of(self.step())
+        if not self.is_chain:
+            return first.as_record()
+        kinds = {"at a larger S": False, "with jitter": True}
+        later = {name: later_record(first, recipe_of(self.step(2, is_jittered=kind))) for name, kind in kinds.items()}
+        return first.as_record() | {"chain": later}
+
+    def training(self, run: TableRun, epochs_of_matched: int | None = None) -> TrainOptions:
+        """The options of one training; of a control with the epochs that the training had which it is compared with."""
+        net = run.net
+        is_jittered = (run.matched or run).net.is_jittered
+        step = self.step(len(net.path), is_jittered=is_jittered, epochs_of_matched=epochs_of_matched)
+        return TrainOptions(
+            architecture=net.architecture,
+            batch_norm=net.batch_norm,
             width=self.width,
-            recipe=self.recipe,
-            changes=self.changes,
-            epochs=self.epochs,
+            crop=net.crop,
+            train_scale=net.train_scale if net.is_jittered else net.train_scale[0],
+            recipe=step.recipe,
+            changes=step.changes,
+            init_from=run.start.model if run.start else None,
+            seed=run.seed,
+            out=run.model,
+            resume=True,
             device=self.device,
             precision=self.precision,
             damaged=self.damaged,
             no_pictures=self.no_pictures,
-        )
-        if run is None:
-            return common
-        net = run.net
-        return replace(
-            common,
-            architecture=net.architecture,
-            batch_norm=net.batch_norm,
-            crop=net.crop,
-            train_scale=net.train_scale if net.is_jittered else net.train_scale[0],
-            seed=run.seed,
-            out=run.model,
-            resume=True,
         )
 
     def geometry(self, net: TableNet, num_classes: int) -> Geometry:
@@ -179,78 +238,3 @@ class TablesOptions:
         """The options, for JSON, without the folder; those of trainings only where nets are trained."""
         record = {name: value for name, value in asdict(self).items() if name != "out"}
         return {name: record[name] for name in record if name in OF_TESTING} if self.models else record
-
-
-def list_runs(options: TablesOptions, *, crop: int, out: Path) -> list[TableRun]:
-    """Lists the trainings, all nets of the first seed before those of the next; ``crop`` is that of the nets.
-
-    Raises:
-        UsageError: an unknown architecture, or one that is given twice.
-    """
-    nets: list[TableNet] = []
-    for name in options.architectures:
-        row, named_batch_norm = find_architecture(name)
-        has_norm = options.batch_norm or named_batch_norm
-        for scales in options.train_scale or [_scaled(scales, crop) for scales in paper_scales(row.name)]:
-            net = TableNet(
-                name=f"{row.name}-bn" if has_norm else row.name,
-                architecture=row.name,
-                batch_norm=has_norm,
-                crop=crop,
-                train_scale=scales,
-            )
-            if net in nets:
-                raise UsageError(f"{net.title} is asked for twice: give each architecture and scale once")
-            nets.append(net)
-    stems = [(net, f"{_stem(net)}-seed{seed}", seed) for seed in range(options.seeds) for net in nets]
-    return [TableRun(net=net, seed=seed, model=out / "nets" / stem, stem=stem) for net, stem, seed in stems]
-
-
-def _stem(net: TableNet) -> str:
-    """Such as ``D-bn-S73-146``."""
-    low, high = net.train_scale
-    return f"{net.name}-S{low}-{high}" if net.is_jittered else f"{net.name}-S{low}"
-
-
-def paper_scales(architecture: str) -> list[Scales]:
-    """The training scales that the paper has of a net; the smaller fixed one where it has none."""
-    return [row.train_scale for row in TABLE_3 if row.architecture == architecture] or [FIXED_256]
-
-
-def _scaled(scales: Scales, crop: int) -> Scales:
-    return scaled_length(scales[0], crop), scaled_length(scales[1], crop)
-
-
-def short_names(models: Sequence[str]) -> list[str]:
-    """Names to tell models apart: of their files or folders alone, where these differ.
-
-    Raises:
-        UsageError: a model is given twice.
-    """
-    if len(set(models)) < len(models):
-        raise UsageError("--models: a model is given twice: give each once")
-    short = [Path(model).name.removesuffix(".safetensors") for model in models]
-    return short if len(set(short)) == len(short) else list(models)
-
-
-def fusions(nets: Sequence[TableNet]) -> list[tuple[TableNet, ...]]:
-    """Which nets are fused: as the paper did, whatever their errors.
-
-    The two deepest at each training scale (the paper's D and E with jitter), all of one training scale, and the seven
-    of the submission where they are there.
-
-    Paper: section 4.4.
-    """
-    groups: list[tuple[TableNet, ...]] = []
-    for scale in dict.fromkeys(net.train_scale for net in nets):
-        alike = sorted((net for net in nets if net.train_scale == scale), key=_depth)
-        groups += [tuple(alike[-2:]), tuple(alike)]
-    submitted = [(net.architecture, net.train_scale) for net in TABLE_6[0].models]
-    by_paper = {(net.architecture, net.paper_scale): net for net in nets}
-    if all(one in by_paper for one in submitted):
-        groups.append(tuple(by_paper[one] for one in submitted))
-    return [group for group in dict.fromkeys(groups) if len(group) > 1]
-
-
-def _depth(net: TableNet) -> int:
-    return ARCHITECTURES[net.architecture].weight_layers

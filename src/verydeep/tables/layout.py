@@ -47,16 +47,16 @@ def lay_out(results: TableResults) -> list[TableLayout]:
             if one.protocol == protocol
         ]
 
-    def by_method(nets: tuple[TableNet, ...]) -> list[tuple[str, ...]]:
-        there = {one.protocol: one for one in single if one.nets == nets}
+    def by_method(nets: tuple[TableNet, ...], scales: tuple[int, ...]) -> list[tuple[str, ...]]:
+        there = {one.protocol: one for one in single if (one.nets, one.test_scales) == (nets, scales)}
         return [
             row(there[name], nets[0].name, nets[0].shown_scale, _shown(there[name].test_scales), method)
             for name, method in _METHODS.items()
             if name in there
         ]
 
-    with_crops = [one.nets for one in single if one.protocol == "multi-crop"]
-    methods = [line for nets in with_crops for line in by_method(nets)]
+    with_crops = [(one.nets, one.test_scales) for one in single if one.protocol == "multi-crop"]
+    methods = [line for nets, scales in with_crops for line in by_method(nets, scales)]
     groups = [
         row(
             one,

@@ -88,7 +88,7 @@ def _remarks(results: TableResults) -> list[str]:
         if any(row.record.get("selected_on") for row in results.rows)
         else "No weights were selected by their errors: every net is that of its last epoch."
     )
-    return ["" if about.get("models") else own, *map(sentence, about.get("remarks", ()))]
+    return ["" if about.get("models") else own, *map(sentence, results.remarks)]
 
 
 def _claims(claims: Sequence[ClaimResult]) -> dict[str, Any] | None:

@@ -19,13 +19,16 @@ from verydeep.runs.net import default_crop
 from verydeep.runs.timing import UpdateTime, filled, rates_of, time_update
 from verydeep.speed.backend import make_backend
 from verydeep.tables.contrasts import CellKey
-from verydeep.tables.grid import FUSED, TableNet, TableRun, TablesOptions, fusions, list_runs, short_names
+from verydeep.tables.given import given_runs
+from verydeep.tables.grid import TableNet, TableRun, TablesOptions
+from verydeep.tables.listing import fusions, list_runs
+from verydeep.tables.protocols import list_fused_tests, list_tests
 from verydeep.tables.rows import RESULTS_FILE, TableResults, read_results
 from verydeep.tables.verdicts import PlannedClaim, plan_claims
-from verydeep.testing.protocols import PROTOCOLS, ProtocolAt, ViewPlan, at_scales
+from verydeep.testing.protocols import ProtocolAt, ViewPlan
 from verydeep.training.run_folder import SETTINGS_FILE, Run
 from verydeep.training.state import Callback
-from verydeep.weights.resolve import load, read_card
+from verydeep.weights.resolve import load
 
 _TIMED_PIXELS = 4 * 224 * 224
 _NUM_LOOKED_AT = 16
@@ -39,25 +42,13 @@ def runs_of(options: TablesOptions, data: DataSet, folder: Path) -> list[TableRu
         UserError: a model cannot be read.
         UsageError: an unknown architecture, or a scale below the crop.
     """
-    if options.models:
-        return [_given(model, name) for model, name in zip(options.models, short_names(options.models), strict=True)]
     crop = options.crop or default_crop(data)
-    runs = list_runs(options, crop=crop, out=folder)
+    runs = given_runs(options.models) if options.models else list_runs(options, crop=crop, out=folder)
     for run in runs:
-        options.training(run).find_recipe().scales(crop)
+        list_tests(run.net, options)
+        if not options.models:
+            options.training(run).find_recipe().scales(crop)
     return runs
-
-
-def _given(model: str, name: str) -> TableRun:
-    card = read_card(model)
-    net = TableNet(
-        name=name,
-        architecture=card.architecture,
-        batch_norm=card.batch_norm,
-        crop=card.crop,
-        train_scale=card.train_scale,
-    )
-    return TableRun(net=net, seed=0, model=Path(model), stem=name.strip("/").replace("/", "-"))
 
 
 def is_trained(run: TableRun) -> bool:
@@ -111,7 +102,7 @@ def plan_tables(data: str, options: TablesOptions, *, reporter: Callback | None 
     """
     reporter = reporter or Callback()
     options.check(data)
-    options.training().find_recipe()
+    options.recipe_record()  # checks it
     opened = open_data(data, reporter.progress)
     folder = options.folder(data)
     file = folder / RESULTS_FILE
@@ -121,12 +112,11 @@ def plan_tables(data: str, options: TablesOptions, *, reporter: Callback | None 
     keys: dict[TableNet, list[CellKey]] = {}
     runs = runs_of(options, opened, folder)
     for done, run in enumerate(runs):
-        left = [name for name in run.net.protocols if not results.has([run.net], run.seed, name)]
-        if left or run.net not in keys:
-            net = _net(options, run, opened)
-            tests = (at_scales(PROTOCOLS[name], net) for name in run.net.protocols)
-            keys.setdefault(run.net, [CellKey((run.net,), test.protocol.name, test.scales) for test in tests])
+        tests = list_tests(run.net, options)
+        keys[run.net] = [CellKey((run.net,), test.protocol.name, test.scales) for test in tests]
+        left = [one for one in tests if not results.has([run.net], run.seed, one.protocol.name, one.scales)]
         if left:
+            net = _net(options, run, opened)
             trained = bool(options.models) or is_trained(run)
             planned.append(
                 PlannedNet(
@@ -138,10 +128,9 @@ def plan_tables(data: str, options: TablesOptions, *, reporter: Callback | None 
         reporter.progress("planning nets", done + 1, len(runs))
     alone = [key for of_net in keys.values() for key in of_net]
     fused = [
-        CellKey(group, key.protocol, key.test_scales)
+        CellKey(group, test.protocol.name, test.scales)
         for group in fusions(list(keys))
-        for key in keys[group[0]]
-        if key.protocol in FUSED and all(key.protocol in net.protocols for net in group)
+        for test in list_fused_tests(group, options)
     ]
     claims = plan_claims([*alone, *fused], len({run.seed for run in runs}), len(opened.split(options.split)))
     return TablesPlan(nets=tuple(planned), claims=tuple(claims))
@@ -188,13 +177,12 @@ class _Stopwatch:
         rates = rates_of(opened, options, net.geometry.crop, compute, update_time.scaled(macs / measured))
         return rates.seconds(opened, recipe.epochs)
 
-    def testing_seconds(self, net: VeryDeep, opened: DataSet, protocols: Sequence[str]) -> float:
+    def testing_seconds(self, net: VeryDeep, opened: DataSet, tests: Sequence[ProtocolAt]) -> float:
         kind, macs = _kind(net.geometry), feature_macs(net.geometry, net.geometry.crop, net.geometry.crop)
         if kind not in self._pixels:
             self._pixels[kind] = macs, _pixels_per_second(filled(net).eval(), self.options.device)
         measured, pixels_per_second = self._pixels[kind]
         images = opened.split(self.options.split)
-        tests = [at_scales(PROTOCOLS[name], net) for name in protocols]
         return _pixels_per_image(net, images, tests) * len(images) * macs / measured / pixels_per_second
 
 

@@ -2,8 +2,9 @@
 
 import base64
 import json
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from pydantic import TypeAdapter, ValidationError
 from verydeep.errors import UserError
 from verydeep.files import atomic_write, read_lines
 from verydeep.paper import tables as paper_tables
+from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.tables.grid import TableNet
 from verydeep.testing.metrics import wrong
+from verydeep.testing.protocols import PROTOCOLS
 from verydeep.testing.result import Result
 from verydeep.training.run_folder import check_same_options
 
@@ -38,7 +41,10 @@ class ResultRow:
     Attributes:
         nets: what was tested; several where they are fused.
         seed: that the nets were trained with.
-        record: the figures, with the keys of ``evaluate``.
+        record: the figures, with the keys of ``evaluate``. Of one net, where they are known: ``training_error``, a
+            fraction, of the last epoch's crops; ``training_error_slope``, its change per epoch at the end; and lists,
+            one figure for each test scale, the mean over the images: ``map_positions`` of the score map, ``share_seen``
+            of a rescaled image by the net.
         wrong: which images it got wrong.
     """
 
@@ -51,6 +57,11 @@ class ResultRow:
     def protocol(self) -> str:
         return str(self.record["protocol"])
 
+    @property
+    def test_scales(self) -> tuple[int, ...]:
+        """Q, pixels."""
+        return tuple(self.record["test_scales"])
+
     def as_record(self) -> dict[str, Any]:
         """The row as a line of JSON; the images it got wrong as bits."""
         scales = [list(net.train_scale) for net in self.nets]
@@ -58,15 +69,33 @@ class ResultRow:
             **self.record,
             "train_scale": scales[0] if len(scales) == 1 else scales,
             "seed": self.seed,
-            "nets": [asdict(net) for net in self.nets],
+            "nets": [net.as_record() for net in self.nets],
             "wrong": base64.b64encode(np.packbits(self.wrong).tobytes()).decode("ascii"),
         }
 
 
-def row_of(result: Result, nets: Sequence[TableNet], seed: int) -> ResultRow:
-    """Makes the row of a test."""
-    is_wrong = wrong(result.posteriors, result.labels)
-    return ResultRow(nets=tuple(nets), seed=seed, record=result.as_record(), wrong=is_wrong)
+def row_of(result: Result, nets: Sequence[TableNet], seed: int, log: Sequence[dict[str, Any]] = ()) -> ResultRow:
+    """Makes the row of a test; ``log`` is that of the training of one net."""
+    record, is_wrong = result.as_record(), wrong(result.posteriors, result.labels)
+    if len(result.members) == 1 and (member := result.members[0]).map_positions:
+        record |= {"map_positions": list(member.map_positions), "share_seen": list(member.share_seen)}
+    return ResultRow(nets=tuple(nets), seed=seed, record=record | training_figures(log), wrong=is_wrong)
+
+
+def training_figures(log: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The training error of the last epoch and its change per epoch over the last fifth of the epochs.
+
+    A straight line by least squares through two epochs at least; without them there is no slope.
+    """
+    errors = [line["train_error"] for line in log if "train_error" in line]
+    if not errors:
+        return {}
+    last = errors[-max(2, math.ceil(len(errors) / 5)) :]
+    middle, mean = (len(last) - 1) / 2, sum(last) / len(last)
+    spread = sum((epoch - middle) ** 2 for epoch in range(len(last)))
+    slope = sum((epoch - middle) * (error - mean) for epoch, error in enumerate(last))
+    figures = {"training_error": errors[-1]}
+    return figures | ({"training_error_slope": slope / spread} if spread else {})
 
 
 def read_row(record: dict[str, Any]) -> ResultRow:
@@ -100,7 +129,7 @@ class TableCell:
 
     @property
     def test_scales(self) -> tuple[int, ...]:
-        return tuple(self.rows[0].record["test_scales"])
+        return self.rows[0].test_scales
 
     @property
     def seeds(self) -> list[int]:
@@ -124,20 +153,27 @@ class TableCell:
             fused = paper_tables.fusion_row(known, self.protocol) if len(known) == len(self.nets) else None
             return None if fused is None else (round(fused.top1 / 100, 4), round(fused.top5 / 100, 4))
         (net,) = self.nets
+        if net.is_control:
+            return None
         row = paper_tables.paper_row(net.architecture, net.train_scale, self.protocol, self.test_scales, crop=net.crop)
         return None if row is None else (row.top1_error, row.top5_error)
 
 
 def gather_cells(rows: Iterable[ResultRow]) -> list[TableCell]:
-    """Gathers rows over the seeds, in the paper's order."""
-    groups: dict[tuple[tuple[TableNet, ...], str], list[ResultRow]] = {}
+    """Gathers rows over the seeds, in the paper's order; each protocol at other test scales is another cell."""
+    groups: dict[tuple[tuple[TableNet, ...], str, tuple[int, ...]], list[ResultRow]] = {}
     for row in rows:
-        groups.setdefault((row.nets, row.protocol), []).append(row)
+        groups.setdefault((row.nets, row.protocol, row.test_scales), []).append(row)
     cells = [
         TableCell(nets=nets, protocol=protocol, rows=tuple(sorted(group, key=lambda row: row.seed)))
-        for (nets, protocol), group in groups.items()
+        for (nets, protocol, _), group in groups.items()
     ]
-    return sorted(cells, key=lambda cell: (len(cell.nets), [net.order for net in cell.nets]))
+
+    def order(cell: TableCell) -> tuple[Any, ...]:
+        place = list(PROTOCOLS).index(cell.protocol) if cell.protocol in PROTOCOLS else len(PROTOCOLS)
+        return len(cell.nets), [net.order for net in cell.nets], place, len(cell.test_scales), cell.test_scales
+
+    return sorted(cells, key=order)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,10 +195,36 @@ class TableResults:
         """The rows, gathered over the seeds."""
         return gather_cells(self.rows)
 
-    def has(self, nets: Iterable[TableNet], seed: int, protocol: str) -> bool:
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader of the tables should know; also how much of an image dense testing saw, where that is known."""
+        return [*self.about.get("remarks", ()), *_seen_by_dense(self.rows)]
+
+    def has(self, nets: Iterable[TableNet], seed: int, protocol: str, test_scales: Iterable[int]) -> bool:
         """Whether a test is done."""
-        wanted = (tuple(nets), seed, protocol)
-        return any((row.nets, row.seed, row.protocol) == wanted for row in self.rows)
+        wanted = (tuple(nets), seed, protocol, tuple(test_scales))
+        return any((row.nets, row.seed, row.protocol, row.test_scales) == wanted for row in self.rows)
+
+    def log(self, net: TableNet, seed: int) -> list[dict[str, Any]]:
+        """The log of a training; empty where it is not known."""
+        wanted = (net.as_record(), seed)
+        found = (one for one in self.trainings if (read_net(one["net"]).as_record(), one["seed"]) == wanted)
+        return next((one["log"] for one in found), [])
+
+
+def _seen_by_dense(rows: Iterable[ResultRow]) -> list[str]:
+    shares = {
+        scale: share
+        for row in rows
+        if row.protocol in ("single", "multi-scale")
+        for scale, share in zip(row.test_scales, row.record.get("share_seen", ()), strict=False)
+    }
+    if not shares:
+        return []
+    shown = ", ".join(f"{100 * share:.0f}% at Q = {scale}" for scale, share in sorted(shares.items()))
+    trims = any(scale % TOTAL_STRIDE for scale in shares)
+    remedy = "; --test-scales of multiples of 32 leave the shorter side whole" if trims else ""
+    return [f"of an image dense testing sees {shown}, on average: sides are trimmed to multiples of 32{remedy}"]
 
 
 def begin_results(file: Path, about: dict[str, Any], alike: dict[str, Any]) -> TableResults:
@@ -212,7 +274,15 @@ def read_results(source: str | Path) -> TableResults:
     except UserError as error:
         raise UserError(f"--from {file}: {error}") from error
     _check_one_set(rows, file)
-    return TableResults(about=about[0], trainings=trainings, rows=rows)
+    results = TableResults(about=about[0], trainings=trainings, rows=rows)
+    return replace(results, rows=[_with_training(row, results) for row in rows])
+
+
+def _with_training(row: ResultRow, results: TableResults) -> ResultRow:
+    """Adds what version 0.1 left out of the row of one net, where its log is there."""
+    if len(row.nets) > 1 or "training_error" in row.record:
+        return row
+    return replace(row, record=row.record | training_figures(results.log(row.nets[0], row.seed)))
 
 
 def _of_kind(lines: Sequence[Any], kind: str) -> list[dict[str, Any]]:

@@ -90,7 +90,7 @@ def evaluate(
 def evaluate_each(
     models: Sequence[Model],
     data: AnyData | ImageSet | None,
-    protocols: Sequence[str],
+    protocols: Sequence[str | ProtocolAt],
     *,
     test_scales: Sequence[int] | None = None,
     split: str | None = None,
@@ -102,10 +102,11 @@ def evaluate_each(
 ) -> list[list[Result]]:
     """Measures the error rates of several nets on the same images, otherwise as ``evaluate``.
 
-    Returns for each model its results by the protocols, computed in one pass over the images. A file of saved
-    posteriors has its own protocol.
+    Returns for each model its results by the protocols, computed in one pass over the images; one may have test scales
+    of its own. A file of saved posteriors has its own protocol.
     """
-    rows, compute = [find_protocol(name) for name in protocols], find_compute(device, precision)
+    rows = [find_protocol(one) if isinstance(one, str) else one for one in protocols]
+    compute = find_compute(device, precision)
     saved = {
         number: [load_posteriors(one)]
         for number, one in enumerate(models)
@@ -145,11 +146,11 @@ def _described(images: ImageSet, name: str = "", fingerprint: str = "", skipped:
 
 
 def _take(
-    model: Model, images: ImageSet, protocols: Sequence[Protocol], test_scales: Sequence[int] | None
+    model: Model, images: ImageSet, protocols: Sequence[Protocol | ProtocolAt], test_scales: Sequence[int] | None
 ) -> "_Tested | TransferredModel":
     if isinstance(model, DescribedNet) or not is_transfer_folder(model):
         return _Tested.of(model, images, protocols, test_scales)
-    if test_scales is not None or [row.name for row in protocols] != ["single"]:
+    if test_scales is not None or list(protocols) != [find_protocol("single")]:
         raise UsageError(
             f"{model} is a classifier of descriptors with scales of its own: give no protocol and no scales"
         )
@@ -168,7 +169,7 @@ class _Tested:
 
     @staticmethod
     def of(
-        model: Model, images: ImageSet, protocols: Sequence[Protocol], test_scales: Sequence[int] | None
+        model: Model, images: ImageSet, protocols: Sequence[Protocol | ProtocolAt], test_scales: Sequence[int] | None
     ) -> "_Tested":
         if isinstance(model, DescribedNet):
             net, name, selected = model, "", None
@@ -176,7 +177,8 @@ class _Tested:
             net, name = open_net(model), str(model)
             selected = net.file.card.selected_on
         order = class_order(net, images)
-        return _Tested(net, name, selected, tuple(at_scales(row, net, test_scales) for row in protocols), order)
+        tests = (one if isinstance(one, ProtocolAt) else at_scales(one, net, test_scales) for one in protocols)
+        return _Tested(net, name, selected, tuple(tests), order)
 
     @property
     def largest_scale(self) -> int:
@@ -201,7 +203,8 @@ class _Tested:
             for one in of_tests:
                 check_finite(one.result, self.name or self.net.geometry.title)
             measured |= zip(tests, of_tests, strict=True)
-            if note is not None and any(one.is_one_position for one in of_tests):
+            dense = [one for one in of_tests if one.is_dense]
+            if note is not None and dense and all(one.is_one_position for one in dense):
                 note(
                     "every score map has a single position at these sizes, so that dense testing sees no more than the "
                     f"centre of an image: give --test-scales of {(backend.head_kernel + 1) * TOTAL_STRIDE} or more"
@@ -210,7 +213,7 @@ class _Tested:
             Result(
                 **vars(described),
                 posteriors=measured[test].result if self.order is None else measured[test].result[:, self.order],
-                members=(self.member(test, compute.precision),),
+                members=(self.member(test, compute.precision, measured[test]),),
                 seconds=measured[test].seconds,
             )
             for test in self.tests
@@ -221,7 +224,7 @@ class _Tested:
                 note(f"{self.name or self.net.geometry.title}: {line}")
         return results
 
-    def member(self, test: ProtocolAt, precision: str) -> Member:
+    def member(self, test: ProtocolAt, precision: str, measured: Measured[ndarray]) -> Member:
         return Member(
             model=self.name,
             architecture=self.net.geometry.architecture.name,
@@ -229,6 +232,8 @@ class _Tested:
             test_scales=test.scales,
             selected_on=self.selected_on,
             precision=precision,
+            map_positions=measured.map_positions,
+            share_seen=measured.share_seen,
         )
 
 
@@ -241,7 +246,7 @@ def evaluate_with(
     return Result(
         **vars(_described(images)),
         posteriors=found.result,
-        members=(tested.member(tested.tests[0], "fp32"),),
+        members=(tested.member(tested.tests[0], "fp32", found),),
         seconds=found.seconds,
     )
 

@@ -6,6 +6,7 @@ Each image is decoded once, and each view and its score map is computed once and
 Paper: section 3.2.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +19,9 @@ from numpy import ndarray
 
 from verydeep.data.image_set import ImageSet
 from verydeep.data.sources import read_ahead
-from verydeep.distributed import all_reduce_any, all_reduce_array, processes
+from verydeep.distributed import all_reduce_array, processes
 from verydeep.images.decode import naming
-from verydeep.images.geometry import size_of
+from verydeep.images.geometry import rescaled_size, size_of
 from verydeep.progress import Progress, ignore_progress
 from verydeep.speed.backend import Backend
 from verydeep.testing.protocols import PlannedView, ProtocolAt, ViewPlan
@@ -40,6 +41,7 @@ class Computed:
     images: Sequence[int]  # number of the image of each part
     maps: Float[ndarray, "n k i j"]
     mirrored: Float[ndarray, "n k i j"] | None  # of the mirror images; None where no test needs them
+    area: int  # of each part, pixels
     seconds: float
 
     def uses(self) -> Iterator[tuple[int, Float[ndarray, "n k i j"], float, bool]]:
@@ -64,7 +66,7 @@ def compute(
         else:  # small: images and their mirror images in one batch, so that the weights are read once
             both = score_map(backend, np.concatenate([batch, batch[:, :, ::-1]]))
             maps, mirrored = both[:n], both[n:]
-        yield Computed(view, images, maps, mirrored, time.perf_counter() - begun)
+        yield Computed(view, images, maps, mirrored, area, time.perf_counter() - begun)
 
 
 def batches_by_shape(
@@ -142,7 +144,14 @@ def softmax(scores: Float[ndarray, "n k *positions"]) -> Float[ndarray, "n k *po
 class Measured(Generic[_T]):
     result: _T = field(repr=False)
     seconds: float  # as if this test had run alone: shared reading and shared maps count in full
-    is_one_position: bool  # every score map of a dense protocol had a single position
+    is_dense: bool  # by its protocol
+    map_positions: tuple[float, ...]  # of the score map, mean over the images, at each test scale; empty for many crops
+    share_seen: tuple[float, ...]  # of a rescaled image, that the net was applied to, likewise
+
+    @property
+    def is_one_position(self) -> bool:
+        """Whether every score map of a dense protocol had a single position."""
+        return self.is_dense and max(self.map_positions) <= 1
 
 
 def measure(
@@ -164,7 +173,7 @@ def measure(
     mine = list(processes().share(len(images)))
     share, plan = images.subset(mine), ViewPlan(tests, backend.crop, mirror=mirror)
     reductions = [reduction() for _ in tests]
-    seconds, most_positions = [0.0] * len(tests), [0] * len(tests)
+    seconds, seen = [0.0] * len(tests), _SharesSeen(tests)
     computing = 0.0
     done, parts = 0, sum(view.method.parts for view in plan.views)
     sizes: dict[int, tuple[int, int]] = {}
@@ -181,19 +190,55 @@ def measure(
         of_images = [sizes[index] for index in found.images]
         for number, maps, weight, mirrored in found.uses():
             reductions[number].add(indices, maps, weight, Seen(found.view, mirrored, of_images))
-            most_positions[number] = max(most_positions[number], maps.shape[2] * maps.shape[3])
         for number, _ in found.view.plain:
             seconds[number] += found.seconds
+            seen.add(number, found, of_images)
         done += len(indices)
         progress(f"testing on {images.split}", done // parts, len(mine))
     finished = [one.finish() for one in reductions]
-    several = all_reduce_any(*(most > 1 for most in most_positions))
     others = time.perf_counter() - begun - computing
     return [
         Measured(
             result=one,
             seconds=others + own,
-            is_one_position=test.protocol.is_dense and not more,
+            is_dense=test.protocol.is_dense,
+            **means,
         )
-        for test, one, own, more in zip(tests, finished, seconds, several, strict=True)
+        for test, one, own, means in zip(tests, finished, seconds, seen.finish(len(images)), strict=True)
     ]
+
+
+class _SharesSeen:
+    """Sums over images, for each test and scale, of the positions of score maps and the share of an image in the views.
+
+    Of methods with one part an image: the whole image, trimmed as it is, or its centre.
+    """
+
+    def __init__(self, tests: Sequence[ProtocolAt]) -> None:
+        of_one_part = [any(method.parts == 1 for method in test.protocol.methods) for test in tests]
+        self._keys = [
+            (number, scale) for number, test in enumerate(tests) if of_one_part[number] for scale in test.scales
+        ]
+        self._num_tests = len(tests)
+        self._sums = np.zeros((2, self._num_tests + len(self._keys)))  # never empty
+
+    def add(self, number: int, found: Computed, sizes: Sequence[tuple[int, int]]) -> None:
+        if found.view.method.parts == 1:
+            scale, column = found.view.scale, self._keys.index((number, found.view.scale))
+            self._sums[0, column] += len(sizes) * found.maps.shape[2] * found.maps.shape[3]
+            self._sums[1, column] += sum(found.area / math.prod(rescaled_size(size, scale)) for size in sizes)
+
+    def finish(self, num_images: int) -> list[dict[str, tuple[float, ...]]]:
+        """Returns the means of each test over the images of all processes."""
+        all_reduce_array(self._sums)
+        means = (self._sums / num_images).tolist()
+        columns = [
+            [column for column, key in enumerate(self._keys) if key[0] == number] for number in range(self._num_tests)
+        ]
+        return [
+            {
+                name: tuple(values[column] for column in own)
+                for name, values in zip(("map_positions", "share_seen"), means, strict=True)
+            }
+            for own in columns
+        ]

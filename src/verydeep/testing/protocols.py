@@ -54,7 +54,11 @@ class Protocol:
         return all(method.is_dense for method in self.methods)
 
     def test_scales(self, net: DescribedNet) -> tuple[int, ...]:
-        return default_test_scales(net) if self.several_scales else (default_test_scale(net),)
+        return self.scales_of(net.train_scale, net.geometry.crop)
+
+    def scales_of(self, train_scale: tuple[int, int], crop: int) -> tuple[int, ...]:
+        """The test scales Q, pixels, for a net of a training scale and a crop."""
+        return _several_scales(train_scale, crop) if self.several_scales else (_middle(train_scale),)
 
     def forward_passes(self, net: DescribedNet, scales: Sequence[int]) -> int:
         """Number of parts of an image that the net is applied to, at all scales, mirrored ones too."""
@@ -128,8 +132,11 @@ def default_test_scale(net: DescribedNet) -> int:
 
     Paper: section 4.1.
     """
-    low, high = net.train_scale
-    return (low + high) // 2
+    return _middle(net.train_scale)
+
+
+def _middle(train_scale: tuple[int, int]) -> int:
+    return sum(train_scale) // 2
 
 
 def default_test_scales(net: DescribedNet) -> tuple[int, ...]:
@@ -139,15 +146,21 @@ def default_test_scales(net: DescribedNet) -> tuple[int, ...]:
 
     Paper: section 4.2.
     """
-    low, high = net.train_scale
-    step, crop = scaled_length(_SCALE_STEP, net.geometry.crop), net.geometry.crop
-    scales = (low - step, low, low + step) if low == high else (low, default_test_scale(net), high)
+    return _several_scales(net.train_scale, net.geometry.crop)
+
+
+def _several_scales(train_scale: tuple[int, int], crop: int) -> tuple[int, ...]:
+    (low, high), step = train_scale, scaled_length(_SCALE_STEP, crop)
+    scales = (low - step, low, low + step) if low == high else (low, _middle(train_scale), high)
     return tuple(sorted({max(crop, scale) for scale in scales}))
 
 
 def check_scales(net: DescribedNet, scales: Sequence[int]) -> tuple[int, ...]:
     """Checks that test scales leave room for the crop, and that none would count twice."""
-    crop = net.geometry.crop
+    return check_scales_for(net.geometry.crop, scales)
+
+
+def check_scales_for(crop: int, scales: Sequence[int]) -> tuple[int, ...]:
     if not scales:
         raise UsageError("no test scales: give one or more, such as 256,384,512")
     for scale in scales:

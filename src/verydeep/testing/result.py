@@ -38,6 +38,8 @@ class Member:
     test_scales: tuple[int, ...]  # Q, pixels
     selected_on: str | None = None  # split that the weights were selected on, where that is known
     precision: str = "fp32"  # of the computation
+    map_positions: tuple[float, ...] = ()  # mean over the images, at each test scale; empty where it is not known
+    share_seen: tuple[float, ...] = ()  # of a rescaled image, likewise
 
     @property
     def title(self) -> str:

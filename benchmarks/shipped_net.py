@@ -32,8 +32,8 @@ from verydeep.runs.resume import resume
 from verydeep.testing.evaluate import evaluate
 from verydeep.testing.result import Result
 from verydeep.training.recipe import Recipe, find_recipe
-from verydeep.weights.published import SHIPPED_FOLDER
 from verydeep.weights.resolve import load, read_card
+from verydeep.weights.shipped import SHIPPED_FOLDER
 
 PROTOCOLS = ("centre", "single", "multi-scale")
 TRAIN_SCALE = (32, 42)

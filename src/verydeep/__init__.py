@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from verydeep.training.state import TrainState as TrainState
     from verydeep.transfer.features import extract_features as extract_features
     from verydeep.transfer.features_file import FeaturesFile as FeaturesFile
-    from verydeep.weights.resolve import fetch_weights as fetch_weights
+    from verydeep.weights.fetch import fetch_weights as fetch_weights
     from verydeep.weights.resolve import load as load
     from verydeep.weights.resolve import read_card as read_card
     from verydeep.weights.writers.torch import to_torchvision as to_torchvision
@@ -58,7 +58,7 @@ _HOMES = {
     "evaluate": "testing.evaluate",
     "extract_features": "transfer.features",
     "fetch": "data.named",
-    "fetch_weights": "weights.resolve",
+    "fetch_weights": "weights.fetch",
     "fit": "runs.fit",
     "load": "weights.resolve",
     "open_data": "data.open",

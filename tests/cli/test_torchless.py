@@ -129,3 +129,11 @@ def test_where_torch_is_needed_and_missing_one_line_says_so(folder, options, ker
     )
     assert printed == "status 1\n"
     assert errors == "verydeep: this needs PyTorch, which is not installed here: pip install torch\n"
+
+
+def test_a_short_command_imports_little(folder):
+    heavy = ("asyncio", "ssl", "http.client", "jaxtyping._array_types", "scipy", "sklearn", "jinja2", "filelock")
+    code = RUN + f"print([name for name in {heavy} if name in sys.modules])"
+    command = [sys.executable, "-c", code, "without", json.dumps([["predict", "D.safetensors", "photos/a/1.png"]])]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["status 0", "[]"]

@@ -15,8 +15,9 @@ from torchvision.transforms.functional import normalize
 from published import closed_address
 from verydeep.download import Digest
 from verydeep.errors import UserError
+from verydeep.weights.fetch import fetch_weights, pinned_hash
 from verydeep.weights.published import PUBLISHED
-from verydeep.weights.resolve import fetch_weights, find_model_file, load, pinned_hash, read_card
+from verydeep.weights.resolve import find_model_file, load, read_card
 
 CHANNELS = {"A": [8, "M", 8, "M", 16, 16, "M", 32, 32, "M", 32, 32, "M"]}
 HIDDEN = 256

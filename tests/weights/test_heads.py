@@ -17,9 +17,9 @@ from verydeep.weights.heads import with_head
 from verydeep.weights.imported import ImportedWeights, assemble
 from verydeep.weights.known import with_known_input
 from verydeep.weights.layer_order import HeadLayer
-from verydeep.weights.published import shipped_file
 from verydeep.weights.readers import read_weights
 from verydeep.weights.resolve import load, read_card
+from verydeep.weights.shipped import shipped_file
 from verydeep.weights.verify import compare, largest_difference
 
 SIDE = 64

@@ -13,13 +13,13 @@ from verydeep.errors import UserError
 from verydeep.nets.model_file import save
 from verydeep.nets.net import IMAGENET_MEAN, VeryDeep
 from verydeep.testing.evaluate import evaluate
-from verydeep.weights import published
+from verydeep.weights import shipped
 from verydeep.weights.resolve import load, read_card
 
 
 def test_it_is_found_inside_the_package(tmp_path, monkeypatch):
     file = tmp_path / "shipped/verydeep-cifar10.safetensors"
-    monkeypatch.setattr(published, "SHIPPED_FOLDER", file.parent)
+    monkeypatch.setattr(shipped, "SHIPPED_FOLDER", file.parent)
     with pytest.raises(UserError, match=r"verydeep-cifar10 does not come with this copy .*: install a release"):
         load("verydeep-cifar10")
     file.parent.mkdir()
@@ -33,7 +33,7 @@ def test_it_is_found_inside_the_package(tmp_path, monkeypatch):
 
 def test_what_ships_is_small_and_says_what_it_is():
     card = read_card("verydeep-cifar10")
-    assert published.shipped_file("verydeep-cifar10").stat().st_size <= 8_000_000
+    assert shipped.shipped_file("verydeep-cifar10").stat().st_size <= 8_000_000
     assert {result["protocol"] for result in card.results} == {"centre", "single", "multi-scale"}
     assert all(result["split"] == "test" for result in card.results)
     assert card.licence
@@ -71,7 +71,7 @@ def test_what_ships_predicts_without_a_network(verydeep, tmp_path, monkeypatch):
 
 def test_the_authors_convolutions_ship():
     card, net = read_card("vgg16-features"), load("vgg16-features")
-    assert published.shipped_file("vgg16-features").stat().st_size < 29_500_000
+    assert shipped.shipped_file("vgg16-features").stat().st_size < 29_500_000
     assert (card.precision, card.features_only, card.mean) == ("fp16", True, pytest.approx(IMAGENET_MEAN))
     assert "Creative Commons Attribution" in card.licence
     for layer, (weight, bias) in FIRST.items():

@@ -81,7 +81,8 @@ def inspect(
 
 
 def _is_model(name: str) -> bool:
-    from verydeep.weights.published import SHIPPED, find_published
+    from verydeep.weights.published import find_published
+    from verydeep.weights.shipped import SHIPPED
 
     return Path(name).exists() or name in SHIPPED or find_published(name) is not None
 

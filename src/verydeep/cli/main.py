@@ -14,7 +14,7 @@ import textwrap
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Final, NoReturn, TextIO
 
 from verydeep.errors import UserError, printable
@@ -59,6 +59,7 @@ class _StoppedError(KeyboardInterrupt):
 def main() -> None:
     """Runs the command line; a user's error becomes one line on standard error."""
     _spare_the_collector()
+    sys.modules.setdefault("jaxtyping", _Shapes("jaxtyping"))
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed, or there is no console
             setattr(sys, stream, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
@@ -175,6 +176,18 @@ def _print_verbs(file: TextIO) -> None:
     for name, text in VERBS.items():
         print(textwrap.fill(text, width, initial_indent=f"  {name:8}  ", subsequent_indent=" " * 12), file=file)
     print("\nOptions:\n  --help     Of a verb too: verydeep VERB --help.\n  --version  Print the version.", file=file)
+
+
+class _Shapes(ModuleType):
+    """In place of jaxtyping, whose shapes only the tests check: it takes a tenth of the time of a short command."""
+
+    def __getattr__(self, name: str) -> "_Shapes":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __getitem__(self, kind_and_shape: tuple[object, str]) -> object:
+        return kind_and_shape[0]
 
 
 def _spare_the_collector() -> None:

@@ -153,11 +153,14 @@ def reporting() -> Iterator[Callback]:
 
 def fetch_models(*models: str | None) -> None:
     """Fetches those of the models that are published names and not in the cache; files and folders come first."""
-    from verydeep.weights.published import find_published
+    from verydeep.weights.shipped import SHIPPED
 
     for model in filter(None, models):
-        row = None if Path(model).exists() else find_published(model)
-        if row is not None and not row.is_here:
+        if Path(model).exists() or model in SHIPPED:
+            continue
+        from verydeep.weights.published import find_published
+
+        if (row := find_published(model)) is not None and not row.is_here:
             fetch_published(row.name)
 
 
@@ -167,7 +170,7 @@ def fetch_published(name: str, accept_hash: str | None = None) -> None:
     row = known_weights(name)
     if row.is_here and accept_hash is None:
         return
-    from verydeep.weights.resolve import fetch_weights, pinned_hash
+    from verydeep.weights.fetch import fetch_weights, pinned_hash
 
     with reporting() as reporter:
         if not row.is_here:

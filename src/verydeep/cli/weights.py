@@ -41,7 +41,8 @@ def list_(*, json: Json = False) -> None:
 
     Example: verydeep weights list
     """
-    from verydeep.weights.published import PUBLISHED, SHIPPED, SHIPPED_FOLDER, weights_folder
+    from verydeep.weights.published import PUBLISHED, weights_folder
+    from verydeep.weights.shipped import SHIPPED, SHIPPED_FOLDER
 
     files = {name: SHIPPED_FOLDER / f"{name}.safetensors" for name in SHIPPED}
     if json:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 SETTINGS = {
     "OMP_WAIT_POLICY": "passive",
-    "GOMP_SPINCOUNT": "10000",
+    "GOMP_SPINCOUNT": "1000",
     "KMP_BLOCKTIME": "1",
 }
 """What OpenMP's libraries read when they load: libgomp the first two, libomp, which torch has on macOS, the last.

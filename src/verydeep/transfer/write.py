@@ -32,8 +32,9 @@ from verydeep.testing.transferred import CLASSIFIER_FILE, NetReference, Transfer
 from verydeep.transfer.classifier import LinearClassifier
 from verydeep.transfer.result import TransferResult
 from verydeep.transfer.splits import TransferData
-from verydeep.weights.published import SHIPPED, find_published
+from verydeep.weights.published import find_published
 from verydeep.weights.resolve import TRANSFER_FILE, find_model_file, read_card
+from verydeep.weights.shipped import SHIPPED
 
 RESULT_FILE: Final = "transfer.json"
 """What was measured, beside the model."""

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from verydeep.nets.net import IMAGENET_MEAN
 from verydeep.weights.imported import A_GUESS, ImportedWeights
-from verydeep.weights.published import PUBLISHED, SHIPPED_FOLDER
+from verydeep.weights.published import PUBLISHED
+from verydeep.weights.shipped import SHIPPED_FOLDER
 
 _FIRST: Final = "conv1_1.weight"
 _MOST_DIFFERENCE: Final = 1e-3

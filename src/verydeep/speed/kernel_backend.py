@@ -1,6 +1,5 @@
 """A net laid out for the kernel, and computed by it."""
 
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from jaxtyping import Float, Float32, Num
 from numpy import ndarray
 from torch import Tensor
 
+from verydeep.machine import Turn
 from verydeep.nets.activations import check_layers, check_reaches
 from verydeep.nets.architecture import layers
 from verydeep.nets.graph import graph_of, over_positions
@@ -56,7 +56,7 @@ class KernelBackend:
         self.crop, self.num_classes = net.geometry.crop, net.geometry.num_classes
         self.layers = kernel_layers(net, until)
         self._geometry = net.geometry
-        self._kernel, self._lock = kernel, threading.Lock()
+        self._kernel, self._lock = kernel, Turn()
         with ordinary_tensors():
             graph = graph_of(net)
             self._mean, self._divisor = torch.from_numpy(graph.mean), torch.from_numpy(graph.divisor)

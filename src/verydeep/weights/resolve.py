@@ -86,11 +86,10 @@ def fetch_weights(name: str, *, accept_hash: str | None = None, progress: Progre
         if accept_hash is not None and accept_hash.lower() != source.rpartition(" sha256 ")[2]:
             raise UserError(f"{row.file} was made of another file ({source}): remove it to fetch it again")
         return row.file
-    with _locked(row):
+    with _locked(row.name):
         if not row.is_here:  # another process may have made it meanwhile
             published = weights_folder() / row.file_name
-            for file in (row.file, published, weights_folder() / _PINS_FILE):
-                remove_leftovers_of(file)
+            remove_leftovers_of(published)
             if not published.is_file():
                 by_hand = f"put it there by hand as {published}"
                 download(row.url, published, digest=row.digest, size=row.size, by_hand=by_hand, progress=progress)
@@ -98,8 +97,13 @@ def fetch_weights(name: str, *, accept_hash: str | None = None, progress: Progre
                 check(published, row.digest, progress)
             sha256 = digest_of(published, "sha256", f"checking {published.name}", progress)
             _check_accepted(row, published, sha256, accept_hash)
-            _convert(row, published, sha256, progress)
-            _pin(row, sha256)
+            with _locked("all"):
+                for file in (row.file, weights_folder() / _PINS_FILE):
+                    remove_leftovers_of(file)
+                for left in weights_folder().glob(".tmp??????"):  # of safetensors, in a process that was killed
+                    left.unlink(missing_ok=True)
+                _pin(row, sha256)
+                _convert(row, published, sha256, progress)
             published.unlink()
     return row.file
 
@@ -171,13 +175,13 @@ def _convert(row: PublishedWeights, published: Path, sha256: str, progress: Prog
 
 
 @contextmanager
-def _locked(row: PublishedWeights) -> Iterator[None]:
-    """Lets one process at a time fetch these weights; the others wait and find them."""
+def _locked(name: str) -> Iterator[None]:
+    """Lets one process at a time fetch weights of a name; the others wait and find them."""
     from filelock import FileLock
 
     try:
         weights_folder().mkdir(parents=True, exist_ok=True)
-        with FileLock(weights_folder() / f".{row.name}.lock"):
+        with FileLock(weights_folder() / f".{name}.lock"):
             yield
     except OSError as error:
         raise UserError(

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from verydeep.files import atomic_write, format_bytes, format_number
+from verydeep.files import atomic_write, format_bytes, format_number, parse_json, read_lines
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,18 @@ def test_the_file_has_the_usual_permissions(tmp_path):
         os.close(os.open(temporary, os.O_CREAT | os.O_RDWR, 0o600))
     (tmp_path / "b.txt").touch()
     assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "b.txt").stat().st_mode
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "9" * 5000, "{", b"\xff", ""], ids=["deep", "long", "cut", "bytes", "empty"]
+)
+def test_whatever_is_wrong_with_json_is_a_value_error(text):
+    with pytest.raises(ValueError, match=r"."):
+        parse_json(text)
+
+
+def test_lines_end_at_what_is_no_record(tmp_path):
+    file = tmp_path / "log.jsonl"
+    for cut in ("[1]\n", "9" * 5000 + "\n", "\xff\n"):
+        file.write_text('{"epoch": 1}\n' + cut + '{"epoch": 2}\n')
+        assert read_lines(file) == [{"epoch": 1}]

@@ -1,12 +1,17 @@
 """JSON lines and the description of the machine."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
+import warnings
 from pathlib import Path
 
+import pytest
+
 from verydeep.files import append_line, read_lines
-from verydeep.machine import environment
+from verydeep.machine import Turn, environment
 
 
 def test_lines_round_trip_and_a_cut_last_line_does_not_count(tmp_path):
@@ -46,3 +51,28 @@ def test_from_the_source_tree_without_an_installation(tmp_path):
         check=False,
     )
     assert (done.stdout, done.stderr) == ("0+source 0+source\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_finds_a_lock_free_that_another_thread_held():
+    turn, taken, done = Turn(), threading.Event(), threading.Event()
+
+    def hold():
+        with turn:
+            taken.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    taken.wait()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, from Python 3.12 on
+        child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        with turn:
+            os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    done.set()
+    thread.join()
+    assert status == 0

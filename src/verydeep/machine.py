@@ -4,12 +4,46 @@ import math
 import os
 import platform
 import sys
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from weakref import WeakSet
+
+_TURNS: "WeakSet[Turn]" = WeakSet()
+
+
+class Turn:
+    """A lock that threads take in turn, and that a forked process finds free.
+
+    A plain one stays locked in the child for ever where another thread of the parent held it at the fork.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        _TURNS.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(RuntimeError):  # forked meanwhile
+            self._lock.release()
+
+    def renew(self) -> None:
+        self._lock = threading.RLock()
+
+
+def _after_fork() -> None:
+    for turn in _TURNS:
+        turn.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 _ROOT = Path("/")
 

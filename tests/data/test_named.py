@@ -4,6 +4,7 @@ import hashlib
 import io
 import tarfile
 import tomllib
+import zipfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from published import (
     tar,
     tiny,
 )
-from verydeep.data.archives import Archive, data_folder, obtain, unpack_tar
+from verydeep.data.archives import Archive, data_folder, obtain, unpack_tar, unpack_tar_in_zip
 from verydeep.data.folder import CLOTHES, find_images
 from verydeep.data.image_set import count_per_class
 from verydeep.data.layouts import IMAGENETTE_CLASSES, imagenet_classes
@@ -508,3 +509,17 @@ def test_a_wheel_has_all_of_the_clothes():
         file for pattern in project["tool"]["setuptools"]["package-data"]["verydeep"] for file in package.glob(pattern)
     }
     assert {file for file in CLOTHES.rglob("*") if file.is_file()} <= packed
+
+
+def test_a_zip_without_the_archive_in_it_is_one_line(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("caltech-101/readme.txt", "nothing")
+    row = Archive(
+        file="a.zip",
+        md5=hashlib.md5((tmp_path / "a.zip").read_bytes()).hexdigest(),
+        size=1,
+        becomes="101_ObjectCategories",
+        unpack=unpack_tar_in_zip,
+    )
+    with pytest.raises(UserError, match=r"a.zip cannot be unpacked: it has no 101_ObjectCategories.tar.gz$"):
+        obtain([row], tmp_path)

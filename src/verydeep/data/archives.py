@@ -128,7 +128,9 @@ def unpack_tar_into(name: str) -> Unpack:
 def unpack_tar_in_zip(archive: Path, into: Path, progress: Progress) -> None:
     """Unpacks the images of caltech101: a compressed tar archive inside a zip archive."""
     with zipfile.ZipFile(archive) as outer:
-        name = next(name for name in outer.namelist() if name.endswith("/101_ObjectCategories.tar.gz"))
+        name = next((name for name in outer.namelist() if name.endswith("/101_ObjectCategories.tar.gz")), None)
+        if name is None:
+            raise ValueError("it has no 101_ObjectCategories.tar.gz")
         with outer.open(name) as file:
             for tar, member in tar_members(file, outer.getinfo(name).file_size, archive.name, progress):
                 tar.extract(member, into, filter="data")

@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from verydeep.data.image_set import ImageSet, count_per_class
 from verydeep.data.sources import PixelSource
-from verydeep.errors import UserError
+from verydeep.errors import UsageError, UserError
 from verydeep.files import as_text
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
@@ -67,7 +67,7 @@ class DataSet:
         """Returns a split by name, or the images of ``all``; by default test where there is one, else val.
 
         Raises:
-            UserError: the data set has no such split.
+            UserError: the data set has no such split; UsageError where none has.
         """
         if name is None:
             return self.test or self.val
@@ -76,7 +76,8 @@ class DataSet:
         images = {"train": self.train, "val": self.val, "test": self.test}.get(name)
         if images is None:
             available = "train, val" + (", test" if self.test else "")
-            raise UserError(f"{self.name} has no split {name!r}: it has {available}")
+            kind = UserError if name in ("train", "val", "test") else UsageError
+            raise kind(f"{self.name} has no split {name!r}: it has {available}")
         return images
 
 

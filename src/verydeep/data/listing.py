@@ -73,10 +73,18 @@ def class_folders(folder: Path) -> list[str]:
     return sorted(names, key=lambda name: natural_key(composed(name)))
 
 
+_MOST_DIGITS = 4000
+"""Of a number in a name: Python reads no more, for it would take long."""
+
+
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sorts names as people do: 2 before 10."""
     parts = re.split(r"(\d+)", name)
-    return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part.casefold()) for part in parts if part)
+    return tuple(
+        (0, int(part), part) if part.isdecimal() and len(part) <= _MOST_DIGITS else (1, 0, part.casefold())
+        for part in parts
+        if part
+    )
 
 
 def composed(name: str) -> str:

@@ -2,7 +2,6 @@
 
 import io
 import operator
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -24,6 +23,7 @@ from verydeep.data.sources import MapStyle, PixelSource
 from verydeep.errors import UsageError
 from verydeep.files import format_number
 from verydeep.images.decode import DamagedImageError, to_rgb
+from verydeep.machine import Turn
 from verydeep.progress import Progress, ignore_progress
 
 Label = int | str
@@ -33,7 +33,7 @@ _PAIR = "give a data set whose items are pairs (image, label), such as [(row['im
 _IMAGE = "give an image of Pillow, an array h,w,3 or h,w of uint8, or a tensor 3,h,w of uint8 or of floats in 0..1"
 
 _CHECKED_TARGETS = 8
-_ONE_AT_A_TIME = threading.RLock()
+_ONE_AT_A_TIME = Turn()
 """Held while an item is made: data sets are written for processes, and threads read here."""
 
 

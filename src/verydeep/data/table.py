@@ -1,6 +1,7 @@
 """A table of images as a data set: a CSV with the columns file and label, and where wanted split and group."""
 
 import csv
+import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -179,14 +180,19 @@ def _check_rows(table: Path, rows: Sequence[TableRow]) -> None:
             )
 
 
+_NO_NAME = "is no name that a file can have"
+
+
 def _problem(file: Path) -> str:
     """Why a path is not that of an image; one that may not be looked at counts as damaged when it is read."""
     try:
         return "is a folder" if stat.S_ISDIR(file.lstat().st_mode) or file.is_dir() else ""
     except (FileNotFoundError, NotADirectoryError):
         return "is not there"
-    except OSError:
-        return ""
+    except OSError as error:
+        return _NO_NAME if error.errno == errno.ENAMETOOLONG else ""
+    except ValueError:
+        return _NO_NAME
 
 
 def _classes(table: Path, rows: Sequence[TableRow]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from verydeep.errors import UserError
-from verydeep.files import atomic_write
+from verydeep.files import atomic_write, parse_json
 from verydeep.nets.boxes_card import BoxesCard, Regression
 from verydeep.nets.model_card import make_card
 from verydeep.nets.model_file import save
@@ -153,7 +153,7 @@ def save_tuned(model: str | Path, **chosen: Any) -> Path:  # noqa: ANN401 - fiel
 
 def _read_tuned(file: Path) -> dict[str, Any]:
     try:
-        record = json.loads(_tuned_file(file).read_text(encoding="utf-8"))
+        record = parse_json(_tuned_file(file).read_bytes())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -142,13 +142,9 @@ void compact(Boxes& boxes) {
     for (int64_t k = 0; k < kept; ++k) boxes.partner[k] = std::min(moved[boxes.partner[k]], kept - 1);
 }
 
-}  // namespace
-
-extern "C" const char* verydeep_source() { return VERYDEEP_SOURCE; }
-
 // corners: n,4, left, top, right, bottom; overwritten with the merged boxes where they remain.
 // into: for each box given the one that it was merged into, or itself.
-extern "C" void verydeep_merge(double* corners, int64_t* into, int64_t n, double threshold) {
+void merge(double* corners, int64_t* into, int64_t n, double threshold) {
     threshold = std::max(threshold, gone);
     Boxes boxes;
     for (auto* one : {&boxes.left, &boxes.top, &boxes.right, &boxes.bottom, &boxes.area, &boxes.row}) one->resize(n);
@@ -190,4 +186,18 @@ extern "C" void verydeep_merge(double* corners, int64_t* into, int64_t n, double
         double* one = corners + 4 * boxes.place[k];
         one[0] = boxes.left[k], one[1] = boxes.top[k], one[2] = boxes.right[k], one[3] = boxes.bottom[k];
     }
+}
+
+}  // namespace
+
+extern "C" const char* verydeep_source() { return VERYDEEP_SOURCE; }
+
+// The same; 0, or 1 where there is no memory: C has no exceptions.
+extern "C" int verydeep_merge(double* corners, int64_t* into, int64_t n, double threshold) {
+    try {
+        merge(corners, into, n, threshold);
+    } catch (...) {
+        return 1;
+    }
+    return 0;
 }

@@ -8,7 +8,7 @@ Paper: appendix A.
 
 import ctypes
 import hashlib
-from ctypes import c_char_p, c_double, c_int64, c_void_p
+from ctypes import c_char_p, c_double, c_int, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -50,7 +50,8 @@ def merge(corners: Float[ndarray, "n 4"], scores: Float[ndarray, "n k"], thresho
     if library is None:
         merge_with_numpy(merged, into, threshold)
     else:
-        library.verydeep_merge(merged.ctypes.data, into.ctypes.data, len(merged), threshold)
+        if library.verydeep_merge(merged.ctypes.data, into.ctypes.data, len(merged), threshold):
+            raise MemoryError
     while (further := into[into]).tolist() != into.tolist():
         into = further
     kept, member_of = np.unique(into, return_inverse=True)
@@ -151,5 +152,5 @@ def find_library() -> ctypes.CDLL | None:
     if library.verydeep_source().decode() != hashlib.sha256((_HERE / "merging.cpp").read_bytes()).hexdigest()[:16]:
         return None
     library.verydeep_merge.argtypes = [c_void_p, c_void_p, c_int64, c_double]
-    library.verydeep_merge.restype = None
+    library.verydeep_merge.restype = c_int
     return library

@@ -113,6 +113,7 @@ def resume(
     settings = run.settings
     if run.verb != VERB:
         raise UserError(f"{out} is a run of verydeep train: {run.resume_command}")
+    run.check_resumable()
     find_device(settings["choice"]["device"])
     check_precision(settings["choice"]["precision"])
     began = str(settings["data"])

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -220,8 +221,8 @@ def _on_images(run: Run, state: TrainState, boxed: BoxedSet) -> Loop:
         images, outputs = boxed.val.images, []
         for first in range(0, len(places), _AT_ONCE):
             part = range(first, min(first + _AT_ONCE, len(places)))
-            crops = torch.stack([torch.from_numpy(places[index].cut(images.pixels(index))) for index in part])
-            outputs.append(torch.from_numpy(backend.maps(crops.numpy())).mean((2, 3)))
+            crops = np.stack([places[index].cut(images.pixels(index)) for index in part])
+            outputs.append(torch.from_numpy(backend.maps(crops)).mean((2, 3)))
         return errors_on_centres(torch.cat(outputs), regression, boxed.val, places)
 
     return Loop(

@@ -5,7 +5,6 @@ The options of the chain stand in the ``run.json`` of each of its runs, so that 
 Paper: sections 3.1 and 4.4.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from verydeep.device import find_device
 from verydeep.distributed import broadcast_from_rank0, process_group
 from verydeep.errors import UsageError, UserError
+from verydeep.files import parse_json
 from verydeep.nets.architecture import find_architecture
 from verydeep.runs.estimate import Estimate, plan
 from verydeep.runs.finish import TrainedRun
@@ -158,8 +158,8 @@ def _chain_of_0_1(file: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        old = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        old = parse_json(file.read_bytes())
+    except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read: {error}") from error
     options = TrainOptions.from_record(old | {"recipe": old["chain"]}).as_record()
     return {"chain": old["chain"], "data": old["data"], "command": old.get("command"), "options": options}

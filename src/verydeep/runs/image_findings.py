@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
-from verydeep.files import atomic_write
+from verydeep.files import atomic_write, parse_json
 from verydeep.report.pages import Section, sentence
 from verydeep.report.plots import Point, points
 from verydeep.report.worst import small_picture
@@ -42,7 +42,7 @@ def save_findings(folder: Path, record: Mapping[str, Any]) -> None:
 
 def read_findings(folder: Path) -> dict[str, Any] | None:
     try:
-        record = json.loads((folder / IMAGES_FILE).read_text(encoding="utf-8"))
+        record = parse_json((folder / IMAGES_FILE).read_bytes())
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None

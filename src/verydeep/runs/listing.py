@@ -108,7 +108,7 @@ def summarise(folder: Path) -> RunSummary:
         return RunSummary(folder=folder, state=state, **known, **_measured(run))
     except UserError as error:
         return RunSummary(folder=folder, state="damaged", problem=str(error), **known)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         problem = f"{folder / LOG_FILE} or its checkpoint cannot be read ({error})"
         return RunSummary(folder=folder, state="damaged", problem=problem, **known)
 

@@ -68,6 +68,7 @@ def resume(
     settings = run.settings
     if run.verb != "train":
         raise UserError(f"{out} is a run of {run.verb}: {run.resume_command}")
+    run.check_resumable()
     find_device(settings["choice"]["device"])
     check_precision(settings["choice"]["precision"])
     given = settings["data"] if data is None else data

@@ -5,7 +5,6 @@ the pooling after it, whose gradients are worked out while they are read. Everyt
 depend on the number of threads.
 """
 
-import threading
 from typing import Any
 
 import torch
@@ -14,11 +13,12 @@ from numpy import ndarray
 from torch import Tensor
 
 from verydeep.errors import UsageError
+from verydeep.machine import Turn
 from verydeep.speed.checks import check_kind
 from verydeep.speed.library import Kernel, find_kernel, tiles
 from verydeep.speed.memory import Buffer
 
-_TURN, _WEIGHTS, _WORK = threading.Lock(), Buffer(), Buffer()
+_TURN, _WEIGHTS, _WORK = Turn(), Buffer(), Buffer()
 
 
 def convolve_fast(map_: Tensor, weight: Tensor, bias: Tensor, *, rectify: bool = False, pool: bool = False) -> Tensor:

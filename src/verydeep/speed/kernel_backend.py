@@ -1,7 +1,6 @@
 """A net laid out for the kernel, and computed by it, without PyTorch."""
 
 import math
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
+from verydeep.machine import Turn
 from verydeep.nets.activations import check_layers, check_reaches
 from verydeep.nets.architecture import layers
 from verydeep.nets.described import DescribedNet
@@ -56,7 +56,7 @@ class KernelBackend:
         self.crop, self.num_classes = net.geometry.crop, net.geometry.num_classes
         self.layers = kernel_layers(net, until)
         self._geometry = net.geometry
-        self._kernel, self._lock = kernel, threading.Lock()
+        self._kernel, self._lock = kernel, Turn()
         graph = graph_of(net)
         self._mean, self._divisor = graph.mean, graph.divisor
         self._convolutions = []

@@ -5,7 +5,6 @@ import logging
 import math
 import re
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from functools import cache
@@ -19,6 +18,7 @@ from numpy import ndarray
 
 from verydeep.device import num_threads
 from verydeep.errors import UserError
+from verydeep.machine import Turn
 from verydeep.nets.described import DescribedNet
 from verydeep.nets.graph import ConvolutionStep, FullyConnectedStep, graph_of, over_positions, windows_by_parts
 from verydeep.paper import constants
@@ -62,7 +62,7 @@ class OpenVinoBackend:
         self._joined_side = net.geometry.smallest_side  # of images with one score, which take all layers in one graph
         self._mean, self._divisor = (each[:, None, None] for each in (graph.mean, graph.divisor))
         self._has_divisor = bool((self._divisor != 1).any())
-        self._check_unchanged, self._lock = graph.check_unchanged, threading.Lock()
+        self._check_unchanged, self._lock = graph.check_unchanged, Turn()
         self._input = np.empty(0, np.float32)
         models = [_convolutions(ov, graph.convolutions)]
         if graph.fully_connected:

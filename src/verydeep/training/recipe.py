@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from verydeep.errors import UsageError, UserError
+from verydeep.files import parse_json
 from verydeep.nets.architecture import scaled_length
 from verydeep.nets.initialise import INITIALISATIONS
 from verydeep.nets.model_card import selected_on
@@ -281,7 +282,7 @@ def _describe(error: ValidationError) -> str:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
+        fields = parse_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"recipe file {file} cannot be read: {error.strerror or error}") from error
     except json.JSONDecodeError as error:
@@ -289,6 +290,8 @@ def _read_json(file: Path) -> dict[str, Any]:
         raise UserError(f"recipe file {file} is not JSON: {where}: {error.msg}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"recipe file {file} is not text in UTF-8") from error
+    except ValueError as error:
+        raise UserError(f"recipe file {file} is not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise UserError(f"recipe file {file} is not a JSON object: give the fields of a recipe")
     return fields

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from verydeep.distributed import broadcast_from_rank0, processes
 from verydeep.errors import UsageError, UserError
-from verydeep.files import append_line, as_text, atomic_write, is_leftover, read_lines, remove_leftovers
+from verydeep.files import append_line, as_text, atomic_write, is_leftover, parse_json, read_lines, remove_leftovers
 from verydeep.nets.model_card import ModelCard
 from verydeep.nets.stored_net import (
     CHECKPOINT_FILE,
@@ -26,6 +26,7 @@ from verydeep.nets.stored_net import (
     read_progress,
 )
 from verydeep.training.run_lock import HOLDER_FILE, LOCK_FILE, locked
+from verydeep.training.run_settings import check_resumable, check_settings
 from verydeep.training.state import Position
 from verydeep.weights.resolve import read_card
 
@@ -64,9 +65,8 @@ class Run:
                 with _named(folder):
                     folder.mkdir(parents=True, exist_ok=True)
                 run._clear()
-                run.save_checkpoint(net, card, {}, Position())
-                with _named(folder / SETTINGS_FILE), atomic_write(folder / SETTINGS_FILE) as temporary:
-                    temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+                run._save_checkpoint(net, card, {}, Position())
+                run._save_settings()
             except BaseException:
                 run._clear()
                 if made and folder.is_dir():
@@ -74,17 +74,25 @@ class Run:
                 raise
         return run
 
+    def _save_settings(self) -> None:
+        file = self.folder / SETTINGS_FILE
+        with _named(file), atomic_write(file) as temporary:
+            temporary.write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
+
     @staticmethod
     def open(folder: Path) -> "Run":
         try:
-            settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+            settings = parse_json((folder / SETTINGS_FILE).read_bytes())
         except FileNotFoundError as error:
             raise UserError(f"{folder} is not a run folder: --resume needs --out with the folder of a run") from error
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"{folder / SETTINGS_FILE} cannot be read: {error}") from error
-        if not isinstance(settings, dict):
-            raise UserError(f"{folder / SETTINGS_FILE} is not that of a run: restore it, or train anew")
+        check_settings(folder / SETTINGS_FILE, settings)
         return Run(folder, settings)
+
+    def check_resumable(self) -> None:
+        """Raises UserError where ``run.json`` lacks what a training needs to be resumed."""
+        check_resumable(self.folder / SETTINGS_FILE, self.settings)
 
     @property
     def model_file(self) -> Path:
@@ -141,7 +149,7 @@ class Run:
     def read_result(self) -> dict[str, Any] | None:
         """Reads the errors that were measured at the end; None where there are none, or not whole."""
         try:
-            record = json.loads((self.folder / RESULT_FILE).read_text(encoding="utf-8"))
+            record = parse_json((self.folder / RESULT_FILE).read_bytes())
         except (OSError, ValueError):
             return None
         return record if isinstance(record, dict) else None
@@ -175,7 +183,7 @@ class Run:
 
     def log_records(self) -> list[dict[str, Any]]:
         file = self.folder / LOG_FILE
-        return read_lines(file) if file.exists() else []
+        return read_lines(file, errors="replace") if file.exists() else []
 
     def save_model(self, net: "VeryDeep", card: ModelCard, precision: str = "fp32") -> None:
         if processes().is_first:
@@ -186,15 +194,25 @@ class Run:
     def save_checkpoint(
         self, net: "VeryDeep", card: ModelCard, momentum: "dict[str, Tensor]", position: Position
     ) -> None:
-        """Writes the state to resume from; the one before it is kept, and both stay whole while this one is written."""
-        if not processes().is_first:
-            return
+        """Writes the state to resume from; the one before it is kept, and both stay whole while this one is written.
+
+        A ``run.json`` that somebody has removed meanwhile is written again: nothing could be resumed without it.
+        """
+        if processes().is_first:
+            self._save_checkpoint(net, card, momentum, position)
+            if not (self.folder / SETTINGS_FILE).exists():
+                self._save_settings()
+
+    def _save_checkpoint(
+        self, net: "VeryDeep", card: ModelCard, momentum: "dict[str, Tensor]", position: Position
+    ) -> None:
         from verydeep.nets.model_file import save
 
         written = self.folder / _NEXT_CHECKPOINT_FILE
         try:
             save(net, written, card=card, state=momentum, progress=position.as_record())
         except UserError as error:
+            _check_there(self.folder)
             again = f"resume with --resume --out {self.folder}" if self._is_kept else "train again"
             raise UserError(f"{error}; free some space, then {again}") from error
         with _named(self.checkpoint_file):
@@ -244,7 +262,14 @@ def _named(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            _check_there(file.parent)
         raise UserError(f"{file} cannot be written: {format_error(error)}") from error
+
+
+def _check_there(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(f"{folder} is gone: somebody has removed it while it was trained into: train again")
 
 
 def check_same_options(where: str, began: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -300,6 +325,14 @@ def claimed(out: Path | None, free_name: Callable[[], Path]) -> Iterator[Path]:
                         Path(made).rmdir()
 
 
+def _has_begun(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint after the first."""
+    with suppress(UserError):  # cut short, so the first
+        position = Position.from_record(read_progress(folder / CHECKPOINT_FILE))
+        return (position.epoch, position.iteration) != (0, 0)
+    return False
+
+
 def check_free(folder: Path) -> None:
     """Checks that a folder can become a run folder, without making it.
 
@@ -309,6 +342,11 @@ def check_free(folder: Path) -> None:
         raise UsageError(f"--out {folder}: the name is no UTF-8, which model files need: give another")
     if (folder / SETTINGS_FILE).exists():
         raise UsageError(f"--out {folder} holds a run already: add --resume to resume it, or give another folder")
+    if _has_begun(folder):
+        raise UsageError(
+            f"--out {folder} holds a training whose {SETTINGS_FILE} is gone: restore that to resume it, or give "
+            "another folder"
+        )
     if folder.is_dir():
         known = (*_FILES, LOCK_FILE, HOLDER_FILE)
         if any(entry.name not in known and not is_leftover(entry) for entry in folder.iterdir()):

@@ -7,9 +7,10 @@ net is computed: device, precision, layout, threads.
 """
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
+from verydeep.errors import UserError
 from verydeep.training.plateau import Plateau
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 UPDATES_BETWEEN_CHECKS: Final = 100
 """A report is due after every so many updates of an epoch, whatever the clock says: what is checked then is the same in
 a resumed training."""
+
+
+_DAMAGED: Final = "what a checkpoint says of the progress of its training is damaged: train anew"
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,23 @@ class Position:
 
     @staticmethod
     def from_record(record: dict[str, Any]) -> "Position":
+        """Makes a position of what a checkpoint stores, or raises UserError where that is damaged."""
         # 0.1.0 called the score ``wrong``; until 0.3
-        fields = {"score" if name == "wrong" else name: value for name, value in record.items()}
-        window, findings = Sums(**record.get("window", {})), tuple(record.get("findings", ()))
-        return Position(**fields | {"plateau": Plateau(**record["plateau"]), "window": window, "findings": findings})
+        given = {"score" if name == "wrong" else name: value for name, value in record.items()}
+        try:
+            parts = {"plateau": Plateau(**record["plateau"]), "window": Sums(**record.get("window", {}))}
+            position = Position(**given | parts | {"findings": tuple(record.get("findings", ()))})
+        except (TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"{_DAMAGED} ({error})") from error
+        for part in (position, position.plateau, position.window):
+            for one in fields(part):
+                value, usual = getattr(part, one.name), type(one.default)
+                kinds = {float: (int, float), int: (int,), bool: (bool,)}.get(usual, (object,))
+                if not isinstance(value, kinds) or (isinstance(value, bool) and usual in (int, float)):
+                    raise UserError(f"{_DAMAGED} ({one.name} is {str(value)[:40]!r})")
+        if min(position.epoch, position.iteration, position.seen, position.log_lines) < 0:
+            raise UserError(f"{_DAMAGED} (a count is negative)")
+        return position
 
     def as_record(self) -> dict[str, Any]:
         return asdict(self)

@@ -20,7 +20,7 @@ from numpy import ndarray
 from safetensors import SafetensorError, safe_open
 
 from verydeep.errors import UsageError, UserError
-from verydeep.files import atomic_write, check_output_file
+from verydeep.files import atomic_write, check_output_file, parse_json, remove_leftovers_of
 
 KEY = "verydeep_features"
 """Of the JSON in the metadata of a file."""
@@ -59,6 +59,7 @@ def check_features_file(out: Path) -> None:
 def write_features(out: Path, described: Described, rows: Iterable[Float32[ndarray, "_ d"]]) -> None:
     """Writes a file from blocks of rows, in bounded memory, completely or not at all."""
     try:
+        remove_leftovers_of(out)
         with atomic_write(out) as temporary:
             _WRITERS[out.suffix](temporary, described, rows)
     except OSError as error:
@@ -174,7 +175,7 @@ class FeaturesFile:
             metadata = self._opened.metadata() or {}
             if KEY not in metadata:
                 raise UserError(f"{self.file} holds no descriptors: give a file that verydeep features wrote")
-            self.job: dict[str, Any] = json.loads(metadata[KEY])
+            self.job: dict[str, Any] = parse_json(metadata[KEY])
             self._rows = self._opened.get_slice("descriptors")
             self._shape = tuple(self._rows.get_shape())
             tensors = {name: self._opened.get_tensor(name) for name in ("names", "name_ends", "splits")}
@@ -182,7 +183,9 @@ class FeaturesFile:
             self.labels: Int64[ndarray, "n *k"] | None = self._opened.get_tensor("labels") if labelled else None
             self.names = _names(tensors["names"].tobytes(), tensors["name_ends"])
             self.splits = [self.job["splits"][number] for number in tensors["splits"].tolist()]
-        except (SafetensorError, OSError, KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
+        except UserError:
+            raise
+        except (SafetensorError, OSError, KeyError, IndexError, TypeError, ValueError) as error:
             raise UserError(f"{self.file} is damaged or cut short ({error}): compute it again") from error
         counts = {
             len(self.names),

@@ -20,7 +20,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from verydeep.errors import UserError
-from verydeep.files import append_line, atomic_write, read_lines
+from verydeep.files import append_line, atomic_write, parse_json, read_lines
 from verydeep.testing.descriptors import Chunk
 
 _JOB = "job.json"
@@ -155,7 +155,7 @@ def begin(out: Path, job: dict[str, Any], *, resume: bool) -> dict[str, Any]:
 
 def _read_job(folder: Path) -> dict[str, Any]:
     try:
-        job = json.loads((folder / _JOB).read_text())
+        job = parse_json((folder / _JOB).read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / _JOB} cannot be read ({error}): remove {folder} to begin anew") from error
     if not isinstance(job, dict):

@@ -13,9 +13,6 @@ from verydeep.weights.shipped import SHIPPED, shipped_file
 if TYPE_CHECKING:
     from verydeep.nets.net import VeryDeep
 
-_PINS_FILE = ".pins.json"
-"""In the folder of weights: the sha256 that each publisher's file had when it was first fetched."""
-
 TRANSFER_FILE = "model.json"
 """Name of the card of a classifier of descriptors in its folder."""
 

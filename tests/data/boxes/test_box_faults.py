@@ -415,6 +415,26 @@ def test_everything_at_fault(tmp_path):
 
 def test_a_large_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     made = voc(tmp_path / "set", rows())
-    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 2_000)
+    monkeypatch.setenv("VERYDEEP_MAX_PIXELS", "2000")
     scene(1).save(made / "JPEGImages/im0.jpg")
-    assert "pixels that are decoded for safety" in refusal(made)
+    assert "more than the 2,000 that are decoded" in refusal(made)
+
+
+@pytest.mark.parametrize("name", ["x" * 3000 + ".jpg", "a\0b.jpg", "a\ud800b.jpg"], ids=["long", "null", "half a pair"])
+def test_names_that_no_file_can_have_are_those_of_missing_images(name, tmp_path):
+    made = box_files.coco(tmp_path / "set", rows())
+    file = made / "annotations/instances_default.json"
+    content = json.loads(file.read_text())
+    content["images"][0]["file_name"] = name
+    file.write_text(json.dumps(content))
+    assert "--damaged skip" in refusal(made)
+    assert len(open_boxed(made, skip_damaged=True).split("all").images) == len(rows()) - 1
+
+
+def test_a_list_of_yolo_may_hold_anything(tmp_path):
+    made = box_files.yolo(tmp_path / "set", rows())
+    (made / "data.yaml").write_text("path: .\ntrain: list.txt\nnames:\n  0: cat\n  1: dog\n")
+    lines = [f"images/train/{name}.jpg" for name in rows()]
+    (made / "list.txt").write_text("\n".join(["/", ".", "x" * 3000, "a\0b.jpg", *lines]))
+    assert "--damaged skip" in refusal(made)
+    assert len(open_boxed(made, skip_damaged=True).split("all").images) == len(lines)

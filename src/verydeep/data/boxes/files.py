@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element, ParseError
 
 from verydeep.data.listing import is_image, list_images
 from verydeep.errors import UserError, printable
-from verydeep.files import format_bytes
+from verydeep.files import format_bytes, parse_json
 
 LARGEST_ANNOTATION = 20_000_000
 """Bytes of the annotation of one image at most, but for LabelMe's, which may hold the image."""
@@ -31,6 +31,14 @@ class AnnotationError(UserError):
 def read_text(file: Path, largest: int = LARGEST_ANNOTATION) -> str:
     """Reads a file of text in UTF-8; raises AnnotationError where it is none, or too large."""
     return _decode(file, _read(file, largest))
+
+
+def is_there(file: Path) -> bool:
+    """Whether there is a file or folder of a name that annotations state, which may be one that none can have."""
+    try:
+        return file.exists()
+    except OSError:  # a name that is too long, or a folder that may not be looked into
+        return False
 
 
 def first_bytes(file: Path, count: int) -> bytes:
@@ -67,10 +75,11 @@ def _decode(file: Path, content: bytes) -> str:
 
 def read_json(file: Path, largest: int = LARGEST_LIST) -> Any:  # noqa: ANN401 - checked where it is used
     """Reads a file of JSON; raises AnnotationError where it is none, cut short, or too large."""
+    text = read_text(file, largest)
     try:
-        return json.loads(read_text(file, largest))
-    except (json.JSONDecodeError, RecursionError) as error:
-        where = f" after line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ": it is nested too deep"
+        return parse_json(text)
+    except ValueError as error:
+        where = f" after line {error.lineno}" if isinstance(error, json.JSONDecodeError) else f": {error}"
         raise AnnotationError(file, f"is no valid JSON{where}", "export it again, it may be cut short") from error
 
 
@@ -113,7 +122,7 @@ class Images:
         """
         path = PurePosixPath(stated.replace("\\", "/"))
         for folder in folders:
-            if stated and (folder / path).is_file() and is_image(folder / path):
+            if stated and is_there(folder / path) and (folder / path).is_file() and is_image(folder / path):
                 return folder / path
         for name in (path.name, _HASH.sub("", path.name)):
             stem = PurePosixPath(name).stem.casefold()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from verydeep.data.boxes.files import AnnotationError, read_text, read_xml
+from verydeep.data.boxes.files import AnnotationError, is_there, read_text, read_xml
 from verydeep.data.boxes.findings import BoxFinding, refused
 from verydeep.data.boxes.reading import Annotation, RawBox, Reading, relative
 from verydeep.data.boxes.voc import annotation_of
@@ -31,7 +31,7 @@ def read_ilsvrc(root: Path, folder: Path, progress: Progress = ignore_progress) 
         for index, name in enumerate(names):
             file = folder / "Annotations" / _TASK / split / f"{name}.xml"
             image = folder / "Data" / _TASK / split / f"{name}.JPEG"
-            if not file.is_file():  # not every training image was annotated
+            if not is_there(file):  # not every training image was annotated
                 reading.findings.append(BoxFinding("no-boxes", relative(image, root), "has no annotation", "left out"))
                 continue
             try:

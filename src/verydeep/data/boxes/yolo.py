@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from verydeep.data.boxes.files import AnnotationError, quoted, read_text
+from verydeep.data.boxes.files import AnnotationError, is_there, quoted, read_text
 from verydeep.data.boxes.findings import refused
 from verydeep.data.boxes.reading import Annotation, RawBox, Reading, class_name, number
 from verydeep.data.folder import SPLIT_NAMES
@@ -130,7 +130,7 @@ def _place(file: Path, content: Mapping[str, Any], stated: str) -> Path:
     below = PurePosixPath(*(part for part in path.parts if part not in ("..", ".")))
     tries = [file.parent / str(content.get("path") or "") / path, file.parent / path, file.parent / below]
     for place in tries:
-        if place.exists():
+        if is_there(place):
             return place
     raise AnnotationError(file, f"names {quoted(stated)}, which is not there", "correct it: relative to the YAML")
 
@@ -140,7 +140,8 @@ def _listed(file: Path, place: Path, split: str) -> list[Path]:
         images = list_images(place).images
     else:
         lines = [line.strip() for line in read_text(place, 100_000_000).splitlines() if line.strip()]
-        images = [place.parent / line if (place.parent / line).exists() else file.parent / line for line in lines]
+        images = [place.parent / line if is_there(place.parent / line) else file.parent / line for line in lines]
+        images = [image for image in images if image.name]
     if not images:
         raise AnnotationError(file, f"has no images for {split or 'training'} in {place}", "add them")
     return sorted(images, key=lambda image: natural_key(image.as_posix()))
@@ -153,7 +154,7 @@ def _labels(image: Path) -> Path:
     if places:
         parts[places[-1]] = "labels"
         found = Path(*parts)
-        if found.is_file():
+        if is_there(found):
             return found
     return image.with_suffix(".txt")
 
@@ -163,7 +164,7 @@ def _annotation(image: Path, split: str, classes: tuple[str, ...], reading: Read
     file = _labels(image)
     boxes: list[RawBox] = []
     name = reading.relative(file)
-    if not file.is_file():
+    if not is_there(file):
         return Annotation(file=reading.relative(image), image=image, boxes=boxes, split=split)
     try:
         lines = read_text(file).splitlines()

@@ -1,7 +1,6 @@
 """Lists the images and labels of a WebDataset shard of any program, from the headers of its tar file."""
 
 import hashlib
-import json
 import re
 import tarfile
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from verydeep.data.shards.storage import Storage, open_stream
 from verydeep.errors import UserError
-from verydeep.files import atomic_write, cache_folder
+from verydeep.files import atomic_write, cache_folder, parse_json
 from verydeep.images.decode import SUFFIXES
 
 PICKLES = frozenset({"pyd", "pkl", "pickle", "pth", "pt", "ckpt", "joblib", "dill"})
@@ -22,6 +21,7 @@ PICKLES = frozenset({"pyd", "pkl", "pickle", "pth", "pt", "ckpt", "joblib", "dil
 
 _LABEL_KEYS = ("label", "cls", "class")
 _MOST_LABEL_BYTES = 2**20
+_LONGEST_LABEL = 1000
 _SAMPLE = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)")
 """A key, up to the first dot of the file's name, and what kind of member it is."""
 
@@ -121,9 +121,10 @@ def _label(sample: _Sample, image: str, key: str, file: str) -> str:
         return _label_of_text(_text(data, where), where)
     if "json" in sample.texts:
         where, data = sample.texts["json"]
+        text = _text(data, where)
         try:
-            record = json.loads(_text(data, where))
-        except (json.JSONDecodeError, RecursionError) as error:
+            record = parse_json(text)
+        except ValueError as error:
             raise UserError(f"{where} is no JSON: {error}") from error
         for name in _LABEL_KEYS:
             value = record.get(name) if isinstance(record, dict) else None
@@ -147,6 +148,8 @@ def _label_of_text(text: str, where: str) -> str:
         raise UserError(f"{where} is no label: write the number or the name of one class")
     if re.fullmatch(r"-\d+", text):
         raise UserError(f"{where} is {text}: the images are not labelled")
+    if len(text) > _LONGEST_LABEL:
+        raise UserError(f"{where} has {len(text):,} letters: write the number or the name of one class")
     return str(int(text)) if text.isdecimal() else text
 
 

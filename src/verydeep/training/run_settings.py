@@ -5,7 +5,6 @@ from typing import Any, Final
 
 from verydeep.device import Compute
 from verydeep.errors import UserError
-from verydeep.training.recipe import Recipe
 
 _REMEDY: Final = "restore it, or train anew"
 
@@ -34,6 +33,8 @@ def check_settings(file: Path, settings: object) -> None:
 
 def check_resumable(file: Path, settings: dict[str, Any]) -> None:
     """Raises UserError where something is missing that a training needs to be resumed."""
+    from verydeep.training.recipe import Recipe  # torch, which those who only read the folder do without
+
     for path, kind in _NEEDED.items():
         value: Any = settings
         for key in path.split("."):

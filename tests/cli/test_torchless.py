@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,8 @@ for command in commands:
         print(f"status {ended.code or 0}")
 if mode == "without":
     assert "torch" not in sys.modules
+    files = {name.partition(".")[0]: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
+    print(json.dumps([name for name, file in files.items() if "site-packages" in file]), file=sys.stderr)
 """
 
 
@@ -89,7 +92,8 @@ def verbs(out: str) -> list[list[str]]:
 
 
 def test_without_torch_and_with_it_the_answers_are_the_same_to_the_last_bit(folder):
-    without, _ = run("without", verbs("without"), folder)
+    without, imported = run("without", verbs("without"), folder)
+    check_listed(json.loads(imported.splitlines()[-1]))
     before, _ = run("before", verbs("before"), folder)
     assert without.count("status 0") == len(verbs(""))
     assert _untimed(without) == _untimed(before)
@@ -98,6 +102,15 @@ def test_without_torch_and_with_it_the_answers_are_the_same_to_the_last_bit(fold
     for name in ("{}.npz", "{}-inner.npz"):
         ours, theirs = (np.load(folder / name.format(mode))["descriptors"] for mode in ("without", "before"))
         assert ours.tobytes() == theirs.tobytes()
+
+
+def check_listed(modules: list[str]) -> None:
+    """Checks that modules are of packages that an environment without torch is made of."""
+    of = packages_distributions()
+    packages = {name.lower().replace("_", "-") for module in modules for name in of.get(module, [])}
+    lines = (Path(__file__).parents[2] / "requirements-without-torch.txt").read_text().splitlines()
+    listed = {line.partition("==")[0] for line in lines if not line.startswith("#")}
+    assert {"numpy", "pillow", "safetensors"} <= packages <= listed | {"verydeep", "setuptools"}
 
 
 def _untimed(printed: str) -> list[str]:
@@ -128,7 +141,8 @@ def test_where_torch_is_needed_and_missing_one_line_says_so(folder, options, ker
         "without", [["predict", "D.safetensors", "photos/a", *options]], folder, VERYDEEP_KERNEL=kernel
     )
     assert printed == "status 1\n"
-    assert errors == "verydeep: this needs PyTorch, which is not installed here: pip install torch\n"
+    assert errors.splitlines()[0] == "verydeep: this needs PyTorch, which is not installed here: pip install torch"
+    assert len(errors.splitlines()) == 2  # and the modules
 
 
 def test_a_short_command_imports_little(folder):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -313,6 +314,30 @@ def test_a_file_that_is_no_library_is_not_used(monkeypatch, tmp_path):
     (tmp_path / "_kernel_plain.so").write_text("no library")
     with pytest.raises(NoKernelError, match="plain cannot be loaded"):
         Kernel("plain")
+
+
+@pytest.mark.parametrize("with_torch", [True, False])
+def test_a_system_without_libgomp_takes_torch_s_or_says_what_to_install(monkeypatch, kernel, with_torch):
+    load, asked = library.ctypes.CDLL, []
+
+    def on_a_slim_system(file):
+        asked.append(file)
+        if len(asked) == 1:
+            raise OSError("libgomp.so.1: cannot open shared object file: No such file or directory")
+        return load(file)
+
+    monkeypatch.setattr(library.ctypes, "CDLL", on_a_slim_system)
+    if not with_torch:
+        monkeypatch.setattr(library, "find_spec", lambda _: None)
+        with pytest.raises(NoKernelError, match=r"install libgomp \(apt install libgomp1\)"):
+            Kernel(kernel.name)
+    elif (Path(torch.__file__).parent / "lib/libgomp.so.1").exists():
+        Kernel(kernel.name)
+        assert [Path(file).name for file in asked] == [
+            f"_kernel_{kernel.name}.so",
+            "libgomp.so.1",
+            f"_kernel_{kernel.name}.so",
+        ]
 
 
 GUARDED = r"""

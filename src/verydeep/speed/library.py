@@ -12,6 +12,7 @@ import os
 from ctypes import c_char_p, c_float, c_int, c_long, c_size_t, c_void_p
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -106,7 +107,7 @@ class Kernel:
         if not file.exists():
             raise NoKernelError(f"the kernel {name} was not built: install a C++ compiler, then verydeep again")
         try:
-            library = ctypes.CDLL(str(file))
+            library = _load(file)
         except OSError as error:
             remedy = "install libgomp (apt install libgomp1)" if "libgomp" in str(error) else "install verydeep again"
             raise NoKernelError(f"the kernel {name} cannot be loaded ({error}): {remedy}") from error
@@ -253,6 +254,18 @@ class Kernel:
 
 
 _loaded = cache(Kernel)
+
+
+def _load(file: Path) -> Any:  # noqa: ANN401 - a CDLL, whose functions have no types
+    """Loads a library with the system's libgomp, or with torch's where the system has none; torch is not imported."""
+    try:
+        return ctypes.CDLL(str(file))
+    except OSError as error:
+        found = find_spec("torch") if "libgomp" in str(error) else None
+        if found is None or found.origin is None:
+            raise
+        ctypes.CDLL(str(Path(found.origin).parent / "lib/libgomp.so.1"))
+        return ctypes.CDLL(str(file))
 
 
 def find_kernel() -> Kernel:

@@ -52,6 +52,26 @@ def test_maps_of_one_position_are_not_compared_as_dense_tests():
     assert pairs("scales", [key(whole), key(whole, "multi-scale", (224, 256, 288))])[0]
 
 
+def test_nets_that_were_not_tested_densely_are_compared_by_the_central_crop():
+    nets = [net(name, (37, 37), 32) for name in "CD"]
+    keys = [
+        key(one, name, (scale,)) for one in nets for name, scale in (("centre", 32), ("centre", 37), ("single", 32))
+    ]
+    assert pairs("3x3", keys)[0] == [["D, S = 37, centre against C, S = 37, centre"]]
+    assert pairs("3x3", [*keys, *map(key, nets)])[0] == [["D, S = 37, single against C, S = 37, single"]]
+    fixed, jittered = net("B", (37, 37), 32), net("B", (32, 42), 32)
+    found, _ = pairs("jitter", [key(one, "centre", (scale,)) for one in (fixed, jittered) for scale in (37, 42)])
+    assert [len(part) for part in found] == [2]  # at both test scales
+
+
+def test_the_one_test_scale_is_the_middle_of_several():
+    tuned = net("D", (146, 146), 128)
+    keys = [key(tuned, scales=(scale,)) for scale in (128, 160, 192)] + [key(tuned, "multi-scale", (128, 160, 192))]
+    assert pairs("scales", keys)[0] == [["D, S = 146, multi-scale against D, S = 146, single, Q = 160"]]
+    crops = key(tuned, "multi-crop", (128, 160))
+    assert pairs("crops", [*keys, crops]) == ([], "")  # other scales
+
+
 def test_one_test_scale_is_the_nets_own():
     jittered = net("D", (256, 512))
     keys = [key(jittered, scales=(scale,)) for scale in (256, 384, 512)]

@@ -35,35 +35,47 @@ def _alone(one: CellKey, other: CellKey, first: str, second: str) -> bool:
     return len(one.nets) == len(other.nets) == 1 and (one.protocol, other.protocol) == (first, second)
 
 
+def _one_of_each(keys: Sequence[CellKey]) -> list[CellKey]:
+    """Of each net the dense test at its own scale; where there is none, the central crop at that scale."""
+    found: dict[TableNet, CellKey] = {}
+    for protocol in ("single", "centre"):
+        for key in keys:
+            if len(key.nets) == 1 and key.protocol == protocol and key.at_own_scale:
+                found.setdefault(key.nets[0], key)
+    return list(found.values())
+
+
 def _alike(one: CellKey, other: CellKey) -> bool:
     """Whether two architectures were trained and tested alike."""
-    nets = one.nets[0], other.nets[0]
-    return (
-        one.at_own_scale
-        and one.test_scales == other.test_scales
-        and all(getattr(nets[0], name) == getattr(nets[1], name) for name in ("train_scale", "batch_norm", "crop"))
+    return (one.protocol, one.test_scales) == (other.protocol, other.test_scales) and all(
+        getattr(one.nets[0], name) == getattr(other.nets[0], name) for name in ("train_scale", "batch_norm", "crop")
     )
 
 
-def _architectures(first: str, second: str, protocol: str = "single") -> Pairs:
+def _architectures(first: str, second: str, protocol: str | None = None) -> Pairs:
     """Two architectures that were trained and tested alike."""
-    return _pairs(
+    fitting = _pairs(
         lambda one, other: (
-            _alone(one, other, protocol, protocol)
-            and (one.nets[0].architecture, other.nets[0].architecture) == (first, second)
-            and _alike(one, other)
+            (one.nets[0].architecture, other.nets[0].architecture) == (first, second) and _alike(one, other)
         )
     )
+    return lambda keys: fitting(_one_of_each([key for key in keys if protocol in (None, key.protocol)]))
 
 
 def _protocols(first: str, second: str) -> Pairs:
-    """Two protocols for the same net, each at the net's own test scales."""
-    return _pairs(lambda one, other: _alone(one, other, first, second) and one.nets == other.nets and one.at_own_scale)
+    """Two protocols for the same net at the same test scales, of which a single one is the middle of several."""
+
+    def fits(one: CellKey, other: CellKey) -> bool:
+        middle = sorted(other.test_scales)[len(other.test_scales) // 2]
+        scales = (middle,) if len(one.test_scales) == 1 else other.test_scales
+        return _alone(one, other, first, second) and one.nets == other.nets and one.test_scales == scales
+
+    return _pairs(fits)
 
 
 def _by_depth(keys: Sequence[CellKey]) -> list[Pair]:
     """Each net of those that differ in depth alone and the next deeper one that was trained and tested alike."""
-    deep = [key for key in keys if len(key.nets) == 1 and key.protocol == "single" and key.at_own_scale]
+    deep = _one_of_each(keys)
     by_depth = [key for name in BY_DEPTH for key in deep if key.nets[0].architecture == name]
     groups: list[list[CellKey]] = []
     for key in by_depth:
@@ -75,20 +87,24 @@ def _by_depth(keys: Sequence[CellKey]) -> list[Pair]:
     return [Pair(one, other) for group in groups for one, other in pairwise(group)]
 
 
-def _is_jitter(one: CellKey, other: CellKey) -> bool:
-    """Whether a fixed training scale and jitter are compared."""
-    return (
-        _alone(one, other, "single", "single")
-        and one.nets[0].name == other.nets[0].name
-        and other.nets[0].is_jittered
-        and not one.nets[0].is_jittered
-    )
+def _jitter(keys: Sequence[CellKey]) -> list[Pair]:
+    """A fixed training scale and jitter of one architecture, densely tested; by the central crop where none is."""
+
+    def fits(one: CellKey, other: CellKey) -> bool:
+        fixed, jittered = one.nets[0], other.nets[0]
+        return fixed.name == jittered.name and jittered.is_jittered and not fixed.is_jittered
+
+    found = _pairs(fits)(keys)
+    by_protocol = [
+        [pair for pair in found if _alone(pair.first, pair.second, name, name)] for name in ("single", "centre")
+    ]
+    return by_protocol[0] or by_protocol[1]
 
 
 def _is_fusion(one: CellKey, other: CellKey) -> bool:
     """Whether a net and two nets fused are compared, tested alike."""
-    alike = len(one.nets) == 1 and len(other.nets) == 2 and one.protocol == other.protocol
-    return alike and one.nets[0] in other.nets
+    alike = (one.protocol, one.test_scales) == (other.protocol, other.test_scales)
+    return alike and len(one.nets) == 1 and len(other.nets) == 2 and one.nets[0] in other.nets
 
 
 def _other_scales(pair: Pair) -> str:
@@ -194,7 +210,7 @@ _ROWS = (
         name="jitter",
         text="scale jitter in training is better than each fixed scale, tested at the same scale",
         source="section 4.1",
-        pairs=_pairs(_is_jitter),
+        pairs=_jitter,
         obstacle=_other_scales,
         parts=part_of_each(lambda pair: pair.first.nets[0].train_scale),
         spread=(0.008, 0.02, 0.30),

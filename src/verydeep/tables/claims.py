@@ -164,7 +164,13 @@ class Claim:
         pairs = self.pairs(keys)
         obstacles = [self.obstacle(pair) for pair in pairs]
         fit = [pair for pair, obstacle in zip(pairs, obstacles, strict=True) if not obstacle]
-        return (self.parts(fit) if fit else []), next(filter(None, obstacles), "")
+        compared = {(pair.first.nets, pair.second.nets) for pair in fit}
+        left_out = (
+            obstacle
+            for pair, obstacle in zip(pairs, obstacles, strict=True)
+            if (pair.first.nets, pair.second.nets) not in compared
+        )
+        return (self.parts(fit) if fit else []), next(left_out, "")
 
 
 _ROWS = (

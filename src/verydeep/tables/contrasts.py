@@ -104,7 +104,7 @@ def mean_part(pairs: Sequence[Pair], role: str = "", *, decides: bool = True) ->
     if len(pairs) == 1:
         title = pairs[0].title
     elif len(nets) == 1:
-        title = f"{nets.pop()}, the mean of {len(pairs)} protocols"
+        title = f"{nets.pop()}, the mean of {len(pairs)} tests"
     else:
         title = f"the mean of {len(pairs)} pairs"
     return Part(title, tuple(weights), tuple(pairs), role, decides)

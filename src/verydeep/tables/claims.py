@@ -48,7 +48,7 @@ def _one_of_each(keys: Sequence[CellKey]) -> list[CellKey]:
 def _alike(one: CellKey, other: CellKey) -> bool:
     """Whether two architectures were trained and tested alike."""
     return (one.protocol, one.test_scales) == (other.protocol, other.test_scales) and all(
-        getattr(one.nets[0], name) == getattr(other.nets[0], name) for name in ("train_scale", "batch_norm", "crop")
+        getattr(one.nets[0], name) == getattr(other.nets[0], name) for name in ("path", "batch_norm", "crop")
     )
 
 
@@ -92,7 +92,8 @@ def _jitter(keys: Sequence[CellKey]) -> list[Pair]:
 
     def fits(one: CellKey, other: CellKey) -> bool:
         fixed, jittered = one.nets[0], other.nets[0]
-        return fixed.name == jittered.name and jittered.is_jittered and not fixed.is_jittered
+        alike = (fixed.name, len(fixed.path)) == (jittered.name, len(jittered.path))
+        return alike and jittered.is_jittered and not fixed.is_jittered
 
     found = _pairs(fits)(keys)
     by_protocol = [
@@ -218,7 +219,7 @@ _ROWS = (
         source="section 4.1",
         pairs=_jitter,
         obstacle=_other_scales,
-        parts=part_of_each(lambda pair: pair.first.nets[0].train_scale),
+        parts=part_of_each(lambda pair: pair.first.nets[0].path),
         spread=(0.008, 0.02, 0.30),
     ),
     Claim(

@@ -132,7 +132,7 @@ def trend_and_steps(pairs: Sequence[Pair]) -> list[Part]:
     groups: dict[object, list[CellKey]] = {}
     for key in dict.fromkeys(key for pair in pairs for key in (pair.first, pair.second)):
         net = key.nets[0]
-        groups.setdefault((net.train_scale, net.batch_norm, net.crop, key.test_scales), []).append(key)
+        groups.setdefault((net.path, net.batch_norm, net.crop, key.test_scales), []).append(key)
     centred = [(_layers(key) - mean(map(_layers, group)), key) for group in groups.values() for key in group]
     square = sum(distance**2 for distance, _ in centred)
     slope = tuple((distance / square, key) for distance, key in centred)

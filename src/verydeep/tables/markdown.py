@@ -19,8 +19,9 @@ def results_in_markdown(results: TableResults, claims: Sequence[ClaimResult]) ->
         "standard deviation over the seeds.",
         f"```console\n{about['command']}\n```",
         *map(sentence, results.remarks),
-        *map(_laid_in_markdown, [*lay_out(results), *lay_out_claims(claims)]),
+        *map(_laid_in_markdown, lay_out(results)),
     ]
+    parts += map(_laid_in_markdown, lay_out_claims(claims))
     return "\n\n".join(parts)
 
 

@@ -109,11 +109,9 @@ def plan_tables(data: str, options: TablesOptions, *, reporter: Callback | None 
     results = read_results(file) if file.exists() else TableResults(about={})
     stopwatch = _Stopwatch(options, reporter)
     planned = []
-    keys: dict[TableNet, list[CellKey]] = {}
     runs = runs_of(options, opened, folder)
     for done, run in enumerate(runs):
         tests = list_tests(run.net, options)
-        keys[run.net] = [CellKey((run.net,), test.protocol.name, test.scales) for test in tests]
         left = [one for one in tests if not results.has([run.net], run.seed, one.protocol.name, one.scales)]
         if left:
             net = _net(options, run, opened)
@@ -126,14 +124,17 @@ def plan_tables(data: str, options: TablesOptions, *, reporter: Callback | None 
                 )
             )
         reporter.progress("planning nets", done + 1, len(runs))
-    alone = [key for of_net in keys.values() for key in of_net]
-    fused = [
-        CellKey(group, test.protocol.name, test.scales)
-        for group in fusions(list(keys))
-        for test in list_fused_tests(group, options)
-    ]
-    claims = plan_claims([*alone, *fused], len({run.seed for run in runs}), len(opened.split(options.split)))
+    seeds = len({run.seed for run in runs})
+    claims = plan_claims(_keys([run.net for run in runs], options), seeds, len(opened.split(options.split)))
     return TablesPlan(nets=tuple(planned), claims=tuple(claims))
+
+
+def _keys(nets: Sequence[TableNet], options: TablesOptions) -> list[CellKey]:
+    """The cells that nets, and fusions of them, will give."""
+    alone = list(dict.fromkeys(nets))
+    fused = [(group, test) for group in fusions(alone) for test in list_fused_tests(group, options)]
+    tests = [((net,), test) for net in alone for test in list_tests(net, options)] + fused
+    return [CellKey(group, test.protocol.name, test.scales) for group, test in tests]
 
 
 def _net(options: TablesOptions, run: TableRun, opened: DataSet) -> VeryDeep:

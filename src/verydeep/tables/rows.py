@@ -3,7 +3,7 @@
 import base64
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,8 @@ def row_of(result: Result, nets: Sequence[TableNet], seed: int, log: Sequence[di
     return ResultRow(nets=tuple(nets), seed=seed, record=record | training_figures(log), wrong=is_wrong)
 
 
-def training_figures(log: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The training error of the last epoch and its change per epoch over the last fifth of the epochs.
+def training_figures(log: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Training and validation error of the last epoch; the change of the former per epoch over their last fifth.
 
     A straight line by least squares through two epochs at least; without them there is no slope.
     """
@@ -95,6 +95,8 @@ def training_figures(log: Sequence[dict[str, Any]]) -> dict[str, float]:
     spread = sum((epoch - middle) ** 2 for epoch in range(len(last)))
     slope = sum((epoch - middle) * (error - mean) for epoch, error in enumerate(last))
     figures = {"training_error": errors[-1]}
+    if (validation := log[-1].get("val_top1_error")) is not None:
+        figures["validation_error"] = validation
     return figures | ({"training_error_slope": slope / spread} if spread else {})
 
 

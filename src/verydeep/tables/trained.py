@@ -9,16 +9,13 @@ training is not there, they are those of the test.
 Paper: section 3.1.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-import numpy as np
-
 from verydeep.tables.grid import TableNet
-from verydeep.tables.rows import ResultRow, TableCell, TableResults, read_net
+from verydeep.tables.rows import ResultRow, TableCell, TableResults, training_figures
 
 FITTED = 0.9
 """A net that is trained out has at most this share of its error on images held out on its training images."""
@@ -54,12 +51,11 @@ def training_ends(results: TableResults) -> dict[TableNet, TrainingEnd]:
     for cell in results.cells:
         if len(cell.nets) == 1:
             tests.setdefault(cell.nets[0], []).append(cell)
-    logs = {(read_net(one["net"]), one["seed"]): one["log"] for one in results.trainings}
     found = {}
     for net, cells in tests.items():
         middle = sum(net.train_scale) // 2
         tested = min(cells, key=lambda cell: (cell.protocol != "centre", abs(cell.test_scales[0] - middle)))
-        ends = [_end(row, logs.get((net, row.seed), ())) for row in tested.rows]
+        ends = [_end(row, results.log(net, row.seed)) for row in tested.rows]
         known = [end for end in ends if end is not None]
         if known:
             slopes = [end.slope for end in known if end.slope is not None]
@@ -74,16 +70,12 @@ def training_ends(results: TableResults) -> dict[TableNet, TrainingEnd]:
 
 def _end(row: ResultRow, log: Sequence[Mapping[str, Any]]) -> TrainingEnd | None:
     """How far one training came: what the row says, else the log."""
-    errors = [line["train_error"] for line in log if "train_error" in line]
-    last = errors[-max(2, math.ceil(len(errors) / 5)) :]
-    error = row.record.get("training_error", errors[-1] if errors else None)
-    slope = float(np.polyfit(range(len(last)), last, 1)[0]) if len(last) > 1 else None
-    held_out = log[-1].get("val_top1_error") if log else None
-    if error is None:
+    figures = training_figures(log) | row.record
+    if "training_error" not in figures:
         return None
     return TrainingEnd(
-        error=error,
-        slope=row.record.get("training_error_slope", slope),
-        held_out=float(row.wrong.mean()) if held_out is None else held_out,
+        error=figures["training_error"],
+        slope=figures.get("training_error_slope"),
+        held_out=figures.get("validation_error", float(row.wrong.mean())),
         num_seeds=1,
     )

@@ -21,7 +21,8 @@ from verydeep.data.doctor.scan import scan_file
 from verydeep.data.open import open_data
 from verydeep.images.decode import read_image
 from verydeep.nets.model_card import card_facts
-from verydeep.nets.model_file import ModelFile, check_model, load_file
+from verydeep.nets.model_file import load_file
+from verydeep.nets.stored_net import ModelFile, check_model
 from verydeep.runs import resume as resuming
 from verydeep.runs.listing import compare_runs, summarise
 from verydeep.testing.result import load_posteriors

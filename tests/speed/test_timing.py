@@ -3,7 +3,6 @@
 import pytest
 
 from small_nets import make_net
-from verydeep.speed import backend as backends
 from verydeep.speed import timing
 from verydeep.speed.backend import every_kind
 from verydeep.speed.timing import BATCHES, measure_backends
@@ -34,7 +33,7 @@ def test_a_backend_that_breaks_is_named_with_its_reason(monkeypatch):
     def broken(net):
         raise RuntimeError("no such\n instruction")
 
-    monkeypatch.setattr(backends, "TorchBf16Backend", broken)
+    monkeypatch.setattr("verydeep.speed.torch_backend.TorchBf16Backend", broken)
     monkeypatch.setattr(timing, "_ROUNDS", 1)
     rows = {row.failure: row for row in measure_backends(make_net(), lambda *_: None)}
     failed = rows.pop("no such instruction")

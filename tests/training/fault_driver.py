@@ -108,7 +108,7 @@ def tables(work: Path, out: Path) -> None:
 
 def fetch(work: Path, out: Path) -> None:
     """Fetches weights from a server of the parent process."""
-    from verydeep.weights.resolve import fetch_weights
+    from verydeep.weights.fetch import fetch_weights
 
     os.environ["VERYDEEP_CACHE"] = str(out)
     fetch_weights("imagenet-A")

@@ -282,13 +282,13 @@ def test_a_checkpoint_cut_in_half_gives_way_to_the_one_before_it(photos, tmp_pat
 
 def test_checkpoints_by_time_within_an_epoch(photos, tmp_path, tell_every_step, monkeypatch):
     saved = []
-    whole = Run.save_checkpoint
+    whole = Run._save_checkpoint
 
     def save(run, net, card, momentum, position):
         saved.append((position.epoch, position.iteration))
         whole(run, net, card, momentum, position)
 
-    monkeypatch.setattr(Run, "save_checkpoint", save)
+    monkeypatch.setattr(Run, "_save_checkpoint", save)
     execution = ComputeOptions(checkpoint_seconds=1.5)
     fit(make_net(), photos, recipe=RECIPE, out=tmp_path / "run", execution=execution)
     assert saved[0] == (0, 0)

@@ -29,6 +29,7 @@ _SHOWN_ARGUMENTS: Final = {
     "shards": "DATA OUT",
     "doctor": "DATA",
     "inspect": "ARCHITECTURE|MODEL",
+    "export": "MODEL --to TO --out OUT",
     "runs": "[FOLDER]",
     "cache": "",
 }

@@ -33,6 +33,7 @@ VERBS: Final = {
     "shards": "Write WebDataset shards with an index, to be read from disk, http(s), s3, gs, az or hf.",
     "doctor": "Say what is wrong with a data set, before it costs a night; exit with 1 if something is fatal.",
     "inspect": "Print layers, shapes, parameters, MACs, receptive field and memory of a net, and a model file's card.",
+    "export": "Write a net for another runtime, and compare the file with the net on photographs.",
     "runs": "List the runs in runs/: state, data, net, error and when; or show what differs between two of them.",
     "cache": "List what lies in the cache, with sizes, or remove one thing from it.",
     "weights": "List, fetch, import and export weights of other programs.",

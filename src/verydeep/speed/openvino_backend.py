@@ -128,7 +128,7 @@ class OpenVinoBackend:
 
     def _quantised(self, graphs: list[Any], calibrate: Sequence[ndarray]) -> list[Any]:
         """Quantises each graph by what the images give it; the fully connected layers see the maps in float32."""
-        nncf = import_nncf()
+        import_nncf()
         maps = _core().compile_model(graphs[0], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         seen: list[list[ndarray]] = [[], []]
         for batch in calibrate:
@@ -138,16 +138,7 @@ class OpenVinoBackend:
                 if len(graphs) > 1:
                     map_ = maps(normalised)[0]
                     seen[1] += [_rows(part).copy() for part in windows_by_parts(map_, self.head_kernel)]
-        with redirect_stdout(io.StringIO()):  # its progress bars would stand before a JSON answer
-            return [
-                nncf.quantize(
-                    graph,
-                    nncf.Dataset(items),
-                    subset_size=len(items),
-                    advanced_parameters=_whole_range(),
-                )
-                for graph, items in zip(graphs, seen, strict=False)
-            ]
+        return [quantised(graph, items) for graph, items in zip(graphs, seen, strict=False)]
 
 
 def _rows(windows: Float32[ndarray, "n i j c s s"]) -> Float32[ndarray, "r l"]:
@@ -159,17 +150,40 @@ def _convolutions(ov: Any, steps: Sequence[ConvolutionStep]) -> Any:  # noqa: AN
     op = ov.opset13
     given = value = op.parameter([-1, 3, -1, -1], ov.Type.f32, name="images")
     for step in steps:
-        side = step.weight.shape[2] // 2
-        weight = op.constant(step.scaled_weight(), shared_memory=True)
-        value = op.convolution(value, weight, [1, 1], [side, side], [side, side], [1, 1], name=step.name)
-        value = op.relu(op.add(value, op.constant(step.bias.astype(np.float32).reshape(1, -1, 1, 1))))
+        weight, bias = step.scaled_weight(), step.bias.astype(np.float32)
+        value = op.relu(convolution_node(op, value, weight, bias, step.weight.shape[2] // 2, step.name))
         if step.normalise:
-            alpha = constants.LRN_ALPHA * constants.LRN_SIZE  # it divides by the size, as PyTorch does
-            axes = op.constant(np.array([1]))
-            value = op.lrn(value, axes, alpha, constants.LRN_BETA, constants.LRN_K, constants.LRN_SIZE)
+            value = response_norm_node(op, value)
         if step.pool:
-            value = op.max_pool(value, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2], "floor").output(0)
+            value = max_pool_output(op, value)
     return ov.Model([value], [given], "convolutions")
+
+
+def convolution_node(
+    op: Any,  # noqa: ANN401
+    value: Any,  # noqa: ANN401
+    weight: Float32[ndarray, "k c s s"],
+    bias: Float32[ndarray, "k"],
+    padding: int,
+    name: str,
+) -> Any:  # noqa: ANN401
+    """Makes the node of a convolution of stride 1, whose weights are shared."""
+    shared = op.constant(weight, shared_memory=True)
+    sides = [padding, padding]
+    return op.add(
+        op.convolution(value, shared, [1, 1], sides, sides, [1, 1], name=name), op.constant(bias.reshape(1, -1, 1, 1))
+    )
+
+
+def response_norm_node(op: Any, value: Any) -> Any:  # noqa: ANN401
+    """Makes the node of A-LRN's normalisation."""
+    alpha = constants.LRN_ALPHA * constants.LRN_SIZE  # it divides by the size, as PyTorch does
+    return op.lrn(value, op.constant(np.array([1])), alpha, constants.LRN_BETA, constants.LRN_K, constants.LRN_SIZE)
+
+
+def max_pool_output(op: Any, value: Any) -> Any:  # noqa: ANN401
+    """Makes the output of a 2x2 max-pooling that rounds sides down."""
+    return op.max_pool(value, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2], "floor").output(0)
 
 
 def _products(ov: Any, steps: Sequence[FullyConnectedStep]) -> Any:  # noqa: ANN401
@@ -225,6 +239,15 @@ def import_nncf() -> Any:  # noqa: ANN401
         import nncf
     nncf.set_log_level(logging.ERROR)
     return nncf
+
+
+def quantised(model: Any, items: Sequence[ndarray]) -> Any:  # noqa: ANN401
+    """Quantises a model of one input by what the items give it."""
+    nncf = import_nncf()
+    with redirect_stdout(io.StringIO()):  # its progress bars would stand before a JSON answer
+        return nncf.quantize(
+            model, nncf.Dataset(list(items)), subset_size=len(items), advanced_parameters=_whole_range()
+        )
 
 
 def _whole_range() -> Any:  # noqa: ANN401

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from verydeep.cli.options import Json, prepare_process
 from verydeep.cli.output import fetch_models, percent, print_json, reporting
+from verydeep.cli.plain import print
 from verydeep.export.options import ExportOptions
 from verydeep.files import format_bytes
 

@@ -14,8 +14,8 @@ from numpy import ndarray
 from verydeep.errors import UserError
 from verydeep.export.operations import IMAGES, Kind, Output, Program
 from verydeep.export.options import Layout
+from verydeep.nets.described import DescribedNet
 from verydeep.nets.graph import graph_of
-from verydeep.nets.net import VeryDeep
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.testing.descriptors import NetSettings
 from verydeep.testing.transferred import TransferredModel
@@ -35,7 +35,7 @@ class _Row:
 class _Net:
     """The rows of a net: its graph as operations, from normalised images to its last layer."""
 
-    def __init__(self, net: VeryDeep) -> None:
+    def __init__(self, net: DescribedNet) -> None:
         graph = graph_of(net)
         self.mean = {"mean": graph.mean.reshape(1, 3, 1, 1)}
         if bool((graph.divisor != 1).any()):
@@ -78,7 +78,7 @@ class _Net:
 
 
 def program_of(
-    net: VeryDeep, *, layout: Layout, rescale_to: int | None, score_map: bool, narrow: bool = False
+    net: DescribedNet, *, layout: Layout, rescale_to: int | None, score_map: bool, narrow: bool = False
 ) -> Program:
     """Returns the operations of a net from RGB uint8 to class posteriors.
 
@@ -113,7 +113,7 @@ def program_of(
     return program
 
 
-def _meaning(net: VeryDeep) -> str:
+def _meaning(net: DescribedNet) -> str:
     if net.boxes is None:
         return "map after the last pooling, one position for 32 pixels"
     whose = "a box for all classes" if net.boxes.regression == "scr" else "a box for each class in their order"

@@ -1,6 +1,6 @@
 """Gives spoilt files to all readers, as many as wanted, and writes down those that are neither answered nor refused.
 
-Example: python -m benchmarks.hostile --cases 100000 --seed 7 --out /tmp/found
+Example: python -m benchmarks.hostile --cases 100000 --seed 7 --out found
 
 A thousand run with the tests (tests/hostile). What is found goes, mended, into tests/hostile/found.
 """

@@ -21,10 +21,10 @@ from verydeep.export.program import program_of, transferred_program
 from verydeep.images.views import whole
 from verydeep.paper.constants import TOTAL_STRIDE
 from verydeep.speed.backend import make_test_backend
+from verydeep.speed.tiling import pool5_map, score_map
 from verydeep.testing.images import class_order
 from verydeep.testing.measure import posteriors_of
 from verydeep.testing.protocols import check_scales, default_test_scale
-from verydeep.testing.tiling import pool5_map, score_map
 from verydeep.testing.transferred import TransferredModel
 from verydeep.weights.resolve import is_transfer_folder, load, read_card
 

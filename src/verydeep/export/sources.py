@@ -1,4 +1,4 @@
-"""What is exported: a net, or a classifier of descriptors, with its own scores for comparison.
+"""Sources of an export: a net, or a classifier of descriptors, with its own scores for comparison.
 
 Paper: section 3.2 and appendix B.
 """

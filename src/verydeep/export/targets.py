@@ -45,6 +45,7 @@ class Target:
         precisions: that it can have.
         other_precisions: what to do for others.
         packages: that write and run it, the one that runs it last.
+        int8_packages: that int8 needs besides.
         narrows: precisions in which the layers compute; the others only store the weights, or are found by images.
         runtime: imports the packages.
     """
@@ -55,6 +56,7 @@ class Target:
     precisions: tuple[str, ...]
     other_precisions: str
     packages: tuple[str, ...]
+    int8_packages: tuple[str, ...] = ()
     narrows: tuple[str, ...] = ()
     runtime: Callable[[], Runtime]
 
@@ -64,8 +66,7 @@ class Target:
             raise UsageError(
                 f"--precision {precision}: --to {self.name} has {', '.join(self.precisions)}; {self.other_precisions}"
             )
-        needed = [*self.packages, "nncf"] if precision == "int8" and self.name == "openvino" else self.packages
-        for package in needed:
+        for package in (*self.packages, *(self.int8_packages if precision == "int8" else ())):
             if find_spec(package) is None:
                 raise UserError(f"--to {self.name} needs {package}, which is not installed: {INSTALL}")
 
@@ -116,6 +117,7 @@ _ROWS = (
         precisions=("fp32", "fp16", "int8"),
         other_precisions="OpenVINO computes an fp32 or fp16 file in bf16 by itself where the CPU has it",
         packages=("openvino",),
+        int8_packages=("nncf",),
         runtime=_openvino,
     ),
 )

@@ -1,4 +1,4 @@
-"""What is known of a net whoever computes it: its shapes, its classes, and its weights as arrays.
+"""A net apart from the backend that computes it: its shapes, its classes, and its weights as arrays.
 
 Paper: section 2.1, Table 1.
 """
